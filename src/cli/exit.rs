@@ -1,0 +1,42 @@
+//! Exit codes of every command, in one place.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | the run failed: something outside the command line went wrong, or no request succeeded |
+//! | 2 | usage: an argument, a file or an address that cannot be used as given |
+//! | 130 | interrupted by Ctrl-C; what was measured so far is written and marked |
+
+use std::fmt;
+
+/// Why a command did not end with 0.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The run failed (1).
+    Run(String),
+    /// The arguments cannot be used (2).
+    Usage(String),
+    /// Ctrl-C (130).
+    Interrupted(String),
+}
+
+impl Failure {
+    /// The process exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Run(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Interrupted(_) => 130,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run(m) | Self::Usage(m) | Self::Interrupted(m) => f.write_str(m),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,48 @@
+//! One file a command: what was typed → what it means. Deliberately not here: the work itself.
+
+use clap::{Parser, Subcommand};
+
+pub mod bench;
+pub mod demo;
+pub mod exit;
+pub mod route;
+pub mod trace;
+pub mod worker;
+
+pub use exit::Failure;
+
+/// See and steer traffic to SGLang fleets.
+#[derive(Debug, Parser)]
+#[command(name = "milepost", version, about, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 the run failed, 2 usage, 130 interrupted.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Route requests to SGLang workers and write one trace record for each.
+    Route(route::RouteArgs),
+    /// Run a simulated SGLang worker: real wire format, no GPU.
+    Worker(worker::WorkerArgs),
+    /// Send load, join it with the router's trace, write one CSV row per request.
+    Bench(bench::BenchArgs),
+    /// Look at a trace.
+    Trace(trace::TraceArgs),
+    /// Workers, router and load on this machine: the four policies side by side (SIMULATED).
+    Demo(demo::DemoArgs),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Route(args) => route::run(args),
+            Command::Worker(args) => worker::run(args),
+            Command::Bench(args) => bench::run(args),
+            Command::Trace(args) => trace::run(args),
+            Command::Demo(args) => demo::run(args),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! milepost: an instrumented reverse-proxy router for SGLang fleets, and the load generator that reads its trace.
+//!
+//! The modules, in the order in which they may depend on each other (a later one may use an earlier one, never the reverse):
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`clock`], [`units`] | the only reader of time; how durations and counts are printed |
+//! | [`wire`] | SGLang and `OpenAI` wire formats: bytes in, facts out, no I/O |
+//! | [`trace`] | the product: records, the bounded sink, the writer, the reader, alignment of server stamps |
+//! | [`config`] | what was asked for, as values that cannot be wrong |
+//! | [`fleet`] | the workers: registry, pools, leases, health; the only shared mutable state |
+//! | [`proxy`] | the request path, one file a phase |
+//! | [`admin`] | the router's own endpoints |
+//! | [`sim`] | the simulated SGLang worker |
+//! | [`load`] | the load generator |
+//! | [`report`] | pure functions from rows to CSV, JSON and the console summary |
+//! | [`cli`] | one file a command |
+
+pub mod admin;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod fleet;
+pub mod load;
+pub mod proxy;
+pub mod report;
+pub mod sim;
+pub mod trace;
+pub mod units;
+pub mod wire;

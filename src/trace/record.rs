@@ -1,0 +1,314 @@
+//! The records of the trace log: one JSON object a line, told apart by `kind`.
+//!
+//! Rule: one quantity, one name, its unit last; an absent value is left out, never 0. The doc comment of a field is its
+//! schema (`milepost trace schema` prints this file's). Times inside a request are nanoseconds after its `arrival_mono_ns`
+//! on the router's `CLOCK_MONOTONIC`; server stamps stay raw, in the server's own clock, and are aligned when read.
+//! Deliberately not here: prompt or answer text, authorization, cookies, keys; how records are written or aligned.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::ClockSnapshot;
+use crate::wire::Endpoint;
+use crate::wire::answer::Tokens;
+use crate::wire::meta_info::ServerStamps;
+
+/// One line of the trace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Record {
+    /// First line of each run of the router.
+    Run(RunRecord),
+    /// The router's two clocks, read together.
+    Clock(ClockSnapshot),
+    /// One accepted request, however it ended.
+    Request(Box<RequestRecord>),
+    /// A connection that ended before it carried a request the router could read.
+    Connection(ConnectionRecord),
+    /// A worker joined, left, or changed.
+    Worker(WorkerRecord),
+    /// Request records that could not be written; records + lost = requests.
+    Lost(LostRecord),
+}
+
+/// What the router was when it wrote the lines that follow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Version of this schema. A reader refuses a higher one.
+    pub schema: u32,
+    /// Version of milepost.
+    pub version: String,
+    /// Process id of the router.
+    pub pid: u32,
+    /// `/proc/sys/kernel/random/boot_id` of the router's host: equal ids mean one `CLOCK_MONOTONIC`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+    /// The address the router listens on.
+    pub listen: String,
+    /// Routing policy.
+    pub policy: String,
+    /// Seed of every random decision.
+    pub seed: u64,
+    /// Worker URLs at start.
+    pub workers: Vec<String>,
+    /// The clocks at start.
+    pub clock: ClockSnapshot,
+}
+
+/// Which part of the router answered a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestKind {
+    /// Sent to one worker.
+    #[default]
+    Routed,
+    /// Answered by the router itself.
+    Local,
+    /// Sent to every worker.
+    FanOut,
+}
+
+/// How a request ended, as the router saw it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The whole answer was passed on and the worker reported no error in it.
+    Done,
+    /// The whole answer was passed on, and it is an error: a status of 400 or more, or an error event or abort inside a 200.
+    WorkerError,
+    /// The client was gone before the answer had ended.
+    ClientGone,
+    /// The worker's connection broke after the response head.
+    WorkerReset,
+    /// No worker could be reached.
+    Unreachable,
+    /// No answer in `--request-timeout-secs`.
+    TimedOut,
+    /// The router refused the request itself (413, 503 shed, 501, no worker).
+    Refused,
+    /// The router's own code failed; the record was made by the guard.
+    #[default]
+    Panicked,
+}
+
+/// One accepted request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// Number of this request in this run, from 1, in order of arrival; unique where client ids are not.
+    pub seq: u64,
+    /// `x-request-id`: the client's, or made by the router.
+    pub request_id: String,
+    /// The body's `rid`, else nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rid: Option<String>,
+    /// Request method.
+    pub method: String,
+    /// Request path without the query.
+    pub path: String,
+    /// What the path means to a worker.
+    pub endpoint: Endpoint,
+    /// Who answered.
+    pub request_kind: RequestKind,
+    /// Value of `x-milepost-phase`, such as `warmup`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// The body's `model`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The body asked for a stream.
+    pub stream: bool,
+    /// How the body was looked at: `json`, `malformed`, `empty`, or why not (`content_encoding`, `not_json_endpoint`).
+    pub body_look: String,
+    /// Number of prompts in the body (a batch has several).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<u32>,
+    /// Characters of routing text in the body, in bytes of UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_bytes: Option<u64>,
+    /// Output tokens asked for (`max_new_tokens`, `max_tokens`, `max_completion_tokens`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_new_tokens: Option<u64>,
+    /// The client's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// The client's own `x-arrival-time`, which the router replaced: set by a router in front of this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_arrival_time: Option<String>,
+
+    /// URL of the worker whose answer this is, else of the last one tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// The connection's two addresses are on one host, so the worker's monotonic clock is the router's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_host: Option<bool>,
+    /// Policy that chose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// The last decision: what the policy saw and said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionRecord>,
+    /// Workers tried, the answering one included.
+    pub attempts: u32,
+    /// Earlier attempts that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_attempts: Vec<AttemptRecord>,
+    /// Reused connections that were found dead and replaced by a fresh one to the same worker.
+    pub reconnects: u32,
+    /// The answer came over a connection that had carried a request before.
+    pub reused_connection: bool,
+
+    /// Arrival: the request head is parsed. `CLOCK_MONOTONIC` of the router's host, nanoseconds.
+    pub arrival_mono_ns: u64,
+    /// The same moment in Unix nanoseconds; the value of `x-arrival-time`.
+    pub arrival_unix_ns: u64,
+    /// The whole body was read, nanoseconds after arrival.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_read_ns: Option<u64>,
+    /// The (last) decision was made, nanoseconds after arrival.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_ns: Option<u64>,
+    /// A connection to the worker was in hand, nanoseconds after arrival.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected_ns: Option<u64>,
+    /// Just before the first byte was written to the worker that answered; the value of `x-router-send-time`. Nanoseconds after arrival.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router_send_ns: Option<u64>,
+    /// First byte of the answer read, nanoseconds after arrival.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_byte_ns: Option<u64>,
+    /// The answer's head was parsed, nanoseconds after arrival.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_ns: Option<u64>,
+    /// First SSE event with data, nanoseconds after arrival.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_event_ns: Option<u64>,
+    /// First event that carries tokens (streams only), nanoseconds after arrival.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token_ns: Option<u64>,
+    /// Last byte of the answer read from the worker and handed on, nanoseconds after arrival.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_byte_ns: Option<u64>,
+    /// The request was over and its lease released, nanoseconds after arrival.
+    pub end_ns: u64,
+
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Status sent to the client; absent when the client was gone before a head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// What went wrong, in words without any body text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Bytes of the request body.
+    pub request_body_bytes: u64,
+    /// Bytes of the answer's body handed to the client.
+    pub response_body_bytes: u64,
+    /// SSE events with data, `[DONE]` not counted.
+    pub sse_events: u64,
+    /// The stream ended with `data: [DONE]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sse_done: Option<bool>,
+    /// Token counts as the server gave them.
+    #[serde(flatten)]
+    pub tokens: Tokens,
+    /// The answer held text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has_text: Option<bool>,
+    /// The server's finish reason (`length`, `stop`, `abort`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<String>,
+    /// The server's own stamps, raw: names, units and clocks as it sent them.
+    #[serde(default, skip_serializing_if = "ServerStamps::is_empty")]
+    pub server: ServerStamps,
+}
+
+/// What a policy saw and said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DecisionRecord {
+    /// Why this worker.
+    pub reason: String,
+    /// Time in the critical section (counts, choice, lease, index), nanoseconds.
+    pub took_ns: u64,
+    /// Number of eligible workers; `candidates` holds up to 16 of them.
+    pub eligible: u32,
+    /// Candidates in the fleet's order.
+    pub candidates: Vec<CandidateRecord>,
+}
+
+/// One worker in a decision.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CandidateRecord {
+    /// Worker URL.
+    pub worker: String,
+    /// The policy's score, higher is better; absent where the policy does not score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// Requests in flight at this worker through this router, before this request.
+    pub in_flight: u32,
+    /// Longest known prefix of this request there, in bytes of routing text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_match_bytes: Option<u64>,
+    /// True for the worker chosen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chosen: bool,
+}
+
+/// An attempt that failed before the first response byte.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// Worker URL.
+    pub worker: String,
+    /// Just before the first byte was written, nanoseconds after arrival; absent if no connection was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router_send_ns: Option<u64>,
+    /// When it failed, nanoseconds after arrival.
+    pub failed_ns: u64,
+    /// What failed.
+    pub error: String,
+}
+
+/// A connection that carried no readable request: a malformed or slow head, an over-long one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionRecord {
+    /// When it ended, `CLOCK_MONOTONIC` of the router's host, nanoseconds.
+    pub end_mono_ns: u64,
+    /// The client's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// Requests it had carried before.
+    pub requests: u64,
+    /// What was wrong.
+    pub error: String,
+}
+
+/// A change in the fleet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    /// When, `CLOCK_MONOTONIC` of the router's host, nanoseconds.
+    pub mono_ns: u64,
+    /// Worker URL.
+    pub worker: String,
+    /// `added`, `healthy`, `unhealthy`, `removed`, `described`.
+    pub event: String,
+    /// What was found or went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Model path the worker reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// SGLang version the worker reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// `max_running_requests` the worker reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_running_requests: Option<u64>,
+    /// The worker says that it is simulated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simulated: Option<bool>,
+}
+
+/// Request records that are missing before this line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostRecord {
+    /// How many since the last such line.
+    pub requests: u64,
+}
