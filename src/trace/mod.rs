@@ -5,3 +5,14 @@
 
 pub mod align;
 pub mod record;
+pub mod sink;
+pub mod writer;
+
+/// Version of the schema that this build writes, and the highest that it reads.
+pub const SCHEMA: u32 = 1;
+
+/// `boot_id` of this host: two processes with the same one share a `CLOCK_MONOTONIC` (save time namespaces).
+pub fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty())
+}
