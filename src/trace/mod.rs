@@ -4,4 +4,5 @@
 //! Rule: no request waits for the trace; what cannot be taken is counted in the file itself.
 
 pub mod align;
+pub mod axis;
 pub mod record;
