@@ -5,4 +5,6 @@
 
 pub mod align;
 pub mod axis;
+pub mod reader;
 pub mod record;
+pub mod schema;
