@@ -1,6 +1,6 @@
 //! CPU of the proxy process per request and per streamed event, beside haproxy, nginx and sglang-router where installed.
 //!
-//! `cargo bench --bench end_to_end [-- --requests 20000 --rounds 3]`: all peers in one run, interleaved, medians of the
+//! `cargo bench --bench end_to_end [-- --requests 20000 --rounds 3 --only haproxy]`: all peers in one run, interleaved, medians of the
 //! rounds; the proxy is pinned to one core, worker and load to the others. CPU comes from `/proc/PID/stat`, all threads and
 //! children, so it counts what the load costs the machine and not how fast the load was made. Deliberately not here:
 //! latency.
@@ -28,7 +28,12 @@ fn main() {
     };
     let (requests, rounds) = (option("--requests", 20_000), option("--rounds", 3));
     let worker = load::start_worker();
-    let peers = Peer::installed(worker);
+    let only: Vec<String> = std::env::args()
+        .skip_while(|a| a != "--only")
+        .skip(1)
+        .take(1)
+        .collect();
+    let peers = Peer::installed(worker, only.first().map_or("", String::as_str));
     let cases = [
         Case::plain("120 B", 120, requests),
         Case::plain("4 KB", 4_096, requests),

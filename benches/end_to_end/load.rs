@@ -74,7 +74,7 @@ fn answer(stream: TcpStream) {
         if input.read_exact(&mut body).is_err() {
             return;
         }
-        let sent = if body.ends_with(b"\"stream\":true}") {
+        let sent = if asks_for_a_stream(&body) {
             stream_answer(&mut out)
         } else {
             out.write_all(&plain)
@@ -83,6 +83,11 @@ fn answer(stream: TcpStream) {
             return;
         }
     }
+}
+
+/// A router may have written the body anew, so the field is looked for.
+fn asks_for_a_stream(body: &[u8]) -> bool {
+    body.windows(13).any(|w| w == b"\"stream\":true")
 }
 
 fn plain_answer() -> Vec<u8> {

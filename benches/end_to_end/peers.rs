@@ -16,8 +16,9 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Starts every proxy that is installed, milepost with three settings among them.
-    pub fn installed(worker: u16) -> Vec<Self> {
+    /// Starts every proxy that is installed and whose name contains `only`, milepost with three settings among them.
+    pub fn installed(worker: u16, only: &str) -> Vec<Self> {
+        let wanted = |name: &str| name.contains(only);
         let folder = std::env::temp_dir().join(format!("milepost-bench-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let url = format!("http://127.0.0.1:{worker}");
@@ -44,7 +45,7 @@ impl Peer {
                 Some(trace("ca.jsonl")),
             ),
         ];
-        for (name, flags, trace) in ours {
+        for (name, flags, trace) in ours.into_iter().filter(|o| wanted(o.0)) {
             let port = free_port();
             let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
             command.args([
@@ -67,10 +68,15 @@ impl Peer {
             command.args(trace.iter().flat_map(|t| ["--trace-log", t]));
             peers.push(Self::start(name, port, command));
         }
-        peers.extend(haproxy(&folder, worker));
-        peers.extend(nginx(&folder, worker));
+        peers.extend(
+            wanted("haproxy")
+                .then(|| haproxy(&folder, worker))
+                .flatten(),
+        );
+        peers.extend(wanted("nginx").then(|| nginx(&folder, worker)).flatten());
         for policy in ["round_robin", "cache_aware"] {
-            peers.extend(sglang_router(policy, &url));
+            let name = format!("sglang-router {policy}");
+            peers.extend(wanted(&name).then(|| sglang_router(policy, &url)).flatten());
         }
         peers
     }

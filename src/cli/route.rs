@@ -2,7 +2,10 @@
 //!
 //! Deliberately not here: what the values mean (`config`), the router (`proxy::serve`).
 
-#![expect(clippy::doc_markdown, reason = "doc comments here are the text of --help")]
+#![expect(
+    clippy::doc_markdown,
+    reason = "doc comments here are the text of --help"
+)]
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -15,10 +15,11 @@ use crate::clock::Clock;
 use crate::config::{ConfigError, RouteConfig};
 use crate::fleet::Fleet;
 use crate::net::{Connector, Listener};
+use crate::trace::boot_id;
 use crate::trace::record::RunRecord;
+use crate::trace::schema::SCHEMA;
 use crate::trace::sink::Sink;
 use crate::trace::writer::TraceWriter;
-use crate::trace::{SCHEMA, boot_id};
 
 /// A router that can be served.
 pub struct Router {

@@ -1,15 +1,15 @@
 //! The product: trace records, how they get to the file without holding up a request, and how they are read back.
 //!
-//! `record` (the schema) → `sink` (bounded, per thread) → `writer` (one thread, one file) → `reader` → `align`.
+//! `record` (the schema) → `sink` (bounded, per thread) → `writer` (one thread, one file) → `reader` → `align` (on `axis`).
 //! Rule: no request waits for the trace; what cannot be taken is counted in the file itself.
 
 pub mod align;
+pub mod axis;
+pub mod reader;
 pub mod record;
+pub mod schema;
 pub mod sink;
 pub mod writer;
-
-/// Version of the schema that this build writes, and the highest that it reads.
-pub const SCHEMA: u32 = 1;
 
 /// `boot_id` of this host: two processes with the same one share a `CLOCK_MONOTONIC` (save time namespaces).
 pub fn boot_id() -> Option<String> {

@@ -124,7 +124,7 @@ pub struct RequestRecord {
     /// Number of prompts in the body (a batch has several).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<u32>,
-    /// Characters of routing text in the body, in bytes of UTF-8.
+    /// Bytes of routing text in the body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_bytes: Option<u64>,
     /// Output tokens asked for (`max_new_tokens`, `max_tokens`, `max_completion_tokens`).
@@ -238,7 +238,7 @@ pub struct DecisionRecord {
 }
 
 /// One worker in a decision.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CandidateRecord {
     /// Worker URL.
     pub worker: Arc<str>,
@@ -256,7 +256,7 @@ pub struct CandidateRecord {
 }
 
 /// An attempt that failed before the first response byte.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AttemptRecord {
     /// Worker URL.
     pub worker: Arc<str>,
