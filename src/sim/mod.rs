@@ -1,1 +1,6 @@
-//! Placeholder header, replaced by the module's first slice.
+//! The simulated SGLang worker.
+pub mod engine;
+pub mod kv;
+pub mod profile;
+pub mod runner;
+pub mod tokens;
