@@ -114,6 +114,8 @@ pub struct Load {
     pub evictable_tokens: u64,
     /// KV capacity.
     pub capacity_tokens: u64,
+    /// Tokens a second of the last decode step; 0 when nothing runs.
+    pub tokens_per_s: f64,
     /// Prompt tokens of admitted requests.
     pub prompt_tokens_total: u64,
     /// Of these, found in the prefix cache.

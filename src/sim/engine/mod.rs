@@ -198,6 +198,11 @@ impl Engine {
             used_tokens: self.cache.tokens() + self.private_tokens - evictable_tokens,
             evictable_tokens,
             capacity_tokens: self.profile.kv_tokens,
+            tokens_per_s: if self.running.is_empty() {
+                0.0
+            } else {
+                self.totals.tokens_per_s
+            },
             ..self.totals
         }
     }
@@ -254,6 +259,7 @@ impl Engine {
             events.extend(self.token(*id, now_ns + duration_ns));
         }
         self.totals.decode_steps += 1;
+        self.totals.tokens_per_s = (batch.len() as f64 / (duration_ns as f64 / 1e9)).round();
         Step {
             kind: StepKind::Decode { batch: batch.len() },
             duration_ns,
