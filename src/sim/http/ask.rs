@@ -127,18 +127,15 @@ pub fn chat(body: &Value, limits: Limits<'_>) -> Result<Ask, Refusal> {
         Value::Null => return Err(Refusal::Missing("messages", body.clone())),
         Value::Array(list) if list.is_empty() => {
             let rust = limits.dialect.is_rust();
-            return Err(if rust {
-                Refusal::Value("messages cannot be empty".to_owned())
-            } else {
-                Refusal::Value("Messages cannot be empty.".to_owned())
-            });
+            let message = if rust { "messages cannot be empty" } else { "Messages cannot be empty." };
+            return Err(Refusal::Early(message, "BadRequestError"));
         }
         Value::Array(list) => list,
         other => return Err(Refusal::WrongType("messages", other.clone())),
     };
     if limits.dialect == Dialect::V0523 && is_stream(body) && body["return_meta_info"] == true {
         let message = "return_meta_info is not supported with streaming. Please set stream=false when using return_meta_info=true.";
-        return Err(Refusal::Value(message.to_owned()));
+        return Err(Refusal::Early(message, "BadRequest"));
     }
     let (mut prompt, mut text_bytes) = (Vec::new(), 0);
     for message in messages {
@@ -211,12 +208,15 @@ impl Ask {
             return Err(Refusal::Value("The prompt is empty.".to_owned()));
         }
         let (len, context) = (prompt.len() as u64, limits.profile.context_tokens);
-        if len >= context || len > limits.profile.max_input_tokens() {
-            let longest = context
-                .min(limits.profile.max_input_tokens() + 1)
-                .min(context);
+        if len >= context {
             return Err(Refusal::Value(format!(
-                "The input ({len} tokens) is longer than the model's context length ({longest} tokens)."
+                "The input ({len} tokens) is longer than the model's context length ({context} tokens)."
+            )));
+        }
+        let longest = limits.profile.max_input_tokens();
+        if len > longest {
+            return Err(Refusal::Value(format!(
+                "Input length ({len} tokens) exceeds the maximum allowed length ({longest} tokens). Use a shorter input or enable --allow-auto-truncate."
             )));
         }
         if let Some(new) = sampling

@@ -34,8 +34,10 @@ pub enum Refusal {
     Missing(&'static str, Value),
     /// Not `application/json`.
     ContentType,
-    /// A value that cannot be: the server's words, without and with the Rust front end's spelling where they differ.
+    /// A value that cannot be: the server's words.
     Value(String),
+    /// A chat that is refused before it is read on: the server's words and error type.
+    Early(&'static str, &'static str),
     /// A sampling parameter that does not exist.
     UnknownSampling(String),
     /// The body is larger than this worker reads.
@@ -91,6 +93,7 @@ impl Refusal {
             }
             Self::Value(message) if stream => value_in_stream(replies, family, message),
             _ if replies.dialect.is_rust() => replies.json(bad, self.rust(family)),
+            Self::Early(message, kind) => replies.json(bad, object("error", message, kind, 400)),
             Self::Value(message) if family == Family::Native => replies.json(bad, native(message)),
             Self::UnknownSampling(key) => replies.json(
                 bad,
@@ -165,6 +168,7 @@ impl Refusal {
             Self::ContentType => "Expected request with `Content-Type: application/json`".to_owned(),
             Self::Value(message) => format!("validation failed: {message}"),
             Self::UnknownSampling(key) => unknown_sampling(key),
+            Self::Early(message, _) => (*message).to_owned(),
             Self::TooLarge(_) => "body too large".to_owned(),
         };
         match (family, self) {

@@ -1,0 +1,1 @@
+//! What no capture holds: stamps, queues, aborts, disconnects, faults, connections.
