@@ -110,6 +110,10 @@ impl WorkerArgs {
 }
 
 /// Runs `milepost worker` until Ctrl-C or SIGTERM.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every command takes its arguments whole"
+)]
 pub fn run(args: WorkerArgs) -> Result<(), Failure> {
     let (config, address) = (args.config()?, args.address()?);
     let runtime = tokio::runtime::Builder::new_multi_thread()

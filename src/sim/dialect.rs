@@ -74,9 +74,8 @@ impl Dialect {
             "/health" | "/health_generate" | "/get_model_info" | "/v1/models" | "/milepost/sim" => {
                 GET
             }
-            "/ping" if !self.is_rust() => GET,
             "/model_info" | "/server_info" | "/v1/loads" if !self.is_049() => GET,
-            "/get_server_info" if !self.is_rust() => GET,
+            "/ping" | "/get_server_info" if !self.is_rust() => GET,
             "/get_load" if self.is_049() => GET,
             "/metrics" | "/metrics/" => GET,
             "/flush_cache" => &["GET", "POST"],

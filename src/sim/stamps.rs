@@ -26,21 +26,24 @@ impl Clocks {
 
     /// `time.time()` at a moment of the engine's timeline.
     pub fn unix_s(self, at_ns: u64) -> f64 {
-        seconds(self.shifted(self.created.unix_ns_at(at_ns)))
+        self.shifted(self.created.unix_ns_at(at_ns)) as f64 / 1e9
     }
 
     /// `time.perf_counter()` at a moment of the engine's timeline.
     pub fn perf_counter_s(self, at_ns: u64) -> f64 {
-        seconds(self.shifted(at_ns))
+        self.shifted(at_ns) as f64 / 1e9
     }
 
     /// Whole Unix seconds at which the request was accepted.
     pub fn created_unix(self) -> u64 {
-        self.shifted(self.created.unix_ns) / 1_000_000_000
+        u64::try_from(self.shifted(self.created.unix_ns) / 1_000_000_000).unwrap_or(0)
     }
 
-    fn shifted(self, ns: u64) -> u64 {
-        ns.saturating_add_signed(self.offset_us.saturating_mul(1_000))
+    /// May be negative: a `perf_counter` of a host that is said to be younger than this one.
+    fn shifted(self, ns: u64) -> i64 {
+        i64::try_from(ns)
+            .unwrap_or(i64::MAX)
+            .saturating_add(self.offset_us.saturating_mul(1_000))
     }
 }
 

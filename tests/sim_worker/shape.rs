@@ -24,7 +24,11 @@ impl Shape {
 
     /// Keys of an object.
     pub fn keys(&self) -> Vec<&str> {
-        if let Self::Object(fields) = self { fields.iter().map(|f| f.0.as_str()).collect() } else { Vec::new() }
+        if let Self::Object(fields) = self {
+            fields.iter().map(|f| f.0.as_str()).collect()
+        } else {
+            Vec::new()
+        }
     }
 }
 

@@ -52,6 +52,7 @@ pub struct Item {
 }
 
 /// A checked request.
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the body")]
 #[derive(Clone, Debug)]
 pub struct Ask {
     /// Sequences, prompt-major.
@@ -127,7 +128,11 @@ pub fn chat(body: &Value, limits: Limits<'_>) -> Result<Ask, Refusal> {
         Value::Null => return Err(Refusal::Missing("messages", body.clone())),
         Value::Array(list) if list.is_empty() => {
             let rust = limits.dialect.is_rust();
-            let message = if rust { "messages cannot be empty" } else { "Messages cannot be empty." };
+            let message = if rust {
+                "messages cannot be empty"
+            } else {
+                "Messages cannot be empty."
+            };
             return Err(Refusal::Early(message, "BadRequestError"));
         }
         Value::Array(list) => list,

@@ -130,9 +130,9 @@ impl Call {
             let id = worker.next_id();
             let rid = item.rid.clone().unwrap_or_else(|| worker.random_id(id));
             if let Err(refusal) = worker.rids.add(&rid, id, !dialect.is_049()) {
-                sequences
-                    .iter()
-                    .for_each(|s| worker.rids.remove(&s.rid, s.id));
+                for started in &sequences {
+                    worker.rids.remove(&started.rid, started.id);
+                }
                 return Err(refusal);
             }
             jobs.push(job(id, item, dialect.report_every(stream), dispatched_ns));

@@ -50,7 +50,7 @@ const LARGEST_BODY_BYTES: usize = 64 * 1024 * 1024;
 const MOST_CONNECTIONS: usize = 10_000;
 
 /// How long a stalled answer is held.
-const STALL: Duration = Duration::from_mins(10);
+const STALL: Duration = Duration::from_secs(600);
 
 /// A simulated worker: an engine and what its HTTP endpoints need.
 pub struct Worker {

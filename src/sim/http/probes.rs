@@ -69,6 +69,7 @@ async fn health(exchange: &Exchange) -> Response<SimBody> {
     if worker.config.dialect.is_rust() {
         return replies.empty(StatusCode::OK);
     }
+    let steps_before = worker.runner.pace().steps;
     let rid = format!("HEALTH_CHECK_{}", worker.random_id(worker.next_id()));
     let body = json!({"input_ids": [0], "rid": rid, "sampling_params": {"max_new_tokens": 1}});
     let Ok(call) =
@@ -76,7 +77,6 @@ async fn health(exchange: &Exchange) -> Response<SimBody> {
     else {
         return replies.empty(StatusCode::SERVICE_UNAVAILABLE);
     };
-    let steps_before = worker.runner.pace().steps;
     for _ in 0..HEALTH_POLLS {
         tokio::time::sleep(Duration::from_secs(1).div_f64(worker.config.speedup)).await;
         if worker.runner.pace().steps > steps_before {

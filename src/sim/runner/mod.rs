@@ -35,6 +35,9 @@ struct Shared {
     status: Mutex<Status>,
 }
 
+/// The states of a call's jobs.
+type Sender = Arc<watch::Sender<Vec<Progress>>>;
+
 /// Commands wait here until the current step ends. Bounded by the connections and the items of their calls.
 #[derive(Debug, Default)]
 struct Inbox {
@@ -46,7 +49,7 @@ struct Inbox {
 
 #[derive(Debug)]
 enum Command {
-    Submit(Job, Arc<watch::Sender<Vec<Progress>>>, usize),
+    Submit(Job, Sender, usize),
     Abort(JobId),
     Flush(tokio::sync::oneshot::Sender<bool>),
 }
@@ -74,12 +77,12 @@ pub struct Pace {
 
 impl Pace {
     fn note(&mut self, late_ns: u64, step_ns: u64) {
-        let late_us = late_ns as f64 / 1e3;
-        self.late_mean_us += (late_us - self.late_mean_us) / (self.steps + 1) as f64;
+        let lateness_us = late_ns as f64 / 1e3;
+        self.late_mean_us += (lateness_us - self.late_mean_us) / (self.steps + 1) as f64;
         self.steps += 1;
         self.late_steps += u64::from(late_ns as f64 > step_ns as f64 * LATE_SHARE);
         self.late_share = self.late_steps as f64 / self.steps as f64;
-        self.late_max_us = self.late_max_us.max(late_us);
+        self.late_max_us = self.late_max_us.max(lateness_us);
     }
 }
 
@@ -243,7 +246,7 @@ enum Next {
 struct Driver {
     engine: Engine,
     shared: Arc<Shared>,
-    readers: BTreeMap<JobId, (Arc<watch::Sender<Vec<Progress>>>, usize)>,
+    readers: BTreeMap<JobId, (Sender, usize)>,
     /// End of the last step on the engine's timeline.
     cursor_ns: u64,
     step: Option<Step>,

@@ -2,10 +2,14 @@
 //!
 //! Rule: a wait for commands ends when one comes; a wait for a step's end does not, as nothing can join a running step.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
-use rustix::thread::clock_nanosleep_absolute;
-use rustix::time::{ClockId, Timespec};
+#[cfg(target_os = "linux")]
+use rustix::{
+    thread::clock_nanosleep_absolute,
+    time::{ClockId, Timespec},
+};
 
 use super::{Driver, Next, Shared, locked};
 
@@ -26,7 +30,7 @@ pub(super) fn on_a_thread(mut driver: Driver) {
         match driver.advance() {
             Next::Commands => park(&shared, None),
             Next::CommandsUntil(at_ns) => park(&shared, Some(at_ns)),
-            Next::StepEnd(at_ns) => sleep_until(at_ns),
+            Next::StepEnd(at_ns) => sleep_until(&shared, at_ns),
             Next::Stop => return,
         }
     }
@@ -66,20 +70,27 @@ fn park(shared: &Shared, until_ns: Option<u64>) {
         at_ns.saturating_sub(shared.clock.mono_ns())
     });
     // Woken, timed out or neither: the caller looks again.
-    let woken = shared
+    let waited = shared
         .wake_thread
         .wait_timeout(inbox, Duration::from_nanos(wait_ns));
-    woken
-        .map_or_else(std::sync::PoisonError::into_inner, |w| w)
-        .0
-        .parked = false;
+    let (mut inbox, _) = waited.unwrap_or_else(PoisonError::into_inner);
+    inbox.parked = false;
 }
 
-fn sleep_until(at_ns: u64) {
+#[cfg(target_os = "linux")]
+fn sleep_until(_shared: &Shared, at_ns: u64) {
+    let nanos = (at_ns % 1_000_000_000).cast_signed();
     let at = Timespec {
-        tv_sec: (at_ns / 1_000_000_000) as _,
-        tv_nsec: (at_ns % 1_000_000_000) as _,
+        tv_sec: (at_ns / 1_000_000_000).cast_signed(),
+        tv_nsec: nanos,
     };
-    // A signal may end the sleep early; an error cannot be helped by trying again.
+    // A signal may end the sleep early; another error cannot be helped by trying again.
     while clock_nanosleep_absolute(ClockId::Monotonic, &at) == Err(rustix::io::Errno::INTR) {}
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sleep_until(shared: &Shared, at_ns: u64) {
+    std::thread::sleep(Duration::from_nanos(
+        at_ns.saturating_sub(shared.clock.mono_ns()),
+    ));
 }
