@@ -63,8 +63,9 @@ fn main() {
     println!();
     for (peer, row) in peers.iter().zip(&mut cells) {
         print!("{:<28}", peer.name);
-        row.iter_mut()
-            .for_each(|samples| print!("{:>12.1}", median(samples)));
+        for samples in row {
+            print!("{:>12.1}", median(samples));
+        }
         println!();
     }
 }
