@@ -3,6 +3,7 @@
 mod behaviour;
 mod captured;
 mod client;
+mod connections;
 mod shape;
 
 use std::net::SocketAddr;
