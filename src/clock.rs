@@ -24,7 +24,8 @@ impl Stamp {
     /// The wall time of a later moment, carried forward on the monotonic clock so that one request's stamps keep their order
     /// through a clock step.
     pub fn unix_ns_at(&self, mono_ns: u64) -> u64 {
-        self.unix_ns.wrapping_add(mono_ns.wrapping_sub(self.mono_ns))
+        self.unix_ns
+            .wrapping_add(mono_ns.wrapping_sub(self.mono_ns))
     }
 }
 
@@ -66,7 +67,12 @@ impl Clock {
     /// A clock that follows tokio's (pausable) time: for simulation. Starts at `boot_ns` monotonic and `epoch_ns` wall time.
     pub fn virtual_time(boot_ns: u64, epoch_ns: u64) -> Self {
         let origin = tokio::time::Instant::now();
-        Self(Source::Virtual(Arc::new(VirtualTime { origin, boot_ns, epoch_ns, step_ns: AtomicU64::new(0) })))
+        Self(Source::Virtual(Arc::new(VirtualTime {
+            origin,
+            boot_ns,
+            epoch_ns,
+            step_ns: AtomicU64::new(0),
+        })))
     }
 
     /// Steps the wall clock of a virtual clock forward, as NTP would; no effect on the system's.
@@ -87,11 +93,17 @@ impl Clock {
     /// Both clocks, read back to back.
     pub fn now(&self) -> Stamp {
         match &self.0 {
-            Source::System => Stamp { mono_ns: read(ClockId::Monotonic), unix_ns: read(ClockId::Realtime) },
+            Source::System => Stamp {
+                mono_ns: read(ClockId::Monotonic),
+                unix_ns: read(ClockId::Realtime),
+            },
             Source::Virtual(v) => {
                 let elapsed_ns = v.elapsed_ns();
                 let unix_ns = v.epoch_ns + elapsed_ns + v.step_ns.load(Ordering::Relaxed);
-                Stamp { mono_ns: v.boot_ns + elapsed_ns, unix_ns }
+                Stamp {
+                    mono_ns: v.boot_ns + elapsed_ns,
+                    unix_ns,
+                }
             }
         }
     }
@@ -104,10 +116,18 @@ impl Clock {
             let unix_ns = self.now().unix_ns;
             let bracket_ns = self.mono_ns() - before_ns;
             if best.is_none_or(|b| bracket_ns < b.bracket_ns) {
-                best = Some(ClockSnapshot { mono_ns: before_ns + bracket_ns / 2, unix_ns, bracket_ns });
+                best = Some(ClockSnapshot {
+                    mono_ns: before_ns + bracket_ns / 2,
+                    unix_ns,
+                    bracket_ns,
+                });
             }
         }
-        best.unwrap_or(ClockSnapshot { mono_ns: 0, unix_ns: 0, bracket_ns: u64::MAX })
+        best.unwrap_or(ClockSnapshot {
+            mono_ns: 0,
+            unix_ns: 0,
+            bracket_ns: u64::MAX,
+        })
     }
 }
 
@@ -148,6 +168,12 @@ mod tests {
         let clock = Clock::virtual_time(1_000, 5_000);
         tokio::time::advance(std::time::Duration::from_nanos(2_000_000)).await;
         clock.step_wall(7);
-        assert_eq!(clock.now(), Stamp { mono_ns: 2_001_000, unix_ns: 2_005_007 });
+        assert_eq!(
+            clock.now(),
+            Stamp {
+                mono_ns: 2_001_000,
+                unix_ns: 2_005_007
+            }
+        );
     }
 }

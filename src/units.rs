@@ -18,7 +18,10 @@ mod tests {
 
     #[test]
     fn unix_seconds_keep_nine_decimals() {
-        assert_eq!(unix_seconds(1_795_302_685_059_300_200), "1795302685.059300200");
+        assert_eq!(
+            unix_seconds(1_795_302_685_059_300_200),
+            "1795302685.059300200"
+        );
         assert_eq!(unix_seconds(7), "0.000000007");
     }
 
