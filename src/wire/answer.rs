@@ -1,9 +1,22 @@
 //! What one answer told, gathered while its bytes pass.
 //!
-//! Rule: the bytes are looked at, not kept, beyond one event (streams) or a capped body (plain answers). Deliberately not
-//! here: HTTP, clocks; the caller says when a chunk came.
+//! Rule: the bytes are looked at, not kept, beyond a few events (streams) or a capped body (plain answers). An error inside
+//! a 200 is an error: SGLang reports errors of a stream as an event, aborts as a finish reason, and a full queue (0.4.9) as
+//! a body that just stops. Deliberately not here: HTTP, clocks; the caller says when a chunk came.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use super::Endpoint;
+use super::gather::Gather;
+use super::meta_info::ServerStamps;
+use super::reply::{ErrorBody, Reply};
+use super::sse::Scanner;
+
+/// Most bytes of a plain answer, or of one event, that are held to be read.
+pub const ANSWER_CAP_BYTES: usize = 16 << 20;
+/// Longest error message kept, in characters.
+const MESSAGE_CHARS: usize = 200;
 
 /// Token counts as the server gave them; several choices or prompts are summed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,3 +32,302 @@ pub struct Tokens {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cached_tokens: Option<u64>,
 }
+
+impl Tokens {
+    /// Each count of `later`, and those that only this one has.
+    #[must_use]
+    pub fn updated_by(self, later: Self) -> Self {
+        Self {
+            prompt_tokens: later.prompt_tokens.or(self.prompt_tokens),
+            completion_tokens: later.completion_tokens.or(self.completion_tokens),
+            cached_tokens: later.cached_tokens.or(self.cached_tokens),
+        }
+    }
+
+    /// The sums; a count that only one side has stays as it is.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.saturating_add(b)),
+            (a, b) => a.or(b),
+        };
+        Self {
+            prompt_tokens: sum(self.prompt_tokens, other.prompt_tokens),
+            completion_tokens: sum(self.completion_tokens, other.completion_tokens),
+            cached_tokens: sum(self.cached_tokens, other.cached_tokens),
+        }
+    }
+}
+
+/// What was wrong with an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerError {
+    /// `http_status`, `error_event`, `error_body`, `abort`, `truncated`, `unreadable`, `no_tokens`.
+    pub class: &'static str,
+    /// The HTTP status, or the one that the server named inside a 200.
+    pub code: Option<u16>,
+    /// The server's words, at most 200 characters. They may quote the prompt: not for the trace.
+    pub message: String,
+}
+
+impl AnswerError {
+    /// Class and code alone, such as `abort 503`: safe to write anywhere.
+    pub fn public(&self) -> String {
+        match self.code {
+            Some(code) => format!("{} {code}", self.class),
+            None => self.class.to_owned(),
+        }
+    }
+
+    fn new(class: &'static str, code: Option<u16>, message: &str) -> Self {
+        Self {
+            class,
+            code,
+            message: message.chars().take(MESSAGE_CHARS).collect(),
+        }
+    }
+
+    fn of_body(class: &'static str, body: &ErrorBody) -> Self {
+        Self::new(class, body.code, &body.message)
+    }
+}
+
+/// How many tokens had come when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenTime {
+    /// When the event ended, on the caller's clock.
+    pub at_ns: u64,
+    /// Completion tokens so far, this event included.
+    pub tokens: u64,
+}
+
+/// What one answer told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// The answer was read at all: a known endpoint, no content coding, not over the cap.
+    pub looked: bool,
+    /// SSE events with data, `[DONE]` not counted.
+    pub events: u64,
+    /// Of these, events over the cap, whose data was dropped.
+    pub overlong_events: u64,
+    /// First event with data, on the caller's clock.
+    pub first_event_ns: Option<u64>,
+    /// First event with tokens (`completion_tokens` ≥ 1, or `choices`), on the caller's clock; streams only.
+    pub first_token_ns: Option<u64>,
+    /// The stream had `[DONE]`; absent where none is due.
+    pub done: Option<bool>,
+    /// The stream ended inside an event.
+    pub partial_event: bool,
+    /// Counts of the last event or the body; all members summed.
+    pub tokens: Tokens,
+    /// The server's stamps, raw; of several members as [`ServerStamps::spanning`].
+    pub stamps: ServerStamps,
+    /// Why generation ended; an abort before any other reason.
+    pub finish_reason: Option<String>,
+    /// What was wrong; absent for a good answer.
+    pub error: Option<AnswerError>,
+    /// The answer held text (reasoning counts, tool calls do not); absent if it was not read.
+    pub has_text: Option<bool>,
+    /// One entry for each event that brought tokens, if asked for. OpenAI events without running `usage` count one token for
+    /// each event with text, a lower bound: a 0.5.23 event may hold several.
+    pub token_times: Vec<TokenTime>,
+}
+
+/// Looks at one answer as its chunks pass.
+#[derive(Debug)]
+pub struct AnswerReader {
+    status: u16,
+    source: Source,
+    gather: Gather,
+}
+
+#[derive(Debug)]
+enum Source {
+    Unread,
+    Stream(Scanner),
+    Plain { chunks: Vec<Bytes>, bytes: usize },
+}
+
+impl AnswerReader {
+    /// A reader for an answer of `endpoint` with this HTTP status. `event_stream`: its content type is
+    /// `text/event-stream` (not believed for a status of 400 or more: sglang-router sets it on error bodies too).
+    /// `multiple`: a batch or `n` > 1, see [`super::call::Look::multiple`].
+    pub fn new(endpoint: Endpoint, status: u16, event_stream: bool, multiple: bool) -> Self {
+        let source = if event_stream && status < 400 {
+            Source::Stream(Scanner::new(ANSWER_CAP_BYTES))
+        } else if endpoint == Endpoint::Other {
+            Source::Unread
+        } else {
+            Source::Plain {
+                chunks: Vec::new(),
+                bytes: 0,
+            }
+        };
+        Self {
+            status,
+            source,
+            gather: Gather::new(endpoint, multiple),
+        }
+    }
+
+    /// A reader that reads nothing: for an answer with a content coding.
+    pub fn blind(status: u16) -> Self {
+        Self {
+            status,
+            source: Source::Unread,
+            gather: Gather::new(Endpoint::Other, false),
+        }
+    }
+
+    /// Also note when tokens came: a quick scan of each event, for the load generator.
+    #[must_use]
+    pub fn with_token_times(mut self) -> Self {
+        self.gather.token_times = Some(Vec::new());
+        self
+    }
+
+    /// Takes a chunk of the body that was read at `at_ns`.
+    pub fn push(&mut self, chunk: &Bytes, at_ns: u64) {
+        match &mut self.source {
+            Source::Unread => {}
+            Source::Stream(scanner) => {
+                let gather = &mut self.gather;
+                scanner.push(chunk, &mut |event| gather.event(event, at_ns));
+            }
+            Source::Plain { chunks, bytes } => {
+                *bytes += chunk.len();
+                if *bytes > ANSWER_CAP_BYTES {
+                    self.source = Source::Unread;
+                } else {
+                    chunks.push(chunk.clone());
+                }
+            }
+        }
+    }
+
+    /// The first event with tokens has passed, at this time on the caller's clock.
+    pub fn first_token_ns(&self) -> Option<u64> {
+        self.gather.first_token_ns
+    }
+
+    /// What the answer told. `complete`: the body ended as HTTP says it must.
+    pub fn finish(mut self, complete: bool) -> Answer {
+        let mut answer = Answer {
+            looked: self.gather.endpoint != Endpoint::Other,
+            ..Answer::default()
+        };
+        let mut trouble = None;
+        match std::mem::replace(&mut self.source, Source::Unread) {
+            Source::Unread => answer.looked = false,
+            Source::Stream(scanner) => {
+                self.gather.settle();
+                answer.partial_event = scanner.finish();
+                answer.done = (answer.looked || self.gather.done).then_some(self.gather.done);
+                trouble = self.stream_trouble(complete, answer.done);
+            }
+            Source::Plain { chunks, .. } => trouble = self.read_plain(&chunks, complete),
+        }
+        if self.status >= 400 {
+            let message = self.gather.error.take().unwrap_or_default().message;
+            trouble = Some(AnswerError::new("http_status", Some(self.status), &message));
+        } else if !complete && trouble.is_none() {
+            trouble = Some(AnswerError::new(
+                "truncated",
+                None,
+                "the answer ended early",
+            ));
+        }
+        self.fill(answer, trouble)
+    }
+
+    fn stream_trouble(&self, complete: bool, done: Option<bool>) -> Option<AnswerError> {
+        if let Some(body) = &self.gather.error {
+            return Some(AnswerError::of_body("error_event", body));
+        }
+        let cut = done == Some(false) || !complete;
+        cut.then(|| AnswerError::new("truncated", None, "the stream ended without [DONE]"))
+    }
+
+    fn read_plain(&mut self, chunks: &[Bytes], complete: bool) -> Option<AnswerError> {
+        let body = match chunks {
+            [one] => one.clone(),
+            many => Bytes::from(many.concat()),
+        };
+        let replies = match Reply::parse_body(self.gather.endpoint, &body) {
+            Ok(replies) => replies,
+            Err(_) if !complete => {
+                return Some(AnswerError::new(
+                    "truncated",
+                    None,
+                    "the answer ended early",
+                ));
+            }
+            Err(_) => {
+                return Some(AnswerError::new(
+                    "unreadable",
+                    None,
+                    "the answer is not JSON",
+                ));
+            }
+        };
+        for mut reply in replies {
+            if let Some(detail) = reply
+                .detail
+                .take()
+                .filter(|_| self.status >= 400 && reply.error.is_none())
+            {
+                reply.error = Some(ErrorBody {
+                    code: None,
+                    message: detail,
+                });
+            }
+            self.gather.add(reply);
+        }
+        self.gather
+            .error
+            .as_ref()
+            .map(|body| AnswerError::of_body("error_body", body))
+    }
+
+    fn fill(mut self, mut answer: Answer, trouble: Option<AnswerError>) -> Answer {
+        let (tokens, meta) = self.gather.total();
+        let gather = self.gather;
+        answer.events = gather.events;
+        answer.overlong_events = gather.overlong_events;
+        answer.first_event_ns = gather.first_event_ns;
+        answer.first_token_ns = gather.first_token_ns;
+        answer.token_times = gather.token_times.unwrap_or_default();
+        answer.has_text = (answer.looked && self.status < 400).then_some(gather.has_text);
+        answer.tokens = tokens;
+        answer.stamps = meta.stamps;
+        let told = gather.first_token_ns.is_some()
+            || gather.has_choices
+            || tokens.completion_tokens.is_some();
+        let aborted = meta.finish.as_ref().filter(|f| f.kind == "abort").map(|f| {
+            AnswerError::new(
+                "abort",
+                f.status_code,
+                f.message.as_deref().unwrap_or_default(),
+            )
+        });
+        let truncated = trouble.as_ref().is_some_and(|t| t.class == "truncated");
+        answer.error = match trouble {
+            Some(trouble) if !truncated => Some(trouble),
+            other => aborted.or(other),
+        };
+        if answer.error.is_none() && answer.looked && (!told || tokens.completion_tokens == Some(0))
+        {
+            answer.error = Some(AnswerError::new(
+                "no_tokens",
+                None,
+                "the answer held no token",
+            ));
+        }
+        answer.finish_reason = meta.finish.map(|f| f.kind);
+        answer
+    }
+}
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

@@ -8,8 +8,12 @@ use serde::{Deserialize, Serialize};
 
 pub mod answer;
 pub mod call;
+mod gather;
+mod json;
 pub mod meta_info;
 pub mod problem;
+mod reply;
+mod scan;
 pub mod sse;
 
 /// What a path means to a worker.

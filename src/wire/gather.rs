@@ -1,0 +1,233 @@
+//! Which objects of an answer are read, and what they add up to.
+//!
+//! `/generate` text is cumulative, so reading every event would be quadratic. Read are: events up to the first with tokens
+//! and the first with text, events that look like errors, and the last ones before `[DONE]`, which are held as they pass
+//! (OpenAI needs three: the finish reason may stand before usage and extension events). A stream of several members is
+//! read whole, as its members interleave. Rule: a later count replaces an earlier one, an unreadable one voids it.
+//! Deliberately not here: chunks, status codes.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::Endpoint;
+use super::answer::{TokenTime, Tokens};
+use super::meta_info::{Finish, MetaInfo};
+use super::reply::{ErrorBody, Reply, worse};
+use super::sse::Event;
+
+/// Members of one answer that are told apart.
+const MAX_MEMBERS: usize = 65_536;
+/// Token times kept.
+const MAX_TOKEN_TIMES: usize = 1 << 20;
+const COMPLETION_TOKENS: &[u8] = b"\"completion_tokens\":";
+
+/// What the objects of one answer told so far.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each of one answer"
+)]
+pub(super) struct Gather {
+    pub(super) endpoint: Endpoint,
+    /// The answer interleaves several members.
+    pub(super) multiple: bool,
+    pub(super) events: u64,
+    pub(super) overlong_events: u64,
+    pub(super) first_event_ns: Option<u64>,
+    pub(super) first_token_ns: Option<u64>,
+    pub(super) done: bool,
+    pub(super) has_text: bool,
+    /// Some object had `choices`.
+    pub(super) has_choices: bool,
+    pub(super) error: Option<ErrorBody>,
+    pub(super) token_times: Option<Vec<TokenTime>>,
+    held: VecDeque<Bytes>,
+    members: BTreeMap<u64, MetaInfo>,
+    usage: Tokens,
+    finish: Option<Finish>,
+    /// A count was lost with an event that could not be read.
+    void: bool,
+    text_events: u64,
+}
+
+impl Gather {
+    pub(super) fn new(endpoint: Endpoint, multiple: bool) -> Self {
+        Self {
+            endpoint,
+            multiple,
+            ..Self::default()
+        }
+    }
+
+    /// Takes one event that ended in a chunk read at `at_ns`.
+    pub(super) fn event(&mut self, event: Event, at_ns: u64) {
+        if event.data.as_ref() == b"[DONE]" {
+            self.done = true;
+            return;
+        }
+        self.events += 1;
+        self.overlong_events += u64::from(event.overlong);
+        self.first_event_ns.get_or_insert(at_ns);
+        if self.endpoint == Endpoint::Other {
+            return;
+        }
+        if event.overlong {
+            self.settle();
+            self.void = true;
+        } else if self.must_read(&event.data) {
+            self.settle();
+            self.read(&event.data, Some(at_ns));
+        } else {
+            self.hold(event.data, at_ns);
+        }
+    }
+
+    /// Reads the events that were held.
+    pub(super) fn settle(&mut self) {
+        while let Some(held) = self.held.pop_front() {
+            self.read(&held, None);
+        }
+    }
+
+    /// Adds one object.
+    pub(super) fn add(&mut self, reply: Reply) {
+        self.void = false;
+        self.has_text |= reply.text;
+        self.has_choices |= reply.choices > 0;
+        self.finish = worse(self.finish.take(), reply.finish);
+        self.usage = self.usage.updated_by(reply.usage);
+        if self.error.is_none() {
+            self.error = reply.error;
+        }
+        let Some(meta) = reply.meta else { return };
+        let index = reply.index.unwrap_or(0);
+        if self.members.len() >= MAX_MEMBERS && !self.members.contains_key(&index) {
+            self.void = true;
+            return;
+        }
+        let member = self.members.entry(index).or_default();
+        member.tokens = member.tokens.updated_by(meta.tokens);
+        member.stamps = member.stamps.updated_by(&meta.stamps);
+        member.finish = meta.finish.or(member.finish.take());
+    }
+
+    /// Counts, stamps and finish of all members together.
+    pub(super) fn total(&mut self) -> (Tokens, MetaInfo) {
+        let members = std::mem::take(&mut self.members);
+        let mut meta = members
+            .into_values()
+            .reduce(MetaInfo::merged)
+            .unwrap_or_default();
+        meta.finish = worse(meta.finish, self.finish.take());
+        let tokens = if self.void {
+            Tokens::default()
+        } else {
+            meta.tokens.updated_by(self.usage)
+        };
+        (tokens, meta)
+    }
+
+    fn must_read(&self, data: &[u8]) -> bool {
+        self.multiple
+            || self.first_token_ns.is_none()
+            || (!self.has_text && !shows_text(data))
+            || data.starts_with(b"{\"error\"")
+            || data.starts_with(b"{\"object\":\"error\"")
+            || (self.token_times.is_some() && self.endpoint != Endpoint::Generate)
+    }
+
+    fn hold(&mut self, data: Bytes, at_ns: u64) {
+        self.has_text = true;
+        if self.token_times.is_some() {
+            self.note_tokens(last_count(&data), at_ns);
+        }
+        if self.endpoint == Endpoint::Generate {
+            self.held.clear();
+        } else if self.held.len() == 3 {
+            self.held.pop_front();
+        }
+        self.held.push_back(data);
+    }
+
+    fn read(&mut self, data: &[u8], at_ns: Option<u64>) {
+        let Ok(reply) = Reply::parse(self.endpoint, data) else {
+            self.void = true;
+            return;
+        };
+        let counted = reply
+            .meta
+            .as_ref()
+            .and_then(|m| m.tokens.completion_tokens)
+            .is_some_and(|n| n > 0);
+        let tokens = if self.endpoint == Endpoint::Generate {
+            counted
+        } else {
+            reply.choices > 0
+        };
+        self.text_events += u64::from(reply.text);
+        self.add(reply);
+        let Some(at_ns) = at_ns else { return };
+        if tokens {
+            self.first_token_ns.get_or_insert(at_ns);
+        }
+        if self.token_times.is_some() {
+            let so_far = if self.endpoint == Endpoint::Generate {
+                self.members
+                    .values()
+                    .filter_map(|m| m.tokens.completion_tokens)
+                    .sum()
+            } else {
+                self.usage.completion_tokens.unwrap_or(self.text_events)
+            };
+            self.note_tokens(Some(so_far), at_ns);
+        }
+    }
+
+    fn note_tokens(&mut self, so_far: Option<u64>, at_ns: u64) {
+        let (Some(times), Some(tokens)) = (&mut self.token_times, so_far) else {
+            return;
+        };
+        let before = times.last().map_or(0, |t| t.tokens);
+        if tokens > before && times.len() < MAX_TOKEN_TIMES {
+            times.push(TokenTime { at_ns, tokens });
+        }
+    }
+}
+
+/// A cheap yes for `/generate`, where every SGLang writes `text` first.
+fn shows_text(data: &[u8]) -> bool {
+    data.strip_prefix(b"{\"text\":\"")
+        .is_some_and(|rest| rest.first() != Some(&b'"'))
+}
+
+/// The last `completion_tokens` of an event. The bytes looked for cannot stand inside a JSON string, where the second quote
+/// would be escaped; searched from the end, as the text comes first.
+fn last_count(data: &[u8]) -> Option<u64> {
+    let at = data
+        .windows(COMPLETION_TOKENS.len())
+        .rposition(|w| w == COMPLETION_TOKENS)?;
+    let rest = data[at + COMPLETION_TOKENS.len()..].trim_ascii_start();
+    let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quick_count_is_not_fooled_by_text() {
+        let event = br#"{"text":"\"completion_tokens\":9 \"completion_tokens\": 9","meta_info":{"completion_tokens": 3,"x":1}}"#;
+        assert_eq!(last_count(event), Some(3));
+        assert_eq!(last_count(br#"{"completion_tokens":null}"#), None);
+        assert_eq!(last_count(br#"{"text":"completion_tokens"}"#), None);
+    }
+
+    #[test]
+    fn text_is_seen_cheaply() {
+        assert!(shows_text(br#"{"text":"a"#));
+        assert!(!shows_text(br#"{"text":"","meta"#));
+        assert!(!shows_text(br#"{"meta_info":{},"text":"a"}"#));
+    }
+}
