@@ -20,6 +20,11 @@ use crate::clock::Clock;
 use crate::wire::Endpoint;
 use crate::wire::answer::{Answer, AnswerReader};
 
+/// Header of every answer of a simulated worker.
+const SIMULATED: &str = "x-milepost-simulated";
+/// Longest answer of a request that is not part of the load.
+const SIMPLE_BYTES: usize = 256 << 20;
+
 /// When the steps of one request happened, `CLOCK_MONOTONIC` nanoseconds of this host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamps {
@@ -44,6 +49,8 @@ pub struct Exchange {
     pub stamps: Stamps,
     /// Status of the answer.
     pub status: Option<u16>,
+    /// The answer says that a simulated worker made it.
+    pub simulated: bool,
     /// `x-worker-url`, by a router.
     pub worker_url: Option<String>,
     /// What the answer told; absent without a head.
@@ -71,6 +78,17 @@ pub struct Outgoing {
     pub body: Bytes,
     /// Headers of this request.
     pub headers: HeaderMap,
+}
+
+/// The answer of a request that is not part of the load.
+#[derive(Clone, Debug)]
+pub struct SimpleAnswer {
+    /// Its status.
+    pub status: u16,
+    /// Its body.
+    pub body: Vec<u8>,
+    /// A simulated worker made it.
+    pub simulated: bool,
 }
 
 /// Sends requests to one target.
@@ -106,9 +124,22 @@ impl Progress {
 
 impl Client {
     /// `headers` go with every request; `timeout` is for a whole exchange.
-    pub fn new(pool: Pool, clock: Clock, host_port: &str, headers: HeaderMap, timeout: Duration) -> Result<Self, String> {
-        let host = HeaderValue::from_str(host_port).map_err(|_| format!("{host_port} cannot be a Host header"))?;
-        Ok(Self { pool, clock, host, headers, timeout })
+    pub fn new(
+        pool: Pool,
+        clock: Clock,
+        host_port: &str,
+        headers: HeaderMap,
+        timeout: Duration,
+    ) -> Result<Self, String> {
+        let host = HeaderValue::from_str(host_port)
+            .map_err(|_| format!("{host_port} cannot be a Host header"))?;
+        Ok(Self {
+            pool,
+            clock,
+            host,
+            headers,
+            timeout,
+        })
     }
 
     /// Sends one request and reads its answer. `stop` ends it early.
@@ -124,10 +155,54 @@ impl Client {
         if ended.is_some() {
             progress.copy_marks();
         }
-        let Progress { mut seen, reader, .. } = progress;
+        let Progress {
+            mut seen, reader, ..
+        } = progress;
         seen.answer = reader.map(|r| r.finish(ended.is_none()));
         seen.failure = ended.map(|failure| failure.unwrap_or_else(|| self.timed_out(&seen.stamps)));
         seen
+    }
+
+    /// A request without a body that is not part of the load, on a connection of its own.
+    pub async fn simple(
+        &self,
+        method: Method,
+        path: &str,
+        limit: Duration,
+    ) -> Result<SimpleAnswer, String> {
+        tokio::time::timeout(limit, self.simple_now(method, path))
+            .await
+            .map_err(|_| format!("{path}: no answer in {} s", limit.as_secs_f64()))?
+    }
+
+    async fn simple_now(&self, method: Method, path: &str) -> Result<SimpleAnswer, String> {
+        let fail = |e: &dyn std::fmt::Display| format!("{path}: {e}");
+        let mut conn = self.pool.open().await.map_err(|e| fail(&e))?;
+        let mut request = Request::new(Full::default());
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().map_err(|e| fail(&e))?;
+        request.headers_mut().insert(HOST, self.host.clone());
+        request.headers_mut().extend(self.headers.clone());
+        let answer = conn.send(request).await.map_err(|e| fail(&e))?;
+        let status = answer.status().as_u16();
+        let simulated = answer.headers().contains_key(SIMULATED);
+        let mut incoming = answer.into_body();
+        let mut body = Vec::new();
+        while let Some(frame) = conn.frame(&mut incoming).await {
+            if let Some(data) = frame.map_err(|e| fail(&e))?.data_ref() {
+                if body.len() + data.len() > SIMPLE_BYTES {
+                    return Err(format!(
+                        "{path}: the answer is longer than {SIMPLE_BYTES} bytes"
+                    ));
+                }
+                body.extend_from_slice(data);
+            }
+        }
+        Ok(SimpleAnswer {
+            status,
+            body,
+            simulated,
+        })
     }
 
     fn timed_out(&self, stamps: &Stamps) -> Failure {
@@ -136,7 +211,10 @@ impl Client {
             (_, None) => "no byte",
             _ => "no end of the answer",
         };
-        Failure::new(Class::Timeout, format!("{what} for {} s", self.timeout.as_secs_f64()))
+        Failure::new(
+            Class::Timeout,
+            format!("{what} for {} s", self.timeout.as_secs_f64()),
+        )
     }
 
     async fn travel(&self, outgoing: &Outgoing, progress: &mut Progress) -> Result<(), Failure> {
@@ -145,7 +223,11 @@ impl Client {
             let from_pool = idle.is_some();
             let mut conn = match idle.take() {
                 Some(conn) => conn,
-                None => self.pool.open().await.map_err(|e| Failure::new(Class::Connect, e.to_string()))?,
+                None => self
+                    .pool
+                    .open()
+                    .await
+                    .map_err(|e| Failure::new(Class::Connect, e.to_string()))?,
             };
             progress.marks = Some(conn.marks());
             progress.seen.stamps.connected_ns = Some(self.clock.mono_ns());
@@ -168,7 +250,12 @@ impl Client {
         }
     }
 
-    async fn ask(&self, conn: &mut Conn, outgoing: &Outgoing, progress: &mut Progress) -> Result<Response<Incoming>, Failure> {
+    async fn ask(
+        &self,
+        conn: &mut Conn,
+        outgoing: &Outgoing,
+        progress: &mut Progress,
+    ) -> Result<Response<Incoming>, Failure> {
         let mut request = Request::new(Full::new(outgoing.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = outgoing.path.clone();
@@ -177,20 +264,31 @@ impl Client {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.extend(self.headers.clone());
         headers.extend(outgoing.headers.clone());
-        let answer = conn.send(request).await.map_err(|e| of_connection(&e, false))?;
+        let answer = conn
+            .send(request)
+            .await
+            .map_err(|e| of_connection(&e, false))?;
         let head_ns = self.clock.mono_ns();
         progress.seen.stamps.head_ns = Some(head_ns);
         let status = answer.status().as_u16();
         progress.seen.status = Some(status);
         let header = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok());
+        progress.seen.simulated = answer.headers().contains_key(SIMULATED);
         progress.seen.worker_url = header("x-worker-url").map(str::to_owned);
-        let event_stream = header("content-type").is_some_and(|t| t.starts_with("text/event-stream"));
-        progress.reader = Some(AnswerReader::new(outgoing.endpoint, status, event_stream, false).with_token_times());
+        let event_stream =
+            header("content-type").is_some_and(|t| t.starts_with("text/event-stream"));
+        progress.reader = Some(
+            AnswerReader::new(outgoing.endpoint, status, event_stream, false).with_token_times(),
+        );
         Ok(answer)
     }
 }
 
-async fn read(conn: &mut Conn, answer: Response<Incoming>, progress: &mut Progress) -> Result<(), Failure> {
+async fn read(
+    conn: &mut Conn,
+    answer: Response<Incoming>,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
     let mut body = answer.into_body();
     while let Some(frame) = conn.frame(&mut body).await {
         let frame = frame.map_err(|e| of_connection(&e, true))?;

@@ -66,7 +66,10 @@ pub struct Failure {
 impl Failure {
     /// A failure in words.
     pub fn new(class: Class, text: impl Into<String>) -> Self {
-        Self { class, text: text.into() }
+        Self {
+            class,
+            text: text.into(),
+        }
     }
 }
 
@@ -82,7 +85,12 @@ pub(super) fn of_connection(error: &hyper::Error, head: bool) -> Failure {
         return Failure::new(Class::Malformed, format!("not HTTP/1.1: {error}"));
     }
     let io = std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>());
-    let reset = io.is_some_and(|e| matches!(e.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe));
+    let reset = io.is_some_and(|e| {
+        matches!(
+            e.kind(),
+            std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
+        )
+    });
     match (head, reset) {
         (true, true) => Failure::new(Class::Reset, "the connection was reset inside the answer"),
         (true, false) => Failure::new(Class::Truncated, "the connection ended inside the answer"),

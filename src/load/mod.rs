@@ -1,8 +1,27 @@
-//! The load generator: paced arrivals, one record of what the client saw for each request, joined with the router's trace.
+//! The load generator: paced arrivals, one row of what client, router and server saw for each request.
 //!
 //! Rule: arrivals follow an absolute schedule whatever the answers do; what could not be sent is a row, not a silence.
-//! Deliberately not here: statistics and files, see [`crate::report`].
+//! [`run::run`] is the whole walk: dataset → plan → warm-up → probe → pacer → client → join. Deliberately not here:
+//! statistics and files, see [`crate::report`].
 
+pub mod body;
+pub mod client;
+pub mod config;
+pub mod connection;
 pub mod dataset;
+pub mod export;
+pub mod failure;
+mod join;
 pub mod pacer;
+mod plan;
+pub mod pool;
+pub mod probe;
+pub mod progress;
+pub mod row;
+pub mod run;
 pub mod schedule;
+pub mod target;
+pub mod traced;
+
+pub use config::{LoadConfig, TraceSource};
+pub use run::{LoadError, RunContext, RunReport, run};

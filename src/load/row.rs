@@ -118,7 +118,9 @@ impl Row {
 
     /// The best count of generated tokens: the server's, the trace's, the client's.
     pub fn decode_length(&self) -> Option<u64> {
-        self.completion_tokens.or(self.trace_completion_tokens).or(self.counted_tokens)
+        self.completion_tokens
+            .or(self.trace_completion_tokens)
+            .or(self.counted_tokens)
     }
 
     /// Prompt and generated tokens.
@@ -231,7 +233,16 @@ pub(crate) fn example() -> Row {
         sent_ns: Some(999_500_000),
         client_first_token_ns: Some(1_022_500_000),
         client_end_ns: Some(1_062_000_000),
-        gaps: vec![Gap { ns: 10_000_000, tokens: 1 }, Gap { ns: 30_000_000, tokens: 3 }],
+        gaps: vec![
+            Gap {
+                ns: 10_000_000,
+                tokens: 1,
+            },
+            Gap {
+                ns: 30_000_000,
+                tokens: 3,
+            },
+        ],
         streamed: true,
         attempts: Some(1),
         policy: Some("round_robin".to_owned()),

@@ -23,14 +23,22 @@ impl Target {
         let uri: http::Uri = url.parse().map_err(|_| expected())?;
         match uri.scheme_str() {
             Some("http") => {}
-            Some("https") => return Err(format!("https is not spoken by this client; expected http://host:port, got {url}")),
+            Some("https") => {
+                return Err(format!(
+                    "https is not spoken by this client; expected http://host:port, got {url}"
+                ));
+            }
             _ => return Err(expected()),
         }
         let authority = uri.authority().ok_or_else(expected)?;
         if uri.query().is_some() || authority.as_str().contains('@') {
             return Err(expected());
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = authority
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
         let after_host = &authority.as_str()[authority.host().len()..];
         let port = match after_host.strip_prefix(':') {
             Some(text) => text.parse().map_err(|_| expected())?,
@@ -39,12 +47,20 @@ impl Target {
         if host.is_empty() || port == 0 {
             return Err(expected());
         }
-        Ok(Self { host, port, prefix: uri.path().trim_end_matches('/').to_owned() })
+        Ok(Self {
+            host,
+            port,
+            prefix: uri.path().trim_end_matches('/').to_owned(),
+        })
     }
 
     /// `host:port`, with brackets round an IPv6 address: the form of the `Host` header and of the CSV's `host`.
     pub fn host_port(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// The path of an endpoint here.
@@ -71,15 +87,30 @@ mod tests {
     #[test]
     fn urls_are_read() {
         let t = Target::parse("http://gpu3:8000/v0/").unwrap();
-        assert_eq!((t.host_port().as_str(), t.path("/generate").as_str()), ("gpu3:8000", "/v0/generate"));
-        assert_eq!(Target::parse("http://[::1]:7").unwrap().host_port(), "[::1]:7");
+        assert_eq!(
+            (t.host_port().as_str(), t.path("/generate").as_str()),
+            ("gpu3:8000", "/v0/generate")
+        );
+        assert_eq!(
+            Target::parse("http://[::1]:7").unwrap().host_port(),
+            "[::1]:7"
+        );
         assert_eq!(Target::parse("http://a").unwrap().port, 80);
         assert_eq!(host_port_of("http://127.0.0.1:31000"), "127.0.0.1:31000");
     }
 
     #[test]
     fn others_are_refused() {
-        for bad in ["gpu3:8000", "https://a:1", "http://", "http://a:99999", "http://a:0", "http://a:1/?q=1", "http://u@a:1", ""] {
+        for bad in [
+            "gpu3:8000",
+            "https://a:1",
+            "http://",
+            "http://a:99999",
+            "http://a:0",
+            "http://a:1/?q=1",
+            "http://u@a:1",
+            "",
+        ] {
             assert!(Target::parse(bad).is_err(), "{bad}");
         }
     }

@@ -1,0 +1,413 @@
+//! A run from beginning to end: prompts, warm-up, probe, the paced load, the join.
+//!
+//! Rule: an arrival waits for nothing but its due time (and, where asked for, a place under `--max-concurrency`, which then
+//! shows in every latency from schedule). Every planned request becomes a row, sent or not. Deliberately not here: files.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::body::Backend;
+use super::client::{Client, Exchange};
+use super::config::LoadConfig;
+use super::connection::Connector;
+use super::dataset::DatasetError;
+use super::failure::{Class, Failure};
+use super::join;
+use super::pacer;
+use super::plan::{self, Planned};
+use super::pool::Pool;
+use super::probe::{self, ServerInfo};
+use super::progress::{Progress, Standing, Stop};
+use super::row::Row;
+use super::schedule::{Rate, Schedule};
+use super::traced::{TraceError, Tracing};
+use crate::clock::{Clock, ClockSnapshot, Stamp};
+
+/// From planning to the first arrival: time for the pacer's thread to start.
+const LEAD_NS: u64 = 20_000_000;
+/// Connections opened ahead at most.
+const MOST_SPARE: usize = 64;
+
+/// What a run stands in: time, network, who is told, who stops it.
+#[derive(Clone)]
+pub struct RunContext {
+    /// Where time comes from.
+    pub clock: Clock,
+    /// How connections are made.
+    pub connector: Connector,
+    /// Who is told.
+    pub progress: Arc<dyn Progress>,
+    /// Ends the run early.
+    pub stop: Stop,
+}
+
+impl RunContext {
+    /// Over TCP, until the end.
+    pub fn new(clock: Clock, progress: Arc<dyn Progress>) -> Self {
+        Self {
+            clock,
+            connector: Connector::Tcp,
+            progress,
+            stop: Stop::never(),
+        }
+    }
+}
+
+/// Why there was no run.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The prompts could not be had: usage.
+    Dataset(DatasetError),
+    /// The options do not fit together: usage.
+    Options(String),
+    /// The target does not answer as it must.
+    Target(String),
+    /// The router's trace cannot be read.
+    Trace(TraceError),
+    /// The operating system refused something.
+    System(std::io::Error),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dataset(e) => e.fmt(f),
+            Self::Options(e) | Self::Target(e) => f.write_str(e),
+            Self::Trace(e) => e.fmt(f),
+            Self::System(e) => write!(f, "cannot start the pacing thread: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// A run that took place.
+#[derive(Clone, Debug)]
+pub struct RunReport {
+    /// What was asked for.
+    pub config: LoadConfig,
+    /// Zero of every time in `rows`.
+    pub start: Stamp,
+    /// One for each planned request, in order.
+    pub rows: Vec<Row>,
+    /// Target or workers, as they describe themselves.
+    pub servers: Vec<ServerInfo>,
+    /// It was ended early.
+    pub partial: bool,
+    /// Rows were joined with a router's trace.
+    pub has_trace: bool,
+    /// What else a reader has to know.
+    pub notes: Vec<String>,
+    /// Connections the client opened.
+    pub connections_opened: u64,
+}
+
+/// What the client knows of one planned request.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub scheduled_ns: u64,
+    pub dispatched_ns: Option<u64>,
+    /// When the client was done with it.
+    pub ended_ns: Option<u64>,
+    pub exchange: Exchange,
+}
+
+/// Makes the load and reports what happened.
+///
+/// # Errors
+/// Nothing was measured: no prompts, no target, no readable trace. Failures of single requests are rows.
+pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, LoadError> {
+    let RunContext {
+        clock,
+        progress,
+        stop,
+        ..
+    } = &context;
+    let loaded = config
+        .dataset
+        .load(
+            config.num_prompts,
+            config.seed,
+            config.backend.takes_tokens(),
+        )
+        .map_err(LoadError::Dataset)?;
+    loaded.notes.iter().for_each(|note| progress.note(note));
+    let tracing = config
+        .router_trace
+        .as_ref()
+        .map(|source| Tracing::begin(source.clone()))
+        .transpose()
+        .map_err(LoadError::Trace)?;
+    let client = connect(&config, &context).await?;
+    let model = model_name(&config, &client).await?;
+    let now = clock.now();
+    let planned =
+        Arc::new(plan::plan(&config, &loaded.prompts, &model, now).map_err(LoadError::Options)?);
+    for request in
+        plan::warmup(&config, &loaded.prompts, &model, now).map_err(LoadError::Options)?
+    {
+        warm_up(&client, &request, stop).await?;
+    }
+    drop(loaded);
+    let mut notes = Vec::new();
+    // After the warm-up: SGLang 0.4.9 does not answer before its first generation.
+    let server = probe::server(&client, &config.target).await;
+    progress.note(&format!("target {server}"));
+    if config.flush_cache
+        && let Err(e) = probe::flush_cache(&client, &config.target).await
+    {
+        notes.push(format!(
+            "--flush-cache did not work, caches may be warm: {e}"
+        ));
+    }
+    let schedule = Arc::new(Schedule::new(config.rate, planned.len(), config.seed));
+    client.pool.tend(first_spare(&config, planned.len())).await;
+    let before = clock.snapshot();
+    let now = clock.now();
+    let start = Stamp {
+        mono_ns: now.mono_ns + LEAD_NS,
+        unix_ns: now.unix_ns + LEAD_NS,
+    };
+    let seen = make_load(&config, &context, &client, &planned, &schedule, start).await?;
+    let clocks = vec![before, clock.snapshot()];
+    let partial = stop.is_set();
+    let joined = join::Run {
+        config: &config,
+        start,
+        clocks,
+        target: server,
+        clock,
+        notes: &mut notes,
+    };
+    let (rows, servers) = joined
+        .rows(&planned, seen, tracing)
+        .await
+        .map_err(LoadError::Trace)?;
+    let connections_opened = client.pool.opened();
+    let has_trace = config.router_trace.is_some();
+    Ok(RunReport {
+        config,
+        start,
+        rows,
+        servers,
+        partial,
+        has_trace,
+        notes,
+        connections_opened,
+    })
+}
+
+async fn connect(config: &LoadConfig, context: &RunContext) -> Result<Arc<Client>, LoadError> {
+    let pool = Pool::new(
+        &config.target,
+        context.connector.clone(),
+        context.clock.clone(),
+    )
+    .await
+    .map_err(|e| {
+        LoadError::Target(format!(
+            "{}: cannot look up {}: {e}",
+            config.target, config.target.host
+        ))
+    })?;
+    let host = config.target.host_port();
+    Client::new(
+        pool,
+        context.clock.clone(),
+        &host,
+        config.headers.clone(),
+        config.request_timeout,
+    )
+    .map(Arc::new)
+    .map_err(LoadError::Options)
+}
+
+async fn model_name(config: &LoadConfig, client: &Client) -> Result<String, LoadError> {
+    match (&config.model, config.backend) {
+        (Some(model), _) => Ok(model.clone()),
+        // `/generate` names no model.
+        (None, Backend::Native) => Ok(String::new()),
+        (None, _) => probe::model(client, &config.target).await.ok_or_else(|| {
+            LoadError::Target(format!(
+                "{}: GET /v1/models tells no model; give --model",
+                config.target
+            ))
+        }),
+    }
+}
+
+async fn warm_up(client: &Client, request: &Planned, stop: &Stop) -> Result<(), LoadError> {
+    let exchange = client.exchange(&request.outgoing, stop.wait()).await;
+    match join::failure_of(&exchange) {
+        None => Ok(()),
+        Some(failure) => Err(LoadError::Target(format!(
+            "the warm-up request failed ({failure}); is a server ready at the target, and do --backend and --model fit it? \
+             (--warmup-requests 0 goes without)"
+        ))),
+    }
+}
+
+/// As many connections as the first moments need; later ones come back from use.
+fn first_spare(config: &LoadConfig, planned: usize) -> usize {
+    let wanted = match config.rate {
+        Rate::AllAtOnce => planned,
+        Rate::PerSecond(_) => spare(config.rate),
+    };
+    wanted
+        .min(planned)
+        .min(config.max_concurrency.unwrap_or(usize::MAX))
+        .min(4 * MOST_SPARE)
+}
+
+/// Connections to keep open ahead of arrivals: a quarter second's worth.
+fn spare(rate: Rate) -> usize {
+    rate.per_second()
+        .map_or(2, |r| (r / 4.0).ceil() as usize + 2)
+        .min(MOST_SPARE)
+}
+
+async fn make_load(
+    config: &LoadConfig,
+    context: &RunContext,
+    client: &Arc<Client>,
+    planned: &Arc<Vec<Planned>>,
+    schedule: &Arc<Schedule>,
+    start: Stamp,
+) -> Result<Vec<Seen>, LoadError> {
+    let RunContext {
+        clock,
+        progress,
+        stop,
+        ..
+    } = context;
+    let mut paced = pacer::start(
+        Arc::clone(schedule),
+        start.mono_ns,
+        clock.clone(),
+        config.pacing,
+    )
+    .map_err(LoadError::System)?;
+    let places = Arc::new(Semaphore::new(
+        config.max_concurrency.unwrap_or(Semaphore::MAX_PERMITS),
+    ));
+    let mut requests: JoinSet<(usize, Seen)> = JoinSet::new();
+    let mut seen: Vec<Option<Seen>> = std::iter::repeat_with(|| None)
+        .take(planned.len())
+        .collect();
+    let mut standing = Standing {
+        planned: planned.len(),
+        ..Standing::default()
+    };
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut tending = JoinSet::new();
+    let mut arrivals_left = true;
+    let mut stopped = false;
+    while arrivals_left || !requests.is_empty() {
+        tokio::select! {
+            biased;
+            () = stop.wait(), if !stopped => {
+                // Requests in flight see it too and end by themselves.
+                (stopped, arrivals_left) = (true, false);
+            }
+            due = paced.next(), if arrivals_left => match due {
+                None => arrivals_left = false,
+                Some(index) => {
+                    standing.due += 1;
+                    let due_ns = start.mono_ns + schedule.at_ns[index];
+                    let one = Arrival { index, due_ns, client: Arc::clone(client), places: Arc::clone(&places), planned: Arc::clone(planned), clock: clock.clone(), stop: stop.clone() };
+                    requests.spawn(one.go());
+                }
+            },
+            Some(ended) = requests.join_next(), if !requests.is_empty() => {
+                standing.ended += 1;
+                if let Ok((index, one)) = ended {
+                    standing.failed += usize::from(join::failure_of(&one.exchange).is_some());
+                    seen[index] = Some(one);
+                }
+            }
+            _ = tick.tick() => {
+                standing.elapsed_s = clock.mono_ns().saturating_sub(start.mono_ns) as f64 / 1e9;
+                progress.standing(standing);
+                while tending.try_join_next().is_some() {}
+                if tending.is_empty() {
+                    let (client, spare) = (Arc::clone(client), if arrivals_left { spare(config.rate) } else { 0 });
+                    tending.spawn(async move { client.pool.tend(spare).await });
+                }
+            }
+        }
+    }
+    standing.elapsed_s = clock.mono_ns().saturating_sub(start.mono_ns) as f64 / 1e9;
+    progress.standing(standing);
+    let due = |index: usize| start.mono_ns + schedule.at_ns[index];
+    Ok(seen
+        .into_iter()
+        .enumerate()
+        .map(|(i, one)| one.unwrap_or_else(|| never_sent(due(i))))
+        .collect())
+}
+
+fn never_sent(scheduled_ns: u64) -> Seen {
+    let failure = Failure::new(Class::NotSent, "the run ended before its turn");
+    let exchange = Exchange {
+        failure: Some(failure),
+        ..Exchange::default()
+    };
+    Seen {
+        scheduled_ns,
+        dispatched_ns: None,
+        ended_ns: None,
+        exchange,
+    }
+}
+
+/// One request from its due time to its end.
+struct Arrival {
+    index: usize,
+    due_ns: u64,
+    client: Arc<Client>,
+    places: Arc<Semaphore>,
+    planned: Arc<Vec<Planned>>,
+    clock: Clock,
+    stop: Stop,
+}
+
+impl Arrival {
+    // Not `async fn`: the future has to own everything to be spawned.
+    fn go(self) -> impl Future<Output = (usize, Seen)> + Send + 'static {
+        async move {
+            let place = tokio::select! {
+                biased;
+                place = self.places.acquire() => place.ok(),
+                () = self.stop.wait() => None,
+            };
+            if place.is_none() {
+                return (self.index, never_sent(self.due_ns));
+            }
+            let dispatched_ns = Some(self.clock.mono_ns());
+            let exchange = self
+                .client
+                .exchange(&self.planned[self.index].outgoing, self.stop.wait())
+                .await;
+            let ended_ns = Some(self.clock.mono_ns());
+            drop(place);
+            (
+                self.index,
+                Seen {
+                    scheduled_ns: self.due_ns,
+                    dispatched_ns,
+                    ended_ns,
+                    exchange,
+                },
+            )
+        }
+    }
+}
+
+/// The two clocks of this host before and after a run.
+pub(super) type Clocks = Vec<ClockSnapshot>;

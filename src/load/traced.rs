@@ -1,0 +1,225 @@
+//! The router's trace of this run, from a file or an address.
+//!
+//! Rule: only what was written after the run began counts as this run's requests (ids may have been used before); clocks and
+//! workers count from the beginning. The router writes a little later than it answers, so records are waited for, up to a
+//! limit. Deliberately not here: what the records mean for a row, see `join`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+
+use super::client::Client;
+use super::config::TraceSource;
+use super::connection::Connector;
+use super::pool::Pool;
+use crate::clock::Clock;
+use crate::clock::ClockSnapshot;
+use crate::trace::record::{Record, RequestRecord, WorkerRecord};
+
+/// Longest wait for the router's last records.
+const FLUSH_WAIT_NS: u64 = 5_000_000_000;
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(200);
+/// Time to get a trace over HTTP.
+const GET_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a trace cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceError(String);
+
+impl fmt::Display for TraceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--router-trace {}", self.0)
+    }
+}
+
+impl std::error::Error for TraceError {}
+
+/// What a trace told about this run.
+#[derive(Debug, Default)]
+pub struct Traced {
+    /// Records by request id; the last one wins.
+    pub records: BTreeMap<String, RequestRecord>,
+    /// The router's clocks since its last start.
+    pub clocks: Vec<ClockSnapshot>,
+    /// Boot id of the router's host.
+    pub boot_id: Option<String>,
+    /// Workers by URL, with all that was ever told of them.
+    pub workers: BTreeMap<String, WorkerRecord>,
+    /// Requests the router could not write down.
+    pub lost: u64,
+    /// Lines that are no records.
+    pub unreadable: u64,
+}
+
+impl Traced {
+    /// Takes one line. `ours`: it was written after the run began.
+    fn take(&mut self, line: &str, wanted: &BTreeSet<&str>, ours: bool) {
+        if line.trim().is_empty() {
+            return;
+        }
+        match serde_json::from_str(line) {
+            Ok(Record::Run(run)) => {
+                if self.boot_id != run.boot_id {
+                    self.clocks.clear();
+                }
+                self.boot_id = run.boot_id;
+                self.clocks.push(run.clock);
+            }
+            Ok(Record::Clock(clock)) => self.clocks.push(clock),
+            Ok(Record::Worker(worker)) => {
+                let known = self
+                    .workers
+                    .entry(worker.worker.clone())
+                    .or_insert_with(|| worker.clone());
+                known.model = worker.model.or(known.model.take());
+                known.version = worker.version.or(known.version.take());
+                known.max_running_requests =
+                    worker.max_running_requests.or(known.max_running_requests);
+                known.simulated = worker.simulated.or(known.simulated);
+            }
+            Ok(Record::Request(record)) if ours && wanted.contains(record.request_id.as_str()) => {
+                self.records.insert(record.request_id.clone(), *record);
+            }
+            Ok(Record::Lost(lost)) if ours => self.lost += lost.requests,
+            Ok(_) => {}
+            Err(_) => self.unreadable += 1,
+        }
+    }
+}
+
+/// A trace that is being written.
+#[derive(Debug)]
+pub struct Tracing {
+    source: TraceSource,
+    /// Where the file ended when the run began.
+    begin: u64,
+}
+
+impl Tracing {
+    /// Remembers where the trace is now.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn begin(source: TraceSource) -> Result<Self, TraceError> {
+        let begin = match &source {
+            TraceSource::Url(_) => 0,
+            TraceSource::File(path) => File::open(path)
+                .and_then(|f| f.metadata())
+                .map_err(|e| {
+                    TraceError(format!(
+                        "{}: {e}; expected the file that `milepost route --trace-log` writes",
+                        path.display()
+                    ))
+                })?
+                .len(),
+        };
+        Ok(Self { source, begin })
+    }
+
+    /// Reads until every wanted id is there or the wait is over.
+    ///
+    /// # Errors
+    /// The file or address cannot be read (any more).
+    pub async fn collect(
+        self,
+        wanted: &BTreeSet<&str>,
+        clock: &Clock,
+    ) -> Result<Traced, TraceError> {
+        let until_ns = clock.mono_ns() + FLUSH_WAIT_NS;
+        match self.source {
+            TraceSource::File(path) => follow(path, self.begin, wanted, clock, until_ns).await,
+            TraceSource::Url(url) => {
+                let pool = Pool::new(&url, Connector::Tcp, clock.clone())
+                    .await
+                    .map_err(|e| TraceError(format!("{url}: {e}")))?;
+                let client = Client::new(
+                    pool,
+                    clock.clone(),
+                    &url.host_port(),
+                    HeaderMap::new(),
+                    GET_TIMEOUT,
+                )
+                .map_err(TraceError)?;
+                let path = if url.prefix.is_empty() {
+                    "/"
+                } else {
+                    &url.prefix
+                };
+                loop {
+                    let answer = client
+                        .simple(Method::GET, path, GET_TIMEOUT)
+                        .await
+                        .map_err(|e| TraceError(format!("{url}: {e}")))?;
+                    if answer.status != 200 {
+                        return Err(TraceError(format!("{url}: status {}", answer.status)));
+                    }
+                    let mut traced = Traced::default();
+                    String::from_utf8_lossy(&answer.body)
+                        .lines()
+                        .for_each(|line| traced.take(line, wanted, true));
+                    if traced.records.len() == wanted.len() || clock.mono_ns() >= until_ns {
+                        return Ok(traced);
+                    }
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+        }
+    }
+}
+
+async fn follow(
+    path: PathBuf,
+    begin: u64,
+    wanted: &BTreeSet<&str>,
+    clock: &Clock,
+    until_ns: u64,
+) -> Result<Traced, TraceError> {
+    let mut traced = Traced::default();
+    let mut read = 0;
+    loop {
+        read = read_lines(&path, read, begin, wanted, &mut traced)
+            .map_err(|e| TraceError(format!("{}: {e}", path.display())))?;
+        if traced.records.len() == wanted.len() || clock.mono_ns() >= until_ns {
+            return Ok(traced);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Takes the whole lines from `read` on; the place after the last one. A file that has become shorter was begun anew.
+fn read_lines(
+    path: &Path,
+    read: u64,
+    begin: u64,
+    wanted: &BTreeSet<&str>,
+    traced: &mut Traced,
+) -> std::io::Result<u64> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let (mut place, begin) = if length < begin {
+        (0, 0)
+    } else {
+        (read, begin)
+    };
+    file.seek(SeekFrom::Start(place))?;
+    let mut lines = BufReader::new(file);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let bytes = lines.read_until(b'\n', &mut line)?;
+        if line.last() != Some(&b'\n') {
+            return Ok(place);
+        }
+        match std::str::from_utf8(&line) {
+            Ok(text) => traced.take(text, wanted, place >= begin),
+            Err(_) => traced.unreadable += 1,
+        }
+        place += bytes as u64;
+    }
+}
