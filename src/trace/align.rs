@@ -1,4 +1,344 @@
 //! Server stamps on the router's time axis.
 //!
-//! Rule: raw values are never changed; what cannot be compared stays absent, with the reason. Differences are taken only
-//! inside one clock. Deliberately not here: I/O, and any guess about a remote monotonic clock.
+//! Rule: raw values are never changed; what cannot be compared stays absent, with the reason. Differences are taken inside
+//! one clock, or between moments placed on the axis. Stages are read by presence of names, in two generations:
+//!
+//! | stage | patched 0.4.9 | 0.5.x |
+//! |---|---|---|
+//! | created | `server_created_time`, wall | `request_received_ts`, wall |
+//! | queue start | `queue_time_start`, monotonic | `forward_entry_time - queue_time` (0.5.10+), wall |
+//! | queue end | `queue_time_end`, monotonic | `forward_entry_time` (0.5.10+), wall |
+//! | pure queue | end - start | `queue_time` |
+//! | first token | `server_first_token_time`, wall | see [`TtftSource`] |
+//!
+//! Deliberately not here: I/O, and any guess about a remote monotonic clock.
+
+use serde::{Deserialize, Serialize};
+
+use super::axis::{ClockTrack, Offsets, Placed, created, nanos, signed};
+use crate::trace::record::RequestRecord;
+
+/// The stamp or field was not in the answer.
+pub const NOT_SENT: &str = "not_sent";
+/// The worker is remote and nothing is known of its wall clock near this request.
+pub const NO_OFFSET: &str = "remote_clock_unknown";
+/// The stamp is of a remote host's monotonic clock, which nothing can place.
+pub const REMOTE_MONOTONIC: &str = "remote_monotonic_clock";
+/// The run has no clock record.
+pub const NO_CLOCK_RECORD: &str = "no_clock_record";
+/// The answer was not streamed, and the server's first token is not told right then (all before 0.5.23).
+pub const NOT_STREAMED: &str = "not_streamed";
+/// The request was retracted: `queue_time` holds later waits too.
+pub const RETRACTED: &str = "retracted";
+
+/// Which stamp the TTFT comes from, best first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TtftSource {
+    /// `server_first_token_time` of a patched server; streams only, as the output of others is reported late.
+    ServerPatch,
+    /// `request_received_ts + first_token_latency` (0.5.23).
+    ServerFirstTokenLatency,
+    /// `response_sent_to_client_ts` (0.5.6+); streams only, as it is the end otherwise.
+    ServerSentTs,
+    /// `prefill_finished_time` or `prefill_finished_ts`; streams only. Some ms before the token leaves.
+    ServerPrefillFinished,
+    /// The first event with tokens, at the router.
+    Router,
+    /// There is no valid one.
+    #[default]
+    None,
+}
+
+impl TtftSource {
+    /// The word for files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ServerPatch => "server_patch",
+            Self::ServerFirstTokenLatency => "server_first_token_latency",
+            Self::ServerSentTs => "server_sent_ts",
+            Self::ServerPrefillFinished => "server_prefill_finished",
+            Self::Router => "router",
+            Self::None => "none",
+        }
+    }
+}
+
+/// One request's stages. Moments are nanoseconds after its arrival, and may be negative within the bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aligned {
+    /// The server took the request.
+    pub created_ns: Option<i64>,
+    /// It entered the scheduler's waiting queue.
+    pub queue_start_ns: Option<i64>,
+    /// It left the waiting queue.
+    pub queue_end_ns: Option<i64>,
+    /// The server's first token.
+    pub first_token_ns: Option<i64>,
+    /// Last byte of the answer at the router.
+    pub finish_ns: Option<i64>,
+    /// In the waiting queue, a duration in the server's own clock.
+    pub pure_queue_ns: Option<i64>,
+    /// Created to queue start, a duration.
+    pub tokenize_ns: Option<i64>,
+    /// Created to the server's first token, a duration in the server's own clock (column `queue_time_in_server`).
+    pub queue_in_server_ns: Option<i64>,
+    /// First token after arrival: the server's, else the router's.
+    pub ttft_ns: Option<i64>,
+    /// Whose.
+    pub ttft_source: TtftSource,
+    /// The largest bound of a placed moment; absent if no server stamp was placed.
+    pub clock_bound_ns: Option<u64>,
+    /// The stages are out of order by more than the bound.
+    pub order_broken: bool,
+    /// CSV columns that stay empty, with the reason.
+    pub missing: Vec<(&'static str, &'static str)>,
+}
+
+/// A stamp in its own clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Raw {
+    /// `CLOCK_MONOTONIC` of the server's host.
+    Mono(i64),
+    /// Its wall clock.
+    Wall(i64),
+}
+
+type Stage = Result<Raw, &'static str>;
+
+/// Puts the server stamps of `record` on the router's axis: through `clocks` (of the record's run) if the worker is on the
+/// router's host, through `offsets` if it is not.
+pub fn align(record: &RequestRecord, clocks: &ClockTrack, offsets: &Offsets) -> Aligned {
+    let mut aligner = Aligner {
+        record,
+        clocks,
+        offsets,
+        out: Aligned::default(),
+    };
+    aligner.fill();
+    aligner.out
+}
+
+struct Aligner<'a> {
+    record: &'a RequestRecord,
+    clocks: &'a ClockTrack,
+    offsets: &'a Offsets,
+    out: Aligned,
+}
+
+impl Aligner<'_> {
+    fn fill(&mut self) {
+        let record = self.record;
+        let created = created(&record.server).map(wall).ok_or(NOT_SENT);
+        let (queue_start, queue_end) = (self.queue_start(), self.queue_end());
+        let (first_token, source) = self.first_token();
+        self.out.created_ns = self.stage("server_created_time", created);
+        self.out.queue_start_ns = self.stage("queue_time_start", queue_start);
+        self.out.queue_end_ns = self.stage("queue_time_end", queue_end);
+        self.out.first_token_ns = self.stage("server_first_token_time", first_token);
+        self.out.finish_ns = record.last_byte_ns.map(signed);
+        self.pure_queue();
+        self.tokenize(created, queue_start);
+        self.out.queue_in_server_ns = match (created, first_token) {
+            (Ok(created), Ok(token)) => within_one_clock(created, token),
+            _ => None,
+        };
+        self.ttft(source);
+        self.out.order_broken = self.order_broken();
+    }
+
+    fn queue_start(&self) -> Stage {
+        let server = &self.record.server;
+        if let Some(start) = server.queue_time_start {
+            return Ok(Raw::Mono(nanos(start)));
+        }
+        let (Some(entry), Some(waited)) = (server.forward_entry_time, server.queue_time) else {
+            return Err(NOT_SENT);
+        };
+        if server.num_retractions.is_some_and(|n| n > 0) {
+            return Err(RETRACTED);
+        }
+        Ok(Raw::Wall(nanos(entry) - nanos(waited)))
+    }
+
+    fn queue_end(&self) -> Stage {
+        let server = &self.record.server;
+        match (server.queue_time_end, server.forward_entry_time) {
+            (Some(end), _) => Ok(Raw::Mono(nanos(end))),
+            (None, Some(entry)) => Ok(wall(entry)),
+            (None, None) => Err(NOT_SENT),
+        }
+    }
+
+    /// The best stamp that is valid for this answer.
+    fn first_token(&self) -> (Stage, TtftSource) {
+        let server = &self.record.server;
+        let streamed = self.record.sse_events > 0;
+        let latency = match (server.request_received_ts, server.first_token_latency) {
+            (Some(received), Some(latency)) => Some(Raw::Wall(nanos(received) + nanos(latency))),
+            _ => None,
+        };
+        let prefill = server.prefill_finished_time.or(server.prefill_finished_ts);
+        let candidates = [
+            (
+                server.server_first_token_time.map(wall),
+                streamed,
+                TtftSource::ServerPatch,
+            ),
+            (latency, true, TtftSource::ServerFirstTokenLatency),
+            (
+                server.response_sent_to_client_ts.map(wall),
+                streamed,
+                TtftSource::ServerSentTs,
+            ),
+            (
+                prefill.map(wall),
+                streamed,
+                TtftSource::ServerPrefillFinished,
+            ),
+        ];
+        let mut reason = NOT_SENT;
+        for (stamp, valid, source) in candidates {
+            match stamp {
+                Some(stamp) if valid => return (Ok(stamp), source),
+                Some(_) => reason = NOT_STREAMED,
+                None => {}
+            }
+        }
+        (Err(reason), TtftSource::None)
+    }
+
+    fn pure_queue(&mut self) {
+        let server = &self.record.server;
+        let waited_ns = match (server.queue_time_start, server.queue_time_end) {
+            (Some(start), Some(end)) => Some(nanos(end) - nanos(start)),
+            _ => server.queue_time.map(nanos),
+        };
+        self.out.pure_queue_ns = waited_ns;
+        if waited_ns.is_none() {
+            self.out.missing.push(("pure_queue_time", NOT_SENT));
+        }
+    }
+
+    fn tokenize(&mut self, created: Stage, queue_start: Stage) {
+        let server = &self.record.server;
+        let told = match (created, queue_start) {
+            (Ok(created), Ok(start)) => within_one_clock(created, start)
+                .or_else(|| {
+                    Some(
+                        self.out
+                            .queue_start_ns?
+                            .saturating_sub(self.out.created_ns?),
+                    )
+                })
+                .ok_or(REMOTE_MONOTONIC),
+            (Ok(_), Err(RETRACTED)) => Err(RETRACTED),
+            _ => match (
+                server.request_received_ts,
+                server.request_sent_to_scheduler_ts,
+            ) {
+                (Some(received), Some(sent)) => Ok(nanos(sent) - nanos(received)),
+                _ => Err(NOT_SENT),
+            },
+        };
+        self.out.tokenize_ns = told.ok();
+        self.out
+            .missing
+            .extend(told.err().map(|reason| ("tokenize_time", reason)));
+    }
+
+    fn ttft(&mut self, source: TtftSource) {
+        let router_ns = self.record.first_token_ns.map(signed);
+        (self.out.ttft_ns, self.out.ttft_source) = match (self.out.first_token_ns, router_ns) {
+            (Some(ns), _) => (Some(ns), source),
+            (None, Some(ns)) => (Some(ns), TtftSource::Router),
+            (None, None) => (None, TtftSource::None),
+        };
+        if self.out.ttft_ns.is_none() {
+            let column = "server_first_token_time";
+            let told = self.out.missing.iter().find(|(name, _)| *name == column);
+            let reason = told.map_or(NOT_SENT, |(_, reason)| *reason);
+            self.out.missing.push(("ttft", reason));
+        }
+    }
+
+    /// Places a stage, or notes why it cannot be.
+    fn stage(&mut self, column: &'static str, stage: Stage) -> Option<i64> {
+        match stage.and_then(|raw| self.place(raw)) {
+            Ok(placed) => {
+                let bound = self.out.clock_bound_ns.unwrap_or(0);
+                self.out.clock_bound_ns = Some(bound.max(placed.bound_ns));
+                Some(
+                    placed
+                        .mono_ns
+                        .saturating_sub(signed(self.record.arrival_mono_ns)),
+                )
+            }
+            Err(reason) => {
+                self.out.missing.push((column, reason));
+                None
+            }
+        }
+    }
+
+    fn place(&self, raw: Raw) -> Result<Placed, &'static str> {
+        let near_ns = self.record.arrival_mono_ns;
+        let same_host = self.record.same_host == Some(true);
+        match raw {
+            Raw::Mono(mono_ns) if same_host => Ok(Placed {
+                mono_ns,
+                bound_ns: 0,
+            }),
+            Raw::Mono(_) => Err(REMOTE_MONOTONIC),
+            Raw::Wall(unix_ns) if same_host => self
+                .clocks
+                .place_unix(unix_ns, near_ns)
+                .ok_or(NO_CLOCK_RECORD),
+            Raw::Wall(unix_ns) => {
+                let worker = self.record.worker.as_deref().ok_or(NO_OFFSET)?;
+                self.offsets
+                    .place_unix(worker, unix_ns, near_ns)
+                    .ok_or(NO_OFFSET)
+            }
+        }
+    }
+
+    /// arrival ≤ `router_send` ≤ created ≤ queue start ≤ queue end ≤ first token ≤ finish, each against all before it.
+    fn order_broken(&self) -> bool {
+        let out = &self.out;
+        let sent_ns = self.record.router_send_ns.map(signed);
+        let stages = [
+            sent_ns,
+            out.created_ns,
+            out.queue_start_ns,
+            out.queue_end_ns,
+            out.first_token_ns,
+            out.finish_ns,
+        ];
+        let slack_ns = i64::try_from(out.clock_bound_ns.unwrap_or(0)).unwrap_or(i64::MAX);
+        let mut latest_ns = 0;
+        let mut broken = false;
+        for ns in stages.into_iter().flatten() {
+            broken |= ns.saturating_add(slack_ns) < latest_ns;
+            latest_ns = latest_ns.max(ns);
+        }
+        broken
+    }
+}
+
+fn wall(seconds: f64) -> Raw {
+    Raw::Wall(nanos(seconds))
+}
+
+fn within_one_clock(from: Raw, to: Raw) -> Option<i64> {
+    match (from, to) {
+        (Raw::Mono(from), Raw::Mono(to)) | (Raw::Wall(from), Raw::Wall(to)) => {
+            Some(to.saturating_sub(from))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "align_tests.rs"]
+mod tests;

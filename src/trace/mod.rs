@@ -4,4 +4,7 @@
 //! Rule: no request waits for the trace; what cannot be taken is counted in the file itself.
 
 pub mod align;
+pub mod axis;
+pub mod reader;
 pub mod record;
+pub mod schema;

@@ -1,0 +1,218 @@
+//! The router's time axis: how a wall clock reading, of this host or another, becomes a moment on the router's
+//! `CLOCK_MONOTONIC`, and how wrong that may be.
+//!
+//! Rule: every placed moment comes with a bound; what has no bound is not placed. Offsets between hosts are taken from
+//! request pairs: offset = ((t2 - t1) + (t3 - t4)) / 2, error at most half the delay (t4 - t1) - (t3 - t2) (RFC 5905 §8),
+//! the pair of least delay winning (§10). Path asymmetry cannot be seen and is inside the bound. Deliberately not here:
+//! which stamp means what, see [`super::align`].
+
+use std::collections::BTreeMap;
+
+use crate::clock::ClockSnapshot;
+use crate::trace::record::{Outcome, RequestRecord};
+use crate::wire::meta_info::ServerStamps;
+
+/// Drift allowed for where no snapshot or pair tells: one part in 20 000 (50 µs per second), above free-running quartz (30).
+const DRIFT_PART: u64 = 20_000;
+/// Unix seconds in a double step by 238 ns: half a step for the server's rounding, one for reading the trace back.
+const FLOAT_NS: u64 = 360;
+/// One pair is kept for each span of this length and worker.
+const SPAN_NS: u64 = 10_000_000_000;
+/// Spans to either side that may lend their pair.
+const NEAR_SPANS: u64 = 6;
+
+/// Nanoseconds of seconds in a double, split first so that Unix seconds keep what they have. Beyond ±126 years, where no
+/// clock is, it stays at that edge, so that the sum of two is still a number.
+pub(super) fn nanos(seconds: f64) -> i64 {
+    let seconds = seconds.clamp(-4e9, 4e9);
+    seconds.trunc() as i64 * 1_000_000_000 + (seconds.fract() * 1e9).round() as i64
+}
+
+/// A router stamp as a signed number; no clock reaches the edge.
+pub(super) fn signed(ns: u64) -> i64 {
+    i64::try_from(ns).unwrap_or(i64::MAX)
+}
+
+/// A moment on the axis and how far off it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// `CLOCK_MONOTONIC` of the router's host, nanoseconds.
+    pub mono_ns: i64,
+    /// The true moment lies at most this far away.
+    pub bound_ns: u64,
+}
+
+/// The clock records of one run: the host's wall clock against its monotonic clock.
+#[derive(Clone, Debug, Default)]
+pub struct ClockTrack {
+    /// In order of `mono_ns`.
+    snapshots: Vec<ClockSnapshot>,
+}
+
+impl ClockTrack {
+    /// Adds a `clock` record, or the clock of a `run` record.
+    pub fn add(&mut self, snapshot: ClockSnapshot) {
+        let at = self
+            .snapshots
+            .partition_point(|s| s.mono_ns <= snapshot.mono_ns);
+        self.snapshots.insert(at, snapshot);
+    }
+
+    /// Places a reading of this host's wall clock, through the snapshot nearest to it. `near_mono_ns` is a moment not far
+    /// from it, which tells the two sides of a clock step apart.
+    ///
+    /// The bound is half the snapshot's bracket, plus what the wall clock moved against the monotonic one up to the
+    /// neighbour on the other side (slew or step), or 50 ppm of the distance where there is no other side.
+    pub fn place_unix(&self, unix_ns: i64, near_mono_ns: u64) -> Option<Placed> {
+        let guess = self.nearest(near_mono_ns)?;
+        let about_ns =
+            u64::try_from(unix_ns.saturating_sub(offset_ns(&self.snapshots[guess]))).ok()?;
+        let index = self.nearest(about_ns)?;
+        let snapshot = &self.snapshots[index];
+        let mono_ns = unix_ns.saturating_sub(offset_ns(snapshot));
+        let other = if about_ns >= snapshot.mono_ns {
+            self.snapshots.get(index + 1)
+        } else {
+            index.checked_sub(1).map(|i| &self.snapshots[i])
+        };
+        let moved_ns = match other {
+            Some(other) => offset_ns(other).abs_diff(offset_ns(snapshot)),
+            None => about_ns.abs_diff(snapshot.mono_ns) / DRIFT_PART,
+        };
+        Some(Placed {
+            mono_ns,
+            bound_ns: (snapshot.bracket_ns / 2)
+                .saturating_add(moved_ns)
+                .saturating_add(FLOAT_NS),
+        })
+    }
+
+    fn nearest(&self, mono_ns: u64) -> Option<usize> {
+        let after = self.snapshots.partition_point(|s| s.mono_ns <= mono_ns);
+        let candidates = [after.checked_sub(1), Some(after)];
+        candidates
+            .into_iter()
+            .flatten()
+            .filter(|&i| i < self.snapshots.len())
+            .min_by_key(|&i| self.snapshots[i].mono_ns.abs_diff(mono_ns))
+    }
+}
+
+fn offset_ns(snapshot: &ClockSnapshot) -> i64 {
+    signed(snapshot.unix_ns) - signed(snapshot.mono_ns)
+}
+
+/// Wall clocks of remote workers against the router's monotonic clock, learned from the requests themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Offsets {
+    workers: BTreeMap<String, BTreeMap<u64, Pair>>,
+    contradictions: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the unit comes last in every raw number"
+)]
+struct Pair {
+    /// Server wall minus router monotonic.
+    offset_ns: i64,
+    delay_ns: u64,
+    at_ns: u64,
+}
+
+impl Offsets {
+    /// Learns from one request, if it was answered by a remote worker that told when it took and sent something.
+    pub fn learn(&mut self, record: &RequestRecord) {
+        let (Some(worker), Some(pair)) = (&record.worker, exchange(record)) else {
+            return;
+        };
+        let Ok(pair) = pair else {
+            self.contradictions += 1;
+            return;
+        };
+        let spans = self.workers.entry(worker.clone()).or_default();
+        let best = spans.entry(pair.at_ns / SPAN_NS).or_insert(pair);
+        if pair.delay_ns < best.delay_ns {
+            *best = pair;
+        }
+    }
+
+    /// Requests whose stamps contradict themselves: the server claims to have held them longer than the router waited.
+    pub fn contradictions(&self) -> u64 {
+        self.contradictions
+    }
+
+    /// Places a reading of `worker`'s wall clock, taken near `near_mono_ns`, by the pair of the smallest bound among those
+    /// of a minute to either side. `None` before anything is known of that minute.
+    pub fn place_unix(&self, worker: &str, unix_ns: i64, near_mono_ns: u64) -> Option<Placed> {
+        let span = near_mono_ns / SPAN_NS;
+        let near = span.saturating_sub(NEAR_SPANS)..=span + NEAR_SPANS;
+        let bound = |pair: &Pair| {
+            pair.delay_ns / 2 + pair.at_ns.abs_diff(near_mono_ns) / DRIFT_PART + FLOAT_NS
+        };
+        let pairs = self.workers.get(worker)?.range(near).map(|(_, pair)| pair);
+        let best = pairs.min_by_key(|pair| bound(pair))?;
+        Some(Placed {
+            mono_ns: unix_ns.saturating_sub(best.offset_ns),
+            bound_ns: bound(best),
+        })
+    }
+}
+
+/// The four stamps of one exchange; `Err` if the delay they give is negative.
+fn exchange(record: &RequestRecord) -> Option<Result<Pair, ()>> {
+    if record.same_host == Some(true) || record.outcome != Outcome::Done {
+        return None;
+    }
+    let arrival_ns = signed(record.arrival_mono_ns);
+    let sent_ns = arrival_ns.saturating_add(signed(record.router_send_ns?));
+    let taken_ns = nanos(created(&record.server)?);
+    let (answered_ns, read_ns) = reply_stamps(record)?;
+    let read_ns = arrival_ns.saturating_add(signed(read_ns));
+    let delay_ns = (read_ns.saturating_sub(sent_ns)).saturating_sub(answered_ns - taken_ns);
+    let Ok(delay_ns) = u64::try_from(delay_ns) else {
+        return Some(Err(()));
+    };
+    // Halved before they are added: the sum of two Unix times in nanoseconds leaves i64.
+    let offset_ns = taken_ns.saturating_sub(sent_ns) / 2 + answered_ns.saturating_sub(read_ns) / 2;
+    Some(Ok(Pair {
+        offset_ns,
+        delay_ns,
+        at_ns: u64::try_from(sent_ns).ok()?,
+    }))
+}
+
+/// When the server sent something, Unix nanoseconds, and when the router read that, nanoseconds after arrival.
+fn reply_stamps(record: &RequestRecord) -> Option<(i64, u64)> {
+    let server = &record.server;
+    if record.sse_events > 0 {
+        if let (Some(sent), Some(read_ns)) =
+            (server.response_sent_to_client_ts, record.first_event_ns)
+        {
+            return Some((nanos(sent), read_ns));
+        }
+        return Some((
+            nanos(server.server_first_token_time?),
+            record.first_token_ns?,
+        ));
+    }
+    let finished = server
+        .response_sent_to_client_ts
+        .or(server.request_finished_ts)
+        .or(server.decode_finished_ts);
+    let finished_ns = match finished {
+        Some(seconds) => nanos(seconds),
+        None => nanos(created(server)?) + nanos(server.e2e_latency?),
+    };
+    Some((finished_ns, record.first_byte_ns?))
+}
+
+/// When the server's HTTP process took the request, Unix seconds.
+pub(super) fn created(server: &ServerStamps) -> Option<f64> {
+    server.server_created_time.or(server.request_received_ts)
+}
+
+#[cfg(test)]
+#[path = "axis_tests.rs"]
+mod tests;

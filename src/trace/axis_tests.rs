@@ -1,0 +1,208 @@
+//! Tests of the time axis.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn snapshot(mono_ns: u64, unix_ns: u64) -> ClockSnapshot {
+    ClockSnapshot {
+        mono_ns,
+        unix_ns,
+        bracket_ns: 200,
+    }
+}
+
+fn track(snapshots: &[ClockSnapshot]) -> ClockTrack {
+    let mut track = ClockTrack::default();
+    for s in snapshots.iter().rev() {
+        track.add(*s);
+    }
+    track
+}
+
+const DAY_NS: u64 = 1_795_000_000_000_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+
+#[test]
+fn unix_seconds_keep_their_resolution() {
+    assert_eq!(nanos(4_111.736_765_916), 4_111_736_765_916);
+    assert!(nanos(1_795_302_685.474_251_7).abs_diff(1_795_302_685_474_251_700) <= FLOAT_NS);
+    assert_eq!(nanos(0.000_500_506_999_969_729_8), 500_507);
+}
+
+#[test]
+fn wall_goes_through_the_nearest_snapshot() {
+    assert_eq!(ClockTrack::default().place_unix(5, 5), None);
+    let one = track(&[snapshot(10 * SECOND_NS, DAY_NS)]);
+    let p = one
+        .place_unix(signed(DAY_NS + SECOND_NS), 10 * SECOND_NS)
+        .unwrap();
+    assert_eq!(
+        p,
+        Placed {
+            mono_ns: signed(11 * SECOND_NS),
+            bound_ns: 100 + 50_000 + FLOAT_NS
+        }
+    );
+    let two = track(&[
+        snapshot(10 * SECOND_NS, DAY_NS),
+        snapshot(20 * SECOND_NS, DAY_NS + 10 * SECOND_NS + 40_000),
+    ]);
+    let p = two
+        .place_unix(signed(DAY_NS + SECOND_NS), 10 * SECOND_NS)
+        .unwrap();
+    assert_eq!(
+        p,
+        Placed {
+            mono_ns: signed(11 * SECOND_NS),
+            bound_ns: 100 + 40_000 + FLOAT_NS
+        }
+    );
+    let p = two
+        .place_unix(signed(DAY_NS + 9 * SECOND_NS + 40_000), 12 * SECOND_NS)
+        .unwrap();
+    assert_eq!(p.mono_ns, signed(19 * SECOND_NS));
+}
+
+#[test]
+fn the_two_sides_of_a_step_are_told_apart_by_the_requests_own_time() {
+    // The wall clock jumps back 5 s at 20 s; the step record follows at once.
+    let stepped = track(&[
+        snapshot(10 * SECOND_NS, DAY_NS + 10 * SECOND_NS),
+        snapshot(20 * SECOND_NS, DAY_NS + 20 * SECOND_NS),
+        snapshot(
+            20 * SECOND_NS + 1_000_000,
+            DAY_NS + 15 * SECOND_NS + 1_000_000,
+        ),
+        snapshot(30 * SECOND_NS, DAY_NS + 25 * SECOND_NS),
+    ]);
+    let wall = signed(DAY_NS + 18 * SECOND_NS);
+    let before = stepped.place_unix(wall, 18 * SECOND_NS).unwrap();
+    let after = stepped.place_unix(wall, 23 * SECOND_NS).unwrap();
+    assert_eq!(
+        (before.mono_ns, before.bound_ns),
+        (signed(18 * SECOND_NS), 100 + FLOAT_NS)
+    );
+    assert_eq!(
+        (after.mono_ns, after.bound_ns),
+        (signed(23 * SECOND_NS), 100 + FLOAT_NS)
+    );
+}
+
+/// One exchange with a worker whose wall clock is `offset_ns` ahead of the router's monotonic clock.
+fn exchange_record(
+    at_ns: u64,
+    out_ns: u64,
+    held_ns: u64,
+    back_ns: u64,
+    offset_ns: u64,
+) -> RequestRecord {
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    RequestRecord {
+        worker: Some("w".into()),
+        same_host: Some(false),
+        outcome: Outcome::Done,
+        arrival_mono_ns: at_ns,
+        router_send_ns: Some(0),
+        sse_events: 2,
+        first_event_ns: Some(out_ns + held_ns + back_ns),
+        server: ServerStamps {
+            request_received_ts: Some(seconds(at_ns + out_ns + offset_ns)),
+            response_sent_to_client_ts: Some(seconds(at_ns + out_ns + held_ns + offset_ns)),
+            ..ServerStamps::default()
+        },
+        ..RequestRecord::default()
+    }
+}
+
+#[test]
+fn the_least_delay_wins_and_is_the_bound() {
+    let mut offsets = Offsets::default();
+    offsets.learn(&exchange_record(
+        SECOND_NS, 900_000, 5_000_000, 100_000, DAY_NS,
+    ));
+    offsets.learn(&exchange_record(
+        2 * SECOND_NS,
+        50_000,
+        5_000_000,
+        50_000,
+        DAY_NS,
+    ));
+    let p = offsets
+        .place_unix("w", signed(DAY_NS + 2 * SECOND_NS), 2 * SECOND_NS)
+        .unwrap();
+    assert!(p.mono_ns.abs_diff(signed(2 * SECOND_NS)) < 1_000, "{p:?}");
+    assert!((50_000..52_000).contains(&p.bound_ns), "{p:?}");
+    assert_eq!(offsets.place_unix("other", 0, 0), None);
+    assert_eq!(offsets.place_unix("w", 0, 500 * SECOND_NS), None);
+}
+
+#[test]
+fn what_teaches_nothing() {
+    let mut offsets = Offsets::default();
+    let good = exchange_record(SECOND_NS, 9, 9, 9, DAY_NS);
+    offsets.learn(&RequestRecord {
+        same_host: Some(true),
+        ..good.clone()
+    });
+    offsets.learn(&RequestRecord {
+        outcome: Outcome::ClientGone,
+        ..good.clone()
+    });
+    offsets.learn(&RequestRecord {
+        router_send_ns: None,
+        ..good.clone()
+    });
+    offsets.learn(&RequestRecord {
+        server: ServerStamps::default(),
+        ..good.clone()
+    });
+    assert_eq!(offsets.contradictions(), 0);
+    offsets.learn(&RequestRecord {
+        first_event_ns: Some(1),
+        server: exchange_record(SECOND_NS, 9, 9_000_000, 9, DAY_NS).server,
+        ..good
+    });
+    assert_eq!(offsets.contradictions(), 1);
+    assert_eq!(offsets.place_unix("w", 0, SECOND_NS), None);
+}
+
+#[test]
+fn plain_answers_teach_by_their_end() {
+    let mut offsets = Offsets::default();
+    let mut record = exchange_record(SECOND_NS, 100_000, 0, 0, DAY_NS);
+    record.sse_events = 0;
+    record.first_byte_ns = Some(7_200_000);
+    record.server = ServerStamps {
+        server_created_time: record.server.request_received_ts,
+        e2e_latency: Some(0.007),
+        ..ServerStamps::default()
+    };
+    offsets.learn(&record);
+    let p = offsets
+        .place_unix("w", signed(DAY_NS + SECOND_NS), SECOND_NS)
+        .unwrap();
+    assert!(
+        p.mono_ns.abs_diff(signed(SECOND_NS)) < 1_000 && p.bound_ns < 101_000,
+        "{p:?}"
+    );
+}
+
+proptest! {
+    /// A simulated world: whatever the delays, the truth lies within the published bound.
+    #[test]
+    fn the_truth_lies_within_the_bound(
+        offset in 0u64..2_000_000_000_000_000_000,
+        exchanges in prop::collection::vec((0u64..60 * SECOND_NS, 0u64..2_000_000, 0u64..1_000_000_000, 0u64..2_000_000), 1..20),
+        at in 0u64..60 * SECOND_NS,
+    ) {
+        let mut offsets = Offsets::default();
+        for (at, out, held, back) in exchanges {
+            offsets.learn(&exchange_record(at, out, held, back, offset));
+        }
+        // A delay of a few hundred ns can turn negative through the resolution of a double; such pairs are dropped.
+        if let Some(p) = offsets.place_unix("w", signed(at + offset), at) {
+            prop_assert!(p.mono_ns.abs_diff(signed(at)) <= p.bound_ns + 2 * FLOAT_NS, "{:?}", p);
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Reads a trace back, line by line.
+//!
+//! Rule: a line that a crash tore is counted and stepped over, never a reason to lose the rest; a schema newer than ours is
+//! refused, as its numbers could mean something else; no line is held beyond [`MAX_LINE_BYTES`]. If a run was appended
+//! behind a torn line without a line end, its record is found inside that line. Deliberately not here: alignment.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use super::axis::ClockTrack;
+use super::record::{ConnectionRecord, Record, RequestRecord, RunRecord, WorkerRecord};
+use super::schema::SCHEMA;
+
+/// Longest line that is read; a record is a few kB.
+pub const MAX_LINE_BYTES: usize = 1 << 20;
+/// Bad lines before the first record after which the file is no trace.
+const MAX_STRANGE_LINES: u64 = 1000;
+/// Bad lines remembered with their number and reason.
+const MAX_NOTED: usize = 20;
+
+/// Why a trace cannot be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// The file cannot be opened.
+    Open {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Reading failed.
+    Read {
+        /// The line that was read.
+        line: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A newer milepost wrote it.
+    NewerSchema {
+        /// The line of the `run` record.
+        line: u64,
+        /// Its schema.
+        found: u32,
+    },
+    /// It holds no record at all.
+    NotATrace {
+        /// Lines looked at.
+        lines: u64,
+    },
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Read { line, source } => write!(f, "line {line}: {source}"),
+            Self::NewerSchema { line, found } => write!(
+                f,
+                "line {line}: the trace has schema {found}, this milepost reads up to {SCHEMA}; read it with the version that wrote it"
+            ),
+            Self::NotATrace { lines } => write!(
+                f,
+                "not a milepost trace: none of its first {lines} lines is a record (one JSON object a line with a \"kind\")"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Open { source, .. } | Self::Read { source, .. } => Some(source),
+            Self::NewerSchema { .. } | Self::NotATrace { .. } => None,
+        }
+    }
+}
+
+/// A line that is no record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadLine {
+    /// Its number, from 1.
+    pub line: u64,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The records of a trace in order: an iterator.
+#[derive(Debug)]
+pub struct TraceReader<R> {
+    input: R,
+    line: u64,
+    buffer: Vec<u8>,
+    records: u64,
+    torn_lines: u64,
+    bad_lines: Vec<BadLine>,
+    failed: bool,
+}
+
+impl TraceReader<BufReader<File>> {
+    /// Opens a trace file.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        let file = File::open(path).map_err(|source| ReadError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self::new(BufReader::with_capacity(1 << 16, file)))
+    }
+}
+
+impl<R: BufRead> TraceReader<R> {
+    /// Reads a trace from anywhere.
+    pub fn new(input: R) -> Self {
+        Self {
+            input,
+            line: 0,
+            buffer: Vec::new(),
+            records: 0,
+            torn_lines: 0,
+            bad_lines: Vec::new(),
+            failed: false,
+        }
+    }
+
+    /// Lines so far that were torn, too long, or no record.
+    pub fn torn_lines(&self) -> u64 {
+        self.torn_lines
+    }
+
+    /// The first of them.
+    pub fn bad_lines(&self) -> &[BadLine] {
+        &self.bad_lines
+    }
+
+    fn next_record(&mut self) -> Result<Option<(u64, Record)>, ReadError> {
+        loop {
+            let line = self.line + 1;
+            let whole = match self.next_line() {
+                Ok(Some(whole)) => whole,
+                Ok(None) if self.records == 0 && self.torn_lines > 0 => {
+                    return Err(ReadError::NotATrace {
+                        lines: self.torn_lines,
+                    });
+                }
+                Ok(None) => return Ok(None),
+                Err(source) => return Err(ReadError::Read { line, source }),
+            };
+            if whole && self.buffer.trim_ascii().is_empty() {
+                continue;
+            }
+            if let Some(record) = self.record(whole) {
+                self.records += 1;
+                if let Record::Run(run) = &record
+                    && run.schema > SCHEMA
+                {
+                    return Err(ReadError::NewerSchema {
+                        line,
+                        found: run.schema,
+                    });
+                }
+                return Ok(Some((line, record)));
+            }
+            if self.records == 0 && self.torn_lines >= MAX_STRANGE_LINES {
+                return Err(ReadError::NotATrace {
+                    lines: self.torn_lines,
+                });
+            }
+        }
+    }
+
+    /// The record of the line in the buffer, or of its end if the beginning was torn.
+    fn record(&mut self, whole: bool) -> Option<Record> {
+        let reason = if whole {
+            match serde_json::from_slice(&self.buffer) {
+                Ok(record) => return Some(record),
+                Err(error) => error.to_string(),
+            }
+        } else {
+            format!("longer than {MAX_LINE_BYTES} bytes")
+        };
+        self.torn_lines += 1;
+        if self.bad_lines.len() < MAX_NOTED {
+            self.bad_lines.push(BadLine {
+                line: self.line,
+                reason,
+            });
+        }
+        let start = self.buffer.windows(9).rposition(|w| w == b"{\"kind\":\"")?;
+        if start == 0 || !whole {
+            return None;
+        }
+        serde_json::from_slice(&self.buffer[start..]).ok()
+    }
+
+    /// Reads a line into the buffer, without its end; `Some(false)` if it was too long and stepped over.
+    fn next_line(&mut self) -> io::Result<Option<bool>> {
+        self.buffer.clear();
+        let mut whole = true;
+        let mut begun = false;
+        loop {
+            let chunk = match self.input.fill_buf() {
+                Ok(chunk) => chunk,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            if chunk.is_empty() {
+                self.line += u64::from(begun);
+                return Ok(begun.then_some(whole));
+            }
+            begun = true;
+            let end = chunk.iter().position(|&b| b == b'\n');
+            let part = &chunk[..end.unwrap_or(chunk.len())];
+            whole &= self.buffer.len() + part.len() <= MAX_LINE_BYTES;
+            if whole {
+                self.buffer.extend_from_slice(part);
+            }
+            let used = part.len() + usize::from(end.is_some());
+            self.input.consume(used);
+            if end.is_some() {
+                self.line += 1;
+                return Ok(Some(whole));
+            }
+        }
+    }
+}
+
+impl<R: BufRead> Iterator for TraceReader<R> {
+    type Item = Result<(u64, Record), ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let next = self.next_record().transpose();
+        self.failed = matches!(next, Some(Err(_)));
+        next
+    }
+}
+
+/// One run of the router in a trace.
+#[derive(Debug, Default)]
+pub struct TraceRun {
+    /// Its `run` record; absent if the file's beginning is missing.
+    pub run: Option<RunRecord>,
+    /// Its clocks, those of the `run` record included.
+    pub clocks: ClockTrack,
+    /// Number of `clock` records.
+    pub clock_records: u64,
+    /// Its requests, in the order in which they ended.
+    pub requests: Vec<RequestRecord>,
+    /// Connections without a readable request.
+    pub connections: Vec<ConnectionRecord>,
+    /// Changes in the fleet.
+    pub workers: Vec<WorkerRecord>,
+    /// Request records that could not be written.
+    pub lost: u64,
+}
+
+/// A whole trace in memory.
+#[derive(Debug, Default)]
+pub struct TraceFile {
+    /// The runs in order; a file that was appended to has several. Their monotonic clocks are not comparable.
+    pub runs: Vec<TraceRun>,
+    /// Lines that were torn, too long, or no record.
+    pub torn_lines: u64,
+    /// The first of them.
+    pub bad_lines: Vec<BadLine>,
+}
+
+impl TraceFile {
+    /// Reads a whole file.
+    pub fn read(path: &Path) -> Result<Self, ReadError> {
+        Self::collect(TraceReader::open(path)?)
+    }
+
+    /// Reads all that is left in a reader.
+    pub fn collect<R: BufRead>(mut reader: TraceReader<R>) -> Result<Self, ReadError> {
+        let mut file = Self::default();
+        for record in &mut reader {
+            file.add(record?.1);
+        }
+        file.torn_lines = reader.torn_lines;
+        file.bad_lines = reader.bad_lines;
+        Ok(file)
+    }
+
+    fn add(&mut self, record: Record) {
+        if let Record::Run(run) = record {
+            let mut trace = TraceRun::default();
+            trace.clocks.add(run.clock);
+            trace.run = Some(run);
+            self.runs.push(trace);
+            return;
+        }
+        if self.runs.is_empty() {
+            self.runs.push(TraceRun::default());
+        }
+        let Some(run) = self.runs.last_mut() else {
+            return;
+        };
+        match record {
+            Record::Run(_) => {}
+            Record::Clock(clock) => {
+                run.clocks.add(clock);
+                run.clock_records += 1;
+            }
+            Record::Request(request) => run.requests.push(*request),
+            Record::Connection(connection) => run.connections.push(connection),
+            Record::Worker(worker) => run.workers.push(worker),
+            Record::Lost(lost) => run.lost += lost.requests,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

@@ -1,0 +1,197 @@
+//! Tests of the printed schema against records as they are written.
+
+use serde_json::Value;
+
+use super::*;
+use crate::clock::ClockSnapshot;
+use crate::trace::record::{
+    AttemptRecord, CandidateRecord, ConnectionRecord, DecisionRecord, LostRecord, Record,
+    RequestRecord, RunRecord, WorkerRecord,
+};
+use crate::wire::answer::Tokens;
+use crate::wire::meta_info::ServerStamps;
+
+fn text_value() -> String {
+    "x".to_owned()
+}
+
+fn decision() -> DecisionRecord {
+    let candidate = CandidateRecord {
+        worker: "w".into(),
+        score: Some(0.5),
+        in_flight: 1,
+        prefix_match_bytes: Some(1),
+        chosen: true,
+    };
+    DecisionRecord {
+        reason: "r".into(),
+        took_ns: 1,
+        eligible: 1,
+        candidates: vec![candidate],
+    }
+}
+
+fn stamps() -> ServerStamps {
+    ServerStamps {
+        e2e_latency: Some(1.5),
+        server_created_time: Some(1.5),
+        server_first_token_time: Some(1.5),
+        queue_time_start: Some(1.5),
+        queue_time_end: Some(1.5),
+        queue_time: Some(1.5),
+        request_received_ts: Some(1.5),
+        request_sent_to_scheduler_ts: Some(1.5),
+        api_server_dispatch_finish_ts: Some(1.5),
+        forward_entry_time: Some(1.5),
+        prefill_finished_ts: Some(1.5),
+        prefill_finished_time: Some(1.5),
+        first_token_latency: Some(1.5),
+        response_sent_to_client_ts: Some(1.5),
+        decode_finished_ts: Some(1.5),
+        request_finished_ts: Some(1.5),
+        num_retractions: Some(1),
+    }
+}
+
+fn request() -> RequestRecord {
+    RequestRecord {
+        rid: Some(text_value()),
+        phase: Some(text_value()),
+        model: Some(text_value()),
+        prompts: Some(1),
+        prompt_bytes: Some(1),
+        max_new_tokens: Some(1),
+        client: Some(text_value()),
+        client_arrival_time: Some(text_value()),
+        worker: Some(text_value()),
+        same_host: Some(true),
+        policy: Some(text_value()),
+        decision: Some(decision()),
+        failed_attempts: vec![AttemptRecord {
+            router_send_ns: Some(1),
+            ..AttemptRecord::default()
+        }],
+        body_read_ns: Some(1),
+        decided_ns: Some(1),
+        connected_ns: Some(1),
+        router_send_ns: Some(1),
+        first_byte_ns: Some(1),
+        head_ns: Some(1),
+        first_event_ns: Some(1),
+        first_token_ns: Some(1),
+        last_byte_ns: Some(1),
+        status: Some(200),
+        error: Some(text_value()),
+        sse_done: Some(true),
+        tokens: Tokens {
+            prompt_tokens: Some(1),
+            completion_tokens: Some(1),
+            cached_tokens: Some(1),
+        },
+        has_text: Some(true),
+        finish_reason: Some(text_value()),
+        server: stamps(),
+        ..RequestRecord::default()
+    }
+}
+
+fn others() -> [Record; 5] {
+    let clock = ClockSnapshot {
+        mono_ns: 1,
+        unix_ns: 1,
+        bracket_ns: 1,
+    };
+    let run = RunRecord {
+        schema: SCHEMA,
+        version: "0".into(),
+        pid: 1,
+        boot_id: Some(text_value()),
+        listen: "l".into(),
+        policy: "p".into(),
+        seed: 1,
+        workers: vec!["w".into()],
+        clock,
+    };
+    let worker = WorkerRecord {
+        mono_ns: 1,
+        worker: "w".into(),
+        event: "added".into(),
+        detail: Some(text_value()),
+        model: Some(text_value()),
+        version: Some(text_value()),
+        max_running_requests: Some(1),
+        simulated: Some(true),
+    };
+    let connection = ConnectionRecord {
+        end_mono_ns: 1,
+        client: Some(text_value()),
+        requests: 1,
+        error: "e".into(),
+    };
+    [
+        Record::Run(run),
+        Record::Clock(clock),
+        Record::Connection(connection),
+        Record::Worker(worker),
+        Record::Lost(LostRecord { requests: 1 }),
+    ]
+}
+
+fn keys(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                found.push(key.clone());
+                keys(value, found);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_key_that_is_written_is_in_the_schema() {
+    let text = text();
+    let mut found = Vec::new();
+    for record in others()
+        .into_iter()
+        .chain([Record::Request(Box::new(request()))])
+    {
+        let value = serde_json::to_value(&record).unwrap();
+        let kind = value["kind"].as_str().unwrap().to_owned();
+        assert!(text.contains(&format!("\nkind \"{kind}\": ")), "{kind}");
+        keys(&value, &mut found);
+    }
+    assert!(found.len() > 90, "{}", found.len());
+    for key in found.iter().filter(|key| *key != "kind") {
+        let row = text
+            .lines()
+            .find(|line| line.starts_with(&format!("  {key} ")));
+        let words = row.map_or(0, |row| row.split_whitespace().count());
+        assert!(words > 3, "{key} has no row with a meaning: {row:?}");
+    }
+}
+
+#[test]
+fn words_of_enums_are_those_that_are_written() {
+    let text = text();
+    for word in [
+        "\"worker_error\"",
+        "\"fan_out\"",
+        "\"completions\"",
+        "\"panicked\"",
+    ] {
+        assert!(text.contains(word), "{word}");
+    }
+    let rows: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("  prompt_tokens "))
+        .collect();
+    assert_eq!(
+        rows.len(),
+        1,
+        "flattened into the request, not a section of its own"
+    );
+    assert!(text.lines().all(|line| line.chars().count() <= 130));
+}
