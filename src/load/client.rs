@@ -147,8 +147,8 @@ impl Client {
         let mut progress = Progress::default();
         let ended = tokio::select! {
             biased;
-            result = self.travel(outgoing, &mut progress) => result.err().map(Some),
             () = stop => Some(Some(Failure::new(Class::Interrupted, "ended by Ctrl-C"))),
+            result = self.travel(outgoing, &mut progress) => result.err().map(Some),
             () = tokio::time::sleep(self.timeout) => Some(None),
         };
         // Where it ended well, the connection is parked and its marks may already be another request's.

@@ -6,16 +6,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::arrivals::Seen;
 use super::client::Exchange;
 use super::config::LoadConfig;
 use super::failure::{Class, Failure};
 use super::plan::Planned;
 use super::probe::ServerInfo;
 use super::row::{Gap, Row};
-use super::run::{Clocks, Seen};
 use super::target::{Target, host_port_of};
-use super::traced::{TraceError, Traced, Tracing};
-use crate::clock::{Clock, Stamp};
+use super::traced::{RouterRun, TraceError, Traced, TracedRequest, Tracing};
+use crate::clock::{Clock, ClockSnapshot, Stamp};
+use crate::trace::align::{Aligned, align};
+use crate::trace::axis::{ClockTrack, Offsets};
 use crate::trace::record::{Outcome, RequestRecord};
 
 /// Why the client takes a request for failed; `None` if it saw a whole answer with at least one token.
@@ -68,7 +70,7 @@ fn unlooked(exchange: &Exchange) -> Option<Failure> {
 pub(super) struct Run<'a> {
     pub config: &'a LoadConfig,
     pub start: Stamp,
-    pub clocks: Clocks,
+    pub clocks: Vec<ClockSnapshot>,
     pub target: ServerInfo,
     pub clock: &'a Clock,
     pub notes: &'a mut Vec<String>,
@@ -102,24 +104,56 @@ impl Run<'_> {
                 Some(tracing.collect(&wanted, self.clock).await?)
             }
         };
+        let own: Vec<Option<RequestRecord>> = match traced {
+            None => planned
+                .iter()
+                .zip(&seen)
+                .map(|(plan, seen)| self.own_record(plan, seen))
+                .collect(),
+            Some(_) => Vec::new(),
+        };
         let servers = self.servers(traced.as_ref());
         let by_host: BTreeMap<&str, &ServerInfo> =
             servers.iter().map(|s| (s.host.as_str(), s)).collect();
-        let place = self.place(traced.as_ref(), planned, &seen);
+        let axis = match &traced {
+            None => Axis::Client {
+                clocks: track(&self.clocks),
+                offsets: learned(&own),
+                own,
+            },
+            Some(traced) => self.router_axis(traced, planned, &seen),
+        };
         let mut rows = Vec::with_capacity(planned.len());
-        for (plan, seen) in planned.iter().zip(seen) {
+        for (index, (plan, seen)) in planned.iter().zip(seen).enumerate() {
             let mut row = self.client_row(plan, &seen);
-            match &place {
-                Place::Client => {
-                    if let Some(record) = self.own_record(plan, &seen) {
+            match &axis {
+                Axis::Client {
+                    own,
+                    clocks,
+                    offsets,
+                } => {
+                    if let Some(record) = &own[index] {
                         row.host = record.worker.as_deref().map(host_port_of);
-                        self.fill(&mut row, &record, -ns_of(self.start.mono_ns));
+                        fill(
+                            &mut row,
+                            record,
+                            align(record, clocks, offsets),
+                            -ns_of(self.start.mono_ns),
+                        );
                     }
                 }
-                Place::Router { traced, shift_ns } => {
-                    if let Some(record) = traced.records.get(&plan.req_id) {
+                Axis::Router { traced, shifts_ns } => {
+                    if let Some(TracedRequest { run, record }) = traced.records.get(&plan.req_id) {
+                        let RouterRun {
+                            clocks, offsets, ..
+                        } = &traced.runs[*run];
                         from_router(&mut row, record);
-                        self.fill(&mut row, record, *shift_ns);
+                        fill(
+                            &mut row,
+                            record,
+                            align(record, clocks, offsets),
+                            shifts_ns[*run],
+                        );
                     }
                 }
             }
@@ -245,26 +279,27 @@ impl Run<'_> {
     }
 }
 
-/// Which host's stamps the rows rest on.
-enum Place<'a> {
-    Client,
+/// Whose stamps the rows rest on.
+enum Axis<'a> {
+    Client {
+        own: Vec<Option<RequestRecord>>,
+        clocks: ClockTrack,
+        offsets: Offsets,
+    },
+    /// `shifts_ns[run]` added to that run's monotonic clock gives time after the start of the load.
     Router {
         traced: &'a Traced,
-        /// Added to the router's monotonic clock gives time after the start of the run.
-        shift_ns: i64,
+        shifts_ns: Vec<i64>,
     },
 }
 
 impl Run<'_> {
-    fn place<'a>(
+    fn router_axis<'a>(
         &mut self,
-        traced: Option<&'a Traced>,
+        traced: &'a Traced,
         planned: &[Planned],
         seen: &[Seen],
-    ) -> Place<'a> {
-        let Some(traced) = traced else {
-            return Place::Client;
-        };
+    ) -> Axis<'a> {
         if traced.lost > 0 {
             self.notes.push(format!(
                 "the router could not write {} request records of this time",
@@ -278,14 +313,27 @@ impl Run<'_> {
             ));
         }
         let ours = own_boot_id();
-        if ours.is_some() && ours == traced.boot_id {
-            return Place::Router {
-                traced,
-                shift_ns: -ns_of(self.start.mono_ns),
-            };
+        let shifts_ns = (0..traced.runs.len())
+            .map(|run| self.shift(traced, run, ours.as_deref(), planned, seen))
+            .collect();
+        Axis::Router { traced, shifts_ns }
+    }
+
+    /// On one host the monotonic clocks are one; else the fastest request pair tells their difference.
+    fn shift(
+        &mut self,
+        traced: &Traced,
+        run: usize,
+        ours: Option<&str>,
+        planned: &[Planned],
+        seen: &[Seen],
+    ) -> i64 {
+        if ours.is_some() && ours == traced.runs[run].boot_id.as_deref() {
+            return -ns_of(self.start.mono_ns);
         }
         let pairs = planned.iter().zip(seen).filter_map(|(plan, seen)| {
-            let record = traced.records.get(&plan.req_id)?;
+            let TracedRequest { record, .. } =
+                traced.records.get(&plan.req_id).filter(|r| r.run == run)?;
             let Exchange {
                 stamps,
                 failure: None,
@@ -301,17 +349,36 @@ impl Run<'_> {
                 router_end_ns: ns_of(record.arrival_mono_ns + record.last_byte_ns?),
             })
         });
-        let (offset_ns, bound_ns) = offset(pairs).unwrap_or((0, 0));
-        self.notes.push(format!(
-            "router and client have different clocks: the router's times were moved onto the client's by the fastest request pair, \
-             right within {:.3} ms; durations are not touched",
-            bound_ns as f64 / 1e6
-        ));
-        Place::Router {
-            traced,
-            shift_ns: offset_ns - ns_of(self.start.mono_ns),
+        if let Some((offset_ns, bound_ns)) = offset(pairs) {
+            self.notes.push(format!(
+                "router and client have different clocks: the router's times were moved onto the client's by the fastest request \
+                 pair, right within {:.3} ms; durations are not touched",
+                bound_ns as f64 / 1e6
+            ));
+            return offset_ns - ns_of(self.start.mono_ns);
         }
+        // No whole pair: wall clocks are what is left, and only failed requests are placed by them.
+        let of_run = traced.records.values().find(|r| r.run == run);
+        of_run.map_or(0, |r| {
+            ns_of(r.record.arrival_unix_ns)
+                - ns_of(r.record.arrival_mono_ns)
+                - ns_of(self.start.unix_ns)
+        })
     }
+}
+
+fn track(snapshots: &[ClockSnapshot]) -> ClockTrack {
+    let mut clocks = ClockTrack::default();
+    snapshots.iter().for_each(|snapshot| clocks.add(*snapshot));
+    clocks
+}
+
+fn learned(own: &[Option<RequestRecord>]) -> Offsets {
+    let mut offsets = Offsets::default();
+    own.iter()
+        .flatten()
+        .for_each(|record| offsets.learn(record));
+    offsets
 }
 
 /// One request seen from both sides.
@@ -377,20 +444,24 @@ fn ns_of(ns: u64) -> i64 {
     i64::try_from(ns).unwrap_or(i64::MAX)
 }
 
-impl Run<'_> {
-    /// The aligned stamps of a record; `shift_ns` added to its host's monotonic clock gives time after the start of the run.
-    fn fill(&self, row: &mut Row, record: &RequestRecord, shift_ns: i64) {
-        let arrival_ns = ns_of(record.arrival_mono_ns) + shift_ns;
-        let at = |ns: Option<u64>| ns.map(|ns| arrival_ns + ns_of(ns));
-        row.arrival_ns = Some(arrival_ns);
-        row.router_send_ns = at(record.router_send_ns);
-        row.finish_ns = at(record.last_byte_ns);
-        row.ttft_router_ns = record.first_token_ns.map(ns_of);
-        row.ttft_ns = row.ttft_router_ns;
-        row.ttft_source = if row.ttft_ns.is_some() {
-            "router"
-        } else {
-            "none"
-        };
-    }
+/// The aligned stamps of a record; `shift_ns` added to its host's monotonic clock gives time after the start of the run.
+fn fill(row: &mut Row, record: &RequestRecord, aligned: Aligned, shift_ns: i64) {
+    let arrival_ns = ns_of(record.arrival_mono_ns) + shift_ns;
+    let at = |after_ns: Option<i64>| after_ns.map(|ns| arrival_ns + ns);
+    row.arrival_ns = Some(arrival_ns);
+    row.router_send_ns = at(record.router_send_ns.map(ns_of));
+    row.created_ns = at(aligned.created_ns);
+    row.queue_start_ns = at(aligned.queue_start_ns);
+    row.queue_end_ns = at(aligned.queue_end_ns);
+    row.server_first_token_ns = at(aligned.first_token_ns);
+    row.finish_ns = at(aligned.finish_ns);
+    row.ttft_ns = aligned.ttft_ns;
+    row.ttft_source = aligned.ttft_source.as_str();
+    row.ttft_router_ns = record.first_token_ns.map(ns_of);
+    row.tokenize_ns = aligned.tokenize_ns;
+    row.pure_queue_ns = aligned.pure_queue_ns;
+    row.queue_in_server_ns = aligned.queue_in_server_ns;
+    row.clock_bound_ns = aligned.clock_bound_ns;
+    row.order_broken = aligned.order_broken;
+    row.missing = aligned.missing;
 }

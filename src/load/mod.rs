@@ -4,6 +4,7 @@
 //! [`run::run`] is the whole walk: dataset → plan → warm-up → probe → pacer → client → join. Deliberately not here:
 //! statistics and files, see [`crate::report`].
 
+mod arrivals;
 pub mod body;
 pub mod client;
 pub mod config;

@@ -65,16 +65,18 @@ pub struct Row {
     pub ttft_source: &'static str,
     /// First token at the router, after arrival.
     pub ttft_router_ns: Option<i64>,
-    /// Tokenising, in the server's own clocks.
+    /// Tokenising.
     pub tokenize_ns: Option<i64>,
     /// Time in the waiting queue, in the server's own clock.
     pub pure_queue_ns: Option<i64>,
+    /// Created to first token, in the server's own clock.
+    pub queue_in_server_ns: Option<i64>,
     /// How far aligned stamps may be off.
     pub clock_bound_ns: Option<u64>,
     /// The stamps are not in their order by more than the bound.
     pub order_broken: bool,
-    /// Why stamps are absent.
-    pub missing: Vec<String>,
+    /// Columns that stay empty, with the reason.
+    pub missing: Vec<(&'static str, &'static str)>,
 
     /// Due time.
     pub scheduled_ns: i64,
@@ -143,9 +145,10 @@ impl Row {
         between(self.arrival_ns, self.router_send_ns)
     }
 
-    /// first token − created; holds the prefill.
+    /// first token − created; holds the prefill. Of one clock where it can be, so that it is right for remote workers too.
     pub fn queue_time_in_server_ns(&self) -> Option<i64> {
-        between(self.created_ns, self.server_first_token_ns)
+        self.queue_in_server_ns
+            .or_else(|| between(self.created_ns, self.server_first_token_ns))
     }
 
     /// first token − `queue_end`.

@@ -4,29 +4,23 @@
 //! shows in every latency from schedule). Every planned request becomes a row, sent or not. Deliberately not here: files.
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-
+use super::arrivals::Load;
 use super::body::Backend;
-use super::client::{Client, Exchange};
+use super::client::Client;
 use super::config::LoadConfig;
 use super::connection::Connector;
 use super::dataset::DatasetError;
-use super::failure::{Class, Failure};
 use super::join;
-use super::pacer;
 use super::plan::{self, Planned};
 use super::pool::Pool;
 use super::probe::{self, ServerInfo};
-use super::progress::{Progress, Standing, Stop};
+use super::progress::{Progress, Stop};
 use super::row::Row;
 use super::schedule::{Rate, Schedule};
 use super::traced::{TraceError, Tracing};
-use crate::clock::{Clock, ClockSnapshot, Stamp};
+use crate::clock::{Clock, Stamp};
 
 /// From planning to the first arrival: time for the pacer's thread to start.
 const LEAD_NS: u64 = 20_000_000;
@@ -107,16 +101,6 @@ pub struct RunReport {
     pub connections_opened: u64,
 }
 
-/// What the client knows of one planned request.
-#[derive(Debug)]
-pub(super) struct Seen {
-    pub scheduled_ns: u64,
-    pub dispatched_ns: Option<u64>,
-    /// When the client was done with it.
-    pub ended_ns: Option<u64>,
-    pub exchange: Exchange,
-}
-
 /// Makes the load and reports what happened.
 ///
 /// # Errors
@@ -167,14 +151,22 @@ pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, L
     }
     let schedule = Arc::new(Schedule::new(config.rate, planned.len(), config.seed));
     client.pool.tend(first_spare(&config, planned.len())).await;
-    let before = clock.snapshot();
+    let mut clocks = vec![clock.snapshot()];
     let now = clock.now();
     let start = Stamp {
         mono_ns: now.mono_ns + LEAD_NS,
         unix_ns: now.unix_ns + LEAD_NS,
     };
-    let seen = make_load(&config, &context, &client, &planned, &schedule, start).await?;
-    let clocks = vec![before, clock.snapshot()];
+    let load = Load {
+        config: &config,
+        context: &context,
+        client: &client,
+        planned: &planned,
+        schedule: &schedule,
+        start,
+    };
+    let seen = load.make(&mut clocks).await.map_err(LoadError::System)?;
+    clocks.push(clock.snapshot());
     let partial = stop.is_set();
     let joined = join::Run {
         config: &config,
@@ -265,149 +257,8 @@ fn first_spare(config: &LoadConfig, planned: usize) -> usize {
 }
 
 /// Connections to keep open ahead of arrivals: a quarter second's worth.
-fn spare(rate: Rate) -> usize {
+pub(super) fn spare(rate: Rate) -> usize {
     rate.per_second()
         .map_or(2, |r| (r / 4.0).ceil() as usize + 2)
         .min(MOST_SPARE)
 }
-
-async fn make_load(
-    config: &LoadConfig,
-    context: &RunContext,
-    client: &Arc<Client>,
-    planned: &Arc<Vec<Planned>>,
-    schedule: &Arc<Schedule>,
-    start: Stamp,
-) -> Result<Vec<Seen>, LoadError> {
-    let RunContext {
-        clock,
-        progress,
-        stop,
-        ..
-    } = context;
-    let mut paced = pacer::start(
-        Arc::clone(schedule),
-        start.mono_ns,
-        clock.clone(),
-        config.pacing,
-    )
-    .map_err(LoadError::System)?;
-    let places = Arc::new(Semaphore::new(
-        config.max_concurrency.unwrap_or(Semaphore::MAX_PERMITS),
-    ));
-    let mut requests: JoinSet<(usize, Seen)> = JoinSet::new();
-    let mut seen: Vec<Option<Seen>> = std::iter::repeat_with(|| None)
-        .take(planned.len())
-        .collect();
-    let mut standing = Standing {
-        planned: planned.len(),
-        ..Standing::default()
-    };
-    let mut tick = tokio::time::interval(Duration::from_secs(1));
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let mut tending = JoinSet::new();
-    let mut arrivals_left = true;
-    let mut stopped = false;
-    while arrivals_left || !requests.is_empty() {
-        tokio::select! {
-            biased;
-            () = stop.wait(), if !stopped => {
-                // Requests in flight see it too and end by themselves.
-                (stopped, arrivals_left) = (true, false);
-            }
-            due = paced.next(), if arrivals_left => match due {
-                None => arrivals_left = false,
-                Some(index) => {
-                    standing.due += 1;
-                    let due_ns = start.mono_ns + schedule.at_ns[index];
-                    let one = Arrival { index, due_ns, client: Arc::clone(client), places: Arc::clone(&places), planned: Arc::clone(planned), clock: clock.clone(), stop: stop.clone() };
-                    requests.spawn(one.go());
-                }
-            },
-            Some(ended) = requests.join_next(), if !requests.is_empty() => {
-                standing.ended += 1;
-                if let Ok((index, one)) = ended {
-                    standing.failed += usize::from(join::failure_of(&one.exchange).is_some());
-                    seen[index] = Some(one);
-                }
-            }
-            _ = tick.tick() => {
-                standing.elapsed_s = clock.mono_ns().saturating_sub(start.mono_ns) as f64 / 1e9;
-                progress.standing(standing);
-                while tending.try_join_next().is_some() {}
-                if tending.is_empty() {
-                    let (client, spare) = (Arc::clone(client), if arrivals_left { spare(config.rate) } else { 0 });
-                    tending.spawn(async move { client.pool.tend(spare).await });
-                }
-            }
-        }
-    }
-    standing.elapsed_s = clock.mono_ns().saturating_sub(start.mono_ns) as f64 / 1e9;
-    progress.standing(standing);
-    let due = |index: usize| start.mono_ns + schedule.at_ns[index];
-    Ok(seen
-        .into_iter()
-        .enumerate()
-        .map(|(i, one)| one.unwrap_or_else(|| never_sent(due(i))))
-        .collect())
-}
-
-fn never_sent(scheduled_ns: u64) -> Seen {
-    let failure = Failure::new(Class::NotSent, "the run ended before its turn");
-    let exchange = Exchange {
-        failure: Some(failure),
-        ..Exchange::default()
-    };
-    Seen {
-        scheduled_ns,
-        dispatched_ns: None,
-        ended_ns: None,
-        exchange,
-    }
-}
-
-/// One request from its due time to its end.
-struct Arrival {
-    index: usize,
-    due_ns: u64,
-    client: Arc<Client>,
-    places: Arc<Semaphore>,
-    planned: Arc<Vec<Planned>>,
-    clock: Clock,
-    stop: Stop,
-}
-
-impl Arrival {
-    // Not `async fn`: the future has to own everything to be spawned.
-    fn go(self) -> impl Future<Output = (usize, Seen)> + Send + 'static {
-        async move {
-            let place = tokio::select! {
-                biased;
-                place = self.places.acquire() => place.ok(),
-                () = self.stop.wait() => None,
-            };
-            if place.is_none() {
-                return (self.index, never_sent(self.due_ns));
-            }
-            let dispatched_ns = Some(self.clock.mono_ns());
-            let exchange = self
-                .client
-                .exchange(&self.planned[self.index].outgoing, self.stop.wait())
-                .await;
-            let ended_ns = Some(self.clock.mono_ns());
-            drop(place);
-            (
-                self.index,
-                Seen {
-                    scheduled_ns: self.due_ns,
-                    dispatched_ns,
-                    ended_ns,
-                    exchange,
-                },
-            )
-        }
-    }
-}
-
-/// The two clocks of this host before and after a run.
-pub(super) type Clocks = Vec<ClockSnapshot>;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,9 +17,12 @@ use super::client::Client;
 use super::config::TraceSource;
 use super::connection::Connector;
 use super::pool::Pool;
+use super::target::Target;
 use crate::clock::Clock;
-use crate::clock::ClockSnapshot;
+use crate::trace::axis::{ClockTrack, Offsets};
+use crate::trace::reader::MAX_LINE_BYTES;
 use crate::trace::record::{Record, RequestRecord, WorkerRecord};
+use crate::trace::schema::SCHEMA;
 
 /// Longest wait for the router's last records.
 const FLUSH_WAIT_NS: u64 = 5_000_000_000;
@@ -27,6 +30,9 @@ const FLUSH_WAIT_NS: u64 = 5_000_000_000;
 const LOOK: Duration = Duration::from_millis(200);
 /// Time to get a trace over HTTP.
 const GET_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How the line of a request begins.
+const OLD_REQUEST: &[u8] = b"{\"kind\":\"request\"";
 
 /// Why a trace cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,56 +46,118 @@ impl fmt::Display for TraceError {
 
 impl std::error::Error for TraceError {}
 
+/// One run of the router: its monotonic clock is compared with no other's.
+#[derive(Debug, Default)]
+pub struct RouterRun {
+    /// Boot id of the router's host.
+    pub boot_id: Option<String>,
+    /// The router's clocks.
+    pub clocks: ClockTrack,
+    /// Clocks of remote workers.
+    pub offsets: Offsets,
+}
+
+/// A request's record, with the run it is of (an index into [`Traced::runs`]).
+#[derive(Debug)]
+pub struct TracedRequest {
+    /// The run.
+    pub run: usize,
+    /// The record.
+    pub record: RequestRecord,
+}
+
 /// What a trace told about this run.
 #[derive(Debug, Default)]
 pub struct Traced {
     /// Records by request id; the last one wins.
-    pub records: BTreeMap<String, RequestRecord>,
-    /// The router's clocks since its last start.
-    pub clocks: Vec<ClockSnapshot>,
-    /// Boot id of the router's host.
-    pub boot_id: Option<String>,
+    pub records: BTreeMap<String, TracedRequest>,
+    /// The router's runs.
+    pub runs: Vec<RouterRun>,
     /// Workers by URL, with all that was ever told of them.
     pub workers: BTreeMap<String, WorkerRecord>,
     /// Requests the router could not write down.
     pub lost: u64,
+    /// Lines that are records.
+    pub readable: u64,
     /// Lines that are no records.
     pub unreadable: u64,
 }
 
 impl Traced {
     /// Takes one line. `ours`: it was written after the run began.
-    fn take(&mut self, line: &str, wanted: &BTreeSet<&str>, ours: bool) {
-        if line.trim().is_empty() {
-            return;
+    fn take(&mut self, line: &[u8], wanted: &BTreeSet<&str>, ours: bool) -> Result<(), String> {
+        // Requests of the time before are many, and none is needed: not worth reading.
+        if line.trim_ascii().is_empty() || (!ours && line.starts_with(OLD_REQUEST)) {
+            return Ok(());
         }
-        match serde_json::from_str(line) {
-            Ok(Record::Run(run)) => {
-                if self.boot_id != run.boot_id {
-                    self.clocks.clear();
-                }
-                self.boot_id = run.boot_id;
-                self.clocks.push(run.clock);
-            }
-            Ok(Record::Clock(clock)) => self.clocks.push(clock),
-            Ok(Record::Worker(worker)) => {
-                let known = self
-                    .workers
-                    .entry(worker.worker.clone())
-                    .or_insert_with(|| worker.clone());
-                known.model = worker.model.or(known.model.take());
-                known.version = worker.version.or(known.version.take());
-                known.max_running_requests =
-                    worker.max_running_requests.or(known.max_running_requests);
-                known.simulated = worker.simulated.or(known.simulated);
-            }
-            Ok(Record::Request(record)) if ours && wanted.contains(record.request_id.as_str()) => {
-                self.records.insert(record.request_id.clone(), *record);
-            }
-            Ok(Record::Lost(lost)) if ours => self.lost += lost.requests,
-            Ok(_) => {}
-            Err(_) => self.unreadable += 1,
+        let Ok(record) = serde_json::from_slice(line) else {
+            self.unreadable += 1;
+            return Ok(());
+        };
+        self.readable += 1;
+        if self.runs.is_empty() && !matches!(record, Record::Run(_)) {
+            self.runs.push(RouterRun::default());
         }
+        match record {
+            Record::Run(run) if run.schema > SCHEMA => {
+                return Err(format!(
+                    "the trace has schema {}, this milepost reads up to {SCHEMA}",
+                    run.schema
+                ));
+            }
+            Record::Run(run) => {
+                let mut clocks = ClockTrack::default();
+                clocks.add(run.clock);
+                self.runs.push(RouterRun {
+                    boot_id: run.boot_id,
+                    clocks,
+                    offsets: Offsets::default(),
+                });
+            }
+            Record::Worker(worker) => self.add_worker(worker),
+            Record::Clock(clock) => self.last_run(|run| run.clocks.add(clock)),
+            Record::Request(record) if ours && wanted.contains(record.request_id.as_str()) => {
+                self.last_run(|run| run.offsets.learn(&record));
+                let run = self.runs.len() - 1;
+                self.records.insert(
+                    record.request_id.clone(),
+                    TracedRequest {
+                        run,
+                        record: *record,
+                    },
+                );
+            }
+            Record::Lost(lost) if ours => self.lost += lost.requests,
+            Record::Request(_) | Record::Lost(_) | Record::Connection(_) => {}
+        }
+        Ok(())
+    }
+
+    fn last_run(&mut self, change: impl FnOnce(&mut RouterRun)) {
+        if let Some(run) = self.runs.last_mut() {
+            change(run);
+        }
+    }
+
+    fn add_worker(&mut self, worker: WorkerRecord) {
+        let known = self
+            .workers
+            .entry(worker.worker.clone())
+            .or_insert_with(|| worker.clone());
+        known.model = worker.model.or(known.model.take());
+        known.version = worker.version.or(known.version.take());
+        known.max_running_requests = worker.max_running_requests.or(known.max_running_requests);
+        known.simulated = worker.simulated.or(known.simulated);
+    }
+
+    fn checked(self, place: &impl fmt::Display) -> Result<Self, TraceError> {
+        if self.readable == 0 && self.unreadable > 0 {
+            return Err(TraceError(format!(
+                "{place}: not a milepost trace: none of its {} lines is a record",
+                self.unreadable
+            )));
+        }
+        Ok(self)
     }
 }
 
@@ -146,30 +214,41 @@ impl Tracing {
                     GET_TIMEOUT,
                 )
                 .map_err(TraceError)?;
-                let path = if url.prefix.is_empty() {
-                    "/"
-                } else {
-                    &url.prefix
-                };
-                loop {
-                    let answer = client
-                        .simple(Method::GET, path, GET_TIMEOUT)
-                        .await
-                        .map_err(|e| TraceError(format!("{url}: {e}")))?;
-                    if answer.status != 200 {
-                        return Err(TraceError(format!("{url}: status {}", answer.status)));
-                    }
-                    let mut traced = Traced::default();
-                    String::from_utf8_lossy(&answer.body)
-                        .lines()
-                        .for_each(|line| traced.take(line, wanted, true));
-                    if traced.records.len() == wanted.len() || clock.mono_ns() >= until_ns {
-                        return Ok(traced);
-                    }
-                    tokio::time::sleep(LOOK).await;
-                }
+                fetch(&client, &url, wanted, clock, until_ns).await
             }
         }
+    }
+}
+
+async fn fetch(
+    client: &Client,
+    url: &Target,
+    wanted: &BTreeSet<&str>,
+    clock: &Clock,
+    until_ns: u64,
+) -> Result<Traced, TraceError> {
+    let fail = |what: String| TraceError(format!("{url}: {what}"));
+    let path = if url.prefix.is_empty() {
+        "/"
+    } else {
+        &url.prefix
+    };
+    loop {
+        let answer = client
+            .simple(Method::GET, path, GET_TIMEOUT)
+            .await
+            .map_err(fail)?;
+        if answer.status != 200 {
+            return Err(fail(format!("status {}", answer.status)));
+        }
+        let mut traced = Traced::default();
+        for line in answer.body.split(|b| *b == b'\n') {
+            traced.take(line, wanted, true).map_err(fail)?;
+        }
+        if traced.records.len() == wanted.len() || clock.mono_ns() >= until_ns {
+            return traced.checked(url);
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -186,7 +265,7 @@ async fn follow(
         read = read_lines(&path, read, begin, wanted, &mut traced)
             .map_err(|e| TraceError(format!("{}: {e}", path.display())))?;
         if traced.records.len() == wanted.len() || clock.mono_ns() >= until_ns {
-            return Ok(traced);
+            return traced.checked(&path.display());
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -212,14 +291,16 @@ fn read_lines(
     let mut line = Vec::new();
     loop {
         line.clear();
-        let bytes = lines.read_until(b'\n', &mut line)?;
-        if line.last() != Some(&b'\n') {
+        let bytes = lines
+            .by_ref()
+            .take(MAX_LINE_BYTES as u64)
+            .read_until(b'\n', &mut line)?;
+        if line.last() != Some(&b'\n') && bytes < MAX_LINE_BYTES {
             return Ok(place);
         }
-        match std::str::from_utf8(&line) {
-            Ok(text) => traced.take(text, wanted, place >= begin),
-            Err(_) => traced.unreadable += 1,
-        }
+        traced
+            .take(&line, wanted, place >= begin)
+            .map_err(std::io::Error::other)?;
         place += bytes as u64;
     }
 }

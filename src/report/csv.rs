@@ -131,7 +131,11 @@ pub fn cells(row: &Row) -> [String; 53] {
         worker_kind(row.simulated).to_owned(),
         seconds(row.clock_bound_ns.and_then(|ns| i64::try_from(ns).ok())),
         truth(row.order_broken),
-        row.missing.join("; "),
+        row.missing
+            .iter()
+            .map(|(column, why)| format!("{column}={why}"))
+            .collect::<Vec<_>>()
+            .join("; "),
         number(row.status),
         seconds(row.dispatched_ns),
         seconds(row.connected_ns),

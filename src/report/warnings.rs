@@ -7,32 +7,32 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::load::row::Row;
 use crate::load::run::RunReport;
+use crate::trace::align;
 
-/// A server stamp that can be absent: its column and what brings it.
-type Stamp = (&'static str, fn(&Row) -> bool, &'static str);
-
-const STAMPS: [Stamp; 4] = [
-    (
-        "server_created_time",
-        |r| r.created_ns.is_some(),
-        "start the worker with --enable-metrics; SGLang before 0.5.5 does not send it unpatched, the OpenAI endpoints never do",
-    ),
-    (
-        "queue_time_start",
-        |r| r.queue_start_ns.is_some(),
-        "start the worker with --enable-metrics (SGLang 0.5.10 or newer, or patched), use --backend sglang, and run the router on the worker's host",
-    ),
-    (
-        "queue_time_end",
-        |r| r.queue_end_ns.is_some(),
-        "start the worker with --enable-metrics (SGLang 0.5.10 or newer, or patched), use --backend sglang, and run the router on the worker's host",
-    ),
-    (
-        "server_first_token_time",
-        |r| r.server_first_token_ns.is_some(),
-        "stream (no --disable-stream), use --backend sglang, and start the worker with --enable-metrics",
-    ),
-];
+/// What to do about each reason for which a column stays empty.
+fn remedy(reason: &str) -> &'static str {
+    match reason {
+        align::NOT_SENT => {
+            "the answers do not tell it: start the worker with --enable-metrics, use --backend sglang (the OpenAI endpoints tell \
+             no times), and SGLang 0.5.10 or newer, or patched"
+        }
+        align::NOT_STREAMED => "stream (no --disable-stream), or SGLang 0.5.23",
+        align::REMOTE_MONOTONIC => {
+            "the worker is on another host and its monotonic clock cannot be compared: run the router on the worker's host, or \
+             SGLang 0.5.10 or newer"
+        }
+        align::NO_OFFSET => {
+            "nothing tells the worker's clock at that time: send more requests, streamed"
+        }
+        align::NO_CLOCK_RECORD => {
+            "the trace holds no clock record: give the whole file, from its first line"
+        }
+        align::RETRACTED => {
+            "the server threw requests out of the batch for lack of memory: lower the load or --max-running-requests"
+        }
+        _ => "the trace's documentation names this reason",
+    }
+}
 
 /// All warnings of a run.
 pub fn warnings(run: &RunReport) -> Vec<String> {
@@ -66,48 +66,45 @@ fn list(hosts: &BTreeSet<&str>) -> String {
     hosts.iter().copied().collect::<Vec<_>>().join(", ")
 }
 
+/// One warning for each worker with empty columns: which, how many rows, why, and what to do.
 fn stamps(rows: &[Row]) -> Vec<String> {
     let mut by_worker: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
-    for row in rows.iter().filter(|r| r.success()) {
+    // Rows without a record of the router have a warning of their own; failed ones have no answer to hold a stamp.
+    for row in rows
+        .iter()
+        .filter(|r| r.success() && r.arrival_ns.is_some())
+    {
         if let Some(host) = &row.host {
             by_worker.entry(host).or_default().push(row);
         }
     }
-    let mut out = Vec::new();
-    for (host, rows) in by_worker {
-        // One warning for each remedy, with all the columns that it brings back.
-        let mut by_remedy: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for (column, present, remedy) in STAMPS {
-            let absent = rows.iter().filter(|r| !present(r)).count();
-            if absent > 0 {
-                by_remedy.entry(remedy).or_default().push(format!(
-                    "{column} in {:.0} %",
-                    100.0 * absent as f64 / rows.len() as f64
-                ));
-            }
-        }
-        if by_remedy.is_empty() {
-            continue;
-        }
-        let columns: Vec<String> = by_remedy.values().flatten().cloned().collect();
-        let remedies: Vec<&str> = by_remedy.keys().copied().collect();
-        let reasons: BTreeSet<&str> = rows
-            .iter()
-            .flat_map(|r| r.missing.iter().map(String::as_str))
-            .collect();
-        let why = if reasons.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", list(&reasons))
-        };
-        out.push(format!(
-            "worker {host}: empty {} of its {} rows{why}; {}",
-            columns.join(", "),
-            rows.len(),
-            remedies.join("; ")
-        ));
+    by_worker
+        .into_iter()
+        .filter_map(|(host, rows)| stamps_of(host, &rows))
+        .collect()
+}
+
+fn stamps_of(host: &str, rows: &[&Row]) -> Option<String> {
+    let mut by_reason: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+    for (column, reason) in rows.iter().flat_map(|r| r.missing.iter().copied()) {
+        *by_reason
+            .entry(reason)
+            .or_default()
+            .entry(column)
+            .or_insert(0) += 1;
     }
-    out
+    let share = |n: &u64| 100.0 * *n as f64 / rows.len() as f64;
+    let parts: Vec<String> = by_reason
+        .iter()
+        .map(|(reason, columns)| {
+            let each: Vec<String> = columns
+                .iter()
+                .map(|(column, n)| format!("{column} ({:.0} % of rows)", share(n)))
+                .collect();
+            format!("{}: {reason}: {}", each.join(", "), remedy(reason))
+        })
+        .collect();
+    (!parts.is_empty()).then(|| format!("worker {host}: empty {}", parts.join("; empty ")))
 }
 
 fn sources(rows: &[Row]) -> Option<String> {
@@ -156,4 +153,58 @@ fn pace(run: &RunReport) -> Option<String> {
     (p99 > limit_ns && !bounded && run.config.rate.per_second().is_some()).then(|| {
         format!("the schedule was kept badly: 1 % of requests left more than {:.1} ms late; the client's machine is too busy, figures from schedule include it", p99 as f64 / 1e6)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::row::example;
+
+    #[test]
+    fn one_warning_a_worker_names_columns_share_and_remedy() {
+        let missing = vec![
+            ("queue_time_start", align::NOT_SENT),
+            ("queue_time_end", align::NOT_SENT),
+            ("ttft", align::NOT_STREAMED),
+        ];
+        let rows = [
+            example(),
+            Row {
+                missing,
+                ..example()
+            },
+        ];
+        let told = stamps(&rows);
+        assert_eq!(told.len(), 1);
+        for part in [
+            "worker 127.0.0.1:31000",
+            "queue_time_end (50 % of rows), queue_time_start (50 % of rows)",
+            "--enable-metrics",
+            "--disable-stream",
+        ] {
+            assert!(told[0].contains(part), "{part}: {}", told[0]);
+        }
+        assert!(stamps(&[example()]).is_empty());
+    }
+
+    #[test]
+    fn mixed_sources_and_broken_orders_are_said() {
+        let rows = [
+            example(),
+            Row {
+                ttft_source: "router",
+                order_broken: true,
+                ..example()
+            },
+        ];
+        assert!(sources(&rows).unwrap().contains("router 1, server_patch 1"));
+        assert!(order(&rows).unwrap().starts_with("1 rows"));
+        assert_eq!(sources(&rows[..1]), None);
+        assert_eq!(simulated(&rows), None);
+        let fake = Row {
+            simulated: Some(true),
+            ..example()
+        };
+        assert!(simulated(&[fake]).unwrap().starts_with("SIMULATED"));
+    }
 }
