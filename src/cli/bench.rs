@@ -3,26 +3,25 @@
 //! Rule: a flag of `bench_serving` that has no meaning here is taken with a note, one that would change what is measured is
 //! refused, an unknown one is refused by clap. The environment is read here and nowhere else. Deliberately not here: the run.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Failure;
 use crate::clock::Clock;
 use crate::load::body::{Backend, RequestOptions};
+use crate::load::config::request_headers;
 use crate::load::dataset::{Dataset, FileOptions, Popularity, RandomOptions, SharedPrefixOptions};
-use crate::load::progress::{Progress, Standing, Stop, StopHandle};
+use crate::load::progress::{Progress, Stop, StopHandle};
 use crate::load::schedule::Rate;
 use crate::load::target::Target;
-use crate::load::{
-    LoadConfig, LoadError, RunContext, RunReport, TraceSource, export, run as run_load,
-};
-use crate::report::{self, Metrics};
+use crate::load::{LoadConfig, LoadError, RunContext, RunReport, TraceSource, run as run_load};
+use crate::report::Metrics;
+use crate::report::console::Console;
+use crate::report::files::{Destination, write_run};
+use crate::report::summary::summary;
 
 /// `--backend`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -345,28 +344,14 @@ async fn stop_on_ctrl_c(handle: StopHandle) {
 
 fn finish(args: &BenchArgs, report: &RunReport) -> Result<(), Failure> {
     let metrics = Metrics::of(&report.rows);
-    let fail = |e: std::io::Error| Failure::Run(format!("cannot write the results: {e}"));
-    let folder = export::choose(&args.output_dir).map_err(fail)?;
-    let [csv_path, json_path] = export::FILES.map(|name| folder.join(name));
-    let mut files = vec![
-        ("csv", csv_path.display().to_string()),
-        ("json", json_path.display().to_string()),
-    ];
-    if let Some(path) = &args.output_file {
-        files.push(("output_file", path.display().to_string()));
-    }
-    export::write(&csv_path, &report::csv::csv(&report.rows)).map_err(fail)?;
-    let full = report::json::full_json(report, &metrics, &files);
-    export::write(&json_path, &format!("{full}\n")).map_err(fail)?;
-    if let Some(path) = &args.output_file {
-        let line = if args.output_details {
-            full
-        } else {
-            report::json::run_json(report, &metrics, &files)
-        };
-        export::append_line(path, &line.to_string()).map_err(fail)?;
-    }
-    print!("{}", report::summary::summary(report, &metrics, &files));
+    let to = Destination {
+        folder: args.output_dir.clone(),
+        collection: args.output_file.clone(),
+        details: args.output_details,
+    };
+    let files = write_run(report, &metrics, &to)
+        .map_err(|e| Failure::Run(format!("cannot write the results: {e}")))?;
+    print!("{}", summary(report, &metrics, &files));
     if report.partial {
         return Err(Failure::Interrupted(
             "interrupted: the results are partial".to_owned(),
@@ -404,7 +389,7 @@ fn config(args: &BenchArgs, api_key: Option<&str>) -> Result<LoadConfig, String>
         seed: args.seed,
         model: args.model.clone(),
         request: request_options(args)?,
-        headers: headers(&args.header, api_key)?,
+        headers: request_headers(&args.header, api_key)?,
         request_timeout: Duration::from_secs(args.request_timeout_secs),
         warmup_requests: args.warmup_requests as usize,
         flush_cache: args.flush_cache,
@@ -450,34 +435,6 @@ fn request_options(args: &BenchArgs) -> Result<RequestOptions, String> {
     })
 }
 
-fn headers(given: &[String], api_key: Option<&str>) -> Result<HeaderMap, String> {
-    let mut headers = HeaderMap::new();
-    if let Some(key) = api_key.filter(|k| !k.is_empty()) {
-        let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
-            .map_err(|_| "$OPENAI_API_KEY cannot be a header value".to_owned())?;
-        value.set_sensitive(true);
-        headers.insert(http::header::AUTHORIZATION, value);
-    }
-    for pair in given {
-        let parsed = pair.split_once('=').and_then(|(name, value)| {
-            Some((
-                HeaderName::try_from(name.trim()).ok()?,
-                HeaderValue::try_from(value.trim()).ok()?,
-            ))
-        });
-        let (name, value) =
-            parsed.ok_or_else(|| format!("--header: expected NAME=VALUE, got {pair}"))?;
-        if matches!(
-            name.as_str(),
-            "x-request-id" | "x-milepost-phase" | "content-length" | "host" | "content-type"
-        ) {
-            return Err(format!("--header: {name} is set by bench itself"));
-        }
-        headers.insert(name, value);
-    }
-    Ok(headers)
-}
-
 fn dataset(args: &BenchArgs) -> Result<Dataset, String> {
     let file = || FileOptions {
         path: args.dataset_path.clone(),
@@ -517,46 +474,4 @@ fn shared_prefix(gsp: &SharedPrefixArgs) -> Result<SharedPrefixOptions, String> 
         ordered: gsp.gsp_ordered,
         popularity,
     })
-}
-
-/// Progress on standard error: one line kept up to date on a terminal, else a line every 10 s.
-struct Console {
-    quiet: bool,
-    terminal: bool,
-    told_s: AtomicU64,
-}
-
-impl Console {
-    fn new(quiet: bool) -> Self {
-        Self {
-            quiet,
-            terminal: std::io::stderr().is_terminal(),
-            told_s: AtomicU64::new(0),
-        }
-    }
-}
-
-impl Progress for Console {
-    fn note(&self, text: &str) {
-        eprintln!("{text}");
-    }
-
-    fn standing(&self, s: Standing) {
-        let last = s.ended == s.planned;
-        let due = self.told_s.load(Ordering::Relaxed) + 10;
-        if self.quiet || !(self.terminal || last || s.elapsed_s as u64 >= due) {
-            return;
-        }
-        self.told_s.store(s.elapsed_s as u64, Ordering::Relaxed);
-        let in_flight = s.due - s.ended;
-        let line = format!(
-            "{:>6.0} s  {}/{} ended, {in_flight} in flight, {} failed",
-            s.elapsed_s, s.ended, s.planned, s.failed
-        );
-        if self.terminal {
-            eprint!("\r{line}\x1b[K{}", if last { "\n" } else { "" });
-        } else {
-            eprintln!("{line}");
-        }
-    }
 }

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use super::body::{Backend, RequestOptions};
@@ -66,6 +66,8 @@ pub struct LoadConfig {
     pub flush_cache: bool,
     /// The router's trace.
     pub router_trace: Option<TraceSource>,
+    /// Longest wait for the router's last records.
+    pub trace_wait: Duration,
     /// What waits for the due times.
     pub pacing: Pacing,
 }
@@ -88,6 +90,7 @@ impl LoadConfig {
             warmup_requests: 1,
             flush_cache: false,
             router_trace: None,
+            trace_wait: Duration::from_secs(5),
             pacing: Pacing::Thread,
         }
     }
@@ -119,5 +122,71 @@ impl LoadConfig {
             "flush_cache": self.flush_cache,
             "router_trace": trace,
         })
+    }
+}
+
+/// Headers of every request: `NAME=VALUE` as given, and the key as a bearer token.
+///
+/// # Errors
+/// One cannot be a header, or is bench's own.
+pub fn request_headers(given: &[String], api_key: Option<&str>) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    if let Some(key) = api_key.filter(|k| !k.is_empty()) {
+        let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
+            .map_err(|_| "$OPENAI_API_KEY cannot be a header value".to_owned())?;
+        value.set_sensitive(true);
+        headers.insert(http::header::AUTHORIZATION, value);
+    }
+    for pair in given {
+        let parsed = pair.split_once('=').and_then(|(name, value)| {
+            Some((
+                HeaderName::try_from(name.trim()).ok()?,
+                HeaderValue::try_from(value.trim()).ok()?,
+            ))
+        });
+        let (name, value) =
+            parsed.ok_or_else(|| format!("--header: expected NAME=VALUE, got {pair}"))?;
+        if matches!(
+            name.as_str(),
+            "x-request-id" | "x-milepost-phase" | "content-length" | "host" | "content-type"
+        ) {
+            return Err(format!("--header: {name} is set by bench itself"));
+        }
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_read_and_the_key_stays_out_of_the_report() {
+        let given = ["X-Team=blue".to_owned(), "x-note = a=b".to_owned()];
+        let headers = request_headers(&given, Some("secret")).unwrap();
+        assert_eq!(headers["x-team"], "blue");
+        assert_eq!(headers["x-note"], "a=b");
+        assert_eq!(headers["authorization"], "Bearer secret");
+        let target = Target::parse("http://a:1").unwrap();
+        let dataset = Dataset::Random(crate::load::dataset::RandomOptions::default());
+        let config = LoadConfig {
+            headers,
+            ..LoadConfig::new(target, dataset)
+        };
+        assert!(!config.to_json().to_string().contains("secret"));
+        assert!(!format!("{config:?}").contains("secret"));
+    }
+
+    #[test]
+    fn bad_headers_are_named() {
+        for bad in ["x", "a b=c", "x-request-id=1", "Content-Length=3"] {
+            assert!(
+                request_headers(&[bad.to_owned()], None)
+                    .unwrap_err()
+                    .contains("--header"),
+                "{bad}"
+            );
+        }
     }
 }

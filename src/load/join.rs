@@ -10,6 +10,7 @@ use super::arrivals::Seen;
 use super::client::Exchange;
 use super::config::LoadConfig;
 use super::failure::{Class, Failure};
+use super::offset::{Pair, offset};
 use super::plan::Planned;
 use super::probe::ServerInfo;
 use super::row::{Gap, Row};
@@ -101,7 +102,11 @@ impl Run<'_> {
                     .filter(|(_, s)| s.exchange.stamps.sent_ns.is_some())
                     .map(|(p, _)| p.req_id.as_str())
                     .collect();
-                Some(tracing.collect(&wanted, self.clock).await?)
+                Some(
+                    tracing
+                        .collect(&wanted, self.clock, self.config.trace_wait)
+                        .await?,
+                )
             }
         };
         let own: Vec<Option<RequestRecord>> = match traced {
@@ -379,23 +384,6 @@ fn learned(own: &[Option<RequestRecord>]) -> Offsets {
         .flatten()
         .for_each(|record| offsets.learn(record));
     offsets
-}
-
-/// One request seen from both sides.
-struct Pair {
-    sent_ns: i64,
-    received_ns: i64,
-    router_arrival_ns: i64,
-    router_end_ns: i64,
-}
-
-/// Client clock − router clock, and how far it may be off: of the request that spent least on the way, as NTP does it.
-fn offset(pairs: impl Iterator<Item = Pair>) -> Option<(i64, i64)> {
-    let best = pairs
-        .min_by_key(|p| (p.received_ns - p.sent_ns) - (p.router_end_ns - p.router_arrival_ns))?;
-    let there = best.sent_ns - best.router_arrival_ns;
-    let back = best.received_ns - best.router_end_ns;
-    Some((i64::midpoint(there, back), (back - there).abs() / 2))
 }
 
 fn from_router(row: &mut Row, record: &RequestRecord) {

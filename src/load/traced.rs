@@ -24,8 +24,6 @@ use crate::trace::reader::MAX_LINE_BYTES;
 use crate::trace::record::{Record, RequestRecord, WorkerRecord};
 use crate::trace::schema::SCHEMA;
 
-/// Longest wait for the router's last records.
-const FLUSH_WAIT_NS: u64 = 5_000_000_000;
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
 /// Time to get a trace over HTTP.
@@ -198,8 +196,9 @@ impl Tracing {
         self,
         wanted: &BTreeSet<&str>,
         clock: &Clock,
+        wait: Duration,
     ) -> Result<Traced, TraceError> {
-        let until_ns = clock.mono_ns() + FLUSH_WAIT_NS;
+        let until_ns = clock.mono_ns() + wait.as_nanos() as u64;
         match self.source {
             TraceSource::File(path) => follow(path, self.begin, wanted, clock, until_ns).await,
             TraceSource::Url(url) => {

@@ -1,9 +1,11 @@
 //! Rows → CSV, JSON, the console summary.
 //!
-//! Rule: pure functions; the same rows give the same bytes. Deliberately not here: reading or writing files, and the making
-//! of rows ([`crate::load`]).
+//! Rule: pure functions, the same rows give the same bytes; only `files` and `console` write. Deliberately not here: the
+//! making of rows ([`crate::load`]).
 
+pub mod console;
 pub mod csv;
+pub mod files;
 pub mod json;
 pub mod metrics;
 pub mod stats;

@@ -1,7 +1,9 @@
 //! `load::run` against a scripted server: rows, figures, failures, files.
 
+mod cli;
 mod datasets;
 mod failures;
+mod joined;
 mod rows;
 mod server;
 mod virtual_time;

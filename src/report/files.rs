@@ -1,4 +1,4 @@
-//! Where a run's files go.
+//! Where a run's files go: the one place here that writes.
 //!
 //! Rule: nothing is overwritten. If the folder holds a run already, this one goes into the first free `run-001`, `run-002`, …
 //! inside it; both files are written whole and then moved into place. Deliberately not here: what is in the files.
@@ -7,16 +7,64 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::csv::csv;
+use super::json::{ExportedFiles, full_json, run_json};
+use super::metrics::Metrics;
+use crate::load::run::RunReport;
+
 /// Files of a run.
-pub const FILES: [&str; 2] = ["requests.csv", "run.json"];
+const FILES: [&str; 2] = ["requests.csv", "run.json"];
 /// Numbered folders at most.
 const MOST_RUNS: u32 = 999;
+
+/// Where results go.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Folder for `requests.csv` and `run.json`.
+    pub folder: PathBuf,
+    /// A file that collects runs, one line each.
+    pub collection: Option<PathBuf>,
+    /// Put `per_request` into that line too.
+    pub details: bool,
+}
+
+/// Writes everything; what was written, by kind and path.
+///
+/// # Errors
+/// A file or folder cannot be written; the message names it.
+pub fn write_run(
+    run: &RunReport,
+    metrics: &Metrics,
+    to: &Destination,
+) -> io::Result<ExportedFiles> {
+    let folder = choose(&to.folder)?;
+    let [csv_path, json_path] = FILES.map(|name| folder.join(name));
+    let mut files = vec![
+        ("csv", csv_path.display().to_string()),
+        ("json", json_path.display().to_string()),
+    ];
+    if let Some(path) = &to.collection {
+        files.push(("output_file", path.display().to_string()));
+    }
+    write(&csv_path, &csv(&run.rows))?;
+    let full = full_json(run, metrics, &files);
+    write(&json_path, &format!("{full}\n"))?;
+    if let Some(path) = &to.collection {
+        let line = if to.details {
+            full
+        } else {
+            run_json(run, metrics, &files)
+        };
+        append_line(path, &line.to_string())?;
+    }
+    Ok(files)
+}
 
 /// Makes and chooses the folder.
 ///
 /// # Errors
 /// It cannot be made, or all numbers are used.
-pub fn choose(folder: &Path) -> io::Result<PathBuf> {
+fn choose(folder: &Path) -> io::Result<PathBuf> {
     let context = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", folder.display()));
     fs::create_dir_all(folder).map_err(context)?;
     if !FILES.iter().any(|file| folder.join(file).exists()) {
@@ -37,7 +85,7 @@ pub fn choose(folder: &Path) -> io::Result<PathBuf> {
 }
 
 /// Writes a file so that it is there whole or not at all.
-pub fn write(path: &Path, text: &str) -> io::Result<()> {
+fn write(path: &Path, text: &str) -> io::Result<()> {
     let partial = path.with_extension("partial");
     fs::write(&partial, text)
         .and_then(|()| fs::rename(&partial, path))
@@ -45,7 +93,7 @@ pub fn write(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Appends one line to a file that collects runs.
-pub fn append_line(path: &Path, line: &str) -> io::Result<()> {
+fn append_line(path: &Path, line: &str) -> io::Result<()> {
     OpenOptions::new()
         .create(true)
         .append(true)
