@@ -39,13 +39,13 @@ enum BackendName {
 /// `--dataset-name`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum DatasetName {
-    /// First two turns of ShareGPT conversations (--dataset-path)
+    /// First two turns of shared conversations (--dataset-path)
     Sharegpt,
     /// Random tokens, no file needed
     Random,
     /// The same as random
     RandomIds,
-    /// Your own prompts: JSON lines with prompt, output_len or completion, id (--dataset-path)
+    /// Your own prompts: a prompt, an output length and an id a line (--dataset-path)
     Custom,
     /// Groups of prompts with a common beginning
     #[value(alias = "shared-prefix")]
@@ -60,11 +60,17 @@ enum Distribution {
 
 /// Arguments of `milepost bench`.
 #[derive(Debug, Args)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    flags: Box<Flags>,
+}
+
+#[derive(Debug, Args)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "one for each flag of bench_serving"
 )]
-pub struct BenchArgs {
+struct Flags {
     /// Which endpoint, in which shape
     #[arg(long, value_enum, default_value = "sglang")]
     backend: BackendName,
@@ -167,32 +173,32 @@ pub struct BenchArgs {
 #[derive(Debug, Args)]
 struct SharedPrefixArgs {
     /// Shared prefixes
-    #[arg(long, default_value_t = 64)]
-    gsp_num_groups: u32,
+    #[arg(long = "gsp-num-groups", default_value_t = 64)]
+    num_groups: u32,
     /// Prompts for each
-    #[arg(long, default_value_t = 16)]
-    gsp_prompts_per_group: u32,
+    #[arg(long = "gsp-prompts-per-group", default_value_t = 16)]
+    prompts_per_group: u32,
     /// Words of a prefix
-    #[arg(long, default_value_t = 2048)]
-    gsp_system_prompt_len: u64,
+    #[arg(long = "gsp-system-prompt-len", default_value_t = 2048)]
+    system_prompt_len: u64,
     /// Words of a question
-    #[arg(long, default_value_t = 128)]
-    gsp_question_len: u64,
+    #[arg(long = "gsp-question-len", default_value_t = 128)]
+    question_len: u64,
     /// Output tokens
-    #[arg(long, default_value_t = 256)]
-    gsp_output_len: u64,
+    #[arg(long = "gsp-output-len", default_value_t = 256)]
+    output_len: u64,
     /// Smallest length as a share of the largest
-    #[arg(long, default_value_t = 1.0)]
-    gsp_range_ratio: f64,
+    #[arg(long = "gsp-range-ratio", default_value_t = 1.0)]
+    range_ratio: f64,
     /// Do not shuffle
-    #[arg(long)]
-    gsp_ordered: bool,
+    #[arg(long = "gsp-ordered")]
+    ordered: bool,
     /// How often each group is asked
-    #[arg(long, value_enum, default_value = "uniform")]
-    gsp_group_distribution: Distribution,
+    #[arg(long = "gsp-group-distribution", value_enum, default_value = "uniform")]
+    group_distribution: Distribution,
     /// Exponent of zipf
-    #[arg(long)]
-    gsp_zipf_alpha: Option<f64>,
+    #[arg(long = "gsp-zipf-alpha")]
+    zipf_alpha: Option<f64>,
 }
 
 /// Flags of `bench_serving` that have nothing to do here. Taken, so that a script goes on working.
@@ -301,6 +307,7 @@ impl UnneededArgs {
 
 /// Runs `milepost bench`.
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
+    let args = args.flags;
     args.unneeded
         .notes()
         .iter()
@@ -327,6 +334,7 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
         LoadError::Dataset(_) | LoadError::Options(_) | LoadError::Trace(_) => {
             Failure::Usage(e.to_string())
         }
+        LoadError::Interrupted => Failure::Interrupted(e.to_string()),
         LoadError::Target(_) | LoadError::System(_) => Failure::Run(e.to_string()),
     })?;
     finish(&args, &report)
@@ -342,7 +350,7 @@ async fn stop_on_ctrl_c(handle: StopHandle) {
     }
 }
 
-fn finish(args: &BenchArgs, report: &RunReport) -> Result<(), Failure> {
+fn finish(args: &Flags, report: &RunReport) -> Result<(), Failure> {
     let metrics = Metrics::of(&report.rows);
     let to = Destination {
         folder: args.output_dir.clone(),
@@ -365,7 +373,7 @@ fn finish(args: &BenchArgs, report: &RunReport) -> Result<(), Failure> {
     Ok(())
 }
 
-fn config(args: &BenchArgs, api_key: Option<&str>) -> Result<LoadConfig, String> {
+fn config(args: &Flags, api_key: Option<&str>) -> Result<LoadConfig, String> {
     let url = args
         .base_url
         .clone()
@@ -407,7 +415,7 @@ fn base_url(host: &str, port: u16) -> String {
     }
 }
 
-fn request_options(args: &BenchArgs) -> Result<RequestOptions, String> {
+fn request_options(args: &Flags) -> Result<RequestOptions, String> {
     let extra = match &args.extra_request_body {
         None => serde_json::Map::new(),
         Some(text) => match serde_json::from_str(text) {
@@ -435,7 +443,7 @@ fn request_options(args: &BenchArgs) -> Result<RequestOptions, String> {
     })
 }
 
-fn dataset(args: &BenchArgs) -> Result<Dataset, String> {
+fn dataset(args: &Flags) -> Result<Dataset, String> {
     let file = || FileOptions {
         path: args.dataset_path.clone(),
         output_tokens: args.sharegpt_output_len,
@@ -454,7 +462,7 @@ fn dataset(args: &BenchArgs) -> Result<Dataset, String> {
 }
 
 fn shared_prefix(gsp: &SharedPrefixArgs) -> Result<SharedPrefixOptions, String> {
-    let popularity = match (gsp.gsp_group_distribution, gsp.gsp_zipf_alpha) {
+    let popularity = match (gsp.group_distribution, gsp.zipf_alpha) {
         (Distribution::Uniform, None) => Popularity::Uniform,
         (Distribution::Zipf, Some(alpha)) => Popularity::Zipf(alpha),
         (Distribution::Zipf, None) => {
@@ -465,13 +473,13 @@ fn shared_prefix(gsp: &SharedPrefixArgs) -> Result<SharedPrefixOptions, String> 
         }
     };
     Ok(SharedPrefixOptions {
-        groups: gsp.gsp_num_groups,
-        prompts_per_group: gsp.gsp_prompts_per_group,
-        system_tokens: gsp.gsp_system_prompt_len,
-        question_tokens: gsp.gsp_question_len,
-        output_tokens: gsp.gsp_output_len,
-        range_ratio: gsp.gsp_range_ratio,
-        ordered: gsp.gsp_ordered,
+        groups: gsp.num_groups,
+        prompts_per_group: gsp.prompts_per_group,
+        system_tokens: gsp.system_prompt_len,
+        question_tokens: gsp.question_len,
+        output_tokens: gsp.output_len,
+        range_ratio: gsp.range_ratio,
+        ordered: gsp.ordered,
         popularity,
     })
 }

@@ -3,7 +3,6 @@
 //! Rule: handing out arrivals waits for no answer; after a stop nothing more is written. Deliberately not here: what comes
 //! before and after, see `run`.
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +23,17 @@ use crate::clock::{Clock, ClockSnapshot, Stamp};
 
 /// Seconds between two looks at both clocks, as the router's.
 const SNAPSHOT_SECONDS: u64 = 10;
+
+/// Events with tokens whose times are kept, of all requests together: 320 MB.
+const MOST_TOKEN_TIMES: usize = 20_000_000;
+
+/// What came of a load.
+pub(super) struct Made {
+    /// One entry for each planned request.
+    pub seen: Vec<Seen>,
+    /// Requests whose token times were dropped for lack of room.
+    pub without_token_times: u64,
+}
 
 /// What the client knows of one planned request.
 #[derive(Debug)]
@@ -51,13 +61,15 @@ struct Underway {
     seen: Vec<Option<Seen>>,
     standing: Standing,
     places: Arc<Semaphore>,
+    token_times: usize,
+    without_token_times: u64,
     /// Opens and closes idle connections.
     tending: JoinSet<()>,
 }
 
 impl Load<'_> {
-    /// One entry for each planned request. Adds a clock snapshot every 10 s.
-    pub(super) async fn make(&self, clocks: &mut Vec<ClockSnapshot>) -> io::Result<Vec<Seen>> {
+    /// Sends and waits. Adds a clock snapshot every 10 s.
+    pub(super) async fn make(&self, clocks: &mut Vec<ClockSnapshot>) -> io::Result<Made> {
         let RunContext { clock, stop, .. } = self.context;
         let pacing = self.config.pacing;
         let mut paced = pacer::start(
@@ -80,6 +92,8 @@ impl Load<'_> {
                 ..Standing::default()
             },
             places: Arc::new(Semaphore::new(most)),
+            token_times: 0,
+            without_token_times: 0,
             tending: JoinSet::new(),
         };
         let mut tick = tokio::time::interval(Duration::from_secs(1));
@@ -107,10 +121,15 @@ impl Load<'_> {
         }
         self.tell(&mut now);
         let scheduled_ns = |index: usize| self.start.mono_ns + self.schedule.at_ns[index];
+        let without_token_times = now.without_token_times;
         let seen = now.seen.into_iter().enumerate();
-        Ok(seen
+        let seen = seen
             .map(|(i, one)| one.unwrap_or_else(|| never_sent(scheduled_ns(i))))
-            .collect())
+            .collect();
+        Ok(Made {
+            seen,
+            without_token_times,
+        })
     }
 
     fn send(&self, index: usize, now: &mut Underway) {
@@ -157,7 +176,14 @@ impl Underway {
     fn take(&mut self, ended: Option<(usize, Seen)>) {
         self.standing.ended += 1;
         match ended {
-            Some((index, seen)) => {
+            Some((index, mut seen)) => {
+                if let Some(answer) = &mut seen.exchange.answer {
+                    self.token_times += answer.token_times.len();
+                    if self.token_times > MOST_TOKEN_TIMES {
+                        answer.token_times = Vec::new();
+                        self.without_token_times += 1;
+                    }
+                }
                 self.standing.failed += usize::from(join::failure_of(&seen.exchange).is_some());
                 self.seen[index] = Some(seen);
             }
@@ -194,33 +220,30 @@ struct Arrival {
 }
 
 impl Arrival {
-    // Not `async fn`: the future has to own everything to be spawned.
-    fn go(self) -> impl Future<Output = (usize, Seen)> + Send + 'static {
-        async move {
-            let place = tokio::select! {
-                biased;
-                () = self.stop.wait() => None,
-                place = self.places.acquire() => place.ok(),
-            };
-            if place.is_none() {
-                return (self.index, never_sent(self.scheduled_ns));
-            }
-            let dispatched_ns = Some(self.clock.mono_ns());
-            let exchange = self
-                .client
-                .exchange(&self.planned[self.index].outgoing, self.stop.wait())
-                .await;
-            let ended_ns = Some(self.clock.mono_ns());
-            drop(place);
-            (
-                self.index,
-                Seen {
-                    scheduled_ns: self.scheduled_ns,
-                    dispatched_ns,
-                    ended_ns,
-                    exchange,
-                },
-            )
+    async fn go(self) -> (usize, Seen) {
+        let place = tokio::select! {
+            biased;
+            () = self.stop.wait() => None,
+            place = self.places.acquire() => place.ok(),
+        };
+        if place.is_none() {
+            return (self.index, never_sent(self.scheduled_ns));
         }
+        let dispatched_ns = Some(self.clock.mono_ns());
+        let exchange = self
+            .client
+            .exchange(&self.planned[self.index].outgoing, self.stop.wait())
+            .await;
+        let ended_ns = Some(self.clock.mono_ns());
+        drop(place);
+        (
+            self.index,
+            Seen {
+                scheduled_ns: self.scheduled_ns,
+                dispatched_ns,
+                ended_ns,
+                exchange,
+            },
+        )
     }
 }

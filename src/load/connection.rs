@@ -110,10 +110,13 @@ struct Io {
     buffer: Box<[u8]>,
 }
 
+/// hyper's side of a connection: polled, it reads and writes.
+type Driver = Pin<Box<http1::Connection<Io, Full<Bytes>>>>;
+
 /// An open connection.
 pub struct Conn {
     sender: http1::SendRequest<Full<Bytes>>,
-    driver: Option<Pin<Box<http1::Connection<Io, Full<Bytes>>>>>,
+    driver: Option<Driver>,
     marks: Arc<Marks>,
     /// Both ends are on one host, so a server's monotonic clock is ours.
     pub same_host: bool,
@@ -195,7 +198,7 @@ impl Conn {
 }
 
 /// Lets the connection read and write; forgets it when it has ended (its error reaches the request through hyper's channel).
-fn drive(driver: &mut Option<Pin<Box<http1::Connection<Io, Full<Bytes>>>>>, cx: &mut Context<'_>) {
+fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
     if let Some(connection) = driver
         && connection.as_mut().poll(cx).is_ready()
     {

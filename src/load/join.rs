@@ -15,7 +15,7 @@ use super::plan::Planned;
 use super::probe::ServerInfo;
 use super::row::{Gap, Row};
 use super::target::{Target, host_port_of};
-use super::traced::{RouterRun, TraceError, Traced, TracedRequest, Tracing};
+use super::traced::{RouterRun, Traced, TracedRequest, Tracing};
 use crate::clock::{Clock, ClockSnapshot, Stamp};
 use crate::trace::align::{Aligned, align};
 use crate::trace::axis::{ClockTrack, Offsets};
@@ -84,31 +84,8 @@ impl Run<'_> {
         planned: &[Planned],
         seen: Vec<Seen>,
         tracing: Option<Tracing>,
-    ) -> Result<(Vec<Row>, Vec<ServerInfo>), TraceError> {
-        let routed = seen.iter().any(|s| s.exchange.worker_url.is_some());
-        if routed && tracing.is_none() {
-            self.notes.push(
-                "a router is in between (its answers carry x-worker-url): arrival_time and router_send_time are the client's; \
-                 give --router-trace for the router's own"
-                    .to_owned(),
-            );
-        }
-        let traced = match tracing {
-            None => None,
-            Some(tracing) => {
-                let wanted: BTreeSet<&str> = planned
-                    .iter()
-                    .zip(&seen)
-                    .filter(|(_, s)| s.exchange.stamps.sent_ns.is_some())
-                    .map(|(p, _)| p.req_id.as_str())
-                    .collect();
-                Some(
-                    tracing
-                        .collect(&wanted, self.clock, self.config.trace_wait)
-                        .await?,
-                )
-            }
-        };
+    ) -> (Vec<Row>, Vec<ServerInfo>) {
+        let traced = self.trace(planned, &seen, tracing).await;
         let own: Vec<Option<RequestRecord>> = match traced {
             None => planned
                 .iter()
@@ -118,8 +95,6 @@ impl Run<'_> {
             Some(_) => Vec::new(),
         };
         let servers = self.servers(traced.as_ref());
-        let by_host: BTreeMap<&str, &ServerInfo> =
-            servers.iter().map(|s| (s.host.as_str(), s)).collect();
         let axis = match &traced {
             None => Axis::Client {
                 clocks: track(&self.clocks),
@@ -128,50 +103,85 @@ impl Run<'_> {
             },
             Some(traced) => self.router_axis(traced, planned, &seen),
         };
+        let kinds: BTreeMap<&str, Option<bool>> = servers
+            .iter()
+            .map(|s| (s.host.as_str(), s.simulated))
+            .collect();
         let mut rows = Vec::with_capacity(planned.len());
         for (index, (plan, seen)) in planned.iter().zip(seen).enumerate() {
             let mut row = self.client_row(plan, &seen);
-            match &axis {
-                Axis::Client {
-                    own,
-                    clocks,
-                    offsets,
-                } => {
-                    if let Some(record) = &own[index] {
-                        row.host = record.worker.as_deref().map(host_port_of);
-                        fill(
-                            &mut row,
-                            record,
-                            align(record, clocks, offsets),
-                            -ns_of(self.start.mono_ns),
-                        );
-                    }
-                }
-                Axis::Router { traced, shifts_ns } => {
-                    if let Some(TracedRequest { run, record }) = traced.records.get(&plan.req_id) {
-                        let RouterRun {
-                            clocks, offsets, ..
-                        } = &traced.runs[*run];
-                        from_router(&mut row, record);
-                        fill(
-                            &mut row,
-                            record,
-                            align(record, clocks, offsets),
-                            shifts_ns[*run],
-                        );
-                    }
-                }
-            }
-            if row.simulated.is_none() {
-                row.simulated = row
-                    .host
-                    .as_deref()
-                    .and_then(|h| by_host.get(h))
-                    .and_then(|s| s.simulated);
-            }
+            self.place(&mut row, index, &axis);
+            let kind = row
+                .host
+                .as_deref()
+                .and_then(|host| kinds.get(host).copied().flatten());
+            row.simulated = row.simulated.or(kind);
             rows.push(row);
         }
-        Ok((rows, servers))
+        (rows, servers)
+    }
+
+    /// The records of the requests that were sent. A trace that cannot be read now costs its columns, not the run.
+    async fn trace(
+        &mut self,
+        planned: &[Planned],
+        seen: &[Seen],
+        tracing: Option<Tracing>,
+    ) -> Option<Traced> {
+        let Some(tracing) = tracing else {
+            if seen.iter().any(|s| s.exchange.worker_url.is_some()) {
+                self.notes.push(
+                    "a router is in between (its answers carry x-worker-url): arrival_time and router_send_time are the client's; \
+                     give --router-trace for the router's own"
+                        .to_owned(),
+                );
+            }
+            return None;
+        };
+        let sent = planned
+            .iter()
+            .zip(seen)
+            .filter(|(_, s)| s.exchange.stamps.sent_ns.is_some());
+        let wanted: BTreeSet<&str> = sent.map(|(p, _)| p.req_id.as_str()).collect();
+        let traced = tracing
+            .collect(&wanted, self.clock, self.config.trace_wait)
+            .await
+            .unwrap_or_else(|e| {
+                self.notes
+                    .push(format!("{e}: nothing of the router is known"));
+                Traced::default()
+            });
+        Some(traced)
+    }
+
+    /// Fills in what router and server told.
+    fn place(&self, row: &mut Row, index: usize, axis: &Axis<'_>) {
+        match axis {
+            Axis::Client {
+                own,
+                clocks,
+                offsets,
+            } => {
+                if let Some(record) = &own[index] {
+                    row.host = record.worker.as_deref().map(host_port_of);
+                    fill(
+                        row,
+                        record,
+                        align(record, clocks, offsets),
+                        -ns_of(self.start.mono_ns),
+                    );
+                }
+            }
+            Axis::Router { traced, shifts_ns } => {
+                if let Some(TracedRequest { run, record }) = traced.records.get(&row.req_id) {
+                    let RouterRun {
+                        clocks, offsets, ..
+                    } = &traced.runs[*run];
+                    from_router(row, record);
+                    fill(row, record, align(record, clocks, offsets), shifts_ns[*run]);
+                }
+            }
+        }
     }
 
     /// The workers of the trace, else the target.
@@ -211,7 +221,7 @@ impl Run<'_> {
             host: seen.exchange.worker_url.as_deref().map(host_port_of),
             has_generated_text: answer.as_ref().and_then(|a| a.has_text).unwrap_or(false),
             input_words: plan.words,
-            planned_tokens: plan.planned_tokens,
+            planned_tokens: plan.prompt_tokens,
             max_new_tokens: plan.max_new_tokens,
             prompt_tokens: tokens.prompt_tokens,
             completion_tokens: tokens.completion_tokens,
@@ -374,15 +384,17 @@ impl Run<'_> {
 
 fn track(snapshots: &[ClockSnapshot]) -> ClockTrack {
     let mut clocks = ClockTrack::default();
-    snapshots.iter().for_each(|snapshot| clocks.add(*snapshot));
+    for snapshot in snapshots {
+        clocks.add(*snapshot);
+    }
     clocks
 }
 
 fn learned(own: &[Option<RequestRecord>]) -> Offsets {
     let mut offsets = Offsets::default();
-    own.iter()
-        .flatten()
-        .for_each(|record| offsets.learn(record));
+    for record in own.iter().flatten() {
+        offsets.learn(record);
+    }
     offsets
 }
 

@@ -5,6 +5,10 @@
 
 /// One request seen from both sides, each in its own monotonic clock.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the unit comes last in every raw number"
+)]
 pub(super) struct Pair {
     pub sent_ns: i64,
     pub received_ns: i64,
@@ -39,7 +43,7 @@ mod tests {
             trips in proptest::collection::vec((0_i64..5_000_000, 0_i64..5_000_000, 1_i64..50_000_000), 1..20),
         ) {
             let pairs = trips.iter().enumerate().map(|(i, (there, back, held))| {
-                let sent_ns = i as i64 * 100_000_000;
+                let sent_ns = i64::try_from(i).unwrap() * 100_000_000;
                 let router_arrival_ns = sent_ns + there - difference;
                 let router_end_ns = router_arrival_ns + held;
                 Pair { sent_ns, router_arrival_ns, router_end_ns, received_ns: sent_ns + there + held + back }

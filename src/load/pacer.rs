@@ -119,7 +119,7 @@ fn wait_until(due_ns: u64, clock: &Clock, stopped: &AtomicBool) -> bool {
         if wake_ns > now_ns {
             let wake = Timespec {
                 tv_sec: i64::try_from(wake_ns / 1_000_000_000).unwrap_or(i64::MAX),
-                tv_nsec: (wake_ns % 1_000_000_000) as _,
+                tv_nsec: i64::try_from(wake_ns % 1_000_000_000).unwrap_or(0),
             };
             // An interrupted sleep is only a shorter one: the loop looks at the clock again.
             let _ = clock_nanosleep_absolute(ClockId::Monotonic, &wake);

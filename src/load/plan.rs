@@ -20,7 +20,7 @@ pub struct Planned {
     /// Words of the prompt.
     pub words: Option<u64>,
     /// Prompt tokens as planned.
-    pub planned_tokens: u64,
+    pub prompt_tokens: u64,
     /// Output tokens asked for.
     pub max_new_tokens: Option<u64>,
     /// It asks for a stream.
@@ -104,7 +104,7 @@ fn one(
             headers,
         },
         words: prompt.words(),
-        planned_tokens: prompt.planned_tokens,
+        prompt_tokens: prompt.planned_tokens,
         max_new_tokens,
         stream,
     })

@@ -6,12 +6,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::arrivals::Load;
+use super::arrivals::{Load, Made};
 use super::body::Backend;
 use super::client::Client;
 use super::config::LoadConfig;
 use super::connection::Connector;
 use super::dataset::DatasetError;
+use super::failure::Class;
 use super::join;
 use super::plan::{self, Planned};
 use super::pool::Pool;
@@ -61,6 +62,8 @@ pub enum LoadError {
     Options(String),
     /// The target does not answer as it must.
     Target(String),
+    /// Ctrl-C before the first arrival.
+    Interrupted,
     /// The router's trace cannot be read.
     Trace(TraceError),
     /// The operating system refused something.
@@ -72,6 +75,9 @@ impl fmt::Display for LoadError {
         match self {
             Self::Dataset(e) => e.fmt(f),
             Self::Options(e) | Self::Target(e) => f.write_str(e),
+            Self::Interrupted => {
+                f.write_str("interrupted before the first request: nothing was measured")
+            }
             Self::Trace(e) => e.fmt(f),
             Self::System(e) => write!(f, "cannot start the pacing thread: {e}"),
         }
@@ -106,49 +112,18 @@ pub struct RunReport {
 /// # Errors
 /// Nothing was measured: no prompts, no target, no readable trace. Failures of single requests are rows.
 pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, LoadError> {
-    let RunContext {
-        clock,
-        progress,
-        stop,
-        ..
-    } = &context;
-    let loaded = config
-        .dataset
-        .load(
-            config.num_prompts,
-            config.seed,
-            config.backend.takes_tokens(),
-        )
-        .map_err(LoadError::Dataset)?;
-    loaded.notes.iter().for_each(|note| progress.note(note));
+    let clock = &context.clock;
     let tracing = config
         .router_trace
         .as_ref()
-        .map(|source| Tracing::begin(source.clone()))
-        .transpose()
-        .map_err(LoadError::Trace)?;
-    let client = connect(&config, &context).await?;
-    let model = model_name(&config, &client).await?;
-    let now = clock.now();
-    let planned =
-        Arc::new(plan::plan(&config, &loaded.prompts, &model, now).map_err(LoadError::Options)?);
-    for request in
-        plan::warmup(&config, &loaded.prompts, &model, now).map_err(LoadError::Options)?
-    {
-        warm_up(&client, &request, stop).await?;
-    }
-    drop(loaded);
+        .map(|source| Tracing::begin(source.clone()));
+    let tracing = tracing.transpose().map_err(LoadError::Trace)?;
     let mut notes = Vec::new();
-    // After the warm-up: SGLang 0.4.9 does not answer before its first generation.
-    let server = probe::server(&client, &config.target).await;
-    progress.note(&format!("target {server}"));
-    if config.flush_cache
-        && let Err(e) = probe::flush_cache(&client, &config.target).await
-    {
-        notes.push(format!(
-            "--flush-cache did not work, caches may be warm: {e}"
-        ));
-    }
+    let Prepared {
+        client,
+        planned,
+        target,
+    } = prepare(&config, &context, &mut notes).await?;
     let schedule = Arc::new(Schedule::new(config.rate, planned.len(), config.seed));
     client.pool.tend(first_spare(&config, planned.len())).await;
     let mut clocks = vec![clock.snapshot()];
@@ -165,21 +140,24 @@ pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, L
         schedule: &schedule,
         start,
     };
-    let seen = load.make(&mut clocks).await.map_err(LoadError::System)?;
+    let Made {
+        seen,
+        without_token_times,
+    } = load.make(&mut clocks).await.map_err(LoadError::System)?;
+    if without_token_times > 0 {
+        notes.push(format!("itl is of the first requests only: there was no room for the token times of {without_token_times}"));
+    }
     clocks.push(clock.snapshot());
-    let partial = stop.is_set();
+    let partial = context.stop.is_set();
     let joined = join::Run {
         config: &config,
         start,
         clocks,
-        target: server,
+        target,
         clock,
         notes: &mut notes,
     };
-    let (rows, servers) = joined
-        .rows(&planned, seen, tracing)
-        .await
-        .map_err(LoadError::Trace)?;
+    let (rows, servers) = joined.rows(&planned, seen, tracing).await;
     let connections_opened = client.pool.opened();
     let has_trace = config.router_trace.is_some();
     Ok(RunReport {
@@ -191,6 +169,54 @@ pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, L
         has_trace,
         notes,
         connections_opened,
+    })
+}
+
+/// All that is there before the first arrival.
+struct Prepared {
+    client: Arc<Client>,
+    planned: Arc<Vec<Planned>>,
+    target: ServerInfo,
+}
+
+async fn prepare(
+    config: &LoadConfig,
+    context: &RunContext,
+    notes: &mut Vec<String>,
+) -> Result<Prepared, LoadError> {
+    let RunContext {
+        clock,
+        progress,
+        stop,
+        ..
+    } = context;
+    let exact = config.backend.takes_tokens();
+    let loaded = config
+        .dataset
+        .load(config.num_prompts, config.seed, exact)
+        .map_err(LoadError::Dataset)?;
+    loaded.notes.iter().for_each(|note| progress.note(note));
+    let client = connect(config, context).await?;
+    let model = model_name(config, &client).await?;
+    let now = clock.now();
+    let planned = plan::plan(config, &loaded.prompts, &model, now).map_err(LoadError::Options)?;
+    for request in plan::warmup(config, &loaded.prompts, &model, now).map_err(LoadError::Options)? {
+        warm_up(&client, &request, stop).await?;
+    }
+    // After the warm-up: SGLang 0.4.9 does not answer before its first generation.
+    let target = probe::server(&client, &config.target).await;
+    progress.note(&format!("target {target}"));
+    if config.flush_cache
+        && let Err(e) = probe::flush_cache(&client, &config.target).await
+    {
+        notes.push(format!(
+            "--flush-cache did not work, caches may be warm: {e}"
+        ));
+    }
+    Ok(Prepared {
+        client,
+        planned: Arc::new(planned),
+        target,
     })
 }
 
@@ -237,6 +263,7 @@ async fn warm_up(client: &Client, request: &Planned, stop: &Stop) -> Result<(), 
     let exchange = client.exchange(&request.outgoing, stop.wait()).await;
     match join::failure_of(&exchange) {
         None => Ok(()),
+        Some(failure) if failure.class == Class::Interrupted => Err(LoadError::Interrupted),
         Some(failure) => Err(LoadError::Target(format!(
             "the warm-up request failed ({failure}); is a server ready at the target, and do --backend and --model fit it? \
              (--warmup-requests 0 goes without)"

@@ -175,15 +175,11 @@ impl Tracing {
     pub fn begin(source: TraceSource) -> Result<Self, TraceError> {
         let begin = match &source {
             TraceSource::Url(_) => 0,
-            TraceSource::File(path) => File::open(path)
-                .and_then(|f| f.metadata())
-                .map_err(|e| {
-                    TraceError(format!(
-                        "{}: {e}; expected the file that `milepost route --trace-log` writes",
-                        path.display()
-                    ))
-                })?
-                .len(),
+            TraceSource::File(path) => {
+                let fail = |what: String| TraceError(format!("{}: {what}", path.display()));
+                let expected = "expected the file that `milepost route --trace-log` writes";
+                begun(path).map_err(|e| fail(format!("{e}; {expected}")))?
+            }
         };
         Ok(Self { source, begin })
     }
@@ -217,6 +213,22 @@ impl Tracing {
             }
         }
     }
+}
+
+/// The length of a trace file, after a look at its first line.
+fn begun(path: &Path) -> std::io::Result<u64> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut first = Vec::new();
+    BufReader::new(file)
+        .take(MAX_LINE_BYTES as u64)
+        .read_until(b'\n', &mut first)?;
+    if first.last() == Some(&b'\n') && serde_json::from_slice::<Record>(&first).is_err() {
+        return Err(std::io::Error::other(
+            "not a milepost trace: its first line is no record",
+        ));
+    }
+    Ok(length)
 }
 
 async fn fetch(

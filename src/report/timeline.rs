@@ -117,9 +117,9 @@ mod tests {
             prop_assert!((c.mean - mean).abs() < 1e-9);
             // Fewer than 200 ns: each slice is one moment.
             for (i, point) in c.points.iter().enumerate() {
-                prop_assert_eq!(point.in_flight, at(first + i as i64));
+                prop_assert_eq!(point.in_flight, at(first + i64::try_from(i).unwrap()));
             }
-            prop_assert_eq!(c.points.len() as i64, last - first);
+            prop_assert_eq!(c.points.len() as u64, (last - first) as u64);
         }
     }
 }

@@ -343,7 +343,7 @@ async fn a_trace_can_be_had_from_an_address() {
             let record = record(got, &clock, 0);
             let steps = answer(&record.server);
             let line = serde_json::to_string(&Record::Request(Box::new(record))).unwrap();
-            lines.lock().unwrap().push_str(&format!("{line}\n"));
+            *lines.lock().unwrap() += &(line + "\n");
             steps
         })
     });
@@ -413,15 +413,38 @@ async fn a_trace_that_is_none_is_refused() {
     );
     let scratch = Scratch::new("none");
     std::fs::write(&scratch.0, "hello\nworld\n").unwrap();
-    let server = Server::new(&Clock::system(), |got| {
-        about(got).unwrap_or_else(|| json("200 OK", "{}"))
-    });
+    let router_trace = Some(TraceSource::File(scratch.0.clone()));
     let config = LoadConfig {
-        router_trace: Some(TraceSource::File(scratch.0.clone())),
-        trace_wait: Duration::ZERO,
-        ..config(&server.listen().await, 1)
+        router_trace,
+        ..config("http://127.0.0.1:1", 1)
     };
     assert!(
         matches!(run(config, context()).await, Err(LoadError::Trace(e)) if e.to_string().contains("not a milepost trace"))
     );
+}
+
+/// A trace that goes away during a run costs its columns, not the run.
+#[tokio::test]
+async fn a_trace_that_goes_away_costs_its_columns() {
+    let clock = Clock::system();
+    let server = Server::new(&clock.clone(), move |got| match got.path.as_str() {
+        "/trace" => json("404 Not Found", "{}"),
+        _ => about(got).unwrap_or_else(|| answer(&stamps(clock.now()))),
+    });
+    let url = server.listen().await;
+    let router_trace = Some(TraceSource::Url(
+        Target::parse(&format!("{url}/trace")).unwrap(),
+    ));
+    let report = measured(LoadConfig {
+        router_trace,
+        ..config(&url, 2)
+    })
+    .await;
+    assert!(
+        report
+            .rows
+            .iter()
+            .all(|r| r.success() && r.arrival_ns.is_none() && r.client_end_ns.is_some())
+    );
+    assert!(warnings(&report).iter().any(|w| w.contains("status 404")));
 }

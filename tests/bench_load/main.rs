@@ -1,4 +1,5 @@
 //! `load::run` against a scripted server: rows, figures, failures, files.
+#![expect(clippy::unwrap_used, reason = "a test fails where an unwrap does")]
 
 mod cli;
 mod datasets;
@@ -30,14 +31,17 @@ pub fn config(url: &str, count: usize) -> LoadConfig {
     }
 }
 
+/// Real time, real sockets, nobody told.
 pub fn context() -> RunContext {
     RunContext::new(Clock::system(), Arc::new(Silent))
 }
 
+/// A run that takes place.
 pub async fn measured(config: LoadConfig) -> RunReport {
     run(config, context()).await.unwrap()
 }
 
+/// A file beside the tests.
 pub fn data(name: &str) -> String {
     std::fs::read_to_string(format!(
         "{}/tests/data/load/{name}",

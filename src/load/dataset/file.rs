@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::DatasetError;
 
-/// Largest file read: ShareGPT is 0.7 GB.
+/// Largest file read: that of `sharegpt` has 0.7 GB.
 const MAX_FILE_BYTES: u64 = 2 << 30;
 
 /// Reads a file as text.
@@ -32,7 +32,7 @@ pub(super) fn read(path: &Path) -> Result<String, DatasetError> {
     }
     String::from_utf8(bytes).map_err(|e| {
         let good = e.utf8_error().valid_up_to();
-        let line = line_of(&e.as_bytes()[..good]);
+        let line = line_of(&String::from_utf8_lossy(&e.as_bytes()[..good]));
         fail(format!(
             "line {line}: not UTF-8 (byte {good}); convert the file, for example with iconv"
         ))
@@ -55,10 +55,7 @@ pub(super) fn rows(text: &str, path: &Path) -> Result<Vec<(usize, Value)>, Datas
         for item in items {
             // Where a slice of `text` begins, from its address: both pointers are into the same string.
             let begin = item.get().as_ptr() as usize - text.as_ptr() as usize;
-            line += text.as_bytes()[seen..begin]
-                .iter()
-                .filter(|b| **b == b'\n')
-                .count();
+            line += text[seen..begin].matches('\n').count();
             seen = begin;
             rows.push((
                 line,
@@ -80,8 +77,8 @@ pub(super) fn rows(text: &str, path: &Path) -> Result<Vec<(usize, Value)>, Datas
         .collect()
 }
 
-fn line_of(before: &[u8]) -> usize {
-    before.iter().filter(|b| **b == b'\n').count() + 1
+fn line_of(before: &str) -> usize {
+    before.matches('\n').count() + 1
 }
 
 #[cfg(test)]
