@@ -23,7 +23,7 @@ pub fn summary(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> Str
     out.rule('=', title);
     head(&mut out, run);
     counts(&mut out, run, metrics);
-    latencies(&mut out, metrics);
+    latencies(&mut out, run, metrics);
     workers(&mut out, metrics);
     if !metrics.errors.is_empty() {
         out.rule('-', " Errors by class ");
@@ -134,14 +134,16 @@ fn counts(out: &mut Lines, run: &RunReport, m: &Metrics) {
     }
 }
 
-fn latencies(out: &mut Lines, m: &Metrics) {
+fn latencies(out: &mut Lines, run: &RunReport, m: &Metrics) {
     out.rule('-', " Latency (ms), successful requests ");
     out.line(&format!(
         "{:<37}{:>9}{:>9}{:>9}{:>9}{:>9}{:>8}",
         "", "mean", "median", "p90", "p95", "p99", "n"
     ));
     for (name, title) in QUANTITIES {
-        if let Some(s) = m.summary(name) {
+        // Without a router the two stamps are one: a row of zeros would look like a measurement.
+        let measured = run.has_trace || name != "queue_time_in_router";
+        if let Some(s) = m.summary(name).filter(|_| measured) {
             out.line(&format!(
                 "{title:<37}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>8}",
                 s.mean, s.median, s.p90, s.p95, s.p99, s.count

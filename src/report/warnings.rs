@@ -85,23 +85,29 @@ fn stamps(rows: &[Row]) -> Vec<String> {
 }
 
 fn stamps_of(host: &str, rows: &[&Row]) -> Option<String> {
-    let mut by_reason: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for (column, reason) in rows.iter().flat_map(|r| r.missing.iter().copied()) {
-        *by_reason
-            .entry(reason)
-            .or_default()
-            .entry(column)
-            .or_insert(0) += 1;
+        *counts.entry((reason, column)).or_insert(0) += 1;
     }
-    let share = |n: &u64| 100.0 * *n as f64 / rows.len() as f64;
-    let parts: Vec<String> = by_reason
+    // Columns that are empty equally often for one reason are told together.
+    let mut together: BTreeMap<(&str, usize), Vec<&str>> = BTreeMap::new();
+    for ((reason, column), count) in counts {
+        together.entry((reason, count)).or_default().push(column);
+    }
+    let parts: Vec<String> = together
         .iter()
-        .map(|(reason, columns)| {
-            let each: Vec<String> = columns
-                .iter()
-                .map(|(column, n)| format!("{column} ({:.0} % of rows)", share(n)))
-                .collect();
-            format!("{}: {reason}: {}", each.join(", "), remedy(reason))
+        .map(|((reason, count), columns)| {
+            let share = 100.0 * *count as f64 / rows.len() as f64;
+            let stream = if *reason == align::NOT_SENT && columns.contains(&"ttft") {
+                "; stream for ttft"
+            } else {
+                ""
+            };
+            format!(
+                "in {share:.0} % of rows {}: {reason}: {}{stream}",
+                columns.join(", "),
+                remedy(reason)
+            )
         })
         .collect();
     (!parts.is_empty()).then(|| format!("worker {host}: empty {}", parts.join("; empty ")))
@@ -178,7 +184,7 @@ mod tests {
         assert_eq!(told.len(), 1);
         for part in [
             "worker 127.0.0.1:31000",
-            "queue_time_end (50 % of rows), queue_time_start (50 % of rows)",
+            "empty in 50 % of rows queue_time_end, queue_time_start",
             "--enable-metrics",
             "--disable-stream",
         ] {
