@@ -166,7 +166,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn virtual_time_follows_tokio_and_steps_only_the_wall() {
         let clock = Clock::virtual_time(1_000, 5_000);
-        tokio::time::advance(std::time::Duration::from_nanos(2_000_000)).await;
+        tokio::time::advance(std::time::Duration::from_millis(2)).await;
         clock.step_wall(7);
         assert_eq!(
             clock.now(),

@@ -5,6 +5,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`clock`], [`units`] | the only reader of time; how durations and counts are printed |
+//! | [`log`], [`net`] | one line an event on standard error; sockets and pipes as values |
 //! | [`wire`] | SGLang and `OpenAI` wire formats: bytes in, facts out, no I/O |
 //! | [`trace`] | the product: records, the bounded sink, the writer, the reader, alignment of server stamps |
 //! | [`config`] | what was asked for, as values that cannot be wrong |
@@ -22,6 +23,8 @@ pub mod clock;
 pub mod config;
 pub mod fleet;
 pub mod load;
+pub mod log;
+pub mod net;
 pub mod proxy;
 pub mod report;
 pub mod sim;

@@ -1,1 +1,37 @@
-//! Routing policies: pure decisions. No tokio, no clock, no I/O; same seed, config and events give the same decisions.
+//! Routing policies of milepost: given a request and the workers that may take it, which one, and why.
+//!
+//! Rule: pure decisions. No tokio, no clock, no I/O, no locks; the same seed, config and calls give the same decisions, so that
+//! a trace can be replayed. A policy of one's own is one file and one line in [`POLICIES`]: see this crate's `README.md`.
+//! Deliberately not here: the fleet, health, retries, leases, and the flags that choose a policy.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`view`] | what a policy sees |
+//! | [`decision`] | what it says |
+//! | [`policy`] | the trait between the two, and what a policy is told afterwards |
+//! | [`prefix`] | which worker was sent which prompt prefix |
+//! | [`registry`] | policies by name |
+//! | [`cache_aware`], [`round_robin`], [`random`], [`shortest_queue`] | one policy each |
+
+pub mod cache_aware;
+pub mod decision;
+pub mod policy;
+pub mod prefix;
+pub mod random;
+pub mod registry;
+pub mod round_robin;
+pub mod shortest_queue;
+#[cfg(test)]
+mod testing;
+pub mod view;
+
+pub use decision::Decision;
+pub use policy::{Event, Needs, Policy};
+pub use prefix::{PrefixIndex, PromptHashes};
+pub use registry::{POLICIES, PolicyConfig, PolicySpec, UnknownPolicy, build, build_from};
+pub use view::{RequestView, Time, WorkerId, WorkerView, Workers};
+
+/// Compiles and runs the code in `README.md`.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod demo;
 pub mod exit;
 pub mod route;
+pub mod signal;
 pub mod trace;
 pub mod worker;
 
@@ -23,11 +24,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Route requests to SGLang workers and write one trace record for each.
-    Route(route::RouteArgs),
+    Route(Box<route::RouteArgs>),
     /// Run a simulated SGLang worker: real wire format, no GPU.
     Worker(worker::WorkerArgs),
     /// Send load, join it with the router's trace, write one CSV row per request.
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
     /// Look at a trace.
     Trace(trace::TraceArgs),
     /// Workers, router and load on this machine: the four policies side by side (SIMULATED).
@@ -38,9 +39,9 @@ impl Cli {
     /// Runs the command.
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
-            Command::Route(args) => route::run(args),
+            Command::Route(args) => route::run(&args),
             Command::Worker(args) => worker::run(args),
-            Command::Bench(args) => bench::run(args),
+            Command::Bench(args) => bench::run(*args),
             Command::Trace(args) => trace::run(args),
             Command::Demo(args) => demo::run(args),
         }

@@ -43,6 +43,7 @@ pub fn run(args: TraceArgs) -> Result<(), Failure> {
             print(&report.text)?;
             match report.faults {
                 0 => Ok(()),
+                1 => Err(Failure::Run(format!("{}: 1 fault", file.display()))),
                 faults => Err(Failure::Run(format!("{}: {faults} faults", file.display()))),
             }
         }

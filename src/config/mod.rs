@@ -1,1 +1,146 @@
-//! Placeholder header, replaced by the module's first slice.
+//! What was asked for, as values that cannot be wrong.
+//!
+//! Rule: text is turned into these types once, at the edge; what cannot be used is an error that names the flag, the value
+//! and what was expected. Deliberately not here: parsing of the command line (`cli`), I/O.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::HeaderName;
+use milepost_policies::PolicyConfig;
+
+use self::worker_url::WorkerUrl;
+use crate::fleet::health::HealthConfig;
+
+pub mod worker_url;
+
+/// How a router behaves.
+#[derive(Clone, Debug)]
+pub struct RouteConfig {
+    /// Workers at start.
+    pub workers: Vec<WorkerUrl>,
+    /// Policy name.
+    pub policy: String,
+    /// Policy settings, the seed of its random choices included.
+    pub policy_config: PolicyConfig,
+    /// Where the trace goes, if anywhere.
+    pub trace_log: Option<PathBuf>,
+    /// Records held for the writer.
+    pub trace_buffer_records: usize,
+    /// Largest request body (`--max-payload-size`).
+    pub max_payload_bytes: u64,
+    /// All request bodies together (`--max-buffered-request-bytes`).
+    pub max_buffered_request_bytes: u64,
+    /// Whole time of a request (`--request-timeout-secs`).
+    pub request_timeout: Duration,
+    /// Workers tried for one request (`--retry-max-retries`, which counts attempts; 1 with `--disable-retries`).
+    pub max_attempts: u32,
+    /// Headers passed to workers besides the allowlist (`--forward-headers`).
+    pub forward_headers: Vec<HeaderName>,
+    /// Client connections at one time.
+    pub max_connections: usize,
+    /// Wait for streams at the end (`--shutdown-grace-period-secs`).
+    pub shutdown_grace: Duration,
+    /// Health checks.
+    pub health: HealthConfig,
+}
+
+impl Default for RouteConfig {
+    /// sglang-router 0.3.2's defaults where it has the setting.
+    fn default() -> Self {
+        Self {
+            workers: Vec::new(),
+            policy: "cache_aware".to_owned(),
+            policy_config: PolicyConfig::default(),
+            trace_log: None,
+            trace_buffer_records: crate::trace::sink::DEFAULT_CAPACITY_RECORDS,
+            max_payload_bytes: 512 * 1024 * 1024,
+            max_buffered_request_bytes: 4 * 1024 * 1024 * 1024,
+            request_timeout: Duration::from_secs(1800),
+            max_attempts: 5,
+            forward_headers: Vec::new(),
+            max_connections: 65_536,
+            shutdown_grace: Duration::from_secs(180),
+            health: HealthConfig::default(),
+        }
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(pub String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads `--worker-urls`: each a worker, none twice, none this router itself.
+pub fn worker_urls(
+    texts: &[String],
+    listen_host: &str,
+    listen_port: u16,
+) -> Result<Vec<WorkerUrl>, ConfigError> {
+    let mut urls: Vec<WorkerUrl> = Vec::with_capacity(texts.len());
+    for (i, text) in texts.iter().enumerate() {
+        let url =
+            WorkerUrl::parse(text).map_err(|e| ConfigError(format!("workers[{i}].url: {e}")))?;
+        if let Some(first) = urls.iter().position(|u| *u == url) {
+            return Err(ConfigError(format!(
+                "workers[{i}].url: {url} is workers[{first}] already; name each worker once"
+            )));
+        }
+        if is_listener(&url, listen_host, listen_port) {
+            return Err(ConfigError(format!(
+                "workers[{i}].url: {url} is this router's own address; a router cannot be its own worker"
+            )));
+        }
+        urls.push(url);
+    }
+    Ok(urls)
+}
+
+/// True where the address certainly is the router's own; other spellings are caught at the first request (508).
+fn is_listener(url: &WorkerUrl, listen_host: &str, listen_port: u16) -> bool {
+    let local = |host: &str| {
+        host == "localhost"
+            || host
+                .parse()
+                .is_ok_and(|ip: std::net::IpAddr| crate::net::is_this_host(ip))
+    };
+    url.port() == listen_port
+        && (url.host() == listen_host || (local(url.host()) && local(listen_host)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(texts: &[&str]) -> Result<Vec<WorkerUrl>, String> {
+        let texts: Vec<String> = texts.iter().map(|t| (*t).to_owned()).collect();
+        worker_urls(&texts, "0.0.0.0", 30_000).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn errors_name_the_worker_and_what_to_do() {
+        assert_eq!(
+            parse(&["http://a:1", "http://b:2", "gpu3:8000"]).unwrap_err(),
+            "workers[2].url: expected http://host:port, got gpu3:8000"
+        );
+        assert!(
+            parse(&["http://a:1", "http://A:1/"])
+                .unwrap_err()
+                .contains("workers[0] already")
+        );
+        assert!(
+            parse(&["http://localhost:30000"])
+                .unwrap_err()
+                .contains("its own worker")
+        );
+        assert_eq!(parse(&["http://localhost:30001"]).unwrap().len(), 1);
+    }
+}

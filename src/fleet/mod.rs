@@ -1,1 +1,209 @@
-//! Placeholder header, replaced by the module's first slice.
+//! The workers: the only shared mutable state of the router.
+//!
+//! `worker` (one worker), `upstream` and `pool` (its connections), `lease` (a claim on it), `dispatch` (the critical section
+//! of a decision), `health` (probes). Rule: a policy sees a snapshot taken under one lock; no lock is held across an await.
+
+pub mod ask;
+pub mod dispatch;
+pub mod health;
+pub mod lease;
+pub mod pool;
+pub mod upstream;
+pub mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use milepost_policies::{Event, Needs, Policy, PrefixIndex, Time, WorkerId};
+use tokio::task::JoinHandle;
+
+use self::dispatch::{Ask, Chosen, Dispatch};
+use self::health::HealthConfig;
+use self::worker::Worker;
+use crate::clock::Clock;
+use crate::config::worker_url::WorkerUrl;
+use crate::log;
+use crate::net::Connector;
+use crate::trace::record::{Record, WorkerRecord};
+use crate::trace::sink::Sink;
+
+/// Bytes the prefix index may take: about 10 GB of unique prompt text at 256-byte blocks.
+const INDEX_BYTES: usize = 512 * 1024 * 1024;
+/// Pause between two sweeps for connections idle too long.
+const REAP_EVERY: Duration = Duration::from_millis(500);
+
+/// The workers and the policy that chooses among them.
+pub struct Fleet {
+    clock: Clock,
+    connector: Connector,
+    health: HealthConfig,
+    sink: Arc<Sink>,
+    needs: Needs,
+    policy: &'static str,
+    dispatch: Mutex<Dispatch>,
+    watchers: Mutex<BTreeMap<u32, JoinHandle<()>>>,
+}
+
+/// Why a worker could not be added.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AlreadyThere;
+
+impl Fleet {
+    /// An empty fleet.
+    pub fn new(
+        clock: Clock,
+        connector: Connector,
+        health: HealthConfig,
+        policy: Box<dyn Policy>,
+        sink: Arc<Sink>,
+    ) -> Arc<Self> {
+        let (name, needs) = (policy.name(), policy.needs());
+        Arc::new(Self {
+            clock,
+            connector,
+            health,
+            sink,
+            needs,
+            policy: name,
+            dispatch: Mutex::new(Dispatch::new(policy, PrefixIndex::new(INDEX_BYTES))),
+            watchers: Mutex::default(),
+        })
+    }
+
+    /// Name of the policy.
+    pub fn policy(&self) -> &'static str {
+        self.policy
+    }
+
+    /// What the policy wants to know.
+    pub fn needs(&self) -> Needs {
+        self.needs
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// How health is checked.
+    pub fn health_config(&self) -> &HealthConfig {
+        &self.health
+    }
+
+    /// Adds a worker and starts to watch it. It gets requests once it has answered a health check.
+    pub fn add(self: &Arc<Self>, url: WorkerUrl) -> Result<Arc<Worker>, AlreadyThere> {
+        let worker = {
+            let mut dispatch = self.lock();
+            if dispatch.workers.iter().any(|w| w.url == url) {
+                return Err(AlreadyThere);
+            }
+            let healthy = !self.health.enabled;
+            let worker = Arc::new(Worker::new(
+                dispatch.free_slot(),
+                url,
+                self.connector.clone(),
+                healthy,
+            ));
+            dispatch.join(Arc::clone(&worker));
+            worker
+        };
+        self.announce(&worker, "added", None);
+        let watcher = tokio::spawn(health::watch(Arc::clone(self), Arc::clone(&worker)));
+        self.watchers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(worker.id.0, watcher);
+        Ok(worker)
+    }
+
+    /// Takes a worker out; requests in flight there go on.
+    pub fn remove(&self, id: WorkerId) -> Option<Arc<Worker>> {
+        let worker = self.workers().into_iter().find(|w| w.id == id)?;
+        self.lock().leave(id);
+        if let Some(watcher) = self
+            .watchers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id.0)
+        {
+            watcher.abort();
+        }
+        self.announce(&worker, "removed", None);
+        Some(worker)
+    }
+
+    /// All workers, in the order they joined.
+    pub fn workers(&self) -> Vec<Arc<Worker>> {
+        self.lock().workers.clone()
+    }
+
+    /// Chooses a worker and takes a lease on it, or says that none is left.
+    pub fn choose(&self, ask: &Ask<'_>, tried: &[WorkerId]) -> Option<Chosen> {
+        let start_ns = self.clock.mono_ns();
+        let mut chosen = self.lock().choose(
+            Time {
+                us: start_ns / 1_000,
+            },
+            ask,
+            tried,
+        )?;
+        chosen.decision.took_ns = self.clock.mono_ns().saturating_sub(start_ns);
+        Some(chosen)
+    }
+
+    /// Tells the policy something; applied before its next choice.
+    pub fn observe(&self, event: Event) {
+        self.lock().observe(event);
+    }
+
+    /// Closes connections that have been idle too long, for ever; run it as a task.
+    pub async fn reap_idle(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(REAP_EVERY).await;
+            let now_ns = self.clock.mono_ns();
+            for worker in self.workers() {
+                worker.pool.reap(now_ns);
+            }
+        }
+    }
+
+    /// Stops all health checks.
+    pub fn stop_watching(&self) {
+        for (_, watcher) in
+            std::mem::take(&mut *self.watchers.lock().unwrap_or_else(PoisonError::into_inner))
+        {
+            watcher.abort();
+        }
+    }
+
+    /// Writes a change of a worker to the trace and the log.
+    pub(crate) fn announce(&self, worker: &Worker, event: &str, detail: Option<String>) {
+        let described = worker.described();
+        let why = detail
+            .as_deref()
+            .map(|d| format!(" ({d})"))
+            .unwrap_or_default();
+        let level = if event == "unhealthy" {
+            log::Level::Warn
+        } else {
+            log::Level::Info
+        };
+        log::say(level, &format!("worker {} {event}{why}", worker.url));
+        self.sink.offer(Record::Worker(WorkerRecord {
+            mono_ns: self.clock.mono_ns(),
+            worker: worker.url.shared(),
+            event: event.to_owned(),
+            detail,
+            model: described.model,
+            version: described.version,
+            max_running_requests: described.max_running_requests,
+            simulated: described.simulated,
+        }));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Dispatch> {
+        // A policy that panicked under the lock poisons it; the state behind it is still whole, and others must be served.
+        self.dispatch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

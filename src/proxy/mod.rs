@@ -1,1 +1,116 @@
-//! Placeholder header, replaced by the module's first slice.
+//! The request path, one file a phase.
+//!
+//! ```text
+//! accept → intake → choose (fleet) → forward → relay → finish (journey)
+//! ```
+//! Rule: data goes one way and nothing calls backwards; [`handle`] shows the whole journey. Each accepted request has one
+//! [`journey::Journey`], which makes exactly one trace record however the request ends. Deliberately not here: the
+//! router's own endpoints (`admin`), the decision (`fleet::dispatch`).
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
+
+use self::body::AnswerBody;
+use self::journey::Journey;
+use crate::admin;
+use crate::clock::Clock;
+use crate::config::RouteConfig;
+use crate::fleet::Fleet;
+use crate::net::Link;
+use crate::trace::sink::Sink;
+use crate::wire::problem::Problem;
+
+pub mod accept;
+pub mod body;
+pub mod budget;
+pub mod forward;
+pub mod headers;
+pub mod intake;
+pub mod journey;
+pub mod relay;
+pub mod serve;
+
+/// What every request shares.
+pub struct Shared {
+    /// What was asked for.
+    pub config: RouteConfig,
+    /// Time.
+    pub clock: Clock,
+    /// The workers.
+    pub fleet: Arc<Fleet>,
+    /// Where records go.
+    pub sink: Arc<Sink>,
+    /// Memory for request bodies.
+    pub budget: Arc<budget::Budget>,
+    /// Counters.
+    pub metrics: admin::metrics::Metrics,
+    /// Tells this router's requests from those of others: loop detection, generated ids.
+    pub instance: String,
+    /// Requests so far.
+    pub requests: std::sync::atomic::AtomicU64,
+    /// The router is going away: not ready, but still serving.
+    pub draining: std::sync::atomic::AtomicBool,
+}
+
+/// One request from head to response; the body of the response carries the rest of the journey.
+pub async fn handle(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+    client: Link,
+) -> Response<AnswerBody> {
+    let mut journey = Journey::begin(&shared, &request, client);
+    if let Err(problem) = admit(&shared, &request) {
+        return journey.refuse(problem);
+    }
+    if admin::owns(request.method(), request.uri().path()) {
+        return admin::answer(&shared, request, journey).await;
+    }
+    let call = match intake::read(&shared, request, &mut journey).await {
+        Ok(call) => call,
+        Err(refusal) => return journey.end_with(refusal),
+    };
+    match forward::forward(&shared, call, &mut journey).await {
+        Ok(answer) => relay::relay(journey, answer),
+        Err(refusal) => journey.end_with(refusal),
+    }
+}
+
+/// What cannot be proxied at all.
+fn admit(shared: &Shared, request: &Request<Incoming>) -> Result<(), Problem> {
+    let upgrade = request
+        .headers()
+        .get(http::header::UPGRADE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
+    if request.method() == Method::CONNECT || upgrade.eq_ignore_ascii_case("websocket") {
+        return Err(Problem::new(
+            501,
+            "not_implemented",
+            "CONNECT and protocol upgrades are not proxied",
+        ));
+    }
+    if request.version() == http::Version::HTTP_11
+        && !request.headers().contains_key(http::header::HOST)
+    {
+        return Err(Problem::new(
+            400,
+            "bad_request",
+            "an HTTP/1.1 request needs a Host header",
+        ));
+    }
+    if request
+        .headers()
+        .get_all(headers::HOP)
+        .iter()
+        .any(|v| v.as_bytes() == shared.instance.as_bytes())
+    {
+        return Err(Problem::new(
+            508,
+            "loop_detected",
+            "this router is its own worker: check --worker-urls",
+        ));
+    }
+    Ok(())
+}

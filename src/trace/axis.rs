@@ -131,7 +131,7 @@ impl Offsets {
             self.contradictions += 1;
             return;
         };
-        let spans = self.workers.entry(worker.clone()).or_default();
+        let spans = self.workers.entry(worker.to_string()).or_default();
         let best = spans.entry(pair.at_ns / SPAN_NS).or_insert(pair);
         if pair.delay_ns < best.delay_ns {
             *best = pair;

@@ -1,6 +1,6 @@
 //! The product: trace records, how they get to the file without holding up a request, and how they are read back.
 //!
-//! `record` (the schema) → `sink` (bounded, per thread) → `writer` (one thread, one file) → `reader` → `align`.
+//! `record` (the schema) → `sink` (bounded, per thread) → `writer` (one thread, one file) → `reader` → `align` (on `axis`).
 //! Rule: no request waits for the trace; what cannot be taken is counted in the file itself.
 
 pub mod align;
@@ -8,3 +8,11 @@ pub mod axis;
 pub mod reader;
 pub mod record;
 pub mod schema;
+pub mod sink;
+pub mod writer;
+
+/// `boot_id` of this host: two processes with the same one share a `CLOCK_MONOTONIC` (save time namespaces).
+pub fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty())
+}

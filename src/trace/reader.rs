@@ -174,7 +174,7 @@ impl<R: BufRead> TraceReader<R> {
         let reason = if whole {
             match serde_json::from_slice(&self.buffer) {
                 Ok(record) => return Some(record),
-                Err(error) => error.to_string(),
+                Err(error) => explain(&error),
             }
         } else {
             format!("longer than {MAX_LINE_BYTES} bytes")
@@ -236,6 +236,13 @@ impl<R: BufRead> Iterator for TraceReader<R> {
         self.failed = matches!(next, Some(Err(_)));
         next
     }
+}
+
+/// The error without `serde_json`'s own line number, which is always 1 here.
+fn explain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.split(" at line ").next().unwrap_or(&text);
+    format!("column {}: {what}", error.column())
 }
 
 /// One run of the router in a trace.

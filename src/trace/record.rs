@@ -5,6 +5,9 @@
 //! on the router's `CLOCK_MONOTONIC`; server stamps stay raw, in the server's own clock, and are aligned when read.
 //! Deliberately not here: prompt or answer text, authorization, cookies, keys; how records are written or aligned.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::ClockSnapshot;
@@ -101,7 +104,7 @@ pub struct RequestRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rid: Option<String>,
     /// Request method.
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// Request path without the query.
     pub path: String,
     /// What the path means to a worker.
@@ -117,11 +120,11 @@ pub struct RequestRecord {
     /// The body asked for a stream.
     pub stream: bool,
     /// How the body was looked at: `json`, `malformed`, `empty`, or why not (`content_encoding`, `not_json_endpoint`).
-    pub body_look: String,
+    pub body_look: Cow<'static, str>,
     /// Number of prompts in the body (a batch has several).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<u32>,
-    /// Characters of routing text in the body, in bytes of UTF-8.
+    /// Bytes of routing text in the body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_bytes: Option<u64>,
     /// Output tokens asked for (`max_new_tokens`, `max_tokens`, `max_completion_tokens`).
@@ -136,13 +139,13 @@ pub struct RequestRecord {
 
     /// URL of the worker whose answer this is, else of the last one tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub worker: Option<String>,
+    pub worker: Option<Arc<str>>,
     /// The connection's two addresses are on one host, so the worker's monotonic clock is the router's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_host: Option<bool>,
     /// Policy that chose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy: Option<String>,
+    pub policy: Option<Cow<'static, str>>,
     /// The last decision: what the policy saw and said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<DecisionRecord>,
@@ -225,7 +228,7 @@ pub struct RequestRecord {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DecisionRecord {
     /// Why this worker.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// Time in the critical section (counts, choice, lease, index), nanoseconds.
     pub took_ns: u64,
     /// Number of eligible workers; `candidates` holds up to 16 of them.
@@ -238,7 +241,7 @@ pub struct DecisionRecord {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CandidateRecord {
     /// Worker URL.
-    pub worker: String,
+    pub worker: Arc<str>,
     /// The policy's score, higher is better; absent where the policy does not score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
@@ -256,7 +259,7 @@ pub struct CandidateRecord {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AttemptRecord {
     /// Worker URL.
-    pub worker: String,
+    pub worker: Arc<str>,
     /// Just before the first byte was written, nanoseconds after arrival; absent if no connection was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router_send_ns: Option<u64>,
@@ -286,7 +289,7 @@ pub struct WorkerRecord {
     /// When, `CLOCK_MONOTONIC` of the router's host, nanoseconds.
     pub mono_ns: u64,
     /// Worker URL.
-    pub worker: String,
+    pub worker: Arc<str>,
     /// `added`, `healthy`, `unhealthy`, `removed`, `described`.
     pub event: String,
     /// What was found or went wrong.

@@ -63,9 +63,9 @@ fn request() -> RequestRecord {
         max_new_tokens: Some(1),
         client: Some(text_value()),
         client_arrival_time: Some(text_value()),
-        worker: Some(text_value()),
+        worker: Some(text_value().into()),
         same_host: Some(true),
-        policy: Some(text_value()),
+        policy: Some(text_value().into()),
         decision: Some(decision()),
         failed_attempts: vec![AttemptRecord {
             router_send_ns: Some(1),

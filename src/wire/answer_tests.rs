@@ -292,6 +292,7 @@ fn a_count_lost_with_an_overlong_event_is_not_replaced_by_a_stale_one() {
         1,
     );
     gather.event(event(b"", true), 2);
+    gather.event(event(br#"{"error":"broken"}"#, false), 3);
     gather.settle();
     assert_eq!(gather.total().0, Tokens::default());
 }

@@ -234,6 +234,7 @@ impl<'a> Prompt<'a> {
                 prompt.piece(json)?;
                 prompt.prompts = 1;
             }
+            Kind::Array if prompt.text.counts(json) => prompt.prompts = 1,
             Kind::Array => {
                 let mut ids = false;
                 json.array(|json| {
@@ -243,7 +244,9 @@ impl<'a> Prompt<'a> {
                             prompt.prompts += 1;
                         }
                         Kind::Array => {
-                            json.array(|json| prompt.id(json))?;
+                            if !prompt.text.counts(json) {
+                                json.array(|json| prompt.id(json))?;
+                            }
                             prompt.prompts += 1;
                         }
                         Kind::Number => {
@@ -364,6 +367,20 @@ impl<'a> Joined<'a> {
                 text.extend_from_slice(&piece);
             }
         }
+    }
+
+    /// Adds a list of token ids if it is nothing else; false, with nothing done, otherwise.
+    fn counts(&mut self, json: &mut Cursor<'a>) -> bool {
+        let mut text = match std::mem::take(self) {
+            Self::None => Vec::new(),
+            Self::One(text) => text.into_owned(),
+            Self::Many(text) => text,
+        };
+        let done = json.counts(&mut text);
+        if !text.is_empty() {
+            *self = Self::Many(text);
+        }
+        done
     }
 
     fn finish(self) -> Option<Cow<'a, [u8]>> {

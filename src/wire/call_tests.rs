@@ -26,6 +26,10 @@ fn generate_text_wins_over_ids_and_lists_are_joined() {
         generate(r#"{"text":null,"input_ids":[[1,2],[3]]}"#).as_deref(),
         Some("1 2 3")
     );
+    assert_eq!(
+        generate(r#"{"input_ids":[[1,2],[3,-4.5],["x"]]}"#).as_deref(),
+        Some("1 2 3 -4.5")
+    );
     assert_eq!(generate(r#"{"text":["a","b"]}"#).as_deref(), Some("a b"));
     assert_eq!(generate(r#"{"text":5}"#), None);
     assert_eq!(generate("{}"), None);

@@ -92,7 +92,9 @@ impl Gather {
 
     /// Adds one object.
     pub(super) fn add(&mut self, reply: Reply) {
-        self.void = false;
+        // Counts are cumulative, so a later one makes good what was lost; of several members it cannot be told whose it was.
+        let counts = reply.meta.is_some() || reply.usage != Tokens::default();
+        self.void &= self.multiple || !counts;
         self.has_text |= reply.text;
         self.has_choices |= reply.choices > 0;
         self.finish = worse(self.finish.take(), reply.finish);

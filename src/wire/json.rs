@@ -242,6 +242,42 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Adds the elements of a list of plain counts (token ids) to `out` as they stand, each after a space unless it is the
+    /// first; false, with nothing consumed or added, if the list holds anything else.
+    pub(super) fn counts(&mut self, out: &mut Vec<u8>) -> bool {
+        self.space();
+        let Some(list) = self.bytes[self.at..].strip_prefix(b"[") else {
+            return false;
+        };
+        let before = out.len();
+        let mut digits = 0;
+        let mut ended = true;
+        for (i, &byte) in list.iter().enumerate() {
+            match byte {
+                b'0'..=b'9' if !ended || digits == 0 => {
+                    if ended && !out.is_empty() {
+                        out.push(b' ');
+                    }
+                    ended = false;
+                    digits += 1;
+                    out.push(byte);
+                }
+                b' ' | b'\n' | b'\r' | b'\t' => ended = true,
+                b',' | b']' if digits > 0 && !(digits > 1 && out[out.len() - digits] == b'0') => {
+                    if byte == b']' {
+                        self.at += i + 2;
+                        return true;
+                    }
+                    digits = 0;
+                    ended = true;
+                }
+                _ => break,
+            }
+        }
+        out.truncate(before);
+        false
+    }
+
     fn space(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.bytes.get(self.at) {
             self.at += 1;

@@ -47,6 +47,36 @@ fn numbers_are_read_as_counts_only_when_whole() {
 }
 
 #[test]
+fn plain_counts_are_joined_and_all_else_is_left() {
+    let counts = |json: &str| {
+        let mut out = b"7".to_vec();
+        let mut cursor = Cursor::new(json.as_bytes());
+        let done = cursor.counts(&mut out);
+        assert_eq!(done, cursor.end().is_ok(), "{json}");
+        assert!(done || out == b"7", "{json}");
+        done.then(|| String::from_utf8(out).unwrap())
+    };
+    assert_eq!(counts(" [1, 20 ,\n300]").as_deref(), Some("7 1 20 300"));
+    assert_eq!(counts("[0]").as_deref(), Some("7 0"));
+    for other in [
+        "[]",
+        "[1,]",
+        "[,1]",
+        "[1 2]",
+        "[01]",
+        "[-1]",
+        "[1.5]",
+        "[1e3]",
+        "[1",
+        "[1,\"a\"]",
+        "[[1]]",
+        "1",
+    ] {
+        assert_eq!(counts(other), None, "{other}");
+    }
+}
+
+#[test]
 fn depth_is_bounded() {
     let deep = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
     assert!(whole(deep(MAX_DEPTH).as_bytes()));

@@ -1,0 +1,90 @@
+//! The trait a policy implements, what it may ask the router for, and what it is told.
+//!
+//! Rule: plain single-threaded code. No I/O, no clock, no other source of randomness than the seed it was built with, no map
+//! whose order differs between runs: the same seed, config and calls give the same decisions, so that a trace can be replayed.
+//! The router calls one policy from one critical section, so both methods should take microseconds.
+
+use crate::decision::Decision;
+use crate::view::{RequestView, Time, WorkerId, Workers};
+
+/// Decides which worker a request goes to.
+pub trait Policy: Send {
+    /// The name by which the registry and `--policy` know it.
+    fn name(&self) -> &'static str;
+
+    /// What the router has to find out before it asks. Constant over the policy's life.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    /// Chooses one of `workers` for `request` by calling [`Decision::choose`] on `out`, which the router has cleared. A retry
+    /// asks again, with the same [`RequestView::seq`] and without the workers that failed while others are left.
+    fn choose(
+        &mut self,
+        now: Time,
+        request: &RequestView<'_>,
+        workers: &Workers<'_>,
+        out: &mut Decision,
+    );
+
+    /// Is told what happened. Events come in order of time, all those before a choice before it.
+    fn observe(&mut self, _now: Time, _event: &Event) {}
+}
+
+/// What a policy reads that costs something to find out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// [`crate::WorkerView::prefix_match_bytes`]: the prompt is hashed and looked up, and remembered for the worker chosen.
+    pub prefix_match: bool,
+    /// What only the servers know ([`crate::WorkerView::queue_depth`], `running`, `kv_usage`, `throughput_tokens_per_s`): they
+    /// are asked at the router's load interval.
+    pub server_loads: bool,
+}
+
+/// Something that happened to a request or a worker.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Event {
+    /// The request was given to the worker, now counted as in flight there.
+    Routed {
+        /// [`RequestView::seq`] of the request.
+        seq: u64,
+        /// Where it went.
+        worker: WorkerId,
+    },
+    /// The first token of a stream came.
+    FirstToken {
+        /// [`RequestView::seq`] of the request.
+        seq: u64,
+        /// Who sent it.
+        worker: WorkerId,
+        /// Router send to first token.
+        ttft_us: u64,
+    },
+    /// An attempt is over, well or not; no longer in flight.
+    Ended {
+        /// [`RequestView::seq`] of the request.
+        seq: u64,
+        /// Where it was.
+        worker: WorkerId,
+        /// Router send (if it came to that, else the choice) to the end.
+        latency_us: u64,
+        /// The whole answer came and is no error.
+        ok: bool,
+        /// Prompt tokens by the server's count; `None` if it did not say.
+        prompt_tokens: Option<u64>,
+        /// Generated tokens by the server's count; `None` if it did not say.
+        completion_tokens: Option<u64>,
+        /// Prompt tokens that the server took from its cache; `None` if it did not say.
+        cached_tokens: Option<u64>,
+    },
+    /// A worker was added to the fleet, perhaps in a slot that another one had.
+    Joined {
+        /// Its slot.
+        worker: WorkerId,
+    },
+    /// A worker was removed from the fleet; what was learned about its slot no longer holds.
+    Left {
+        /// Its slot.
+        worker: WorkerId,
+    },
+}

@@ -1,0 +1,201 @@
+//! The policies by name: what `--policy` takes.
+//!
+//! Rule: adding a policy is one file and one line in [`POLICIES`]. Deliberately not here: flags and their ranges, which the
+//! router's configuration checks before anything is built.
+
+use std::fmt;
+
+use crate::cache_aware::CacheAware;
+use crate::policy::Policy;
+use crate::random::Random;
+use crate::round_robin::RoundRobin;
+use crate::shortest_queue::ShortestQueue;
+
+/// What policies are built from. The defaults are those of sglang-router 0.3.2's command line, and a seed of 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PolicyConfig {
+    /// Seed of every random decision.
+    pub seed: u64,
+    /// `cache_aware`: a prefix counts as a hit when more than this part of the prompt matches, 0 to 1.
+    pub cache_threshold: f64,
+    /// `cache_aware`: the fleet may be imbalanced when most and fewest requests in flight differ by more than this ...
+    pub balance_abs_threshold: u64,
+    /// ... and is when the most is also more than this many times the fewest.
+    pub balance_rel_threshold: f64,
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            cache_threshold: 0.3,
+            balance_abs_threshold: 64,
+            balance_rel_threshold: 1.5,
+        }
+    }
+}
+
+/// One policy that can be asked for by name.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicySpec {
+    /// The name; [`Policy::name`] says the same.
+    pub name: &'static str,
+    /// What it does, in one line of help.
+    pub about: &'static str,
+    /// Makes one.
+    pub build: fn(&PolicyConfig) -> Box<dyn Policy>,
+}
+
+/// Every policy built in, in the order in which help lists them.
+pub const POLICIES: &[PolicySpec] = &[
+    CacheAware::SPEC,
+    RoundRobin::SPEC,
+    Random::SPEC,
+    ShortestQueue::SPEC,
+];
+
+/// The built-in policy called `name`.
+pub fn build(name: &str, config: &PolicyConfig) -> Result<Box<dyn Policy>, UnknownPolicy> {
+    build_from(POLICIES, name, config)
+}
+
+/// The policy called `name` in `specs`; for a list that holds more than [`POLICIES`].
+pub fn build_from(
+    specs: &[PolicySpec],
+    name: &str,
+    config: &PolicyConfig,
+) -> Result<Box<dyn Policy>, UnknownPolicy> {
+    match specs.iter().find(|spec| spec.name == name) {
+        Some(spec) => Ok((spec.build)(config)),
+        None => Err(UnknownPolicy::new(name, specs)),
+    }
+}
+
+/// No policy has this name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownPolicy {
+    name: String,
+    known: Vec<&'static str>,
+    nearest: Option<&'static str>,
+}
+
+impl UnknownPolicy {
+    fn new(name: &str, specs: &[PolicySpec]) -> Self {
+        // What was typed is quoted back, so not without limit.
+        let name: String = name.chars().take(64).collect();
+        let known: Vec<_> = specs.iter().map(|spec| spec.name).collect();
+        let typed = name.to_lowercase().replace('-', "_");
+        let by_distance = known
+            .iter()
+            .map(|&known| (edit_distance(&typed, known), known));
+        let nearest = by_distance.min_by_key(|&(distance, _)| distance);
+        let nearest = nearest
+            .filter(|&(distance, known)| distance * 3 <= known.len())
+            .map(|(_, known)| known);
+        Self {
+            name,
+            known,
+            nearest,
+        }
+    }
+
+    /// The name asked for, cut at 64 characters.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The names there are.
+    pub fn known(&self) -> &[&'static str] {
+        &self.known
+    }
+
+    /// The name that was probably meant.
+    pub fn nearest(&self) -> Option<&'static str> {
+        self.nearest
+    }
+}
+
+impl fmt::Display for UnknownPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown policy {:?}", self.name)?;
+        if let Some(nearest) = self.nearest {
+            write!(f, "; did you mean {nearest}?")?;
+        }
+        write!(f, " (one of: {})", self.known.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownPolicy {}
+
+/// Levenshtein distance in characters.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &cb) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(ca != cb);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_is_built_under_its_own_name_and_names_are_unique() {
+        for spec in POLICIES {
+            let built = build(spec.name, &PolicyConfig::default()).expect("listed");
+            assert_eq!(built.name(), spec.name);
+            assert_eq!(
+                POLICIES
+                    .iter()
+                    .filter(|other| other.name == spec.name)
+                    .count(),
+                1
+            );
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_router_replaced() {
+        let config = PolicyConfig::default();
+        assert!((config.cache_threshold - 0.3).abs() < f64::EPSILON);
+        assert_eq!(config.balance_abs_threshold, 64);
+        assert!((config.balance_rel_threshold - 1.5).abs() < f64::EPSILON);
+    }
+
+    fn error(name: &str) -> String {
+        match build(name, &PolicyConfig::default()) {
+            Ok(policy) => panic!("{name:?} built {}", policy.name()),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_the_nearest_and_all() {
+        let all = "(one of: cache_aware, round_robin, random, shortest_queue)";
+        assert_eq!(
+            error("cache-awre"),
+            format!("unknown policy \"cache-awre\"; did you mean cache_aware? {all}")
+        );
+        assert_eq!(
+            error("Round_Robin"),
+            format!("unknown policy \"Round_Robin\"; did you mean round_robin? {all}")
+        );
+        assert_eq!(error("zzz"), format!("unknown policy \"zzz\" {all}"));
+        assert!(error(&"x".repeat(1_000_000)).len() < 200);
+    }
+
+    #[test]
+    fn edit_distances() {
+        assert_eq!(edit_distance("", "abc"), 3);
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("random", "random"), 0);
+    }
+}

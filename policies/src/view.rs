@@ -1,0 +1,127 @@
+//! What a policy sees: the request, and the workers that may take it.
+//!
+//! Rule: what is not known is `None`, never a number; a policy decides what to do without. Times come in as values.
+//! Deliberately not here: URLs, health, prompts as text. Only eligible workers are shown, and a prompt is its hashes.
+
+use crate::prefix::PromptHashes;
+
+/// A moment on a monotonic clock with an arbitrary origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time {
+    /// Microseconds since the origin.
+    pub us: u64,
+}
+
+/// A worker's slot number in the fleet: the same while the worker stays, dense, and given to another one after it left
+/// (which is told by [`crate::Event::Left`] and [`crate::Event::Joined`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(pub u32);
+
+/// One request, as far as the router looked into it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestView<'a> {
+    /// Number of this request in this run, from 1; events name it.
+    pub seq: u64,
+    /// Block hashes of the routing text; `None` when the policy does not need a prefix match, when the body was not looked at
+    /// (encoded, malformed, another endpoint) or held no text.
+    pub prompt: Option<&'a PromptHashes>,
+    /// Length of the routing text in bytes of UTF-8; 0 when there is none.
+    pub prompt_bytes: u64,
+    /// Output tokens asked for; `None` when the body does not say.
+    pub max_new_tokens: Option<u64>,
+    /// The client asked for a stream.
+    pub stream: bool,
+    /// The body's `model`; `None` when absent.
+    pub model: Option<&'a str>,
+    /// The client's routing key header; `None` when absent.
+    pub routing_key: Option<&'a str>,
+    /// Workers this request was already sent to and failed at; they are shown again only when no other is left.
+    pub attempts: u32,
+}
+
+/// One worker that may take the request.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct WorkerView {
+    /// Which worker.
+    pub id: WorkerId,
+    /// Requests sent there by this router and not yet ended.
+    pub in_flight_requests: u32,
+    /// [`RequestView::seq`] of the request that last chose it; 0 if none ever did.
+    pub last_chosen_seq: u64,
+    /// Leading bytes of this request's routing text that the worker was sent before; `None` unless the policy
+    /// [needs](crate::Needs::prefix_match) it and the request has text.
+    pub prefix_match_bytes: Option<u64>,
+    /// Requests in the server's waiting queue, as it last said; `None` until it did.
+    pub queue_depth: Option<u32>,
+    /// Requests in the server's running batch, as it last said; `None` until it did.
+    pub running: Option<u32>,
+    /// Part of the server's KV cache in use, 0 to 1, as it last said; `None` until it did.
+    pub kv_usage: Option<f64>,
+    /// Generated tokens per second, as the server last said; `None` until it did.
+    pub throughput_tokens_per_s: Option<f64>,
+    /// Moving average of the end-to-end latency of successful requests, router send to last byte; `None` before the first.
+    pub latency_ewma_us: Option<f64>,
+    /// Moving average of router send to first token, streams only; `None` before the first.
+    pub ttft_ewma_us: Option<f64>,
+    /// Part of prompt tokens that the server took from its cache, 0 to 1; `None` until an answer told.
+    pub cache_hit_rate: Option<f64>,
+    /// Prompt tokens of the requests in flight there, estimated from their text; `None` if any of them had none to look at.
+    pub in_flight_prompt_tokens: Option<u64>,
+    /// Output tokens still expected from the requests in flight there; `None` if any of them did not say how many it wants.
+    pub in_flight_decode_tokens: Option<u64>,
+}
+
+/// The workers that may take the request: never empty, each id once, always in the same order.
+#[derive(Clone, Copy, Debug)]
+pub struct Workers<'a>(&'a [WorkerView]);
+
+impl<'a> Workers<'a> {
+    /// `None` if there is no worker: then there is nothing to decide, and no policy is asked.
+    pub fn new(workers: &'a [WorkerView]) -> Option<Self> {
+        if workers.is_empty() {
+            None
+        } else {
+            Some(Self(workers))
+        }
+    }
+
+    /// How many; at least 1.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "it is never empty, that is what the type says"
+    )]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The worker at `index`, `None` beyond the last.
+    pub fn get(&self, index: usize) -> Option<&'a WorkerView> {
+        self.0.get(index)
+    }
+
+    /// In order; the position is the index that [`crate::Decision::choose`] takes.
+    pub fn iter(&self) -> std::slice::Iter<'a, WorkerView> {
+        self.0.iter()
+    }
+
+    /// Index of the least loaded of the workers for which `candidate` holds: fewest requests in flight, then least recently
+    /// chosen, then lowest id. `None` if it holds for none.
+    pub fn least_loaded(&self, candidate: impl Fn(&WorkerView) -> bool) -> Option<usize> {
+        let candidates = self
+            .iter()
+            .enumerate()
+            .filter(|(_, worker)| candidate(worker));
+        candidates
+            .min_by_key(|(_, w)| (w.in_flight_requests, w.last_chosen_seq, w.id))
+            .map(|(index, _)| index)
+    }
+}
+
+impl<'a> IntoIterator for &Workers<'a> {
+    type Item = &'a WorkerView;
+    type IntoIter = std::slice::Iter<'a, WorkerView>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}

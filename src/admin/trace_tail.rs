@@ -1,0 +1,110 @@
+//! `GET /milepost/trace?from=BYTES`: the trace file from a byte on, up to its end at the time of the request.
+//!
+//! Rule: at most one chunk in memory, read off the request threads; whole lines only if `from` was one line's start.
+//! Deliberately not here: following the file.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use hyper::Response;
+use hyper::body::Frame;
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use super::json as reply;
+use crate::proxy::Shared;
+use crate::proxy::body::AnswerBody;
+
+/// Bytes read at one time.
+const CHUNK_BYTES: u64 = 256 * 1024;
+
+/// The file and what was read of it.
+type ReadChunk = io::Result<(File, Vec<u8>)>;
+
+/// A part of a file as a response body.
+#[derive(Debug)]
+pub struct FileBody {
+    file: Option<File>,
+    left_bytes: u64,
+    reading: Option<JoinHandle<ReadChunk>>,
+}
+
+/// The trace as NDJSON.
+pub fn tail(shared: &Shared, query: &str) -> Response<AnswerBody> {
+    let Some(path) = &shared.config.trace_log else {
+        return reply(
+            404,
+            &json!({"error": {"type": "Not Found", "code": "no_trace", "message": "this router runs without --trace-log"}}),
+        );
+    };
+    let from = query.split('&').find_map(|pair| pair.strip_prefix("from="));
+    let Ok(from_bytes) = from.unwrap_or("0").parse::<u64>() else {
+        return reply(
+            400,
+            &json!({"error": {"type": "Bad Request", "code": "bad_request", "message": "from: expected a number of bytes"}}),
+        );
+    };
+    let opened = File::open(path).and_then(|mut file| {
+        let len = file.metadata()?.len();
+        file.seek(SeekFrom::Start(from_bytes.min(len)))?;
+        Ok(FileBody {
+            file: Some(file),
+            left_bytes: len.saturating_sub(from_bytes),
+            reading: None,
+        })
+    });
+    match opened {
+        Ok(body) => {
+            let mut response = Response::new(AnswerBody::File(body));
+            response.headers_mut().insert(
+                CONTENT_TYPE,
+                HeaderValue::from_static("application/x-ndjson"),
+            );
+            response
+        }
+        Err(error) => reply(
+            500,
+            &json!({"error": {"type": "Internal Server Error", "code": "trace_unreadable", "message": error.to_string()}}),
+        ),
+    }
+}
+
+impl FileBody {
+    /// The next chunk, or the end.
+    pub fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(reading) = &mut this.reading {
+                let read = ready!(Pin::new(reading).poll(cx));
+                this.reading = None;
+                let (file, chunk) = match read.map_err(io::Error::other).and_then(|r| r) {
+                    Ok(read) => read,
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                };
+                this.left_bytes -= (chunk.len() as u64).min(this.left_bytes);
+                this.file = Some(file).filter(|_| !chunk.is_empty());
+                if chunk.is_empty() {
+                    return Poll::Ready(None);
+                }
+                return Poll::Ready(Some(Ok(Frame::data(chunk.into()))));
+            }
+            let Some(mut file) = this.file.take().filter(|_| this.left_bytes > 0) else {
+                return Poll::Ready(None);
+            };
+            let want = this.left_bytes.min(CHUNK_BYTES);
+            this.reading = Some(tokio::task::spawn_blocking(move || {
+                let mut chunk = Vec::with_capacity(want as usize);
+                (&mut file).take(want).read_to_end(&mut chunk)?;
+                Ok((file, chunk))
+            }));
+        }
+    }
+}

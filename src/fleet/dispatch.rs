@@ -1,0 +1,245 @@
+//! The critical section of a decision.
+//!
+//! Rule: reading the counts, choosing, leasing and inserting into the prefix index happen under one lock, or two requests
+//! would see the same counts and herd. What can be done outside (hashing the prompt) is done before. Deliberately not here:
+//! I/O, membership (`Fleet`), the policies themselves.
+
+use std::sync::Arc;
+
+use milepost_policies::{
+    Decision, Event, Policy, PrefixIndex, PromptHashes, RequestView, Time, WorkerId, WorkerView,
+    Workers,
+};
+
+use super::lease::Lease;
+use super::worker::Worker;
+use crate::trace::record::{CandidateRecord, DecisionRecord};
+
+/// Candidates kept whole in a decision record; above that the chosen one, the runner-up and a sample.
+pub const MAX_CANDIDATES: usize = 16;
+
+/// Events waiting for the next decision; more are dropped, as a policy's averages survive that and memory would not.
+const MAX_EVENTS: usize = 65_536;
+
+/// What a request brings to a decision.
+#[derive(Debug, Default)]
+pub struct Ask<'a> {
+    /// The request's number in this run.
+    pub seq: u64,
+    /// Hashes of the routing text, if the policy needs them.
+    pub prompt: Option<&'a PromptHashes>,
+    /// Bytes of routing text.
+    pub prompt_bytes: u64,
+    /// Output tokens asked for.
+    pub max_new_tokens: Option<u64>,
+    /// The client wants a stream.
+    pub stream: bool,
+    /// Model named in the body.
+    pub model: Option<&'a str>,
+    /// `X-SMG-Routing-Key`.
+    pub routing_key: Option<&'a str>,
+}
+
+/// A choice that was made.
+#[derive(Debug)]
+pub struct Chosen {
+    /// The claim on the worker.
+    pub lease: Lease,
+    /// What the policy saw and said.
+    pub decision: DecisionRecord,
+}
+
+/// State behind the fleet's lock.
+pub(super) struct Dispatch {
+    pub(super) workers: Vec<Arc<Worker>>,
+    policy: Box<dyn Policy>,
+    needs_prefix: bool,
+    index: PrefixIndex,
+    events: Vec<Event>,
+    last_chosen: Vec<u64>,
+    choices: u64,
+    // Reused between decisions.
+    eligible: Vec<usize>,
+    views: Vec<WorkerView>,
+    matches: Vec<u64>,
+    decision: Decision,
+}
+
+impl Dispatch {
+    pub(super) fn new(policy: Box<dyn Policy>, index: PrefixIndex) -> Self {
+        let needs_prefix = policy.needs().prefix_match;
+        Self {
+            workers: Vec::new(),
+            policy,
+            needs_prefix,
+            index,
+            events: Vec::new(),
+            last_chosen: Vec::new(),
+            choices: 0,
+            eligible: Vec::new(),
+            views: Vec::new(),
+            matches: Vec::new(),
+            decision: Decision::default(),
+        }
+    }
+
+    /// The lowest slot that no worker holds.
+    pub(super) fn free_slot(&self) -> WorkerId {
+        let taken = |id: u32| self.workers.iter().any(|w| w.id.0 == id);
+        WorkerId((0..u32::MAX).find(|id| !taken(*id)).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn join(&mut self, worker: Arc<Worker>) {
+        let slot = worker.id.0 as usize;
+        if self.last_chosen.len() <= slot {
+            self.last_chosen.resize(slot + 1, 0);
+            self.matches.resize(slot + 1, 0);
+        }
+        self.last_chosen[slot] = 0;
+        self.observe(Event::Joined { worker: worker.id });
+        self.workers.push(worker);
+    }
+
+    pub(super) fn leave(&mut self, id: WorkerId) {
+        self.workers.retain(|w| w.id != id);
+        self.index.remove_worker(id);
+        self.observe(Event::Left { worker: id });
+    }
+
+    /// Queues an event for the policy; it is applied before the next choice.
+    pub(super) fn observe(&mut self, event: Event) {
+        if self.events.len() < MAX_EVENTS {
+            self.events.push(event);
+        }
+    }
+
+    /// Chooses among the healthy workers that this request has not tried. None if there is none, or if the policy's
+    /// answer is not one of them.
+    pub(super) fn choose(
+        &mut self,
+        now: Time,
+        ask: &Ask<'_>,
+        tried: &[WorkerId],
+    ) -> Option<Chosen> {
+        for event in self.events.drain(..) {
+            self.policy.observe(now, &event);
+        }
+        self.see(ask, tried);
+        let workers = Workers::new(&self.views)?;
+        self.choices += 1;
+        let request = RequestView {
+            seq: ask.seq,
+            attempts: tried.len() as u32,
+            prompt: ask.prompt,
+            prompt_bytes: ask.prompt_bytes,
+            max_new_tokens: ask.max_new_tokens,
+            stream: ask.stream,
+            model: ask.model,
+            routing_key: ask.routing_key,
+        };
+        self.decision.clear(self.views.len());
+        self.policy
+            .choose(now, &request, &workers, &mut self.decision);
+        let chosen = self.decision.chosen().filter(|i| *i < self.views.len())?;
+        let worker = Arc::clone(&self.workers[self.eligible[chosen]]);
+        self.last_chosen[worker.id.0 as usize] = self.choices;
+        if let (true, Some(prompt)) = (self.needs_prefix, ask.prompt) {
+            self.index.insert(prompt, worker.id);
+        }
+        self.policy.observe(
+            now,
+            &Event::Routed {
+                seq: ask.seq,
+                worker: worker.id,
+            },
+        );
+        let decision = self.record(chosen);
+        Some(Chosen {
+            lease: Lease::take(worker),
+            decision,
+        })
+    }
+
+    fn see(&mut self, ask: &Ask<'_>, tried: &[WorkerId]) {
+        self.eligible.clear();
+        self.views.clear();
+        let prompt = ask.prompt.filter(|_| self.needs_prefix);
+        if let Some(prompt) = prompt {
+            self.index.match_into(prompt, &mut self.matches);
+        }
+        for (position, worker) in self.workers.iter().enumerate() {
+            if !worker.is_healthy() || tried.contains(&worker.id) {
+                continue;
+            }
+            let learned = worker.learned();
+            let slot = worker.id.0 as usize;
+            self.eligible.push(position);
+            self.views.push(WorkerView {
+                id: worker.id,
+                in_flight_requests: worker.in_flight(),
+                last_chosen_seq: self.last_chosen[slot],
+                prefix_match_bytes: prompt.map(|_| self.matches[slot]),
+                latency_ewma_us: learned.latency_ewma_us,
+                ttft_ewma_us: learned.ttft_ewma_us,
+                cache_hit_rate: learned.cache_hit_rate,
+                ..WorkerView::default()
+            });
+        }
+    }
+
+    fn record(&self, chosen: usize) -> DecisionRecord {
+        let scores = self.decision.scores();
+        let candidates = sample(self.views.len(), chosen, |i| {
+            scores.get(i).copied().flatten()
+        })
+        .map(|i| {
+            let view = &self.views[i];
+            CandidateRecord {
+                worker: self.workers[self.eligible[i]].url.shared(),
+                score: scores.get(i).copied().flatten(),
+                in_flight: view.in_flight_requests,
+                prefix_match_bytes: view.prefix_match_bytes,
+                chosen: i == chosen,
+            }
+        })
+        .collect();
+        DecisionRecord {
+            reason: self.decision.reason().into(),
+            took_ns: 0,
+            eligible: self.views.len() as u32,
+            candidates,
+        }
+    }
+}
+
+/// Which candidates go into the record, in fleet order: all of them, or the chosen one, the best other and an even sample.
+fn sample(
+    eligible: usize,
+    chosen: usize,
+    score: impl Fn(usize) -> Option<f64>,
+) -> impl Iterator<Item = usize> {
+    let all = eligible <= MAX_CANDIDATES;
+    let runner_up = (0..eligible)
+        .filter(|i| !all && *i != chosen)
+        .max_by(|a, b| {
+            score(*a)
+                .unwrap_or(f64::MIN)
+                .total_cmp(&score(*b).unwrap_or(f64::MIN))
+        });
+    let step = eligible.div_ceil(MAX_CANDIDATES - 2).max(1);
+    (0..eligible).filter(move |i| all || *i == chosen || Some(*i) == runner_up || i % step == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_holds_all_candidates_up_to_sixteen_and_the_best_two_above() {
+        assert_eq!(sample(16, 3, |_| None).count(), 16);
+        let kept: Vec<usize> =
+            sample(512, 300, |i| Some(if i == 401 { 1.0 } else { 0.0 })).collect();
+        assert!(kept.len() <= MAX_CANDIDATES && kept.contains(&300) && kept.contains(&401));
+        assert!(kept.is_sorted());
+    }
+}

@@ -1,0 +1,160 @@
+//! Is a worker up, and what is it.
+//!
+//! Rule: one task a worker, so that a dead one never holds up another; every probe has a time-out. State machine and
+//! defaults are sglang-router 0.3.2's (3 failures → unhealthy, 2 successes → healthy, every 60 s, 5 s each), except that a
+//! worker which has never answered is asked again after 50 ms, doubling to the check interval. Deliberately not here: the
+//! circuit breaker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Fleet;
+use super::ask::{Question, ask};
+use super::worker::{Described, Worker};
+
+/// First pause between two tries to reach a worker that has never answered.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Longest such pause, unless `--worker-startup-check-interval` is shorter: a person waits for the first "ready".
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How health is checked.
+#[derive(Clone, Debug)]
+pub struct HealthConfig {
+    /// Off: every worker is healthy at once (`--disable-health-check`).
+    pub enabled: bool,
+    /// Path asked for (`--health-check-endpoint`).
+    pub endpoint: String,
+    /// Pause between checks (`--health-check-interval-secs`).
+    pub interval: Duration,
+    /// Longest wait for one answer (`--health-check-timeout-secs`).
+    pub timeout: Duration,
+    /// Failures in a row that make a worker unhealthy (`--health-failure-threshold`).
+    pub failure_threshold: u32,
+    /// Successes in a row that make it healthy again (`--health-success-threshold`).
+    pub success_threshold: u32,
+    /// After this long without a first answer it is called dead, loudly, and still asked (`--worker-startup-timeout-secs`).
+    pub startup_timeout: Duration,
+    /// Longest pause between two first tries (`--worker-startup-check-interval`).
+    pub startup_interval: Duration,
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            endpoint: "/health".to_owned(),
+            interval: Duration::from_secs(60),
+            timeout: Duration::from_secs(5),
+            failure_threshold: 3,
+            success_threshold: 2,
+            startup_timeout: Duration::from_secs(1800),
+            startup_interval: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Watches one worker until the task is aborted.
+pub async fn watch(fleet: Arc<Fleet>, worker: Arc<Worker>) {
+    let config = fleet.health_config().clone();
+    if !config.enabled {
+        describe(&fleet, &worker, config.timeout).await;
+        return;
+    }
+    first_answer(&fleet, &worker, &config).await;
+    describe(&fleet, &worker, config.timeout).await;
+    let (mut good, mut bad) = (0, 0);
+    loop {
+        tokio::time::sleep(config.interval).await;
+        match probe(&fleet, &worker, &config).await {
+            Ok(()) => {
+                (good, bad) = (good + 1, 0);
+                if good >= config.success_threshold && worker.set_healthy(true) {
+                    fleet.announce(&worker, "healthy", None);
+                }
+                if worker.described().model.is_none() {
+                    describe(&fleet, &worker, config.timeout).await;
+                }
+            }
+            Err(why) => {
+                (good, bad) = (0, bad + 1);
+                if bad >= config.failure_threshold && worker.set_healthy(false) {
+                    fleet.announce(&worker, "unhealthy", Some(why));
+                }
+            }
+        }
+    }
+}
+
+async fn first_answer(fleet: &Fleet, worker: &Worker, config: &HealthConfig) {
+    let started = tokio::time::Instant::now();
+    let mut pause = FIRST_PAUSE.min(config.startup_interval);
+    let mut complained = false;
+    loop {
+        match probe(fleet, worker, config).await {
+            Ok(()) => {
+                worker.set_healthy(true);
+                fleet.announce(worker, "healthy", None);
+                return;
+            }
+            Err(why) if !complained && started.elapsed() >= config.startup_timeout => {
+                complained = true;
+                fleet.announce(
+                    worker,
+                    "unhealthy",
+                    Some(format!("no answer since start: {why}")),
+                );
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE).min(config.startup_interval);
+    }
+}
+
+async fn probe(fleet: &Fleet, worker: &Worker, config: &HealthConfig) -> Result<(), String> {
+    let (status, _) = ask(
+        worker,
+        fleet.clock(),
+        &Question::get(&config.endpoint, config.timeout),
+    )
+    .await?;
+    if status.is_success() {
+        Ok(())
+    } else {
+        Err(format!("{}: status {status}", config.endpoint))
+    }
+}
+
+/// Asks a worker what it is: new names first, then the old ones, since 0.4.9 has only the latter and hangs on
+/// `/get_server_info` until its first request, and the Rust front end has only the former.
+async fn describe(fleet: &Fleet, worker: &Worker, timeout: Duration) {
+    let mut described = Described::default();
+    for path in ["/server_info", "/get_server_info", "/get_model_info"] {
+        let Ok((status, body)) = ask(worker, fleet.clock(), &Question::get(path, timeout)).await
+        else {
+            continue;
+        };
+        if !status.is_success() {
+            continue;
+        }
+        let Ok(info) = serde_json::from_slice::<serde_json::Value>(&body) else {
+            continue;
+        };
+        let text = |key: &str| info.get(key).and_then(|v| v.as_str()).map(str::to_owned);
+        described = Described {
+            model: text("model_path").or(described.model),
+            version: text("version").or(described.version),
+            max_running_requests: info
+                .get("max_running_requests")
+                .and_then(serde_json::Value::as_u64),
+            simulated: info.get("simulated").and_then(serde_json::Value::as_bool),
+        };
+        if described.model.is_some() {
+            break;
+        }
+    }
+    if described != Described::default() {
+        worker.describe(described);
+        fleet.announce(worker, "described", None);
+    }
+}

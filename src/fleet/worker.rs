@@ -1,0 +1,190 @@
+//! One worker: its address, its connections, and what is known about it.
+//!
+//! Rule: everything that changes here is an atomic or behind a short lock, and no lock is held across an await.
+//! Deliberately not here: which worker gets a request (`dispatch`).
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use milepost_policies::WorkerId;
+
+use super::pool::Pool;
+use super::upstream::Upstream;
+use crate::clock::Clock;
+use crate::config::worker_url::WorkerUrl;
+use crate::net::Connector;
+
+/// Weight of the newest value in the moving averages a policy sees.
+const EWMA_WEIGHT: f64 = 0.2;
+
+/// A worker in the fleet.
+#[derive(Debug)]
+pub struct Worker {
+    /// Slot number, stable while the worker is in the fleet.
+    pub id: WorkerId,
+    /// Its URL.
+    pub url: WorkerUrl,
+    /// Idle connections.
+    pub pool: Pool,
+    connector: Connector,
+    in_flight: AtomicU32,
+    healthy: AtomicBool,
+    served: AtomicU64,
+    learned: Mutex<Learned>,
+    described: Mutex<Described>,
+    addrs: Mutex<Vec<SocketAddr>>,
+}
+
+/// What a worker said about itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Described {
+    /// Model path.
+    pub model: Option<String>,
+    /// SGLang version.
+    pub version: Option<String>,
+    /// Size of the running batch.
+    pub max_running_requests: Option<u64>,
+    /// It says that it is simulated.
+    pub simulated: Option<bool>,
+}
+
+/// Moving averages over the answers that passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Learned {
+    /// Arrival to last byte, microseconds.
+    pub latency_ewma_us: Option<f64>,
+    /// Send to first token, microseconds (streams only).
+    pub ttft_ewma_us: Option<f64>,
+    /// Cached share of prompt tokens.
+    pub cache_hit_rate: Option<f64>,
+}
+
+impl Worker {
+    /// A worker that has not been reached yet.
+    pub fn new(id: WorkerId, url: WorkerUrl, connector: Connector, healthy: bool) -> Self {
+        Self {
+            id,
+            url,
+            pool: Pool::default(),
+            connector,
+            in_flight: AtomicU32::new(0),
+            healthy: AtomicBool::new(healthy),
+            served: AtomicU64::new(0),
+            learned: Mutex::default(),
+            described: Mutex::default(),
+            addrs: Mutex::default(),
+        }
+    }
+
+    /// Requests in flight through this router.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn lease_one(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn release_one(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.served.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests it has finished through this router, whatever their outcome.
+    pub fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// May get requests.
+    pub fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Acquire)
+    }
+
+    /// Sets its health; true if that changed it.
+    pub fn set_healthy(&self, healthy: bool) -> bool {
+        self.healthy.swap(healthy, Ordering::AcqRel) != healthy
+    }
+
+    /// What it said about itself.
+    pub fn described(&self) -> Described {
+        self.described
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Keeps what it said about itself.
+    pub fn describe(&self, described: Described) {
+        *self
+            .described
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = described;
+    }
+
+    /// Averages so far.
+    pub fn learned(&self) -> Learned {
+        *self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds one good answer to the averages.
+    pub fn learn(&self, latency_us: f64, ttft_us: Option<f64>, hit_rate: Option<f64>) {
+        let mut l = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        l.latency_ewma_us = ewma(l.latency_ewma_us, Some(latency_us));
+        l.ttft_ewma_us = ewma(l.ttft_ewma_us, ttft_us);
+        l.cache_hit_rate = ewma(l.cache_hit_rate, hit_rate);
+    }
+
+    /// A new connection. Resolves the name again if it is not an address, or if the last known addresses fail.
+    pub async fn connect(&self, clock: &Clock) -> Result<Upstream, String> {
+        let known = self.known_addrs();
+        let fresh = known.is_empty();
+        let addrs = if fresh { self.resolve().await? } else { known };
+        let (io, link) = match self.connector.connect(&addrs).await {
+            Ok(connected) => connected,
+            Err(error) if fresh || self.url.literal_addr().is_some() => {
+                return Err(format!("connect: {error}"));
+            }
+            Err(_) => {
+                let addrs = self.resolve().await?;
+                self.connector
+                    .connect(&addrs)
+                    .await
+                    .map_err(|error| format!("connect: {error}"))?
+            }
+        };
+        Upstream::handshake(io, link, clock.clone())
+            .await
+            .map_err(|error| format!("connect: {error}"))
+    }
+
+    fn known_addrs(&self) -> Vec<SocketAddr> {
+        match self.url.literal_addr() {
+            Some(addr) => vec![addr],
+            None => self
+                .addrs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        }
+    }
+
+    async fn resolve(&self) -> Result<Vec<SocketAddr>, String> {
+        let found = tokio::net::lookup_host((self.url.host(), self.url.port()))
+            .await
+            .map_err(|error| format!("resolve {}: {error}", self.url.host()))?;
+        let addrs: Vec<SocketAddr> = found.collect();
+        self.addrs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&addrs);
+        Ok(addrs)
+    }
+}
+
+fn ewma(old: Option<f64>, new: Option<f64>) -> Option<f64> {
+    match (old, new) {
+        (Some(old), Some(new)) => Some(old + EWMA_WEIGHT * (new - old)),
+        (old, new) => new.or(old),
+    }
+}

@@ -1,0 +1,51 @@
+//! What the router says while it runs: one line an event on standard error.
+//!
+//! Rule: no line carries a body, a prompt or a key. Deliberately not here: per-request logging; that is the trace.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// How much is said. sglang-router's `--log-level` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Level {
+    /// Everything.
+    Debug,
+    /// Start, stop, and changes in the fleet.
+    Info,
+    /// What somebody should look at.
+    #[value(alias = "warning")]
+    Warn,
+    /// What failed.
+    #[value(alias = "critical")]
+    Error,
+}
+
+static THRESHOLD: AtomicU8 = AtomicU8::new(Level::Info as u8);
+
+/// Sets the least level that is printed, for the process.
+pub fn set_level(level: Level) {
+    THRESHOLD.store(level as u8, Ordering::Relaxed);
+}
+
+/// Prints one line, unless the level is below the threshold. A closed standard error is ignored: there is nobody to tell.
+pub fn say(level: Level, message: &str) {
+    if level as u8 >= THRESHOLD.load(Ordering::Relaxed) {
+        let word = match level {
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warning",
+            Level::Error => "error",
+        };
+        let _ = writeln!(std::io::stderr().lock(), "milepost: {word}: {message}");
+    }
+}
+
+/// A line at level `info`.
+pub fn info(message: &str) {
+    say(Level::Info, message);
+}
+
+/// A line at level `warn`.
+pub fn warn(message: &str) {
+    say(Level::Warn, message);
+}

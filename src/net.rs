@@ -1,0 +1,250 @@
+//! Sockets as values: the same router runs over TCP and over in-memory pipes.
+//!
+//! Rule: whoever opens or accepts a connection gets an [`Io`] and the [`Link`] facts about it; nobody else knows the
+//! transport. Deliberately not here: HTTP, pooling, TLS.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+/// Bytes an in-memory pipe holds in each direction before the writer waits.
+const PIPE_BYTES: usize = 64 * 1024;
+/// Connections an in-memory listener holds before a connect waits.
+const PIPE_BACKLOG: usize = 128;
+
+/// A byte stream.
+#[derive(Debug)]
+pub enum Io {
+    /// A TCP socket.
+    Tcp(TcpStream),
+    /// One end of an in-memory pipe.
+    Pipe(DuplexStream),
+}
+
+/// What is known about a connection's two ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// The other end, where it has an address.
+    pub peer: Option<SocketAddr>,
+    /// Both ends are on this host: the two addresses are equal.
+    pub same_host: bool,
+}
+
+/// Where connections to workers come from.
+#[derive(Clone, Debug)]
+pub enum Connector {
+    /// Real sockets.
+    Tcp {
+        /// Longest wait for a connection to one address.
+        timeout: Duration,
+    },
+    /// In-memory pipes, by port.
+    Pipes(PipeNet),
+}
+
+/// Where client connections come from.
+#[derive(Debug)]
+pub enum Listener {
+    /// A bound TCP listener.
+    Tcp(TcpListener),
+    /// The accepting end of [`PipeNet`].
+    Pipe(mpsc::Receiver<DuplexStream>),
+}
+
+/// A network of in-memory pipes, keyed by port, for simulation.
+#[derive(Clone, Debug, Default)]
+pub struct PipeNet(Arc<Mutex<HashMap<u16, mpsc::Sender<DuplexStream>>>>);
+
+impl PipeNet {
+    /// Listens on a port of this network; a second listener on it replaces the first.
+    pub fn listen(&self, port: u16) -> Listener {
+        let (tx, rx) = mpsc::channel(PIPE_BACKLOG);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(port, tx);
+        Listener::Pipe(rx)
+    }
+
+    /// Takes a port down: connects are refused from now on.
+    pub fn close(&self, port: u16) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&port);
+    }
+
+    /// Connects to a port of this network.
+    pub async fn connect(&self, port: u16) -> io::Result<Io> {
+        let sender = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&port)
+            .cloned();
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        sender
+            .ok_or_else(refused)?
+            .send(far)
+            .await
+            .map_err(|_| refused())?;
+        Ok(Io::Pipe(near))
+    }
+}
+
+impl Connector {
+    /// Connects to the first address that answers; the error is that of the last one.
+    pub async fn connect(&self, addrs: &[SocketAddr]) -> io::Result<(Io, Link)> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
+        for addr in addrs {
+            match self.connect_one(*addr).await {
+                Ok(connected) => return Ok(connected),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_one(&self, addr: SocketAddr) -> io::Result<(Io, Link)> {
+        match self {
+            Self::Tcp { timeout } => {
+                let stream = tokio::time::timeout(*timeout, TcpStream::connect(addr))
+                    .await
+                    .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "connect timed out"))??;
+                stream.set_nodelay(true)?;
+                let same_host = stream
+                    .local_addr()
+                    .is_ok_and(|local| local.ip() == addr.ip());
+                Ok((
+                    Io::Tcp(stream),
+                    Link {
+                        peer: Some(addr),
+                        same_host,
+                    },
+                ))
+            }
+            Self::Pipes(net) => Ok((
+                net.connect(addr.port()).await?,
+                Link {
+                    peer: Some(addr),
+                    same_host: true,
+                },
+            )),
+        }
+    }
+}
+
+impl Listener {
+    /// The next connection.
+    pub async fn accept(&mut self) -> io::Result<(Io, Link)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                let same_host = stream
+                    .local_addr()
+                    .is_ok_and(|local| local.ip() == peer.ip());
+                Ok((
+                    Io::Tcp(stream),
+                    Link {
+                        peer: Some(peer),
+                        same_host,
+                    },
+                ))
+            }
+            Self::Pipe(rx) => match rx.recv().await {
+                Some(pipe) => Ok((
+                    Io::Pipe(pipe),
+                    Link {
+                        peer: None,
+                        same_host: true,
+                    },
+                )),
+                None => Err(io::Error::new(
+                    io::ErrorKind::NotConnected,
+                    "listener closed",
+                )),
+            },
+        }
+    }
+
+    /// The address clients use, if it has one.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Pipe(_) => None,
+        }
+    }
+}
+
+/// True for an address that only this host can reach or that means "every address of this host".
+pub fn is_this_host(ip: IpAddr) -> bool {
+    ip.is_loopback() || ip.is_unspecified()
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tcp(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Pipe(s) => Pin::new(s).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Tcp(s) => Pin::new(s).poll_write(cx, data),
+            Self::Pipe(s) => Pin::new(s).poll_write(cx, data),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Tcp(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Self::Pipe(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(s) => s.is_write_vectored(),
+            Self::Pipe(s) => s.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tcp(s) => Pin::new(s).poll_flush(cx),
+            Self::Pipe(s) => Pin::new(s).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Pipe(s) => Pin::new(s).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Client connections: bounded, one task each.
+//!
+//! Rule: a connection that ends before it carried a readable request leaves a `connection` record, as hyper answers such
+//! heads itself (400, 431) and no request record can exist. Out of descriptors: pause, never spin. Deliberately not here:
+//! requests.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::{Shared, handle};
+use crate::log;
+use crate::net::{Io, Link, Listener};
+use crate::trace::record::{ConnectionRecord, Record};
+
+/// Longest idle time between requests and for one head. Above the idle limit of common clients' pools.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Largest request head; sglang-router's hyper takes 400 kB, nginx 32 kB.
+const MAX_HEAD_BYTES: usize = 128 * 1024;
+/// Pause after a failed accept (descriptors exhausted).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts until `stop` turns true, then lets connections end for at most the grace period.
+pub async fn serve(shared: Arc<Shared>, mut listener: Listener, mut stop: watch::Receiver<bool>) {
+    let room = Arc::new(Semaphore::new(shared.config.max_connections));
+    let mut connections = JoinSet::new();
+    loop {
+        let Some(permit) = permit(&room, &mut stop).await else {
+            break;
+        };
+        let accepted = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => break,
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((io, link)) => {
+                connections.spawn(connection(
+                    Arc::clone(&shared),
+                    io,
+                    link,
+                    stop.clone(),
+                    permit,
+                ));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotConnected => break,
+            Err(error) => {
+                log::warn(&format!("accept: {error}; pausing 100 ms"));
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    // Frees the port before the streams end, so that a successor can bind it.
+    drop(listener);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(shared.config.shutdown_grace, ended)
+        .await
+        .is_err()
+    {
+        log::warn(&format!(
+            "{} connections were cut at the end of the grace period",
+            connections.len()
+        ));
+        connections.shutdown().await;
+    }
+}
+
+async fn permit(
+    room: &Arc<Semaphore>,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<OwnedSemaphorePermit> {
+    tokio::select! {
+        biased;
+        () = stopped(stop) => None,
+        permit = Arc::clone(room).acquire_owned() => permit.ok(),
+    }
+}
+
+/// Returns when `stop` has turned true, or its sender is gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn connection(
+    shared: Arc<Shared>,
+    io: Io,
+    link: Link,
+    mut stop: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
+) {
+    let requests = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&requests);
+    let service_shared = Arc::clone(&shared);
+    let service = service_fn(move |request| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::clone(&service_shared);
+        async move { Ok::<_, Infallible>(handle(shared, request, link).await) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(io), service);
+    let mut serving = std::pin::pin!(serving);
+    let result = tokio::select! {
+        biased;
+        result = serving.as_mut() => result,
+        () = stopped(&mut stop) => {
+            serving.as_mut().graceful_shutdown();
+            serving.as_mut().await
+        }
+    };
+    if let Err(error) = result {
+        note_unreadable(&shared, &error, link, requests.load(Ordering::Relaxed));
+    }
+}
+
+fn note_unreadable(shared: &Shared, error: &hyper::Error, link: Link, requests: u64) {
+    let what = if error.is_parse() {
+        "malformed or too large request head"
+    } else if error.is_timeout() && requests == 0 {
+        "no whole request head in time"
+    } else if error.is_incomplete_message() && requests == 0 {
+        "closed before a whole request head"
+    } else {
+        // The connection broke under a request, which has a record of its own.
+        return;
+    };
+    shared.metrics.connection_unreadable();
+    shared.sink.offer(Record::Connection(ConnectionRecord {
+        end_mono_ns: shared.clock.mono_ns(),
+        client: link.peer.map(|p| p.to_string()),
+        requests,
+        error: what.to_owned(),
+    }));
+}

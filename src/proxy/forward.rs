@@ -1,0 +1,202 @@
+//! Gets a response head from some worker: choose, connect, stamp, send.
+//!
+//! Rule: a retry happens only before the first response byte and never at a worker this request has already tried.
+//! Reconnecting is not retrying: a *reused* connection that dies before any response byte is replaced once by a fresh one
+//! to the same worker, with no new decision (uvicorn closes idle connections; that race is nobody's failure). Deliberately
+//! not here: the body of the answer (`relay`).
+
+use std::sync::Arc;
+
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+
+use super::headers;
+use super::intake::Call;
+use super::journey::{Journey, Refusal};
+use crate::fleet::dispatch::Ask;
+use crate::fleet::upstream::Upstream;
+use crate::fleet::worker::Worker;
+use crate::trace::record::Outcome;
+use crate::wire::Endpoint;
+use crate::wire::problem::Problem;
+
+/// A response head and the connection its body comes over.
+#[derive(Debug)]
+pub struct WorkerAnswer {
+    /// The head, and hyper's handle to the body.
+    pub response: Response<Incoming>,
+    /// The connection.
+    pub upstream: Upstream,
+    /// The worker.
+    pub worker: Arc<Worker>,
+    /// What the path meant.
+    pub endpoint: Endpoint,
+    /// The answer holds several sequences.
+    pub multiple: bool,
+}
+
+/// Sends the request to workers until one gives a response head.
+pub async fn forward(
+    shared: &super::Shared,
+    call: Call,
+    journey: &mut Journey,
+) -> Result<WorkerAnswer, Refusal> {
+    let deadline = journey.deadline();
+    let mut tried = Vec::new();
+    let mut last_error = None;
+    while tried.len() < shared.config.max_attempts as usize {
+        let Some(worker) = choose(shared, &call, journey, &tried) else {
+            break;
+        };
+        tried.push(worker.id);
+        let attempt = attempt(&call, &worker, journey);
+        match tokio::time::timeout_at(deadline, attempt).await {
+            Ok(Ok((response, upstream))) => {
+                // No retry is possible from here on, so the body's memory is free.
+                journey.drop_body();
+                return Ok(WorkerAnswer {
+                    response,
+                    upstream,
+                    worker,
+                    endpoint: call.endpoint,
+                    multiple: call.multiple,
+                });
+            }
+            Ok(Err(error)) => {
+                journey.attempt_failed(&worker, error.clone());
+                last_error = Some(error);
+            }
+            Err(_) => {
+                journey.attempt_failed(&worker, "no response head in time".to_owned());
+                let problem = Problem::new(
+                    504,
+                    "call_upstream_timeout",
+                    "the worker did not answer in time",
+                );
+                return Err(Refusal {
+                    problem,
+                    outcome: Outcome::TimedOut,
+                });
+            }
+        }
+    }
+    Err(nobody(last_error))
+}
+
+fn choose(
+    shared: &super::Shared,
+    call: &Call,
+    journey: &mut Journey,
+    tried: &[milepost_policies::WorkerId],
+) -> Option<Arc<Worker>> {
+    let record = journey.record();
+    let ask = Ask {
+        seq: record.seq,
+        prompt: call.prompt.as_ref(),
+        prompt_bytes: record.prompt_bytes.unwrap_or(0),
+        max_new_tokens: record.max_new_tokens,
+        stream: record.stream,
+        model: record.model.as_deref(),
+        routing_key: call.routing_key.as_deref(),
+    };
+    let chosen = shared.fleet.choose(&ask, tried)?;
+    Some(journey.choose(chosen))
+}
+
+fn nobody(last_error: Option<String>) -> Refusal {
+    match last_error {
+        None => {
+            let message = "no worker is available; GET /workers says why";
+            Refusal {
+                problem: Problem::new(503, "no_available_workers", message),
+                outcome: Outcome::Unreachable,
+            }
+        }
+        Some(error) => {
+            let message = format!("no worker could be reached; the last one said: {error}");
+            let problem = Problem::new(502, "call_upstream_connection_failed", &message);
+            Refusal {
+                problem,
+                outcome: Outcome::Unreachable,
+            }
+        }
+    }
+}
+
+/// One worker, one attempt; the error is in words for the record.
+async fn attempt(
+    call: &Call,
+    worker: &Worker,
+    journey: &mut Journey,
+) -> Result<(Response<Incoming>, Upstream), String> {
+    let clock = journey.shared().clock.clone();
+    if let Some(upstream) = worker.pool.checkout(clock.mono_ns()) {
+        match send(call, worker, upstream, journey).await {
+            Err(Failed {
+                response_began: false,
+                ..
+            }) => journey.note(|r| r.reconnects += 1),
+            other => return other.map_err(|failed| failed.error),
+        }
+    }
+    let upstream = worker.connect(&clock).await?;
+    send(call, worker, upstream, journey)
+        .await
+        .map_err(|failed| failed.error)
+}
+
+struct Failed {
+    error: String,
+    response_began: bool,
+}
+
+async fn send(
+    call: &Call,
+    worker: &Worker,
+    mut upstream: Upstream,
+    journey: &mut Journey,
+) -> Result<(Response<Incoming>, Upstream), Failed> {
+    let connected_ns = journey.elapsed_ns();
+    let mut request = Request::new(Full::new(call.body.clone()));
+    *request.method_mut() = call.method.clone();
+    *request.uri_mut() = http::Uri::from(call.path_and_query.clone());
+    *request.headers_mut() = call.headers.clone();
+    let out = request.headers_mut();
+    out.insert(http::header::HOST, headers::ascii(worker.url.authority()));
+    out.append(headers::HOP, headers::ascii(&journey.shared().instance));
+    // The send stamp is taken last, as its value is part of the head that is about to be written.
+    let router_send_ns = journey.elapsed_ns();
+    journey.note(|r| {
+        r.connected_ns = Some(connected_ns);
+        r.router_send_ns = Some(router_send_ns);
+        r.same_host = Some(upstream.link().same_host);
+    });
+    headers::stamp_request(out, journey);
+    let sent = upstream.send(request).await;
+    let head_ns = journey.elapsed_ns();
+    match sent {
+        Ok(response) => {
+            let first_byte_ns = upstream.first_read_ns().map(|ns| journey.after(ns));
+            let reused = upstream.is_reused();
+            journey.note(|r| {
+                r.first_byte_ns = first_byte_ns;
+                r.head_ns = Some(head_ns);
+                r.reused_connection = reused;
+            });
+            Ok((response, upstream))
+        }
+        Err(failed) => Err(Failed {
+            error: words(&failed.error),
+            response_began: failed.response_began,
+        }),
+    }
+}
+
+/// hyper's error with its cause, without anything from the body.
+fn words(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,367 @@
+//! The state of one request and its end: exactly one trace record, one release of the lease, however it ends.
+//!
+//! Rule: this value is the drop guard. Whoever holds it (the handler, then the response body) may be dropped at any moment,
+//! because the client left or because code panicked; dropping it finishes the request. Deliberately not here: I/O.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::HeaderValue;
+use hyper::{Request, Response};
+use milepost_policies::{Event, WorkerId};
+
+use super::Shared;
+use super::body::AnswerBody;
+use super::budget::Reserved;
+use super::headers;
+use crate::clock::Stamp;
+use crate::fleet::dispatch::Chosen;
+use crate::fleet::lease::Lease;
+use crate::fleet::worker::Worker;
+use crate::net::Link;
+use crate::trace::record::{AttemptRecord, Outcome, Record, RequestKind, RequestRecord};
+use crate::wire::Endpoint;
+use crate::wire::answer::Answer;
+use crate::wire::problem::Problem;
+
+/// Longest path kept in a record, in bytes.
+const MAX_PATH_BYTES: usize = 256;
+
+/// One request on its way.
+#[derive(Debug)]
+pub struct Journey {
+    // `None` once the record has been offered.
+    record: Option<Box<RequestRecord>>,
+    arrival: Stamp,
+    arrival_value: HeaderValue,
+    id_value: HeaderValue,
+    shared: Arc<Shared>,
+    lease: Option<Lease>,
+    reserved: Option<Reserved>,
+}
+
+/// A request that ends without a worker's answer.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What the client sees.
+    pub problem: Problem,
+    /// What the record says.
+    pub outcome: Outcome,
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problem,
+            outcome: Outcome::Refused,
+        }
+    }
+}
+
+impl Journey {
+    /// Starts at the moment the head has been parsed.
+    pub fn begin<B>(shared: &Arc<Shared>, request: &Request<B>, client: Link) -> Self {
+        let arrival = shared.clock.now();
+        let seq = shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        shared.metrics.request_began();
+        let path = request.uri().path();
+        let endpoint = Endpoint::of_path(path);
+        let headers_in = request.headers();
+        let request_id = headers::client_request_id(headers_in)
+            .unwrap_or_else(|| generated_id(&shared.instance, endpoint, seq));
+        let id_value = headers::ascii(&request_id);
+        let record = RequestRecord {
+            seq,
+            request_id,
+            method: method_name(request.method()),
+            path: path.chars().take(MAX_PATH_BYTES).collect(),
+            endpoint,
+            body_look: "empty".into(),
+            phase: headers_in.get(headers::PHASE).and_then(headers::visible),
+            client: client.peer.map(|p| p.to_string()),
+            client_arrival_time: headers_in
+                .get(headers::ARRIVAL_TIME)
+                .and_then(headers::visible),
+            arrival_mono_ns: arrival.mono_ns,
+            arrival_unix_ns: arrival.unix_ns,
+            ..RequestRecord::default()
+        };
+        Self {
+            record: Some(Box::new(record)),
+            arrival,
+            arrival_value: headers::seconds(arrival.unix_ns),
+            id_value,
+            shared: Arc::clone(shared),
+            lease: None,
+            reserved: None,
+        }
+    }
+
+    /// The record so far.
+    pub fn record(&self) -> &RequestRecord {
+        static EMPTY: std::sync::LazyLock<RequestRecord> =
+            std::sync::LazyLock::new(RequestRecord::default);
+        self.record.as_deref().unwrap_or(&EMPTY)
+    }
+
+    /// Changes the record; does nothing once it has been offered.
+    pub fn note(&mut self, change: impl FnOnce(&mut RequestRecord)) {
+        if let Some(record) = &mut self.record {
+            change(record);
+        }
+    }
+
+    /// Nanoseconds since arrival.
+    pub fn elapsed_ns(&self) -> u64 {
+        self.after(self.shared.clock.mono_ns())
+    }
+
+    /// A monotonic time as nanoseconds after arrival.
+    pub fn after(&self, mono_ns: u64) -> u64 {
+        mono_ns.saturating_sub(self.arrival.mono_ns)
+    }
+
+    /// What requests share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// `x-request-id`.
+    pub fn id_value(&self) -> &HeaderValue {
+        &self.id_value
+    }
+
+    /// `x-arrival-time`.
+    pub fn arrival_value(&self) -> &HeaderValue {
+        &self.arrival_value
+    }
+
+    /// The send stamp in Unix nanoseconds; arrival if nothing was sent.
+    pub fn router_send_unix_ns(&self) -> u64 {
+        let send_ns = self.record().router_send_ns.unwrap_or(0);
+        self.arrival.unix_ns_at(self.arrival.mono_ns + send_ns)
+    }
+
+    /// When the request must have ended.
+    pub fn deadline(&self) -> tokio::time::Instant {
+        let left = self
+            .shared
+            .config
+            .request_timeout
+            .saturating_sub(std::time::Duration::from_nanos(self.elapsed_ns()));
+        tokio::time::Instant::now() + left
+    }
+
+    /// Holds the memory of the request body.
+    pub fn hold(&mut self, reserved: Reserved) {
+        self.reserved = Some(reserved);
+    }
+
+    /// The request body is no longer needed.
+    pub fn drop_body(&mut self) {
+        self.reserved = None;
+    }
+
+    /// A worker was chosen.
+    pub fn choose(&mut self, chosen: Chosen) -> Arc<Worker> {
+        let worker = Arc::clone(chosen.lease.worker());
+        let policy = self.shared.fleet.policy();
+        let decided_ns = self.elapsed_ns();
+        self.lease = Some(chosen.lease);
+        self.note(|r| {
+            r.attempts += 1;
+            r.worker = Some(worker.url.shared());
+            r.policy = Some(policy.into());
+            r.decided_ns = Some(decided_ns);
+            r.decision = Some(chosen.decision);
+        });
+        worker
+    }
+
+    /// The attempt at the chosen worker failed; its lease is released.
+    pub fn attempt_failed(&mut self, worker: &Worker, error: String) {
+        let failed_ns = self.elapsed_ns();
+        self.lease = None;
+        self.note(|r| {
+            let router_send_ns = r.router_send_ns.take();
+            (r.connected_ns, r.first_byte_ns) = (None, None);
+            r.failed_attempts.push(AttemptRecord {
+                worker: worker.url.shared(),
+                router_send_ns,
+                failed_ns,
+                error,
+            });
+        });
+    }
+
+    /// Takes over what the answer told.
+    pub fn take_answer(&mut self, answer: Answer) {
+        let arrival_ns = self.arrival.mono_ns;
+        let after = |at_ns: u64| at_ns.saturating_sub(arrival_ns);
+        self.note(|r| {
+            r.first_event_ns = answer.first_event_ns.map(after);
+            r.first_token_ns = answer.first_token_ns.map(after);
+            r.sse_events = answer.events;
+            r.sse_done = answer.done;
+            r.tokens = answer.tokens;
+            r.has_text = answer.has_text;
+            r.finish_reason = answer.finish_reason;
+            r.server = answer.stamps;
+            if let Some(error) = answer.error {
+                r.error = Some(error.public());
+            }
+        });
+    }
+
+    /// Ends the request: releases everything, tells policy and metrics, offers the record.
+    pub fn end(&mut self, outcome: Outcome, error: Option<&str>) {
+        let Some(mut record) = self.record.take() else {
+            return;
+        };
+        record.outcome = outcome;
+        if let Some(error) = error {
+            record.error = Some(error.to_owned());
+        }
+        self.reserved = None;
+        let worker = self.lease.take().map(|lease| Arc::clone(lease.worker()));
+        record.end_ns = self.after(self.shared.clock.mono_ns());
+        if let Some(worker) = worker {
+            self.teach(&worker, &record);
+        }
+        self.shared.metrics.request_ended(&record);
+        self.shared.sink.offer(Record::Request(record));
+    }
+
+    fn teach(&self, worker: &Worker, record: &RequestRecord) {
+        let ok = record.outcome == Outcome::Done;
+        let us = |ns: u64| ns as f64 / 1_000.0;
+        let send_ns = record.router_send_ns.unwrap_or(0);
+        let ttft_us = record
+            .first_token_ns
+            .map(|ns| us(ns.saturating_sub(send_ns)));
+        if let Some(ttft_us) = ttft_us {
+            let event = Event::FirstToken {
+                seq: record.seq,
+                worker: worker.id,
+                ttft_us: ttft_us as u64,
+            };
+            self.shared.fleet.observe(event);
+        }
+        if ok {
+            let hit_rate = match (record.tokens.cached_tokens, record.tokens.prompt_tokens) {
+                (Some(cached), Some(prompt)) if prompt > 0 => Some(cached as f64 / prompt as f64),
+                _ => None,
+            };
+            worker.learn(us(record.end_ns), ttft_us, hit_rate);
+        }
+        self.shared.fleet.observe(ended(worker.id, record, ok));
+    }
+
+    /// Answers with an error of the router's own.
+    pub fn refuse(self, problem: Problem) -> Response<AnswerBody> {
+        self.end_with(problem.into())
+    }
+
+    /// Answers with an error of the router's own, and says how the request ended.
+    pub fn end_with(mut self, refusal: Refusal) -> Response<AnswerBody> {
+        let Refusal { problem, outcome } = refusal;
+        let mut response = Response::new(AnswerBody::own(problem.body()));
+        *response.status_mut() =
+            http::StatusCode::from_u16(problem.status).unwrap_or(http::StatusCode::BAD_GATEWAY);
+        let out = response.headers_mut();
+        out.insert(
+            http::header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        out.insert(headers::ERROR_CODE, HeaderValue::from_static(problem.code));
+        if problem.status == 503 {
+            out.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        headers::stamp_response(out, &self);
+        self.note(|r| r.status = Some(problem.status));
+        self.end(
+            outcome,
+            Some(&format!("{}: {}", problem.code, problem.message)),
+        );
+        response
+    }
+
+    /// Answers a request that is the router's own business.
+    pub fn local(
+        mut self,
+        kind: RequestKind,
+        mut response: Response<AnswerBody>,
+    ) -> Response<AnswerBody> {
+        headers::stamp_response(response.headers_mut(), &self);
+        let status = response.status();
+        self.note(|r| {
+            r.request_kind = kind;
+            r.status = Some(status.as_u16());
+            r.body_look = "not_json_endpoint".into();
+        });
+        self.end(
+            if status.as_u16() < 400 {
+                Outcome::Done
+            } else {
+                Outcome::Refused
+            },
+            None,
+        );
+        response
+    }
+}
+
+impl Drop for Journey {
+    fn drop(&mut self) {
+        if self.record.is_some() {
+            let outcome = if std::thread::panicking() {
+                Outcome::Panicked
+            } else {
+                Outcome::ClientGone
+            };
+            self.end(outcome, None);
+        }
+    }
+}
+
+fn ended(worker: WorkerId, record: &RequestRecord, ok: bool) -> Event {
+    Event::Ended {
+        seq: record.seq,
+        worker,
+        ok,
+        latency_us: record
+            .end_ns
+            .saturating_sub(record.router_send_ns.unwrap_or(0))
+            / 1_000,
+        prompt_tokens: record.tokens.prompt_tokens,
+        completion_tokens: record.tokens.completion_tokens,
+        cached_tokens: record.tokens.cached_tokens,
+    }
+}
+
+fn method_name(method: &http::Method) -> std::borrow::Cow<'static, str> {
+    match method.as_str() {
+        "POST" => "POST".into(),
+        "GET" => "GET".into(),
+        other => other.chars().take(16).collect::<String>().into(),
+    }
+}
+
+/// An id like sglang-router's (a prefix by endpoint and 24 characters), unique over runs by the instance in it.
+fn generated_id(instance: &str, endpoint: Endpoint, seq: u64) -> String {
+    let prefix = match endpoint {
+        Endpoint::Generate => "gnt",
+        Endpoint::Chat => "chatcmpl",
+        Endpoint::Completions => "cmpl",
+        Endpoint::Other => "req",
+    };
+    format!("{prefix}-{instance}{seq:010x}")
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,132 @@
+//! Puts a router together from values and runs it: over TCP in production, over pipes and virtual time in simulation.
+//!
+//! Rule: everything that differs between the two comes in here (clock, connector, listeners). Deliberately not here: the
+//! command line, signals.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::sync::watch;
+
+use super::budget::Budget;
+use super::{Shared, accept};
+use crate::admin::metrics::{self, Metrics};
+use crate::clock::Clock;
+use crate::config::{ConfigError, RouteConfig};
+use crate::fleet::Fleet;
+use crate::net::{Connector, Listener};
+use crate::trace::boot_id;
+use crate::trace::record::RunRecord;
+use crate::trace::schema::SCHEMA;
+use crate::trace::sink::Sink;
+use crate::trace::writer::TraceWriter;
+
+/// A router that can be served.
+pub struct Router {
+    shared: Arc<Shared>,
+    writer: Option<TraceWriter>,
+}
+
+impl Router {
+    /// Opens the trace and starts to watch the workers. Call within a tokio runtime.
+    pub fn start(
+        config: RouteConfig,
+        listen: &str,
+        clock: Clock,
+        connector: Connector,
+    ) -> Result<Self, ConfigError> {
+        let policy = milepost_policies::build(&config.policy, &config.policy_config)
+            .map_err(|e| ConfigError(format!("--policy: {e}")))?;
+        let sink = match &config.trace_log {
+            Some(_) => Arc::new(Sink::bounded(config.trace_buffer_records)),
+            None => Arc::new(Sink::off()),
+        };
+        let writer = match &config.trace_log {
+            Some(path) => {
+                let run = run_record(&config, listen, &clock);
+                let writer = TraceWriter::start(path, run, Arc::clone(&sink), clock.clone());
+                Some(writer.map_err(|e| ConfigError(e.to_string()))?)
+            }
+            None => None,
+        };
+        let fleet = Fleet::new(
+            clock.clone(),
+            connector,
+            config.health.clone(),
+            policy,
+            Arc::clone(&sink),
+        );
+        for url in &config.workers {
+            // Two equal URLs were refused with the configuration.
+            let _ = fleet.add(url.clone());
+        }
+        let shared = Arc::new(Shared {
+            budget: Budget::new(config.max_buffered_request_bytes),
+            instance: instance(&clock),
+            clock,
+            fleet,
+            sink,
+            metrics: Metrics::new(),
+            requests: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            config,
+        });
+        Ok(Self { shared, writer })
+    }
+
+    /// What its requests share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Serves until `stop` turns true and the last stream has ended, then writes the rest of the trace.
+    pub async fn serve(
+        self,
+        listener: Listener,
+        metrics: Option<Listener>,
+        stop: watch::Receiver<bool>,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let reaper = tokio::spawn(Arc::clone(&shared.fleet).reap_idle());
+        let metrics =
+            metrics.map(|listener| tokio::spawn(metrics::serve(Arc::clone(&shared), listener)));
+        let mut stopping = stop.clone();
+        let flag = Arc::clone(&shared);
+        let drain = tokio::spawn(async move {
+            if stopping.wait_for(|stop| *stop).await.is_ok() {
+                flag.draining.store(true, Ordering::Release);
+            }
+        });
+        accept::serve(Arc::clone(&shared), listener, stop).await;
+        for task in [Some(reaper), metrics, Some(drain)].into_iter().flatten() {
+            task.abort();
+        }
+        shared.fleet.stop_watching();
+        // Joining the writer blocks for one write at most.
+        drop(self.writer);
+    }
+}
+
+fn run_record(config: &RouteConfig, listen: &str, clock: &Clock) -> RunRecord {
+    RunRecord {
+        schema: SCHEMA,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        boot_id: boot_id(),
+        listen: listen.to_owned(),
+        policy: config.policy.clone(),
+        seed: config.policy_config.seed,
+        workers: config
+            .workers
+            .iter()
+            .map(|u| u.as_str().to_owned())
+            .collect(),
+        clock: clock.snapshot(),
+    }
+}
+
+/// 14 characters that no other router has: start time and process id.
+fn instance(clock: &Clock) -> String {
+    let started_ms = clock.now().unix_ns / 1_000_000;
+    format!("{:011x}{:03x}", started_ms, std::process::id() & 0xfff)
+}

@@ -1,0 +1,145 @@
+//! Where finished records wait for the writer.
+//!
+//! Rule: `offer` never waits and never wakes anybody (a wake-up costs more than the whole record, see ARCHITECTURE.md); the
+//! writer comes round every few milliseconds. What does not fit is dropped and counted. Deliberately not here: files.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::record::Record;
+
+/// Shards, so that threads do not meet on one lock.
+const SHARDS: usize = 16;
+
+/// Records kept while the writer is away: at 20,000 requests/s, three seconds of a stalled disk.
+pub const DEFAULT_CAPACITY_RECORDS: usize = 65_536;
+
+/// A bounded, unordered buffer of records.
+#[derive(Debug)]
+pub struct Sink {
+    shards: Option<Vec<Mutex<Vec<Record>>>>,
+    shard_capacity: usize,
+    lost: AtomicU64,
+    offered: AtomicU64,
+}
+
+impl Sink {
+    /// A sink that holds at most `capacity_records`.
+    pub fn bounded(capacity_records: usize) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self {
+            shards: Some(shards),
+            shard_capacity: capacity_records.div_ceil(SHARDS).max(1),
+            lost: AtomicU64::new(0),
+            offered: AtomicU64::new(0),
+        }
+    }
+
+    /// A sink that takes nothing: tracing is off.
+    pub fn off() -> Self {
+        Self {
+            shards: None,
+            shard_capacity: 0,
+            lost: AtomicU64::new(0),
+            offered: AtomicU64::new(0),
+        }
+    }
+
+    /// Tracing is on.
+    pub fn is_on(&self) -> bool {
+        self.shards.is_some()
+    }
+
+    /// Takes a record, or counts it as lost.
+    pub fn offer(&self, record: Record) {
+        let Some(shards) = &self.shards else { return };
+        let is_request = matches!(record, Record::Request(_));
+        if is_request {
+            self.offered.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut shard = lock(&shards[thread_number() % SHARDS]);
+        if shard.len() < self.shard_capacity {
+            shard.push(record);
+        } else if is_request {
+            drop(shard);
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Moves everything into `into`; `true` if there was something.
+    pub fn drain(&self, into: &mut Vec<Record>) -> bool {
+        let before = into.len();
+        for shard in self.shards.iter().flatten() {
+            let mut shard = lock(shard);
+            into.append(&mut shard);
+        }
+        into.len() > before
+    }
+
+    /// Request records lost since the last call.
+    pub fn take_lost(&self) -> u64 {
+        self.lost.swap(0, Ordering::Relaxed)
+    }
+
+    /// Counts records that were drained but could not be written.
+    pub fn count_lost(&self, requests: u64) {
+        self.lost.fetch_add(requests, Ordering::Relaxed);
+    }
+
+    /// Request records offered so far, lost ones included.
+    pub fn offered(&self) -> u64 {
+        self.offered.load(Ordering::Relaxed)
+    }
+}
+
+fn lock(shard: &Mutex<Vec<Record>>) -> MutexGuard<'_, Vec<Record>> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static MINE: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed)));
+    MINE.with(Cell::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::record::RequestRecord;
+
+    fn request() -> Record {
+        Record::Request(Box::default())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let sink = Sink::bounded(SHARDS * 2);
+        (0..5).for_each(|_| sink.offer(request()));
+        let mut out = Vec::new();
+        assert!(sink.drain(&mut out));
+        assert_eq!(
+            (
+                out.len(),
+                sink.take_lost(),
+                sink.take_lost(),
+                sink.offered()
+            ),
+            (2, 3, 0, 5)
+        );
+        assert_eq!(out[0], Record::Request(Box::<RequestRecord>::default()));
+    }
+
+    #[test]
+    fn threads_do_not_lose_each_others_records() {
+        let sink = Sink::bounded(10_000);
+        std::thread::scope(|s| {
+            for _ in 0..4 {
+                s.spawn(|| (0..100).for_each(|_| sink.offer(request())));
+            }
+        });
+        let mut out = Vec::new();
+        sink.drain(&mut out);
+        assert_eq!((out.len() as u64, sink.take_lost()), (400, 0));
+    }
+}
