@@ -257,7 +257,7 @@ impl Run<'_> {
         let worker = seen.exchange.worker_url.clone().unwrap_or(target);
         Some(RequestRecord {
             request_id: plan.req_id.clone(),
-            method: "POST".to_owned(),
+            method: "POST".into(),
             path: plan.outgoing.path.path().to_owned(),
             endpoint: plan.outgoing.endpoint,
             stream: plan.stream,
@@ -266,7 +266,7 @@ impl Run<'_> {
                 .exchange
                 .same_host
                 .map(|same| same && on_this_host(&self.config.target, &worker)),
-            worker: Some(worker),
+            worker: Some(worker.into()),
             attempts: 1,
             arrival_mono_ns: arrival_ns,
             arrival_unix_ns: self.start.unix_ns_at(arrival_ns),
@@ -402,7 +402,7 @@ fn from_router(row: &mut Row, record: &RequestRecord) {
     row.in_trace = true;
     row.host = record.worker.as_deref().map(host_port_of);
     row.attempts = Some(record.attempts);
-    row.policy.clone_from(&record.policy);
+    row.policy = record.policy.as_deref().map(str::to_owned);
     row.trace_completion_tokens = record.tokens.completion_tokens;
     if row.failure.is_none() && record.outcome != Outcome::Done {
         let text = record

@@ -140,7 +140,7 @@ impl Traced {
     fn add_worker(&mut self, worker: WorkerRecord) {
         let known = self
             .workers
-            .entry(worker.worker.clone())
+            .entry(worker.worker.to_string())
             .or_insert_with(|| worker.clone());
         known.model = worker.model.or(known.model.take());
         known.version = worker.version.or(known.version.take());

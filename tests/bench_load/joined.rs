@@ -98,9 +98,9 @@ fn record(got: &Got, clock: &Clock, ahead_ns: u64) -> RequestRecord {
         request_id: got.header("x-request-id").unwrap().to_owned(),
         endpoint: Endpoint::Generate,
         stream: true,
-        worker: Some(WORKER.to_owned()),
+        worker: Some(WORKER.into()),
         same_host: Some(true),
-        policy: Some("round_robin".to_owned()),
+        policy: Some("round_robin".into()),
         attempts: 2,
         arrival_mono_ns: arrival.mono_ns + ahead_ns,
         arrival_unix_ns: arrival.unix_ns,
@@ -179,7 +179,7 @@ async fn traced(
     scratch.add(&run_record(snapshot, boot_id));
     scratch.add(&Record::Worker(WorkerRecord {
         mono_ns: 1,
-        worker: WORKER.to_owned(),
+        worker: WORKER.into(),
         event: "described".to_owned(),
         detail: None,
         model: Some("tiny".to_owned()),
