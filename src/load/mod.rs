@@ -1,1 +1,28 @@
-//! Placeholder header, replaced by the module's first slice.
+//! The load generator: paced arrivals, one row of what client, router and server saw for each request.
+//!
+//! Rule: arrivals follow an absolute schedule whatever the answers do; what could not be sent is a row, not a silence.
+//! [`run::run`] is the whole walk: dataset → plan → warm-up → probe → pacer → client → join. Deliberately not here:
+//! statistics and files, see [`crate::report`].
+
+mod arrivals;
+pub mod body;
+pub mod client;
+pub mod config;
+pub mod connection;
+pub mod dataset;
+pub mod failure;
+mod join;
+mod offset;
+pub mod pacer;
+mod plan;
+pub mod pool;
+pub mod probe;
+pub mod progress;
+pub mod row;
+pub mod run;
+pub mod schedule;
+pub mod target;
+pub mod traced;
+
+pub use config::{LoadConfig, TraceSource};
+pub use run::{LoadError, RunContext, RunReport, run};

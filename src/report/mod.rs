@@ -1,1 +1,16 @@
-//! Placeholder header, replaced by the module's first slice.
+//! Rows → CSV, JSON, the console summary.
+//!
+//! Rule: pure functions, the same rows give the same bytes; only `files` and `console` write. Deliberately not here: the
+//! making of rows ([`crate::load`]).
+
+pub mod console;
+pub mod csv;
+pub mod files;
+pub mod json;
+pub mod metrics;
+pub mod stats;
+pub mod summary;
+pub mod timeline;
+pub mod warnings;
+
+pub use metrics::Metrics;

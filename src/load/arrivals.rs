@@ -1,0 +1,249 @@
+//! The paced part of a run: each request leaves at its due time and comes back as what was seen of it.
+//!
+//! Rule: handing out arrivals waits for no answer; after a stop nothing more is written. Deliberately not here: what comes
+//! before and after, see `run`.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::client::{Client, Exchange};
+use super::config::LoadConfig;
+use super::failure::{Class, Failure};
+use super::join;
+use super::pacer;
+use super::plan::Planned;
+use super::progress::{Standing, Stop};
+use super::run::{RunContext, spare};
+use super::schedule::Schedule;
+use crate::clock::{Clock, ClockSnapshot, Stamp};
+
+/// Seconds between two looks at both clocks, as the router's.
+const SNAPSHOT_SECONDS: u64 = 10;
+
+/// Events with tokens whose times are kept, of all requests together: 320 MB.
+const MOST_TOKEN_TIMES: usize = 20_000_000;
+
+/// What came of a load.
+pub(super) struct Made {
+    /// One entry for each planned request.
+    pub seen: Vec<Seen>,
+    /// Requests whose token times were dropped for lack of room.
+    pub without_token_times: u64,
+}
+
+/// What the client knows of one planned request.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub scheduled_ns: u64,
+    pub dispatched_ns: Option<u64>,
+    /// When the client was done with it.
+    pub ended_ns: Option<u64>,
+    pub exchange: Exchange,
+}
+
+/// All it takes to make the load.
+pub(super) struct Load<'a> {
+    pub config: &'a LoadConfig,
+    pub context: &'a RunContext,
+    pub client: &'a Arc<Client>,
+    pub planned: &'a Arc<Vec<Planned>>,
+    pub schedule: &'a Arc<Schedule>,
+    pub start: Stamp,
+}
+
+/// A load in progress.
+struct Underway {
+    requests: JoinSet<(usize, Seen)>,
+    seen: Vec<Option<Seen>>,
+    standing: Standing,
+    places: Arc<Semaphore>,
+    token_times: usize,
+    without_token_times: u64,
+    /// Opens and closes idle connections.
+    tending: JoinSet<()>,
+}
+
+impl Load<'_> {
+    /// Sends and waits. Adds a clock snapshot every 10 s.
+    pub(super) async fn make(&self, clocks: &mut Vec<ClockSnapshot>) -> io::Result<Made> {
+        let RunContext { clock, stop, .. } = self.context;
+        let pacing = self.config.pacing;
+        let mut paced = pacer::start(
+            Arc::clone(self.schedule),
+            self.start.mono_ns,
+            clock.clone(),
+            pacing,
+        )?;
+        let most = self
+            .config
+            .max_concurrency
+            .unwrap_or(Semaphore::MAX_PERMITS);
+        let mut now = Underway {
+            requests: JoinSet::new(),
+            seen: std::iter::repeat_with(|| None)
+                .take(self.planned.len())
+                .collect(),
+            standing: Standing {
+                planned: self.planned.len(),
+                ..Standing::default()
+            },
+            places: Arc::new(Semaphore::new(most)),
+            token_times: 0,
+            without_token_times: 0,
+            tending: JoinSet::new(),
+        };
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let (mut arrivals_left, mut stopped, mut ticks) = (true, false, 0_u64);
+        while arrivals_left || !now.requests.is_empty() {
+            tokio::select! {
+                biased;
+                // Requests in flight see it too and end by themselves.
+                () = stop.wait(), if !stopped => (stopped, arrivals_left) = (true, false),
+                due = paced.next(), if arrivals_left => match due {
+                    None => arrivals_left = false,
+                    Some(index) => self.send(index, &mut now),
+                },
+                Some(ended) = now.requests.join_next(), if !now.requests.is_empty() => now.take(ended.ok()),
+                _ = tick.tick() => {
+                    ticks += 1;
+                    if ticks.is_multiple_of(SNAPSHOT_SECONDS) {
+                        clocks.push(clock.snapshot());
+                    }
+                    self.tell(&mut now);
+                    self.tend(&mut now, arrivals_left);
+                }
+            }
+        }
+        self.tell(&mut now);
+        let scheduled_ns = |index: usize| self.start.mono_ns + self.schedule.at_ns[index];
+        let without_token_times = now.without_token_times;
+        let seen = now.seen.into_iter().enumerate();
+        let seen = seen
+            .map(|(i, one)| one.unwrap_or_else(|| never_sent(scheduled_ns(i))))
+            .collect();
+        Ok(Made {
+            seen,
+            without_token_times,
+        })
+    }
+
+    fn send(&self, index: usize, now: &mut Underway) {
+        now.standing.due += 1;
+        let arrival = Arrival {
+            index,
+            scheduled_ns: self.start.mono_ns + self.schedule.at_ns[index],
+            client: Arc::clone(self.client),
+            places: Arc::clone(&now.places),
+            planned: Arc::clone(self.planned),
+            clock: self.context.clock.clone(),
+            stop: self.context.stop.clone(),
+        };
+        now.requests.spawn(arrival.go());
+    }
+
+    fn tell(&self, now: &mut Underway) {
+        let elapsed_ns = self
+            .context
+            .clock
+            .mono_ns()
+            .saturating_sub(self.start.mono_ns);
+        now.standing.elapsed_s = elapsed_ns as f64 / 1e9;
+        self.context.progress.standing(now.standing);
+    }
+
+    fn tend(&self, now: &mut Underway, arrivals_left: bool) {
+        while now.tending.try_join_next().is_some() {}
+        if now.tending.is_empty() {
+            let client = Arc::clone(self.client);
+            let spare = if arrivals_left {
+                spare(self.config.rate)
+            } else {
+                0
+            };
+            now.tending
+                .spawn(async move { client.pool.tend(spare).await });
+        }
+    }
+}
+
+impl Underway {
+    /// `None`: its task failed; the request stays without an entry.
+    fn take(&mut self, ended: Option<(usize, Seen)>) {
+        self.standing.ended += 1;
+        match ended {
+            Some((index, mut seen)) => {
+                if let Some(answer) = &mut seen.exchange.answer {
+                    self.token_times += answer.token_times.len();
+                    if self.token_times > MOST_TOKEN_TIMES {
+                        answer.token_times = Vec::new();
+                        self.without_token_times += 1;
+                    }
+                }
+                self.standing.failed += usize::from(join::failure_of(&seen.exchange).is_some());
+                self.seen[index] = Some(seen);
+            }
+            None => self.standing.failed += 1,
+        }
+    }
+}
+
+fn never_sent(scheduled_ns: u64) -> Seen {
+    let failure = Some(Failure::new(
+        Class::NotSent,
+        "the run ended before its turn",
+    ));
+    Seen {
+        scheduled_ns,
+        dispatched_ns: None,
+        ended_ns: None,
+        exchange: Exchange {
+            failure,
+            ..Exchange::default()
+        },
+    }
+}
+
+/// One request from its due time to its end.
+struct Arrival {
+    index: usize,
+    scheduled_ns: u64,
+    client: Arc<Client>,
+    places: Arc<Semaphore>,
+    planned: Arc<Vec<Planned>>,
+    clock: Clock,
+    stop: Stop,
+}
+
+impl Arrival {
+    async fn go(self) -> (usize, Seen) {
+        let place = tokio::select! {
+            biased;
+            () = self.stop.wait() => None,
+            place = self.places.acquire() => place.ok(),
+        };
+        if place.is_none() {
+            return (self.index, never_sent(self.scheduled_ns));
+        }
+        let dispatched_ns = Some(self.clock.mono_ns());
+        let exchange = self
+            .client
+            .exchange(&self.planned[self.index].outgoing, self.stop.wait())
+            .await;
+        let ended_ns = Some(self.clock.mono_ns());
+        drop(place);
+        (
+            self.index,
+            Seen {
+                scheduled_ns: self.scheduled_ns,
+                dispatched_ns,
+                ended_ns,
+                exchange,
+            },
+        )
+    }
+}

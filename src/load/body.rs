@@ -1,0 +1,251 @@
+//! Request bodies, as `bench_serving` makes them.
+//!
+//! Rule: a body is made before the run starts, so that making it is in no latency. `--extra-request-body` is laid over it,
+//! object into object, and what is reported as asked for is read from the result. Deliberately not here: sending.
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::dataset::{Content, Prompt};
+use crate::wire::Endpoint;
+
+/// Which endpoint is spoken to, in which shape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// `POST /generate` (`sglang`, `sglang-native`).
+    #[default]
+    Native,
+    /// `POST /v1/completions` (`sglang-oai`).
+    Completions,
+    /// `POST /v1/chat/completions` (`sglang-oai-chat`).
+    Chat,
+}
+
+impl Backend {
+    /// The name as in `--backend`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "sglang",
+            Self::Completions => "sglang-oai",
+            Self::Chat => "sglang-oai-chat",
+        }
+    }
+
+    /// Path of the endpoint.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Native => "/generate",
+            Self::Completions => "/v1/completions",
+            Self::Chat => "/v1/chat/completions",
+        }
+    }
+
+    /// What the path means to a worker.
+    pub fn endpoint(self) -> Endpoint {
+        Endpoint::of_path(self.path())
+    }
+
+    /// Token ids can be sent as the prompt.
+    pub fn takes_tokens(self) -> bool {
+        self == Self::Native
+    }
+}
+
+/// How to ask.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestOptions {
+    /// Ask for a stream.
+    pub stream: bool,
+    /// Go on to the length asked for, past the model's own end.
+    pub ignore_eos: bool,
+    /// Sampling temperature.
+    pub temperature: f64,
+    /// `--top-p`, sent only if given.
+    pub top_p: Option<f64>,
+    /// `--extra-request-body`.
+    pub extra: Map<String, Value>,
+}
+
+impl Default for RequestOptions {
+    fn default() -> Self {
+        Self {
+            stream: true,
+            ignore_eos: true,
+            temperature: 0.0,
+            top_p: None,
+            extra: Map::new(),
+        }
+    }
+}
+
+/// A body ready to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// JSON.
+    pub bytes: Bytes,
+    /// Output tokens it asks for, after `--extra-request-body`.
+    pub max_new_tokens: Option<u64>,
+    /// It asks for a stream, after `--extra-request-body`.
+    pub stream: bool,
+}
+
+/// Makes the body for one prompt. `model` is left out of `/generate`.
+///
+/// # Errors
+/// Token ids for an OpenAI endpoint.
+pub fn make(
+    backend: Backend,
+    model: &str,
+    prompt: &Prompt,
+    options: &RequestOptions,
+) -> Result<Body, String> {
+    let mut body = match (backend, &prompt.content) {
+        (Backend::Native, Content::Text(text)) => native(json!({ "text": text }), prompt, options),
+        (Backend::Native, Content::Tokens(ids)) => {
+            native(json!({ "input_ids": ids }), prompt, options)
+        }
+        (Backend::Completions, Content::Text(text)) => {
+            open_ai(json!({ "model": model, "prompt": text }), prompt, options)
+        }
+        (Backend::Chat, Content::Text(text)) => open_ai(
+            json!({ "model": model, "messages": [{ "role": "user", "content": text }] }),
+            prompt,
+            options,
+        ),
+        (_, Content::Tokens(_)) => {
+            return Err(format!(
+                "backend {}: token ids can only be sent to /generate",
+                backend.name()
+            ));
+        }
+    };
+    lay_over(&mut body, &options.extra);
+    let max_new_tokens = match backend {
+        Backend::Native => body["sampling_params"]["max_new_tokens"].as_u64(),
+        _ => body["max_completion_tokens"]
+            .as_u64()
+            .or(body["max_tokens"].as_u64()),
+    };
+    let stream = body["stream"].as_bool().unwrap_or(false);
+    Ok(Body {
+        bytes: Bytes::from(body.to_string()),
+        max_new_tokens,
+        stream,
+    })
+}
+
+fn native(mut body: Value, prompt: &Prompt, options: &RequestOptions) -> Value {
+    let mut sampling = json!({
+        "temperature": options.temperature, "max_new_tokens": prompt.output_tokens, "ignore_eos": options.ignore_eos,
+    });
+    if let Some(top_p) = options.top_p {
+        sampling["top_p"] = json!(top_p);
+    }
+    body["sampling_params"] = sampling;
+    body["stream"] = json!(options.stream);
+    body
+}
+
+fn open_ai(mut body: Value, prompt: &Prompt, options: &RequestOptions) -> Value {
+    body["temperature"] = json!(options.temperature);
+    body["max_tokens"] = json!(prompt.output_tokens);
+    body["ignore_eos"] = json!(options.ignore_eos);
+    body["stream"] = json!(options.stream);
+    if let Some(top_p) = options.top_p {
+        body["top_p"] = json!(top_p);
+    }
+    if options.stream {
+        // Without it an OpenAI stream has no token counts at all.
+        body["stream_options"] = json!({ "include_usage": true });
+    }
+    body
+}
+
+fn lay_over(body: &mut Value, extra: &Map<String, Value>) {
+    for (key, value) in extra {
+        match (&mut body[key], value) {
+            (below @ Value::Object(_), Value::Object(above)) => lay_over(below, above),
+            (below, above) => *below = above.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prompt(content: Content) -> Prompt {
+        Prompt {
+            id: None,
+            content,
+            planned_tokens: 2,
+            output_tokens: 7,
+            group: None,
+        }
+    }
+
+    fn json_of(backend: Backend, options: &RequestOptions) -> Value {
+        let body = make(
+            backend,
+            "m",
+            &prompt(Content::Text("Hi \"you\"\n".to_owned())),
+            options,
+        )
+        .unwrap();
+        assert_eq!(body.max_new_tokens, Some(7));
+        serde_json::from_slice(&body.bytes).unwrap()
+    }
+
+    #[test]
+    fn each_backend_has_its_shape() {
+        let o = RequestOptions::default();
+        assert_eq!(
+            json_of(Backend::Native, &o),
+            json!({"text": "Hi \"you\"\n", "sampling_params": {"temperature": 0.0, "max_new_tokens": 7, "ignore_eos": true}, "stream": true})
+        );
+        assert_eq!(
+            json_of(Backend::Completions, &o),
+            json!({"model": "m", "prompt": "Hi \"you\"\n", "temperature": 0.0, "max_tokens": 7, "ignore_eos": true, "stream": true,
+                "stream_options": {"include_usage": true}})
+        );
+        assert_eq!(
+            json_of(Backend::Chat, &o)["messages"],
+            json!([{"role": "user", "content": "Hi \"you\"\n"}])
+        );
+        let plain = RequestOptions { stream: false, ..o };
+        assert!(
+            json_of(Backend::Chat, &plain)
+                .get("stream_options")
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn tokens_go_to_generate_only() {
+        let p = prompt(Content::Tokens(vec![300, 301]));
+        let body = make(Backend::Native, "", &p, &RequestOptions::default()).unwrap();
+        let body: Value = serde_json::from_slice(&body.bytes).unwrap();
+        assert_eq!(body["input_ids"], json!([300, 301]));
+        assert!(make(Backend::Chat, "", &p, &RequestOptions::default()).is_err());
+    }
+
+    #[test]
+    fn the_extra_body_is_laid_over_and_read_back() {
+        let extra = json!({"sampling_params": {"max_new_tokens": 3}, "stream": false, "rid": "x"});
+        let options = RequestOptions {
+            extra: extra.as_object().unwrap().clone(),
+            ..RequestOptions::default()
+        };
+        let body = make(
+            Backend::Native,
+            "",
+            &prompt(Content::Text("a".to_owned())),
+            &options,
+        )
+        .unwrap();
+        assert_eq!((body.max_new_tokens, body.stream), (Some(3), false));
+        let json: Value = serde_json::from_slice(&body.bytes).unwrap();
+        assert_eq!(json["sampling_params"]["ignore_eos"], json!(true));
+        assert_eq!(json["rid"], json!("x"));
+    }
+}

@@ -1,0 +1,104 @@
+//! Data set files: bytes → checked text → JSON rows with their line.
+//!
+//! Rule: a byte-order mark is accepted, anything that is not UTF-8 or not JSON is an error with its line. Deliberately not
+//! here: what a row means.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::DatasetError;
+
+/// Largest file read: that of `sharegpt` has 0.7 GB.
+const MAX_FILE_BYTES: u64 = 2 << 30;
+
+/// Reads a file as text.
+pub(super) fn read(path: &Path) -> Result<String, DatasetError> {
+    let fail =
+        |what: String| DatasetError::new(format!("--dataset-path {}: {what}", path.display()));
+    let meta = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?;
+    if meta.is_dir() {
+        return Err(fail("expected a file, this is a directory".to_owned()));
+    }
+    if meta.len() > MAX_FILE_BYTES {
+        return Err(fail(format!(
+            "the file has {} bytes, at most {MAX_FILE_BYTES} are read; cut it",
+            meta.len()
+        )));
+    }
+    let mut bytes = std::fs::read(path).map_err(|e| fail(e.to_string()))?;
+    if bytes.starts_with(b"\xEF\xBB\xBF") {
+        bytes.drain(..3);
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let good = e.utf8_error().valid_up_to();
+        let line = line_of(&String::from_utf8_lossy(&e.as_bytes()[..good]));
+        fail(format!(
+            "line {line}: not UTF-8 (byte {good}); convert the file, for example with iconv"
+        ))
+    })
+}
+
+/// The rows of a JSON array, or of JSON lines; each with the line it begins on. Empty lines are passed over.
+pub(super) fn rows(text: &str, path: &Path) -> Result<Vec<(usize, Value)>, DatasetError> {
+    let fail = |line: usize, what: String| {
+        DatasetError::new(format!(
+            "--dataset-path {} line {line}: {what}",
+            path.display()
+        ))
+    };
+    if text.trim_start().starts_with('[') {
+        let items: Vec<&serde_json::value::RawValue> =
+            serde_json::from_str(text).map_err(|e| fail(e.line(), e.to_string()))?;
+        let mut rows = Vec::with_capacity(items.len());
+        let (mut line, mut seen) = (1, 0);
+        for item in items {
+            // Where a slice of `text` begins, from its address: both pointers are into the same string.
+            let begin = item.get().as_ptr() as usize - text.as_ptr() as usize;
+            line += text[seen..begin].matches('\n').count();
+            seen = begin;
+            rows.push((
+                line,
+                serde_json::from_str(item.get()).map_err(|e| fail(line, e.to_string()))?,
+            ));
+        }
+        return Ok(rows);
+    }
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, row)| !row.trim().is_empty());
+    lines
+        .map(|(i, row)| {
+            serde_json::from_str(row)
+                .map(|v| (i + 1, v))
+                .map_err(|e| fail(i + 1, e.to_string()))
+        })
+        .collect()
+}
+
+fn line_of(before: &str) -> usize {
+    before.matches('\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_and_lines_give_the_same_rows() {
+        let path = Path::new("x");
+        let array = rows("[\n {\"a\":1},\n\n {\"a\":2}]", path).unwrap();
+        let lines = rows("\n{\"a\":1}\n\n{\"a\":2}\n", path).unwrap();
+        assert_eq!(array, lines);
+        assert_eq!(array.iter().map(|r| r.0).collect::<Vec<_>>(), [2, 4]);
+    }
+
+    #[test]
+    fn a_bad_row_is_named_by_its_line() {
+        let e = rows("{\"a\":1}\n{\"a\":\n", Path::new("p.jsonl")).unwrap_err();
+        assert!(e.to_string().contains("p.jsonl line 2"), "{e}");
+        let e = rows("[{\"a\":1},\n{\"a\"}]", Path::new("p.json")).unwrap_err();
+        assert!(e.to_string().contains("line 2"), "{e}");
+    }
+}

@@ -1,0 +1,164 @@
+//! What is sent: prompts with the output length to ask for, from a file or made from a seed.
+//!
+//! Rule: the same options, file and seed give the same prompts in the same order; a file that cannot be read as asked is an
+//! error that names the line, before any request leaves. Deliberately not here: request bodies, see `body`.
+
+mod custom;
+mod file;
+mod random;
+mod shared_prefix;
+mod sharegpt;
+mod words;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+
+pub use random::RandomOptions;
+pub use shared_prefix::{Popularity, SharedPrefixOptions};
+pub use words::approximate_tokens;
+
+/// The text of a prompt, or its tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Text.
+    Text(String),
+    /// Token ids, for `/generate` only.
+    Tokens(Vec<u32>),
+}
+
+/// One request to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// The file's own id for it.
+    pub id: Option<String>,
+    /// What is asked.
+    pub content: Content,
+    /// Prompt tokens as planned: exact for token ids, else an estimate.
+    pub planned_tokens: u64,
+    /// Output tokens to ask for.
+    pub output_tokens: u64,
+    /// Which group of a shared prefix it belongs to.
+    pub group: Option<u32>,
+}
+
+impl Prompt {
+    /// Words, split on white space; `None` for token ids.
+    pub fn words(&self) -> Option<u64> {
+        match &self.content {
+            Content::Text(text) => Some(text.split_whitespace().count() as u64),
+            Content::Tokens(_) => None,
+        }
+    }
+}
+
+/// Which data, with its options.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Dataset {
+    /// First two turns of shared conversations.
+    ShareGpt(FileOptions),
+    /// Prompts of random tokens.
+    Random(RandomOptions),
+    /// The user's own prompts, in the file's order.
+    Custom(FileOptions),
+    /// Groups of prompts that share a long beginning.
+    SharedPrefix(SharedPrefixOptions),
+}
+
+/// Options of the data sets that come from a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileOptions {
+    /// `--dataset-path`.
+    pub path: Option<PathBuf>,
+    /// Ask for this many output tokens, whatever the file says (`--sharegpt-output-len`).
+    pub output_tokens: Option<u64>,
+    /// Leave out what is longer than this, prompt and output together (`--sharegpt-context-len`).
+    pub context_tokens: Option<u64>,
+}
+
+/// Prompts and what there is to say about them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// In the order in which they are sent.
+    pub prompts: Vec<Prompt>,
+    /// Lines for the user: what was left out, how lengths were found.
+    pub notes: Vec<String>,
+}
+
+/// Why there are no prompts.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DatasetError(String);
+
+impl DatasetError {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for DatasetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for DatasetError {}
+
+impl Dataset {
+    /// The name as in `--dataset-name`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ShareGpt(_) => "sharegpt",
+            Self::Random(_) => "random",
+            Self::Custom(_) => "custom",
+            Self::SharedPrefix(_) => "generated-shared-prefix",
+        }
+    }
+
+    /// Reads or makes up to `count` prompts. `exact_tokens` says that the backend takes token ids.
+    ///
+    /// # Errors
+    /// The file is missing or malformed, an id is there twice or cannot be a header value, or nothing is left.
+    pub fn load(
+        &self,
+        count: usize,
+        seed: u64,
+        exact_tokens: bool,
+    ) -> Result<Loaded, DatasetError> {
+        let loaded = match self {
+            Self::ShareGpt(options) => sharegpt::load(options, count, seed),
+            Self::Random(options) => random::make(options, count, seed, exact_tokens),
+            Self::Custom(options) => custom::load(options, count),
+            Self::SharedPrefix(options) => shared_prefix::make(options, seed),
+        }?;
+        if loaded.prompts.is_empty() {
+            return Err(DatasetError::new(format!(
+                "dataset {}: no prompt is left to send",
+                self.name()
+            )));
+        }
+        check_ids(&loaded.prompts)?;
+        Ok(loaded)
+    }
+}
+
+/// Ids become `x-request-id`: 1 to 128 visible ASCII characters, none twice.
+fn check_ids(prompts: &[Prompt]) -> Result<(), DatasetError> {
+    let mut seen = BTreeSet::new();
+    for (row, id) in prompts
+        .iter()
+        .enumerate()
+        .filter_map(|(row, p)| Some((row + 1, p.id.as_deref()?)))
+    {
+        if id.is_empty() || id.len() > 128 || !id.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(DatasetError::new(format!(
+                "prompt {row}: id {id:?} cannot be a request id: expected 1 to 128 visible ASCII characters without spaces"
+            )));
+        }
+        if !seen.insert(id) {
+            return Err(DatasetError::new(format!(
+                "prompt {row}: id {id:?} is there twice; request ids must be unique in a run"
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! Why a request did not succeed: a class to count by and words to read.
+//!
+//! Rule: one request, one class, the first thing that went wrong. Deliberately not here: the server's own classes of errors
+//! inside an answer, see [`crate::wire::answer`].
+
+use std::fmt;
+
+/// What a failed request is counted under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// No connection to the target.
+    Connect,
+    /// The connection broke before the answer's head, or was reset.
+    Reset,
+    /// The answer was cut: its body ended before its end, or a stream without its `[DONE]`.
+    Truncated,
+    /// No whole answer in the time given.
+    Timeout,
+    /// A status of 400 or more (or another that is not 200).
+    HttpStatus,
+    /// An error event inside a 200.
+    ErrorEvent,
+    /// The server gave the request up (`finish_reason` abort).
+    Abort,
+    /// A whole answer without a token.
+    Empty,
+    /// What came is not an answer of this endpoint.
+    Malformed,
+    /// The router's record says that it did not pass a whole answer.
+    Router,
+    /// Ended by Ctrl-C before its answer had come.
+    Interrupted,
+    /// Ctrl-C came before its turn: never sent.
+    NotSent,
+}
+
+impl Class {
+    /// Its name in the CSV and the summary.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Reset => "reset",
+            Self::Truncated => "truncated",
+            Self::Timeout => "timeout",
+            Self::HttpStatus => "http_status",
+            Self::ErrorEvent => "error_event",
+            Self::Abort => "abort",
+            Self::Empty => "empty",
+            Self::Malformed => "malformed",
+            Self::Router => "router",
+            Self::Interrupted => "interrupted",
+            Self::NotSent => "not_sent",
+        }
+    }
+}
+
+/// Why one request failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The class.
+    pub class: Class,
+    /// In words.
+    pub text: String,
+}
+
+impl Failure {
+    /// A failure in words.
+    pub fn new(class: Class, text: impl Into<String>) -> Self {
+        Self {
+            class,
+            text: text.into(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.class.name(), self.text)
+    }
+}
+
+/// The class of a connection's error; `head` says that the answer's head had come.
+pub(super) fn of_connection(error: &hyper::Error, head: bool) -> Failure {
+    if error.is_parse() {
+        return Failure::new(Class::Malformed, format!("not HTTP/1.1: {error}"));
+    }
+    let io = std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>());
+    let reset = io.is_some_and(|e| {
+        matches!(
+            e.kind(),
+            std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
+        )
+    });
+    match (head, reset) {
+        (true, true) => Failure::new(Class::Reset, "the connection was reset inside the answer"),
+        (true, false) => Failure::new(Class::Truncated, "the connection ended inside the answer"),
+        (false, true) => Failure::new(Class::Reset, "the connection was reset before an answer"),
+        (false, false) => Failure::new(Class::Reset, "the connection was closed before an answer"),
+    }
+}

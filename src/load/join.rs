@@ -1,0 +1,467 @@
+//! From what the client saw and what the trace tells to rows.
+//!
+//! Rule: a request without a record of the router still becomes a row, with the router's and the server's cells empty.
+//! Without a router the client's own stamps make the record, and both go through the same alignment. Deliberately not here:
+//! the alignment of server stamps, see [`crate::trace::align`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::arrivals::Seen;
+use super::client::Exchange;
+use super::config::LoadConfig;
+use super::failure::{Class, Failure};
+use super::offset::{Pair, offset};
+use super::plan::Planned;
+use super::probe::ServerInfo;
+use super::row::{Gap, Row};
+use super::target::{Target, host_port_of};
+use super::traced::{RouterRun, Traced, TracedRequest, Tracing};
+use crate::clock::{Clock, ClockSnapshot, Stamp};
+use crate::trace::align::{Aligned, align};
+use crate::trace::axis::{ClockTrack, Offsets};
+use crate::trace::record::{Outcome, RequestRecord};
+
+/// Why the client takes a request for failed; `None` if it saw a whole answer with at least one token.
+pub fn failure_of(exchange: &Exchange) -> Option<Failure> {
+    let told = exchange
+        .answer
+        .as_ref()
+        .and_then(|a| a.error.as_ref())
+        .map(|error| {
+            let class = match error.class {
+                "http_status" => Class::HttpStatus,
+                "error_event" | "error_body" => Class::ErrorEvent,
+                "abort" => Class::Abort,
+                "truncated" => Class::Truncated,
+                "no_tokens" => Class::Empty,
+                _ => Class::Malformed,
+            };
+            let code = error.code.map(|c| format!("{c} ")).unwrap_or_default();
+            Failure::new(
+                class,
+                format!("{code}{}", error.message).trim_end().to_owned(),
+            )
+        });
+    // An error that the server named came before the connection ended; a mere end says less than why it ended.
+    let named = told
+        .as_ref()
+        .is_some_and(|f| !matches!(f.class, Class::Truncated | Class::Empty | Class::Malformed));
+    if named {
+        told
+    } else {
+        exchange.failure.clone().or(told)
+    }
+    .or_else(|| unlooked(exchange))
+}
+
+/// A success has an answer that was read.
+fn unlooked(exchange: &Exchange) -> Option<Failure> {
+    match (&exchange.answer, exchange.status) {
+        (Some(answer), Some(200)) if answer.looked => None,
+        (_, Some(200)) => Some(Failure::new(
+            Class::Malformed,
+            "the answer could not be read: too long or encoded",
+        )),
+        (_, Some(status)) => Some(Failure::new(Class::HttpStatus, status.to_string())),
+        (_, None) => Some(Failure::new(Class::Reset, "no answer")),
+    }
+}
+
+/// What rows are made with.
+pub(super) struct Run<'a> {
+    pub config: &'a LoadConfig,
+    pub start: Stamp,
+    pub clocks: Vec<ClockSnapshot>,
+    pub target: ServerInfo,
+    pub clock: &'a Clock,
+    pub notes: &'a mut Vec<String>,
+}
+
+impl Run<'_> {
+    /// One row for each planned request, and what is known of the servers.
+    pub(super) async fn rows(
+        mut self,
+        planned: &[Planned],
+        seen: Vec<Seen>,
+        tracing: Option<Tracing>,
+    ) -> (Vec<Row>, Vec<ServerInfo>) {
+        let traced = self.trace(planned, &seen, tracing).await;
+        let own: Vec<Option<RequestRecord>> = match traced {
+            None => planned
+                .iter()
+                .zip(&seen)
+                .map(|(plan, seen)| self.own_record(plan, seen))
+                .collect(),
+            Some(_) => Vec::new(),
+        };
+        let servers = self.servers(traced.as_ref());
+        let axis = match &traced {
+            None => Axis::Client {
+                clocks: track(&self.clocks),
+                offsets: learned(&own),
+                own,
+            },
+            Some(traced) => self.router_axis(traced, planned, &seen),
+        };
+        let kinds: BTreeMap<&str, Option<bool>> = servers
+            .iter()
+            .map(|s| (s.host.as_str(), s.simulated))
+            .collect();
+        let mut rows = Vec::with_capacity(planned.len());
+        for (index, (plan, seen)) in planned.iter().zip(seen).enumerate() {
+            let mut row = self.client_row(plan, &seen);
+            self.place(&mut row, index, &axis);
+            let kind = row
+                .host
+                .as_deref()
+                .and_then(|host| kinds.get(host).copied().flatten());
+            row.simulated = row.simulated.or(kind);
+            rows.push(row);
+        }
+        (rows, servers)
+    }
+
+    /// The records of the requests that were sent. A trace that cannot be read now costs its columns, not the run.
+    async fn trace(
+        &mut self,
+        planned: &[Planned],
+        seen: &[Seen],
+        tracing: Option<Tracing>,
+    ) -> Option<Traced> {
+        let Some(tracing) = tracing else {
+            if seen.iter().any(|s| s.exchange.worker_url.is_some()) {
+                self.notes.push(
+                    "a router is in between (its answers carry x-worker-url): arrival_time and router_send_time are the client's; \
+                     give --router-trace for the router's own"
+                        .to_owned(),
+                );
+            }
+            return None;
+        };
+        let sent = planned
+            .iter()
+            .zip(seen)
+            .filter(|(_, s)| s.exchange.stamps.sent_ns.is_some());
+        let wanted: BTreeSet<&str> = sent.map(|(p, _)| p.req_id.as_str()).collect();
+        let traced = tracing
+            .collect(&wanted, self.clock, self.config.trace_wait)
+            .await
+            .unwrap_or_else(|e| {
+                self.notes
+                    .push(format!("{e}: nothing of the router is known"));
+                Traced::default()
+            });
+        Some(traced)
+    }
+
+    /// Fills in what router and server told.
+    fn place(&self, row: &mut Row, index: usize, axis: &Axis<'_>) {
+        match axis {
+            Axis::Client {
+                own,
+                clocks,
+                offsets,
+            } => {
+                if let Some(record) = &own[index] {
+                    row.host = record.worker.as_deref().map(host_port_of);
+                    fill(
+                        row,
+                        record,
+                        align(record, clocks, offsets),
+                        -ns_of(self.start.mono_ns),
+                    );
+                }
+            }
+            Axis::Router { traced, shifts_ns } => {
+                if let Some(TracedRequest { run, record }) = traced.records.get(&row.req_id) {
+                    let RouterRun {
+                        clocks, offsets, ..
+                    } = &traced.runs[*run];
+                    from_router(row, record);
+                    fill(row, record, align(record, clocks, offsets), shifts_ns[*run]);
+                }
+            }
+        }
+    }
+
+    /// The workers of the trace, else the target.
+    fn servers(&self, traced: Option<&Traced>) -> Vec<ServerInfo> {
+        let workers = traced.map(|t| &t.workers).filter(|w| !w.is_empty());
+        let Some(workers) = workers else {
+            return vec![self.target.clone()];
+        };
+        let info = |(url, w): (&String, &crate::trace::record::WorkerRecord)| ServerInfo {
+            host: host_port_of(url),
+            model: w.model.clone(),
+            version: w.version.clone(),
+            max_running_requests: w.max_running_requests,
+            simulated: w.simulated,
+        };
+        workers.iter().map(info).collect()
+    }
+
+    fn client_row(&self, plan: &Planned, seen: &Seen) -> Row {
+        let Exchange { stamps, answer, .. } = &seen.exchange;
+        let failure = failure_of(&seen.exchange);
+        let tokens = answer.as_ref().map(|a| a.tokens).unwrap_or_default();
+        let times = answer
+            .as_ref()
+            .map(|a| a.token_times.as_slice())
+            .unwrap_or_default();
+        let at = |ns: Option<u64>| ns.map(|ns| self.after_start(ns));
+        // A failed request ends when the client gives it up; a good one with its last byte.
+        let end_ns = if failure.is_none() {
+            stamps.last_byte_ns
+        } else {
+            seen.ended_ns
+        };
+        Row {
+            req_id: plan.req_id.clone(),
+            status: seen.exchange.status,
+            host: seen.exchange.worker_url.as_deref().map(host_port_of),
+            has_generated_text: answer.as_ref().and_then(|a| a.has_text).unwrap_or(false),
+            input_words: plan.words,
+            planned_tokens: plan.prompt_tokens,
+            max_new_tokens: plan.max_new_tokens,
+            prompt_tokens: tokens.prompt_tokens,
+            completion_tokens: tokens.completion_tokens,
+            cached_tokens: tokens.cached_tokens,
+            counted_tokens: times.last().map(|t| t.tokens),
+            scheduled_ns: self.after_start(seen.scheduled_ns),
+            dispatched_ns: at(seen.dispatched_ns),
+            connected_ns: at(stamps.connected_ns),
+            sent_ns: at(stamps.sent_ns),
+            client_first_token_ns: at(answer.as_ref().and_then(|a| a.first_token_ns)),
+            client_end_ns: at(end_ns),
+            gaps: times.windows(2).map(gap).collect(),
+            streamed: plan.stream,
+            reconnects: seen.exchange.reconnects,
+            reused_connection: seen.exchange.reused_connection,
+            simulated: seen.exchange.simulated.then_some(true),
+            failure,
+            ..Row::default()
+        }
+    }
+
+    fn after_start(&self, mono_ns: u64) -> i64 {
+        ns_of(mono_ns) - ns_of(self.start.mono_ns)
+    }
+
+    /// The record a router would have made, from the client's stamps: arrival and send are one moment, the first write.
+    fn own_record(&self, plan: &Planned, seen: &Seen) -> Option<RequestRecord> {
+        let Exchange { stamps, answer, .. } = &seen.exchange;
+        let arrival_ns = stamps.write_begun_ns?;
+        let after = |ns: Option<u64>| ns.map(|ns| ns.saturating_sub(arrival_ns));
+        let answer = answer.clone().unwrap_or_default();
+        let target = self.config.target.to_string();
+        let worker = seen.exchange.worker_url.clone().unwrap_or(target);
+        Some(RequestRecord {
+            request_id: plan.req_id.clone(),
+            method: "POST".into(),
+            path: plan.outgoing.path.path().to_owned(),
+            endpoint: plan.outgoing.endpoint,
+            stream: plan.stream,
+            max_new_tokens: plan.max_new_tokens,
+            same_host: seen
+                .exchange
+                .same_host
+                .map(|same| same && on_this_host(&self.config.target, &worker)),
+            worker: Some(worker.into()),
+            attempts: 1,
+            arrival_mono_ns: arrival_ns,
+            arrival_unix_ns: self.start.unix_ns_at(arrival_ns),
+            router_send_ns: Some(0),
+            first_byte_ns: after(stamps.first_byte_ns),
+            head_ns: after(stamps.head_ns),
+            first_event_ns: after(answer.first_event_ns),
+            first_token_ns: after(answer.first_token_ns),
+            last_byte_ns: after(stamps.last_byte_ns),
+            end_ns: after(seen.ended_ns).unwrap_or_default(),
+            outcome: if failure_of(&seen.exchange).is_none() {
+                Outcome::Done
+            } else {
+                Outcome::WorkerError
+            },
+            status: seen.exchange.status,
+            sse_events: answer.events,
+            sse_done: answer.done,
+            tokens: answer.tokens,
+            has_text: answer.has_text,
+            finish_reason: answer.finish_reason,
+            server: answer.stamps,
+            ..RequestRecord::default()
+        })
+    }
+}
+
+/// Whose stamps the rows rest on.
+enum Axis<'a> {
+    Client {
+        own: Vec<Option<RequestRecord>>,
+        clocks: ClockTrack,
+        offsets: Offsets,
+    },
+    /// `shifts_ns[run]` added to that run's monotonic clock gives time after the start of the load.
+    Router {
+        traced: &'a Traced,
+        shifts_ns: Vec<i64>,
+    },
+}
+
+impl Run<'_> {
+    fn router_axis<'a>(
+        &mut self,
+        traced: &'a Traced,
+        planned: &[Planned],
+        seen: &[Seen],
+    ) -> Axis<'a> {
+        if traced.lost > 0 {
+            self.notes.push(format!(
+                "the router could not write {} request records of this time",
+                traced.lost
+            ));
+        }
+        if traced.unreadable > 0 {
+            self.notes.push(format!(
+                "{} lines of the trace are no records of this version and were passed over",
+                traced.unreadable
+            ));
+        }
+        let ours = own_boot_id();
+        let shifts_ns = (0..traced.runs.len())
+            .map(|run| self.shift(traced, run, ours.as_deref(), planned, seen))
+            .collect();
+        Axis::Router { traced, shifts_ns }
+    }
+
+    /// On one host the monotonic clocks are one; else the fastest request pair tells their difference.
+    fn shift(
+        &mut self,
+        traced: &Traced,
+        run: usize,
+        ours: Option<&str>,
+        planned: &[Planned],
+        seen: &[Seen],
+    ) -> i64 {
+        if ours.is_some() && ours == traced.runs[run].boot_id.as_deref() {
+            return -ns_of(self.start.mono_ns);
+        }
+        let pairs = planned.iter().zip(seen).filter_map(|(plan, seen)| {
+            let TracedRequest { record, .. } =
+                traced.records.get(&plan.req_id).filter(|r| r.run == run)?;
+            let Exchange {
+                stamps,
+                failure: None,
+                ..
+            } = &seen.exchange
+            else {
+                return None;
+            };
+            Some(Pair {
+                sent_ns: ns_of(stamps.write_begun_ns?),
+                received_ns: ns_of(stamps.last_byte_ns?),
+                router_arrival_ns: ns_of(record.arrival_mono_ns),
+                router_end_ns: ns_of(record.arrival_mono_ns + record.last_byte_ns?),
+            })
+        });
+        if let Some((offset_ns, bound_ns)) = offset(pairs) {
+            self.notes.push(format!(
+                "router and client have different clocks: the router's times were moved onto the client's by the fastest request \
+                 pair, right within {:.3} ms; durations are not touched",
+                bound_ns as f64 / 1e6
+            ));
+            return offset_ns - ns_of(self.start.mono_ns);
+        }
+        // No whole pair: wall clocks are what is left, and only failed requests are placed by them.
+        let of_run = traced.records.values().find(|r| r.run == run);
+        of_run.map_or(0, |r| {
+            ns_of(r.record.arrival_unix_ns)
+                - ns_of(r.record.arrival_mono_ns)
+                - ns_of(self.start.unix_ns)
+        })
+    }
+}
+
+fn track(snapshots: &[ClockSnapshot]) -> ClockTrack {
+    let mut clocks = ClockTrack::default();
+    for snapshot in snapshots {
+        clocks.add(*snapshot);
+    }
+    clocks
+}
+
+fn learned(own: &[Option<RequestRecord>]) -> Offsets {
+    let mut offsets = Offsets::default();
+    for record in own.iter().flatten() {
+        offsets.learn(record);
+    }
+    offsets
+}
+
+fn from_router(row: &mut Row, record: &RequestRecord) {
+    row.in_trace = true;
+    row.host = record.worker.as_deref().map(host_port_of);
+    row.attempts = Some(record.attempts);
+    row.policy = record.policy.as_deref().map(str::to_owned);
+    row.trace_completion_tokens = record.tokens.completion_tokens;
+    if row.failure.is_none() && record.outcome != Outcome::Done {
+        let text = record
+            .error
+            .clone()
+            .unwrap_or_else(|| format!("the router's record says {:?}", record.outcome));
+        row.failure = Some(Failure::new(Class::Router, text));
+    }
+}
+
+fn gap(pair: &[crate::wire::answer::TokenTime]) -> Gap {
+    let tokens = pair[1].tokens.saturating_sub(pair[0].tokens).max(1);
+    Gap {
+        ns: pair[1].at_ns.saturating_sub(pair[0].at_ns),
+        tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
+    }
+}
+
+/// A worker that a router on the target's host names by a loopback address or by the target's own is on that host.
+fn on_this_host(target: &Target, worker_url: &str) -> bool {
+    Target::parse(worker_url).is_ok_and(|worker| {
+        let loopback = worker.host == "localhost"
+            || worker
+                .host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback());
+        loopback || worker.host == target.host
+    })
+}
+
+fn own_boot_id() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .ok()
+        .map(|id| id.trim().to_owned())
+}
+
+/// Monotonic nanoseconds are far below 2^63: 292 years of uptime.
+fn ns_of(ns: u64) -> i64 {
+    i64::try_from(ns).unwrap_or(i64::MAX)
+}
+
+/// The aligned stamps of a record; `shift_ns` added to its host's monotonic clock gives time after the start of the run.
+fn fill(row: &mut Row, record: &RequestRecord, aligned: Aligned, shift_ns: i64) {
+    let arrival_ns = ns_of(record.arrival_mono_ns) + shift_ns;
+    let at = |after_ns: Option<i64>| after_ns.map(|ns| arrival_ns + ns);
+    row.arrival_ns = Some(arrival_ns);
+    row.router_send_ns = at(record.router_send_ns.map(ns_of));
+    row.created_ns = at(aligned.created_ns);
+    row.queue_start_ns = at(aligned.queue_start_ns);
+    row.queue_end_ns = at(aligned.queue_end_ns);
+    row.server_first_token_ns = at(aligned.first_token_ns);
+    row.finish_ns = at(aligned.finish_ns);
+    row.ttft_ns = aligned.ttft_ns;
+    row.ttft_source = aligned.ttft_source.as_str();
+    row.ttft_router_ns = record.first_token_ns.map(ns_of);
+    row.tokenize_ns = aligned.tokenize_ns;
+    row.pure_queue_ns = aligned.pure_queue_ns;
+    row.queue_in_server_ns = aligned.queue_in_server_ns;
+    row.clock_bound_ns = aligned.clock_bound_ns;
+    row.order_broken = aligned.order_broken;
+    row.missing = aligned.missing;
+}

@@ -1,0 +1,111 @@
+//! From prompts to requests ready to be sent.
+//!
+//! Rule: everything that costs time is done here, before the clock of the run starts. Deliberately not here: sending.
+
+use http::{HeaderMap, HeaderValue, Uri};
+
+use super::body::{self, Body};
+use super::client::Outgoing;
+use super::config::LoadConfig;
+use super::dataset::Prompt;
+use crate::clock::Stamp;
+
+/// One request, ready.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Its `x-request-id`.
+    pub req_id: String,
+    /// What is sent.
+    pub outgoing: Outgoing,
+    /// Words of the prompt.
+    pub words: Option<u64>,
+    /// Prompt tokens as planned.
+    pub prompt_tokens: u64,
+    /// Output tokens asked for.
+    pub max_new_tokens: Option<u64>,
+    /// It asks for a stream.
+    pub stream: bool,
+}
+
+/// The requests of a run, in order. Ids that the data set does not give are unique over runs, as they hold the start time.
+pub fn plan(
+    config: &LoadConfig,
+    prompts: &[Prompt],
+    model: &str,
+    now: Stamp,
+) -> Result<Vec<Planned>, String> {
+    let run = format!("{:x}", now.unix_ns / 1000);
+    prompts
+        .iter()
+        .enumerate()
+        .map(|(i, prompt)| {
+            let id = prompt
+                .id
+                .clone()
+                .unwrap_or_else(|| format!("mp-{run}-{:06}", i + 1));
+            one(config, prompt, model, id, None)
+        })
+        .collect()
+}
+
+/// The warm-up requests: the first prompts again and again, with at most 32 output tokens as in `bench_serving`.
+pub fn warmup(
+    config: &LoadConfig,
+    prompts: &[Prompt],
+    model: &str,
+    now: Stamp,
+) -> Result<Vec<Planned>, String> {
+    let run = format!("{:x}", now.unix_ns / 1000);
+    (0..config.warmup_requests)
+        .zip(prompts.iter().cycle())
+        .map(|(i, prompt)| {
+            let short = Prompt {
+                output_tokens: prompt.output_tokens.min(32),
+                ..prompt.clone()
+            };
+            one(
+                config,
+                &short,
+                model,
+                format!("mp-{run}-warmup-{:06}", i + 1),
+                Some("warmup"),
+            )
+        })
+        .collect()
+}
+
+fn one(
+    config: &LoadConfig,
+    prompt: &Prompt,
+    model: &str,
+    req_id: String,
+    phase: Option<&'static str>,
+) -> Result<Planned, String> {
+    let Body {
+        bytes,
+        max_new_tokens,
+        stream,
+    } = body::make(config.backend, model, prompt, &config.request)?;
+    let mut headers = HeaderMap::with_capacity(2);
+    let id = HeaderValue::from_str(&req_id)
+        .map_err(|_| format!("id {req_id:?} cannot be a header value"))?;
+    headers.insert("x-request-id", id);
+    if let Some(phase) = phase {
+        headers.insert("x-milepost-phase", HeaderValue::from_static(phase));
+    }
+    let path = config.target.path(config.backend.path());
+    let path: Uri = path.parse().map_err(|e| format!("path {path}: {e}"))?;
+    Ok(Planned {
+        req_id,
+        outgoing: Outgoing {
+            path,
+            endpoint: config.backend.endpoint(),
+            body: bytes,
+            headers,
+        },
+        words: prompt.words(),
+        prompt_tokens: prompt.planned_tokens,
+        max_new_tokens,
+        stream,
+    })
+}

@@ -1,0 +1,136 @@
+//! What the server says about itself: model, version, `max_running_requests`.
+//!
+//! Rule: nothing here decides whether a run takes place, save a model name where one is needed. Names and answers changed
+//! between versions (`/server_info` from 0.5.6; 0.4.9's `/get_server_info` hangs before the first generation): each is tried,
+//! with a time limit. Deliberately not here: workers behind a router, the trace names them.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::target::Target;
+
+/// One probe's time limit.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// `/flush_cache` waits for the scheduler's current step.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A server, as it describes itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerInfo {
+    /// `host:port`.
+    pub host: String,
+    /// Model path.
+    pub model: Option<String>,
+    /// SGLang version.
+    pub version: Option<String>,
+    /// Requests it runs at a time.
+    pub max_running_requests: Option<u64>,
+    /// It says that it is simulated.
+    pub simulated: Option<bool>,
+}
+
+impl ServerInfo {
+    /// For the report.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "host": self.host, "model": self.model, "version": self.version,
+            "max_running_requests": self.max_running_requests, "simulated": self.simulated,
+        })
+    }
+}
+
+impl fmt::Display for ServerInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unknown = || "?".to_owned();
+        write!(
+            f,
+            "{}: {}, SGLang {}, max_running_requests {}{}",
+            self.host,
+            self.model.clone().unwrap_or_else(unknown),
+            self.version.clone().unwrap_or_else(unknown),
+            self.max_running_requests
+                .map_or_else(unknown, |n| n.to_string()),
+            if self.simulated == Some(true) {
+                ", SIMULATED"
+            } else {
+                ""
+            }
+        )
+    }
+}
+
+/// The model's name, by the first endpoint that tells.
+pub async fn model(client: &Client, target: &Target) -> Option<String> {
+    for path in ["/v1/models", "/model_info", "/get_model_info"] {
+        let Some((answer, _)) = get(client, target, path).await else {
+            continue;
+        };
+        let name = [
+            &answer["data"][0]["id"],
+            &answer["served_model_name"],
+            &answer["model_path"],
+        ];
+        if let Some(name) = name.into_iter().find_map(Value::as_str) {
+            return Some(name.to_owned());
+        }
+    }
+    None
+}
+
+/// Everything the target says about itself; unknown where it does not.
+pub async fn server(client: &Client, target: &Target) -> ServerInfo {
+    let mut info = ServerInfo {
+        host: target.host_port(),
+        ..ServerInfo::default()
+    };
+    for path in ["/get_server_info", "/server_info"] {
+        let Some((answer, simulated)) = get(client, target, path).await else {
+            continue;
+        };
+        let text = |name: &str| answer[name].as_str().map(str::to_owned);
+        info.model = text("model_path").or(info.model);
+        info.version = text("version").or(info.version);
+        let running = answer["max_running_requests"].as_u64();
+        // Null where the server chose the number itself; newer ones tell it here.
+        let chosen = answer["internal_states"][0]["effective_max_running_requests_per_dp"].as_u64();
+        info.max_running_requests = chosen.or(running).or(info.max_running_requests);
+        if info.version.is_some() {
+            info.simulated = Some(simulated);
+            break;
+        }
+    }
+    if info.model.is_none() {
+        info.model = model(client, target).await;
+    }
+    info
+}
+
+/// Empties the prefix caches.
+pub async fn flush_cache(client: &Client, target: &Target) -> Result<(), String> {
+    let path = target.path("/flush_cache");
+    match client.simple(Method::POST, &path, FLUSH_TIMEOUT).await {
+        Ok(answer) if answer.status == 200 => Ok(()),
+        Ok(answer) => Err(format!(
+            "status {}: {}",
+            answer.status,
+            String::from_utf8_lossy(&answer.body).trim()
+        )),
+        Err(e) => Err(e),
+    }
+}
+
+/// A JSON object and whether a simulated worker sent it.
+async fn get(client: &Client, target: &Target, path: &str) -> Option<(Value, bool)> {
+    let answer = client
+        .simple(Method::GET, &target.path(path), PROBE_TIMEOUT)
+        .await
+        .ok()?;
+    let json = (answer.status == 200)
+        .then(|| serde_json::from_slice(&answer.body).ok())
+        .flatten()?;
+    Some((json, answer.simulated))
+}

@@ -1,0 +1,261 @@
+//! One request of a run: what the client saw, joined with what the router and the server told.
+//!
+//! Rule: every time is nanoseconds after the start of the run, every duration is taken inside one clock, an unknown is
+//! `None`. Derived quantities are methods, so that a definition is written once. Deliberately not here: how rows become CSV,
+//! JSON or statistics ([`crate::report`]), and how they are made (`join`).
+
+use super::failure::Failure;
+
+/// A gap between two events that brought tokens, at the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Its length in nanoseconds.
+    pub ns: u64,
+    /// Tokens the later event brought; at least 1.
+    pub tokens: u32,
+}
+
+/// One request.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one for each truth of the CSV"
+)]
+pub struct Row {
+    /// The `x-request-id` sent.
+    pub req_id: String,
+    /// Why it did not succeed; `None` is success.
+    pub failure: Option<Failure>,
+    /// Status the client got.
+    pub status: Option<u16>,
+    /// `host:port` of the worker that answered.
+    pub host: Option<String>,
+    /// The answer held text.
+    pub has_generated_text: bool,
+    /// Words of the prompt.
+    pub input_words: Option<u64>,
+    /// Prompt tokens as planned.
+    pub planned_tokens: u64,
+    /// Output tokens asked for.
+    pub max_new_tokens: Option<u64>,
+    /// The server's count of prompt tokens.
+    pub prompt_tokens: Option<u64>,
+    /// The server's count of generated tokens.
+    pub completion_tokens: Option<u64>,
+    /// Prompt tokens the server found in its cache.
+    pub cached_tokens: Option<u64>,
+    /// Generated tokens as the router's trace has them.
+    pub trace_completion_tokens: Option<u64>,
+    /// Generated tokens as the client counted them event by event.
+    pub counted_tokens: Option<u64>,
+
+    /// The router had the request's head (without a router: the client began to write).
+    pub arrival_ns: Option<i64>,
+    /// The router began to write to the worker (without one: equal to arrival).
+    pub router_send_ns: Option<i64>,
+    /// The server accepted the request.
+    pub created_ns: Option<i64>,
+    /// It entered the scheduler's waiting queue.
+    pub queue_start_ns: Option<i64>,
+    /// It left that queue.
+    pub queue_end_ns: Option<i64>,
+    /// First token at the server, by the stamp that `ttft_source` names.
+    pub server_first_token_ns: Option<i64>,
+    /// Last byte of the answer at the router (without one: at the client).
+    pub finish_ns: Option<i64>,
+    /// First token, after arrival.
+    pub ttft_ns: Option<i64>,
+    /// What `ttft_ns` rests on.
+    pub ttft_source: &'static str,
+    /// First token at the router, after arrival.
+    pub ttft_router_ns: Option<i64>,
+    /// Tokenising.
+    pub tokenize_ns: Option<i64>,
+    /// Time in the waiting queue, in the server's own clock.
+    pub pure_queue_ns: Option<i64>,
+    /// Created to first token, in the server's own clock.
+    pub queue_in_server_ns: Option<i64>,
+    /// How far aligned stamps may be off.
+    pub clock_bound_ns: Option<u64>,
+    /// The stamps are not in their order by more than the bound.
+    pub order_broken: bool,
+    /// Columns that stay empty, with the reason.
+    pub missing: Vec<(&'static str, &'static str)>,
+
+    /// Due time.
+    pub scheduled_ns: i64,
+    /// Handed over by the pacer and free to go (a place under `--max-concurrency` in hand).
+    pub dispatched_ns: Option<i64>,
+    /// A connection was in hand.
+    pub connected_ns: Option<i64>,
+    /// The first write returned.
+    pub sent_ns: Option<i64>,
+    /// First event with tokens, at the client.
+    pub client_first_token_ns: Option<i64>,
+    /// Last byte, at the client.
+    pub client_end_ns: Option<i64>,
+    /// Gaps between events with tokens, at the client.
+    pub gaps: Vec<Gap>,
+    /// The body asked for a stream.
+    pub streamed: bool,
+    /// Workers the router tried.
+    pub attempts: Option<u32>,
+    /// The router's policy.
+    pub policy: Option<String>,
+    /// Dead idle connections the client replaced.
+    pub reconnects: u32,
+    /// The client's connection had carried a request before.
+    pub reused_connection: bool,
+    /// The worker says that it is simulated (`Some(true)`) or real.
+    pub simulated: Option<bool>,
+    /// The router's record was found.
+    pub in_trace: bool,
+}
+
+fn between(from: Option<i64>, to: Option<i64>) -> Option<i64> {
+    Some(to? - from?)
+}
+
+impl Row {
+    /// The whole answer arrived with at least one token and nobody saw it cut.
+    pub fn success(&self) -> bool {
+        self.failure.is_none()
+    }
+
+    /// The best count of generated tokens: the server's, the trace's, the client's.
+    pub fn decode_length(&self) -> Option<u64> {
+        self.completion_tokens
+            .or(self.trace_completion_tokens)
+            .or(self.counted_tokens)
+    }
+
+    /// Prompt and generated tokens.
+    pub fn total_tokens(&self) -> Option<u64> {
+        Some(self.prompt_tokens? + self.completion_tokens?)
+    }
+
+    /// finish − `router_send`.
+    pub fn server_latency_ns(&self) -> Option<i64> {
+        between(self.router_send_ns, self.finish_ns)
+    }
+
+    /// finish − arrival: E2E at the router.
+    pub fn total_latency_ns(&self) -> Option<i64> {
+        between(self.arrival_ns, self.finish_ns)
+    }
+
+    /// `router_send` − arrival.
+    pub fn queue_time_in_router_ns(&self) -> Option<i64> {
+        between(self.arrival_ns, self.router_send_ns)
+    }
+
+    /// first token − created; holds the prefill. Of one clock where it can be, so that it is right for remote workers too.
+    pub fn queue_time_in_server_ns(&self) -> Option<i64> {
+        self.queue_in_server_ns
+            .or_else(|| between(self.created_ns, self.server_first_token_ns))
+    }
+
+    /// first token − `queue_end`.
+    pub fn prefill_ns(&self) -> Option<i64> {
+        between(self.queue_end_ns, self.server_first_token_ns)
+    }
+
+    /// finish − first token.
+    pub fn decode_ns(&self) -> Option<i64> {
+        Some(self.total_latency_ns()? - self.ttft_ns?)
+    }
+
+    /// created − `router_send`: the way to the server.
+    pub fn network_ns(&self) -> Option<i64> {
+        between(self.router_send_ns, self.created_ns)
+    }
+
+    /// (E2E − TTFT) / (tokens − 1), nanoseconds; none below two tokens.
+    pub fn tpot_ns(&self) -> Option<f64> {
+        let after_first = self.decode_length().filter(|n| *n >= 2)? - 1;
+        Some(self.decode_ns()? as f64 / after_first as f64)
+    }
+
+    /// Mean gap for each token after the first event, nanoseconds.
+    pub fn itl_mean_ns(&self) -> Option<f64> {
+        let tokens: u64 = self.gaps.iter().map(|g| u64::from(g.tokens)).sum();
+        let ns: u64 = self.gaps.iter().map(|g| g.ns).sum();
+        (tokens > 0).then(|| ns as f64 / tokens as f64)
+    }
+
+    /// First token at the client, after the send.
+    pub fn ttft_client_ns(&self) -> Option<i64> {
+        between(self.sent_ns, self.client_first_token_ns)
+    }
+
+    /// First token at the client, after the due time: what a user waited.
+    pub fn ttft_from_schedule_ns(&self) -> Option<i64> {
+        Some(self.client_first_token_ns? - self.scheduled_ns)
+    }
+
+    /// Last byte at the client, after the send.
+    pub fn client_latency_ns(&self) -> Option<i64> {
+        between(self.sent_ns, self.client_end_ns)
+    }
+
+    /// Last byte at the client, after the due time.
+    pub fn latency_from_schedule_ns(&self) -> Option<i64> {
+        Some(self.client_end_ns? - self.scheduled_ns)
+    }
+
+    /// sent − scheduled.
+    pub fn lateness_ns(&self) -> Option<i64> {
+        Some(self.sent_ns? - self.scheduled_ns)
+    }
+}
+
+/// A row as the worked example of the CSV's definitions has it, for tests.
+#[cfg(test)]
+pub(crate) fn example() -> Row {
+    Row {
+        req_id: "a-1".to_owned(),
+        host: Some("127.0.0.1:31000".to_owned()),
+        has_generated_text: true,
+        input_words: Some(2),
+        planned_tokens: 2,
+        max_new_tokens: Some(5),
+        prompt_tokens: Some(3),
+        completion_tokens: Some(5),
+        cached_tokens: Some(1),
+        trace_completion_tokens: Some(5),
+        arrival_ns: Some(1_000_000_000),
+        router_send_ns: Some(1_001_000_000),
+        created_ns: Some(1_002_000_000),
+        queue_start_ns: Some(1_003_000_000),
+        queue_end_ns: Some(1_013_000_000),
+        server_first_token_ns: Some(1_021_000_000),
+        finish_ns: Some(1_061_000_000),
+        ttft_ns: Some(21_000_000),
+        ttft_source: "server_patch",
+        ttft_router_ns: Some(22_000_000),
+        tokenize_ns: Some(1_000_000),
+        pure_queue_ns: Some(10_000_000),
+        clock_bound_ns: Some(500),
+        scheduled_ns: 999_000_000,
+        sent_ns: Some(999_500_000),
+        client_first_token_ns: Some(1_022_500_000),
+        client_end_ns: Some(1_062_000_000),
+        gaps: vec![
+            Gap {
+                ns: 10_000_000,
+                tokens: 1,
+            },
+            Gap {
+                ns: 30_000_000,
+                tokens: 3,
+            },
+        ],
+        streamed: true,
+        attempts: Some(1),
+        policy: Some("round_robin".to_owned()),
+        simulated: Some(false),
+        in_trace: true,
+        status: Some(200),
+        ..Row::default()
+    }
+}

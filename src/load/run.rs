@@ -1,0 +1,291 @@
+//! A run from beginning to end: prompts, warm-up, probe, the paced load, the join.
+//!
+//! Rule: an arrival waits for nothing but its due time (and, where asked for, a place under `--max-concurrency`, which then
+//! shows in every latency from schedule). Every planned request becomes a row, sent or not. Deliberately not here: files.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::arrivals::{Load, Made};
+use super::body::Backend;
+use super::client::Client;
+use super::config::LoadConfig;
+use super::connection::Connector;
+use super::dataset::DatasetError;
+use super::failure::Class;
+use super::join;
+use super::plan::{self, Planned};
+use super::pool::Pool;
+use super::probe::{self, ServerInfo};
+use super::progress::{Progress, Stop};
+use super::row::Row;
+use super::schedule::{Rate, Schedule};
+use super::traced::{TraceError, Tracing};
+use crate::clock::{Clock, Stamp};
+
+/// From planning to the first arrival: time for the pacer's thread to start.
+const LEAD_NS: u64 = 20_000_000;
+/// Connections opened ahead at most.
+const MOST_SPARE: usize = 64;
+
+/// What a run stands in: time, network, who is told, who stops it.
+#[derive(Clone)]
+pub struct RunContext {
+    /// Where time comes from.
+    pub clock: Clock,
+    /// How connections are made.
+    pub connector: Connector,
+    /// Who is told.
+    pub progress: Arc<dyn Progress>,
+    /// Ends the run early.
+    pub stop: Stop,
+}
+
+impl RunContext {
+    /// Over TCP, until the end.
+    pub fn new(clock: Clock, progress: Arc<dyn Progress>) -> Self {
+        Self {
+            clock,
+            connector: Connector::Tcp,
+            progress,
+            stop: Stop::never(),
+        }
+    }
+}
+
+/// Why there was no run.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The prompts could not be had: usage.
+    Dataset(DatasetError),
+    /// The options do not fit together: usage.
+    Options(String),
+    /// The target does not answer as it must.
+    Target(String),
+    /// Ctrl-C before the first arrival.
+    Interrupted,
+    /// The router's trace cannot be read.
+    Trace(TraceError),
+    /// The operating system refused something.
+    System(std::io::Error),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dataset(e) => e.fmt(f),
+            Self::Options(e) | Self::Target(e) => f.write_str(e),
+            Self::Interrupted => {
+                f.write_str("interrupted before the first request: nothing was measured")
+            }
+            Self::Trace(e) => e.fmt(f),
+            Self::System(e) => write!(f, "cannot start the pacing thread: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// A run that took place.
+#[derive(Clone, Debug)]
+pub struct RunReport {
+    /// What was asked for.
+    pub config: LoadConfig,
+    /// Zero of every time in `rows`.
+    pub start: Stamp,
+    /// One for each planned request, in order.
+    pub rows: Vec<Row>,
+    /// Target or workers, as they describe themselves.
+    pub servers: Vec<ServerInfo>,
+    /// It was ended early.
+    pub partial: bool,
+    /// Rows were joined with a router's trace.
+    pub has_trace: bool,
+    /// What else a reader has to know.
+    pub notes: Vec<String>,
+    /// Connections the client opened.
+    pub connections_opened: u64,
+}
+
+/// Makes the load and reports what happened.
+///
+/// # Errors
+/// Nothing was measured: no prompts, no target, no readable trace. Failures of single requests are rows.
+pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, LoadError> {
+    let clock = &context.clock;
+    let tracing = config
+        .router_trace
+        .as_ref()
+        .map(|source| Tracing::begin(source.clone()));
+    let tracing = tracing.transpose().map_err(LoadError::Trace)?;
+    let mut notes = Vec::new();
+    let Prepared {
+        client,
+        planned,
+        target,
+    } = prepare(&config, &context, &mut notes).await?;
+    let schedule = Arc::new(Schedule::new(config.rate, planned.len(), config.seed));
+    client.pool.tend(first_spare(&config, planned.len())).await;
+    let mut clocks = vec![clock.snapshot()];
+    let now = clock.now();
+    let start = Stamp {
+        mono_ns: now.mono_ns + LEAD_NS,
+        unix_ns: now.unix_ns + LEAD_NS,
+    };
+    let load = Load {
+        config: &config,
+        context: &context,
+        client: &client,
+        planned: &planned,
+        schedule: &schedule,
+        start,
+    };
+    let Made {
+        seen,
+        without_token_times,
+    } = load.make(&mut clocks).await.map_err(LoadError::System)?;
+    if without_token_times > 0 {
+        notes.push(format!("itl is of the first requests only: there was no room for the token times of {without_token_times}"));
+    }
+    clocks.push(clock.snapshot());
+    let partial = context.stop.is_set();
+    let joined = join::Run {
+        config: &config,
+        start,
+        clocks,
+        target,
+        clock,
+        notes: &mut notes,
+    };
+    let (rows, servers) = joined.rows(&planned, seen, tracing).await;
+    let connections_opened = client.pool.opened();
+    let has_trace = config.router_trace.is_some();
+    Ok(RunReport {
+        config,
+        start,
+        rows,
+        servers,
+        partial,
+        has_trace,
+        notes,
+        connections_opened,
+    })
+}
+
+/// All that is there before the first arrival.
+struct Prepared {
+    client: Arc<Client>,
+    planned: Arc<Vec<Planned>>,
+    target: ServerInfo,
+}
+
+async fn prepare(
+    config: &LoadConfig,
+    context: &RunContext,
+    notes: &mut Vec<String>,
+) -> Result<Prepared, LoadError> {
+    let RunContext {
+        clock,
+        progress,
+        stop,
+        ..
+    } = context;
+    let exact = config.backend.takes_tokens();
+    let loaded = config
+        .dataset
+        .load(config.num_prompts, config.seed, exact)
+        .map_err(LoadError::Dataset)?;
+    loaded.notes.iter().for_each(|note| progress.note(note));
+    let client = connect(config, context).await?;
+    let model = model_name(config, &client).await?;
+    let now = clock.now();
+    let planned = plan::plan(config, &loaded.prompts, &model, now).map_err(LoadError::Options)?;
+    for request in plan::warmup(config, &loaded.prompts, &model, now).map_err(LoadError::Options)? {
+        warm_up(&client, &request, stop).await?;
+    }
+    // After the warm-up: SGLang 0.4.9 does not answer before its first generation.
+    let target = probe::server(&client, &config.target).await;
+    progress.note(&format!("target {target}"));
+    if config.flush_cache
+        && let Err(e) = probe::flush_cache(&client, &config.target).await
+    {
+        notes.push(format!(
+            "--flush-cache did not work, caches may be warm: {e}"
+        ));
+    }
+    Ok(Prepared {
+        client,
+        planned: Arc::new(planned),
+        target,
+    })
+}
+
+async fn connect(config: &LoadConfig, context: &RunContext) -> Result<Arc<Client>, LoadError> {
+    let pool = Pool::new(
+        &config.target,
+        context.connector.clone(),
+        context.clock.clone(),
+    )
+    .await
+    .map_err(|e| {
+        LoadError::Target(format!(
+            "{}: cannot look up {}: {e}",
+            config.target, config.target.host
+        ))
+    })?;
+    let host = config.target.host_port();
+    Client::new(
+        pool,
+        context.clock.clone(),
+        &host,
+        config.headers.clone(),
+        config.request_timeout,
+    )
+    .map(Arc::new)
+    .map_err(LoadError::Options)
+}
+
+async fn model_name(config: &LoadConfig, client: &Client) -> Result<String, LoadError> {
+    match (&config.model, config.backend) {
+        (Some(model), _) => Ok(model.clone()),
+        // `/generate` names no model.
+        (None, Backend::Native) => Ok(String::new()),
+        (None, _) => probe::model(client, &config.target).await.ok_or_else(|| {
+            LoadError::Target(format!(
+                "{}: GET /v1/models tells no model; give --model",
+                config.target
+            ))
+        }),
+    }
+}
+
+async fn warm_up(client: &Client, request: &Planned, stop: &Stop) -> Result<(), LoadError> {
+    let exchange = client.exchange(&request.outgoing, stop.wait()).await;
+    match join::failure_of(&exchange) {
+        None => Ok(()),
+        Some(failure) if failure.class == Class::Interrupted => Err(LoadError::Interrupted),
+        Some(failure) => Err(LoadError::Target(format!(
+            "the warm-up request failed ({failure}); is a server ready at the target, and do --backend and --model fit it? \
+             (--warmup-requests 0 goes without)"
+        ))),
+    }
+}
+
+/// As many connections as the first moments need; later ones come back from use.
+fn first_spare(config: &LoadConfig, planned: usize) -> usize {
+    let wanted = match config.rate {
+        Rate::AllAtOnce => planned,
+        Rate::PerSecond(_) => spare(config.rate),
+    };
+    wanted
+        .min(planned)
+        .min(config.max_concurrency.unwrap_or(usize::MAX))
+        .min(4 * MOST_SPARE)
+}
+
+/// Connections to keep open ahead of arrivals: a quarter second's worth.
+pub(super) fn spare(rate: Rate) -> usize {
+    rate.per_second()
+        .map_or(2, |r| (r / 4.0).ceil() as usize + 2)
+        .min(MOST_SPARE)
+}

@@ -1,0 +1,317 @@
+//! The router's trace of this run, from a file or an address.
+//!
+//! Rule: only what was written after the run began counts as this run's requests (ids may have been used before); clocks and
+//! workers count from the beginning. The router writes a little later than it answers, so records are waited for, up to a
+//! limit. Deliberately not here: what the records mean for a row, see `join`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+
+use super::client::Client;
+use super::config::TraceSource;
+use super::connection::Connector;
+use super::pool::Pool;
+use super::target::Target;
+use crate::clock::Clock;
+use crate::trace::axis::{ClockTrack, Offsets};
+use crate::trace::reader::MAX_LINE_BYTES;
+use crate::trace::record::{Record, RequestRecord, WorkerRecord};
+use crate::trace::schema::SCHEMA;
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(200);
+/// Time to get a trace over HTTP.
+const GET_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How the line of a request begins.
+const OLD_REQUEST: &[u8] = b"{\"kind\":\"request\"";
+
+/// Why a trace cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceError(String);
+
+impl fmt::Display for TraceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--router-trace {}", self.0)
+    }
+}
+
+impl std::error::Error for TraceError {}
+
+/// One run of the router: its monotonic clock is compared with no other's.
+#[derive(Debug, Default)]
+pub struct RouterRun {
+    /// Boot id of the router's host.
+    pub boot_id: Option<String>,
+    /// The router's clocks.
+    pub clocks: ClockTrack,
+    /// Clocks of remote workers.
+    pub offsets: Offsets,
+}
+
+/// A request's record, with the run it is of (an index into [`Traced::runs`]).
+#[derive(Debug)]
+pub struct TracedRequest {
+    /// The run.
+    pub run: usize,
+    /// The record.
+    pub record: RequestRecord,
+}
+
+/// What a trace told about this run.
+#[derive(Debug, Default)]
+pub struct Traced {
+    /// Records by request id; the last one wins.
+    pub records: BTreeMap<String, TracedRequest>,
+    /// The router's runs.
+    pub runs: Vec<RouterRun>,
+    /// Workers by URL, with all that was ever told of them.
+    pub workers: BTreeMap<String, WorkerRecord>,
+    /// Requests the router could not write down.
+    pub lost: u64,
+    /// Lines that are records.
+    pub readable: u64,
+    /// Lines that are no records.
+    pub unreadable: u64,
+}
+
+impl Traced {
+    /// Takes one line. `ours`: it was written after the run began.
+    fn take(&mut self, line: &[u8], wanted: &BTreeSet<&str>, ours: bool) -> Result<(), String> {
+        // Requests of the time before are many, and none is needed: not worth reading.
+        if line.trim_ascii().is_empty() || (!ours && line.starts_with(OLD_REQUEST)) {
+            return Ok(());
+        }
+        let Ok(record) = serde_json::from_slice(line) else {
+            self.unreadable += 1;
+            return Ok(());
+        };
+        self.readable += 1;
+        if self.runs.is_empty() && !matches!(record, Record::Run(_)) {
+            self.runs.push(RouterRun::default());
+        }
+        match record {
+            Record::Run(run) if run.schema > SCHEMA => {
+                return Err(format!(
+                    "the trace has schema {}, this milepost reads up to {SCHEMA}",
+                    run.schema
+                ));
+            }
+            Record::Run(run) => {
+                let mut clocks = ClockTrack::default();
+                clocks.add(run.clock);
+                self.runs.push(RouterRun {
+                    boot_id: run.boot_id,
+                    clocks,
+                    offsets: Offsets::default(),
+                });
+            }
+            Record::Worker(worker) => self.add_worker(worker),
+            Record::Clock(clock) => self.last_run(|run| run.clocks.add(clock)),
+            Record::Request(record) if ours && wanted.contains(record.request_id.as_str()) => {
+                self.last_run(|run| run.offsets.learn(&record));
+                let run = self.runs.len() - 1;
+                self.records.insert(
+                    record.request_id.clone(),
+                    TracedRequest {
+                        run,
+                        record: *record,
+                    },
+                );
+            }
+            Record::Lost(lost) if ours => self.lost += lost.requests,
+            Record::Request(_) | Record::Lost(_) | Record::Connection(_) => {}
+        }
+        Ok(())
+    }
+
+    fn last_run(&mut self, change: impl FnOnce(&mut RouterRun)) {
+        if let Some(run) = self.runs.last_mut() {
+            change(run);
+        }
+    }
+
+    fn add_worker(&mut self, worker: WorkerRecord) {
+        let known = self
+            .workers
+            .entry(worker.worker.to_string())
+            .or_insert_with(|| worker.clone());
+        known.model = worker.model.or(known.model.take());
+        known.version = worker.version.or(known.version.take());
+        known.max_running_requests = worker.max_running_requests.or(known.max_running_requests);
+        known.simulated = worker.simulated.or(known.simulated);
+    }
+
+    fn checked(self, place: &impl fmt::Display) -> Result<Self, TraceError> {
+        if self.readable == 0 && self.unreadable > 0 {
+            return Err(TraceError(format!(
+                "{place}: not a milepost trace: none of its {} lines is a record",
+                self.unreadable
+            )));
+        }
+        Ok(self)
+    }
+}
+
+/// A trace that is being written.
+#[derive(Debug)]
+pub struct Tracing {
+    source: TraceSource,
+    /// Where the file ended when the run began.
+    begin: u64,
+}
+
+impl Tracing {
+    /// Remembers where the trace is now.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn begin(source: TraceSource) -> Result<Self, TraceError> {
+        let begin = match &source {
+            TraceSource::Url(_) => 0,
+            TraceSource::File(path) => {
+                let fail = |what: String| TraceError(format!("{}: {what}", path.display()));
+                let expected = "expected the file that `milepost route --trace-log` writes";
+                begun(path).map_err(|e| fail(format!("{e}; {expected}")))?
+            }
+        };
+        Ok(Self { source, begin })
+    }
+
+    /// Reads until every wanted id is there or the wait is over.
+    ///
+    /// # Errors
+    /// The file or address cannot be read (any more).
+    pub async fn collect(
+        self,
+        wanted: &BTreeSet<&str>,
+        clock: &Clock,
+        wait: Duration,
+    ) -> Result<Traced, TraceError> {
+        let until_ns = clock.mono_ns() + wait.as_nanos() as u64;
+        match self.source {
+            TraceSource::File(path) => follow(path, self.begin, wanted, clock, until_ns).await,
+            TraceSource::Url(url) => {
+                let pool = Pool::new(&url, Connector::Tcp, clock.clone())
+                    .await
+                    .map_err(|e| TraceError(format!("{url}: {e}")))?;
+                let client = Client::new(
+                    pool,
+                    clock.clone(),
+                    &url.host_port(),
+                    HeaderMap::new(),
+                    GET_TIMEOUT,
+                )
+                .map_err(TraceError)?;
+                fetch(&client, &url, wanted, clock, until_ns).await
+            }
+        }
+    }
+}
+
+/// The length of a trace file, after a look at its first line.
+fn begun(path: &Path) -> std::io::Result<u64> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut first = Vec::new();
+    BufReader::new(file)
+        .take(MAX_LINE_BYTES as u64)
+        .read_until(b'\n', &mut first)?;
+    if first.last() == Some(&b'\n') && serde_json::from_slice::<Record>(&first).is_err() {
+        return Err(std::io::Error::other(
+            "not a milepost trace: its first line is no record",
+        ));
+    }
+    Ok(length)
+}
+
+async fn fetch(
+    client: &Client,
+    url: &Target,
+    wanted: &BTreeSet<&str>,
+    clock: &Clock,
+    until_ns: u64,
+) -> Result<Traced, TraceError> {
+    let fail = |what: String| TraceError(format!("{url}: {what}"));
+    let path = if url.prefix.is_empty() {
+        "/"
+    } else {
+        &url.prefix
+    };
+    loop {
+        let answer = client
+            .simple(Method::GET, path, GET_TIMEOUT)
+            .await
+            .map_err(fail)?;
+        if answer.status != 200 {
+            return Err(fail(format!("status {}", answer.status)));
+        }
+        let mut traced = Traced::default();
+        for line in answer.body.split(|b| *b == b'\n') {
+            traced.take(line, wanted, true).map_err(fail)?;
+        }
+        if traced.records.len() == wanted.len() || clock.mono_ns() >= until_ns {
+            return traced.checked(url);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn follow(
+    path: PathBuf,
+    begin: u64,
+    wanted: &BTreeSet<&str>,
+    clock: &Clock,
+    until_ns: u64,
+) -> Result<Traced, TraceError> {
+    let mut traced = Traced::default();
+    let mut read = 0;
+    loop {
+        read = read_lines(&path, read, begin, wanted, &mut traced)
+            .map_err(|e| TraceError(format!("{}: {e}", path.display())))?;
+        if traced.records.len() == wanted.len() || clock.mono_ns() >= until_ns {
+            return traced.checked(&path.display());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Takes the whole lines from `read` on; the place after the last one. A file that has become shorter was begun anew.
+fn read_lines(
+    path: &Path,
+    read: u64,
+    begin: u64,
+    wanted: &BTreeSet<&str>,
+    traced: &mut Traced,
+) -> std::io::Result<u64> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let (mut place, begin) = if length < begin {
+        (0, 0)
+    } else {
+        (read, begin)
+    };
+    file.seek(SeekFrom::Start(place))?;
+    let mut lines = BufReader::new(file);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let bytes = lines
+            .by_ref()
+            .take(MAX_LINE_BYTES as u64)
+            .read_until(b'\n', &mut line)?;
+        if line.last() != Some(&b'\n') && bytes < MAX_LINE_BYTES {
+            return Ok(place);
+        }
+        traced
+            .take(&line, wanted, place >= begin)
+            .map_err(std::io::Error::other)?;
+        place += bytes as u64;
+    }
+}

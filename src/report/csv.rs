@@ -1,0 +1,269 @@
+//! One CSV row per request.
+//!
+//! Rule: the first 26 columns are an inherited surface, in this order and with these names; ours come after them. Times are
+//! seconds from the start of the run; an absent value is an empty cell, never 0; quoting is RFC 4180. Deliberately not
+//! here: files.
+
+use std::fmt::Write;
+
+use crate::load::row::Row;
+
+/// The header, inherited columns first.
+pub const COLUMNS: [&str; 53] = [
+    "req_id",
+    "success",
+    "error",
+    "host",
+    "has_generated_text",
+    "input_length",
+    "expected_output_length",
+    "actual_prompt_tokens",
+    "actual_output_tokens",
+    "actual_total_tokens",
+    "output_tokens_from_trace",
+    "decode_length",
+    "arrival_time",
+    "router_send_time",
+    "server_created_time",
+    "queue_time_start",
+    "queue_time_end",
+    "server_first_token_time",
+    "finish_time",
+    "server_latency",
+    "total_latency",
+    "ttft",
+    "queue_time_in_router",
+    "queue_time_in_server",
+    "tokenize_time",
+    "pure_queue_time",
+    "ttft_source",
+    "ttft_client",
+    "ttft_router",
+    "prefill_time",
+    "decode_time",
+    "network_time",
+    "itl_mean",
+    "tpot",
+    "cached_tokens",
+    "attempts",
+    "policy",
+    "scheduled_time",
+    "sent_time",
+    "client_latency",
+    "worker_kind",
+    "clock_bound",
+    "order_broken",
+    "missing",
+    "status",
+    "dispatched_time",
+    "connected_time",
+    "client_first_token_time",
+    "client_end_time",
+    "lateness",
+    "latency_from_schedule",
+    "ttft_from_schedule",
+    "client_reconnects",
+];
+
+/// Header and rows; lines end with a line feed.
+pub fn csv(rows: &[Row]) -> String {
+    let mut out = String::with_capacity(512 + rows.len() * 512);
+    out.push_str(&COLUMNS.join(","));
+    out.push('\n');
+    for row in rows {
+        for (i, cell) in cells(row).iter().enumerate() {
+            if i > 0 {
+                out.push(',');
+            }
+            quote(&mut out, cell);
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// The cells of one row, in the order of [`COLUMNS`].
+pub fn cells(row: &Row) -> [String; 53] {
+    [
+        row.req_id.clone(),
+        truth(row.success()),
+        row.failure
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        row.host.clone().unwrap_or_default(),
+        truth(row.has_generated_text),
+        number(row.input_words),
+        number(row.max_new_tokens),
+        number(row.prompt_tokens),
+        number(row.completion_tokens),
+        number(row.total_tokens()),
+        number(row.trace_completion_tokens),
+        number(row.decode_length()),
+        seconds(row.arrival_ns),
+        seconds(row.router_send_ns),
+        seconds(row.created_ns),
+        seconds(row.queue_start_ns),
+        seconds(row.queue_end_ns),
+        seconds(row.server_first_token_ns),
+        seconds(row.finish_ns),
+        seconds(row.server_latency_ns()),
+        seconds(row.total_latency_ns()),
+        seconds(row.ttft_ns),
+        seconds(row.queue_time_in_router_ns()),
+        seconds(row.queue_time_in_server_ns()),
+        seconds(row.tokenize_ns),
+        seconds(row.pure_queue_ns),
+        row.ttft_source.to_owned(),
+        seconds(row.ttft_client_ns()),
+        seconds(row.ttft_router_ns),
+        seconds(row.prefill_ns()),
+        seconds(row.decode_ns()),
+        seconds(row.network_ns()),
+        seconds(row.itl_mean_ns().map(|ns| ns as i64)),
+        seconds(row.tpot_ns().map(|ns| ns as i64)),
+        number(row.cached_tokens),
+        number(row.attempts),
+        row.policy.clone().unwrap_or_default(),
+        seconds(Some(row.scheduled_ns)),
+        seconds(row.sent_ns),
+        seconds(row.client_latency_ns()),
+        worker_kind(row.simulated).to_owned(),
+        seconds(row.clock_bound_ns.and_then(|ns| i64::try_from(ns).ok())),
+        truth(row.order_broken),
+        row.missing
+            .iter()
+            .map(|(column, why)| format!("{column}={why}"))
+            .collect::<Vec<_>>()
+            .join("; "),
+        number(row.status),
+        seconds(row.dispatched_ns),
+        seconds(row.connected_ns),
+        seconds(row.client_first_token_ns),
+        seconds(row.client_end_ns),
+        seconds(row.lateness_ns()),
+        seconds(row.latency_from_schedule_ns()),
+        seconds(row.ttft_from_schedule_ns()),
+        row.reconnects.to_string(),
+    ]
+}
+
+/// `real`, `simulated`, or empty where the worker was not asked.
+pub fn worker_kind(simulated: Option<bool>) -> &'static str {
+    match simulated {
+        Some(true) => "simulated",
+        Some(false) => "real",
+        None => "",
+    }
+}
+
+fn truth(value: bool) -> String {
+    if value {
+        "True".to_owned()
+    } else {
+        "False".to_owned()
+    }
+}
+
+fn number<T: ToString>(value: Option<T>) -> String {
+    value.map(|v| v.to_string()).unwrap_or_default()
+}
+
+/// Seconds with nine decimals, exact: no detour through floating point.
+fn seconds(ns: Option<i64>) -> String {
+    ns.map(|ns| {
+        let sign = if ns < 0 { "-" } else { "" };
+        let size = ns.unsigned_abs();
+        format!("{sign}{}.{:09}", size / 1_000_000_000, size % 1_000_000_000)
+    })
+    .unwrap_or_default()
+}
+
+fn quote(out: &mut String, cell: &str) {
+    if cell.contains(['"', ',', '\n', '\r']) {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "\"{}\"", cell.replace('"', "\"\""));
+    } else {
+        out.push_str(cell);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::failure::{Class, Failure};
+    use crate::load::row::example;
+    use proptest::prelude::*;
+
+    const INHERITED: &str = "req_id,success,error,host,has_generated_text,input_length,expected_output_length,actual_prompt_tokens,actual_output_tokens,actual_total_tokens,output_tokens_from_trace,decode_length,arrival_time,router_send_time,server_created_time,queue_time_start,queue_time_end,server_first_token_time,finish_time,server_latency,total_latency,ttft,queue_time_in_router,queue_time_in_server,tokenize_time,pure_queue_time";
+
+    #[test]
+    fn the_first_26_columns_are_the_inherited_ones() {
+        assert_eq!(COLUMNS[..26].join(","), INHERITED);
+    }
+
+    #[test]
+    fn every_definition_on_one_row() {
+        let text = csv(&[example()]);
+        let line = text.lines().nth(1).unwrap();
+        let expected = "a-1,True,,127.0.0.1:31000,True,2,5,3,5,8,5,5,\
+            1.000000000,1.001000000,1.002000000,1.003000000,1.013000000,1.021000000,1.061000000,\
+            0.060000000,0.061000000,0.021000000,0.001000000,0.019000000,0.001000000,0.010000000,\
+            server_patch,0.023000000,0.022000000,0.008000000,0.040000000,0.001000000,0.010000000,0.010000000,1,1,round_robin,\
+            0.999000000,0.999500000,0.062500000,real,0.000000500,False,,200,,,1.022500000,1.062000000,0.000500000,0.063000000,0.023500000,0";
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn an_absent_value_is_an_empty_cell() {
+        let row = Row {
+            req_id: "x".to_owned(),
+            failure: Some(Failure::new(Class::NotSent, "a, \"b\"")),
+            ..Row::default()
+        };
+        let text = csv(&[row]);
+        let line = text.lines().nth(1).unwrap();
+        assert!(
+            line.starts_with("x,False,\"not_sent: a, \"\"b\"\"\",,False,,,,,,,,,,,,,,,,,,,,,,"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn seconds_keep_their_sign() {
+        assert_eq!(seconds(Some(-1_500_000)), "-0.001500000");
+        assert_eq!(seconds(None), "");
+    }
+
+    /// A reader that follows RFC 4180, to read back what is written.
+    fn read(text: &str) -> Vec<Vec<String>> {
+        let (mut rows, mut row, mut cell, mut quoted) =
+            (Vec::new(), Vec::new(), String::new(), false);
+        let mut chars = text.chars().peekable();
+        while let Some(c) = chars.next() {
+            match (c, quoted) {
+                ('"', true) if chars.peek() == Some(&'"') => cell.extend(chars.next()),
+                ('"', _) => quoted = !quoted,
+                (',', false) => row.push(std::mem::take(&mut cell)),
+                ('\n', false) => {
+                    row.push(std::mem::take(&mut cell));
+                    rows.push(std::mem::take(&mut row));
+                }
+                (other, _) => cell.push(other),
+            }
+        }
+        rows
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_comes_back(error in "[ -~\\n\\r,\"é]{0,40}", host in "[a-z:,\"]{0,10}") {
+            let row = Row { failure: Some(Failure::new(Class::Reset, error.clone())), host: Some(host.clone()), ..example() };
+            let back = read(&csv(&[row]));
+            prop_assert_eq!(back.len(), 2);
+            prop_assert_eq!(back[1].len(), COLUMNS.len());
+            prop_assert_eq!(&back[1][2], &format!("reset: {error}"));
+            prop_assert_eq!(&back[1][3], &host);
+        }
+    }
+}

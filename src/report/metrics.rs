@@ -1,0 +1,307 @@
+//! The figures of a run.
+//!
+//! Rule: latencies are of successful requests, failures are counted beside them, and each figure says how many samples it
+//! rests on. Names are `bench_serving`'s where the definition is the same. Deliberately not here: how they are printed.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::stats::{Samples, Summary};
+use super::timeline::{self, Concurrency};
+use crate::load::row::Row;
+
+/// The quantities with a distribution: name in the JSON, title in the summary.
+pub const QUANTITIES: [(&str, &str); 15] = [
+    ("server_latency", "Server latency"),
+    ("total_latency", "E2E latency"),
+    ("ttft", "Time to first token"),
+    ("itl", "Inter-token latency"),
+    ("tpot", "Time per output token (excl. 1st)"),
+    ("queue_time_in_router", "Queue time in router"),
+    (
+        "queue_time_in_server",
+        "Queue time in server (holds prefill)",
+    ),
+    ("pure_queue_time", "Pure queue time"),
+    ("prefill_time", "Prefill"),
+    ("decode_time", "Decode"),
+    ("client_latency", "Client E2E, from send"),
+    ("latency_from_schedule", "Client E2E, from schedule"),
+    ("ttft_client", "Client TTFT, from send"),
+    ("ttft_from_schedule", "Client TTFT, from schedule"),
+    ("lateness", "Lateness (sent - scheduled)"),
+];
+
+/// One worker's part of a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WorkerShare {
+    /// Requests it answered, well or not.
+    pub requests: u64,
+    /// Of these, successful.
+    pub succeeded: u64,
+    /// Generated tokens.
+    pub output_tokens: u64,
+    /// Prompt tokens found in its cache, of those it counted; none where it does not say.
+    pub cached_tokens: Option<u64>,
+    /// Prompt tokens of the requests that tell `cached_tokens`.
+    pub prompt_tokens: u64,
+    /// It says that it is simulated.
+    pub simulated: Option<bool>,
+}
+
+/// All figures of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    /// Requests planned.
+    pub requests: u64,
+    /// Successful ones.
+    pub completed: u64,
+    /// From the start of the run to the last end at the client, seconds.
+    pub duration_s: f64,
+    /// Prompt tokens of successful requests, by the servers' count.
+    pub input_tokens: u64,
+    /// The same by plan.
+    pub planned_input_tokens: u64,
+    /// Generated tokens of successful requests.
+    pub output_tokens: u64,
+    /// Distributions in milliseconds, in the order of [`QUANTITIES`].
+    pub quantities: Vec<(&'static str, Option<Summary>)>,
+    /// Failures by class.
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Requests by worker.
+    pub workers: BTreeMap<String, WorkerShare>,
+    /// In flight at the client.
+    pub in_flight: Concurrency,
+    /// Running at the servers.
+    pub running: Concurrency,
+    /// Requests planned a second, over the schedule.
+    pub offered_rate: Option<f64>,
+    /// Requests sent a second, from the first send to the last.
+    pub sent_rate: Option<f64>,
+}
+
+impl Metrics {
+    /// Counts and measures.
+    pub fn of(rows: &[Row]) -> Self {
+        let good: Vec<&Row> = rows.iter().filter(|r| r.success()).collect();
+        let mut errors = BTreeMap::new();
+        for failure in rows.iter().filter_map(|r| r.failure.as_ref()) {
+            *errors.entry(failure.class.name()).or_insert(0) += 1;
+        }
+        let end_ns = rows
+            .iter()
+            .filter_map(|r| r.client_end_ns)
+            .max()
+            .unwrap_or(0);
+        Self {
+            requests: rows.len() as u64,
+            completed: good.len() as u64,
+            duration_s: end_ns.max(0) as f64 / 1e9,
+            input_tokens: good.iter().filter_map(|r| r.prompt_tokens).sum(),
+            planned_input_tokens: good.iter().map(|r| r.planned_tokens).sum(),
+            output_tokens: good.iter().filter_map(|r| r.decode_length()).sum(),
+            quantities: QUANTITIES
+                .iter()
+                .map(|(name, _)| (*name, quantity(name, rows, &good)))
+                .collect(),
+            errors,
+            workers: workers(rows),
+            in_flight: timeline::in_flight(rows),
+            running: timeline::running(rows),
+            offered_rate: rate(rows.iter().map(|r| Some(r.scheduled_ns))),
+            sent_rate: rate(rows.iter().map(|r| r.sent_ns)),
+        }
+    }
+
+    /// Successful requests a second; `None` for a run without duration.
+    pub fn per_second(&self, count: u64) -> Option<f64> {
+        (self.duration_s > 0.0).then(|| count as f64 / self.duration_s)
+    }
+
+    /// Share of requests that succeeded, 0 to 1.
+    pub fn success_rate(&self) -> f64 {
+        if self.requests == 0 {
+            0.0
+        } else {
+            self.completed as f64 / self.requests as f64
+        }
+    }
+
+    /// One distribution.
+    pub fn summary(&self, name: &str) -> Option<Summary> {
+        self.quantities
+            .iter()
+            .find(|(n, _)| *n == name)
+            .and_then(|(_, s)| *s)
+    }
+
+    /// The `metrics` object of the JSON. An unknown is null.
+    pub fn to_json(&self) -> Value {
+        let mut out = json!({
+            "requests": self.requests,
+            "completed": self.completed,
+            "failed": self.requests - self.completed,
+            "success_rate": self.success_rate(),
+            "duration": self.duration_s,
+            "offered_request_rate": self.offered_rate,
+            "sent_request_rate": self.sent_rate,
+            "request_throughput": self.per_second(self.completed),
+            "total_input_tokens": self.input_tokens,
+            "total_output_tokens": self.output_tokens,
+            "planned_input_tokens": self.planned_input_tokens,
+            "input_token_throughput": self.per_second(self.input_tokens),
+            "output_token_throughput": self.per_second(self.output_tokens),
+            "total_token_throughput": self.per_second(self.input_tokens + self.output_tokens),
+            "concurrency": { "mean": self.in_flight.mean, "peak": self.in_flight.peak },
+            "errors": self.errors,
+            "workers": self.workers.iter().map(|(host, w)| (host.clone(), share(w, self.requests))).collect::<Map<_, _>>(),
+        });
+        for (name, summary) in &self.quantities {
+            let figures = summary.map(|s| (s.mean, s.median, s.p90, s.p95, s.p99, s.max));
+            for (figure, value) in [
+                ("mean", figures.map(|f| f.0)),
+                ("median", figures.map(|f| f.1)),
+                ("p90", figures.map(|f| f.2)),
+                ("p95", figures.map(|f| f.3)),
+                ("p99", figures.map(|f| f.4)),
+                ("max", figures.map(|f| f.5)),
+            ] {
+                out[format!("{figure}_{name}_ms")] = json!(value);
+            }
+            out[format!("count_{name}")] = json!(summary.map_or(0, |s| s.count));
+        }
+        out
+    }
+}
+
+fn share(w: &WorkerShare, all: u64) -> Value {
+    json!({
+        "requests": w.requests,
+        "share": if all == 0 { 0.0 } else { w.requests as f64 / all as f64 },
+        "succeeded": w.succeeded,
+        "output_tokens": w.output_tokens,
+        "cache_hit_rate": w.cached_tokens.filter(|_| w.prompt_tokens > 0).map(|c| c as f64 / w.prompt_tokens as f64),
+        "simulated": w.simulated,
+    })
+}
+
+fn quantity(name: &str, rows: &[Row], good: &[&Row]) -> Option<Summary> {
+    let millis = |ns: i64| ns as f64 / 1e6;
+    let of = |get: fn(&Row) -> Option<i64>| {
+        good.iter()
+            .filter_map(|r| get(r))
+            .map(millis)
+            .collect::<Samples>()
+    };
+    let samples = match name {
+        "server_latency" => of(Row::server_latency_ns),
+        "total_latency" => of(Row::total_latency_ns),
+        "ttft" => of(|r| r.ttft_ns),
+        "queue_time_in_router" => of(Row::queue_time_in_router_ns),
+        "queue_time_in_server" => of(Row::queue_time_in_server_ns),
+        "pure_queue_time" => of(|r| r.pure_queue_ns),
+        "prefill_time" => of(Row::prefill_ns),
+        "decode_time" => of(Row::decode_ns),
+        "client_latency" => of(Row::client_latency_ns),
+        "latency_from_schedule" => of(Row::latency_from_schedule_ns),
+        "ttft_client" => of(Row::ttft_client_ns),
+        "ttft_from_schedule" => of(Row::ttft_from_schedule_ns),
+        "tpot" => good
+            .iter()
+            .filter_map(|r| r.tpot_ns())
+            .map(|ns| ns / 1e6)
+            .collect(),
+        // How well the schedule was kept is a fact about the client: of all requests that were sent.
+        "lateness" => rows
+            .iter()
+            .filter_map(Row::lateness_ns)
+            .map(millis)
+            .collect(),
+        "itl" => {
+            // As in bench_serving: the gap divided by its tokens, once for each of them.
+            let mut samples = Samples::default();
+            for gap in good.iter().flat_map(|r| &r.gaps) {
+                samples.push_times(
+                    gap.ns as f64 / 1e6 / f64::from(gap.tokens),
+                    u64::from(gap.tokens),
+                );
+            }
+            samples
+        }
+        _ => Samples::default(),
+    };
+    samples.summary()
+}
+
+fn workers(rows: &[Row]) -> BTreeMap<String, WorkerShare> {
+    let mut workers: BTreeMap<String, WorkerShare> = BTreeMap::new();
+    for row in rows {
+        let Some(host) = &row.host else { continue };
+        let share = workers.entry(host.clone()).or_default();
+        share.requests += 1;
+        share.succeeded += u64::from(row.success());
+        share.output_tokens += row.decode_length().unwrap_or(0);
+        share.simulated = share.simulated.or(row.simulated);
+        if let (Some(cached), Some(prompt)) = (row.cached_tokens, row.prompt_tokens) {
+            share.cached_tokens = Some(share.cached_tokens.unwrap_or(0) + cached);
+            share.prompt_tokens += prompt;
+        }
+    }
+    workers
+}
+
+/// Events a second between the first and the last; `None` for fewer than two or all at one moment.
+fn rate(times: impl Iterator<Item = Option<i64>>) -> Option<f64> {
+    let times: Vec<i64> = times.flatten().collect();
+    let (first, last) = (times.iter().min()?, times.iter().max()?);
+    (last > first).then(|| (times.len() - 1) as f64 / ((last - first) as f64 / 1e9))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::failure::{Class, Failure};
+    use crate::load::row::example;
+
+    #[test]
+    fn the_figures_of_two_rows_by_hand() {
+        let failed = Row {
+            failure: Some(Failure::new(Class::Reset, "x")),
+            scheduled_ns: 1_999_000_000,
+            ..example()
+        };
+        let m = Metrics::of(&[example(), failed]);
+        assert_eq!(
+            (m.requests, m.completed, m.output_tokens, m.input_tokens),
+            (2, 1, 5, 3)
+        );
+        assert!((m.duration_s - 1.062).abs() < 1e-12);
+        let json = m.to_json();
+        let close = |key: &str, expected: f64| {
+            let got = json[key].as_f64().unwrap();
+            assert!((got - expected).abs() < 1e-9, "{key}: {got}");
+        };
+        close("mean_server_latency_ms", 60.0);
+        close("p99_total_latency_ms", 61.0);
+        close("median_ttft_ms", 21.0);
+        close("mean_tpot_ms", 10.0);
+        close("mean_queue_time_in_router_ms", 1.0);
+        close("mean_queue_time_in_server_ms", 19.0);
+        close("mean_pure_queue_time_ms", 10.0);
+        close("mean_itl_ms", 10.0);
+        close("success_rate", 0.5);
+        close("offered_request_rate", 1.0);
+        close("request_throughput", 1.0 / 1.062);
+        assert_eq!(json["count_itl"], json!(4));
+        assert_eq!(json["errors"], json!({"reset": 1}));
+        assert_eq!(json["workers"]["127.0.0.1:31000"]["share"], json!(1.0));
+    }
+
+    #[test]
+    fn no_row_gives_nulls_not_zeros() {
+        let json = Metrics::of(&[]).to_json();
+        assert_eq!(json["mean_ttft_ms"], Value::Null);
+        assert_eq!(json["request_throughput"], Value::Null);
+    }
+}

@@ -1,0 +1,216 @@
+//! What a reader of the figures has to know.
+//!
+//! Rule: one warning for one cause, with the worker, the share of its rows, and what to do; nothing that is absent goes
+//! unsaid. Deliberately not here: errors of single requests, they are in their rows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::load::row::Row;
+use crate::load::run::RunReport;
+use crate::trace::align;
+
+/// What to do about each reason for which a column stays empty.
+fn remedy(reason: &str) -> &'static str {
+    match reason {
+        align::NOT_SENT => {
+            "the answers do not tell it: start the worker with --enable-metrics, use --backend sglang (the OpenAI endpoints tell \
+             no times), and SGLang 0.5.10 or newer, or patched"
+        }
+        align::NOT_STREAMED => "stream (no --disable-stream), or SGLang 0.5.23",
+        align::REMOTE_MONOTONIC => {
+            "the worker is on another host and its monotonic clock cannot be compared: run the router on the worker's host, or \
+             SGLang 0.5.10 or newer"
+        }
+        align::NO_OFFSET => {
+            "nothing tells the worker's clock at that time: send more requests, streamed"
+        }
+        align::NO_CLOCK_RECORD => {
+            "the trace holds no clock record: give the whole file, from its first line"
+        }
+        align::RETRACTED => {
+            "the server threw requests out of the batch for lack of memory: lower the load or --max-running-requests"
+        }
+        _ => "the trace's documentation names this reason",
+    }
+}
+
+/// All warnings of a run.
+pub fn warnings(run: &RunReport) -> Vec<String> {
+    let mut out = Vec::new();
+    out.extend(simulated(&run.rows));
+    out.extend(stamps(&run.rows));
+    out.extend(sources(&run.rows));
+    out.extend(joined(run));
+    out.extend(order(&run.rows));
+    out.extend(pace(run));
+    out.extend(run.notes.iter().cloned());
+    out
+}
+
+fn simulated(rows: &[Row]) -> Option<String> {
+    let hosts: BTreeSet<&str> = rows
+        .iter()
+        .filter(|r| r.simulated == Some(true))
+        .filter_map(|r| r.host.as_deref())
+        .collect();
+    (!hosts.is_empty()).then(|| {
+        format!(
+            "SIMULATED: {} of these workers have no GPU and no model: {}",
+            hosts.len(),
+            list(&hosts)
+        )
+    })
+}
+
+fn list(hosts: &BTreeSet<&str>) -> String {
+    hosts.iter().copied().collect::<Vec<_>>().join(", ")
+}
+
+/// One warning for each worker with empty columns: which, how many rows, why, and what to do.
+fn stamps(rows: &[Row]) -> Vec<String> {
+    let mut by_worker: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    // Rows without a record of the router have a warning of their own; failed ones have no answer to hold a stamp.
+    for row in rows
+        .iter()
+        .filter(|r| r.success() && r.arrival_ns.is_some())
+    {
+        if let Some(host) = &row.host {
+            by_worker.entry(host).or_default().push(row);
+        }
+    }
+    by_worker
+        .into_iter()
+        .filter_map(|(host, rows)| stamps_of(host, &rows))
+        .collect()
+}
+
+fn stamps_of(host: &str, rows: &[&Row]) -> Option<String> {
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for (column, reason) in rows.iter().flat_map(|r| r.missing.iter().copied()) {
+        *counts.entry((reason, column)).or_insert(0) += 1;
+    }
+    // Columns that are empty equally often for one reason are told together.
+    let mut together: BTreeMap<(&str, usize), Vec<&str>> = BTreeMap::new();
+    for ((reason, column), count) in counts {
+        together.entry((reason, count)).or_default().push(column);
+    }
+    let parts: Vec<String> = together
+        .iter()
+        .map(|((reason, count), columns)| {
+            let share = 100.0 * *count as f64 / rows.len() as f64;
+            let stream = if *reason == align::NOT_SENT && columns.contains(&"ttft") {
+                "; stream for ttft"
+            } else {
+                ""
+            };
+            format!(
+                "in {share:.0} % of rows {}: {reason}: {}{stream}",
+                columns.join(", "),
+                remedy(reason)
+            )
+        })
+        .collect();
+    (!parts.is_empty()).then(|| format!("worker {host}: empty {}", parts.join("; empty ")))
+}
+
+fn sources(rows: &[Row]) -> Option<String> {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for row in rows
+        .iter()
+        .filter(|r| r.success() && !r.ttft_source.is_empty())
+    {
+        *counts.entry(row.ttft_source).or_insert(0) += 1;
+    }
+    (counts.len() > 1).then(|| {
+        let each: Vec<String> = counts.iter().map(|(source, n)| format!("{source} {n}")).collect();
+        format!("ttft mixes sources, which do not mean quite the same moment: {}; compare within one (column ttft_source)", each.join(", "))
+    })
+}
+
+fn joined(run: &RunReport) -> Option<String> {
+    if !run.has_trace {
+        return None;
+    }
+    let sent: Vec<&Row> = run.rows.iter().filter(|r| r.sent_ns.is_some()).collect();
+    let missing = sent.iter().filter(|r| !r.in_trace).count();
+    (missing > 0).then(|| {
+        format!(
+            "{missing} of {} requests sent are not in the router's trace: their router and server columns are empty; check that \
+             --router-trace is the trace of the router at this address, and its lost records",
+            sent.len()
+        )
+    })
+}
+
+fn order(rows: &[Row]) -> Option<String> {
+    let broken = rows.iter().filter(|r| r.order_broken).count();
+    (broken > 0).then(|| {
+        format!("{broken} rows break the order of their stamps by more than the clock bound (column order_broken): do not use their durations across clocks")
+    })
+}
+
+/// A client that could not keep its schedule did not offer the load asked for.
+fn pace(run: &RunReport) -> Option<String> {
+    let mut late: Vec<i64> = run.rows.iter().filter_map(Row::lateness_ns).collect();
+    late.sort_unstable();
+    let p99 = *late.get((late.len() * 99 / 100).min(late.len().checked_sub(1)?))?;
+    let bounded = run.config.max_concurrency.is_some();
+    let limit_ns = 10_000_000;
+    (p99 > limit_ns && !bounded && run.config.rate.per_second().is_some()).then(|| {
+        format!("the schedule was kept badly: 1 % of requests left more than {:.1} ms late; the client's machine is too busy, figures from schedule include it", p99 as f64 / 1e6)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::row::example;
+
+    #[test]
+    fn one_warning_a_worker_names_columns_share_and_remedy() {
+        let missing = vec![
+            ("queue_time_start", align::NOT_SENT),
+            ("queue_time_end", align::NOT_SENT),
+            ("ttft", align::NOT_STREAMED),
+        ];
+        let rows = [
+            example(),
+            Row {
+                missing,
+                ..example()
+            },
+        ];
+        let told = stamps(&rows);
+        assert_eq!(told.len(), 1);
+        for part in [
+            "worker 127.0.0.1:31000",
+            "empty in 50 % of rows queue_time_end, queue_time_start",
+            "--enable-metrics",
+            "--disable-stream",
+        ] {
+            assert!(told[0].contains(part), "{part}: {}", told[0]);
+        }
+        assert!(stamps(&[example()]).is_empty());
+    }
+
+    #[test]
+    fn mixed_sources_and_broken_orders_are_said() {
+        let rows = [
+            example(),
+            Row {
+                ttft_source: "router",
+                order_broken: true,
+                ..example()
+            },
+        ];
+        assert!(sources(&rows).unwrap().contains("router 1, server_patch 1"));
+        assert!(order(&rows).unwrap().starts_with("1 rows"));
+        assert_eq!(sources(&rows[..1]), None);
+        assert_eq!(simulated(&rows), None);
+        let fake = Row {
+            simulated: Some(true),
+            ..example()
+        };
+        assert!(simulated(&[fake]).unwrap().starts_with("SIMULATED"));
+    }
+}

@@ -1,0 +1,228 @@
+//! `milepost bench` as a process: flags, files, exit codes.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use milepost::clock::Clock;
+use serde_json::Value;
+
+use crate::data;
+use crate::server::{Server, Step, about, stream};
+
+/// A folder that goes away with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("milepost-bench-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn read(&self, file: &str) -> String {
+        std::fs::read_to_string(self.0.join(file)).unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn bench(folder: &Folder, args: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
+    command
+        .current_dir(&folder.0)
+        .env_remove("OPENAI_API_KEY")
+        .arg("bench")
+        .args(args.split_whitespace());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+async fn output(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn serving() -> Server {
+    let events = data("sglang-0.5.23_generate_stream.sse");
+    Server::new(&Clock::system(), move |got| {
+        about(got).unwrap_or_else(|| stream(&events, Duration::ZERO))
+    })
+}
+
+const SMALL: &str = "--dataset-name random-ids --num-prompts 3 --random-input-len 6 --random-output-len 8 --random-range-ratio 1";
+
+#[tokio::test]
+async fn usage_errors_are_2_and_name_the_flag() {
+    let folder = Folder::new("usage");
+    for (args, named) in [
+        ("--request-rate 0", "--request-rate"),
+        ("--request-rate -1", "--request-rate"),
+        ("--request-rate nan", "--request-rate"),
+        ("--no-such-flag", "--no-such-flag"),
+        ("--base-url gpu3:8000 --dataset-name random", "--base-url"),
+        ("--dataset-name mooncake", "--dataset-name"),
+        ("--num-prompts 0", "--num-prompts"),
+        (
+            "--dataset-name random --extra-request-body [1]",
+            "--extra-request-body",
+        ),
+        ("--dataset-name random --header novalue", "--header"),
+        (
+            "--dataset-name random --random-range-ratio 2",
+            "--random-range-ratio",
+        ),
+        ("--dataset-name sharegpt", "--dataset-path"),
+        (
+            "--dataset-name generated-shared-prefix --gsp-zipf-alpha 1",
+            "--gsp-zipf-alpha",
+        ),
+        (
+            "--dataset-name random --router-trace /nonexistent",
+            "--router-trace",
+        ),
+    ] {
+        let out = output(bench(&folder, args)).await;
+        assert_eq!(out.status.code(), Some(2), "{args}: {}", text(&out.stderr));
+        assert!(
+            text(&out.stderr).contains(named),
+            "{args}: {}",
+            text(&out.stderr)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_run_writes_its_files_and_the_next_one_beside_them() {
+    let folder = Folder::new("files");
+    let server = serving();
+    let args = format!(
+        "--base-url {} {SMALL} --output-file all.jsonl --tokenizer x --seed 7",
+        server.listen().await
+    );
+    let out = output(bench(&folder, &args)).await;
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("--tokenizer is not needed"));
+    assert!(
+        text(&out.stdout).contains("3 of 3 (100.0 %)"),
+        "{}",
+        text(&out.stdout)
+    );
+    let csv = folder.read("milepost-bench/requests.csv");
+    assert_eq!(csv.lines().count(), 4);
+    let run: Value = serde_json::from_str(&folder.read("milepost-bench/run.json")).unwrap();
+    assert_eq!(run["per_request"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        (&run["partial"], &run["config"]["seed"]),
+        (&Value::Bool(false), &Value::from(7))
+    );
+
+    let again = output(bench(&folder, &format!("{args} --output-details"))).await;
+    assert_eq!(again.status.code(), Some(0));
+    assert!(
+        text(&again.stdout).contains("milepost-bench/run-001/requests.csv"),
+        "{}",
+        text(&again.stdout)
+    );
+    assert_eq!(folder.read("milepost-bench/requests.csv"), csv);
+    let collected = folder.read("all.jsonl");
+    let lines: Vec<Value> = collected
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(
+        (
+            lines[0].get("per_request").is_some(),
+            lines[1].get("per_request").is_some()
+        ),
+        (false, true)
+    );
+}
+
+#[tokio::test]
+async fn the_api_key_is_sent_and_not_written() {
+    let folder = Folder::new("key");
+    let server = serving();
+    let mut command = bench(
+        &folder,
+        &format!("--base-url {} {SMALL}", server.listen().await),
+    );
+    command.env("OPENAI_API_KEY", "sk-secret");
+    let out = output(command).await;
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(
+        server
+            .load()
+            .iter()
+            .all(|g| g.header("authorization") == Some("Bearer sk-secret"))
+    );
+    let written = folder.read("milepost-bench/run.json") + &text(&out.stdout) + &text(&out.stderr);
+    assert!(!written.contains("sk-secret"));
+}
+
+#[tokio::test]
+async fn no_success_is_1() {
+    let folder = Folder::new("failing");
+    let server = Server::new(&Clock::system(), |got| {
+        about(got).unwrap_or_else(|| vec![Step::Close])
+    });
+    let args = format!(
+        "--base-url {} {SMALL} --warmup-requests 0",
+        server.listen().await
+    );
+    let out = output(bench(&folder, &args)).await;
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
+    assert!(
+        text(&out.stdout).contains("reset:"),
+        "{}",
+        text(&out.stdout)
+    );
+    assert_eq!(
+        folder.read("milepost-bench/requests.csv").lines().count(),
+        4
+    );
+}
+
+#[tokio::test]
+async fn ctrl_c_writes_partial_results_and_is_130() {
+    let folder = Folder::new("partial");
+    let (tx, mut reached) = tokio::sync::mpsc::channel(8);
+    let server = Server::new(&Clock::system(), move |got| {
+        about(got).unwrap_or_else(|| {
+            let _ = tx.try_send(());
+            vec![Step::Hang]
+        })
+    });
+    let args = format!(
+        "--base-url {} {SMALL} --warmup-requests 0 --max-concurrency 1",
+        server.listen().await
+    );
+    let child = bench(&folder, &args).spawn().unwrap();
+    reached.recv().await.unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let out = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(out.status.code(), Some(130), "{}", text(&out.stderr));
+    let csv = folder.read("milepost-bench/requests.csv");
+    assert_eq!(csv.matches("not_sent:").count(), 2, "{csv}");
+    assert_eq!(csv.matches("interrupted:").count(), 1, "{csv}");
+    let run: Value = serde_json::from_str(&folder.read("milepost-bench/run.json")).unwrap();
+    assert_eq!(run["partial"], Value::Bool(true));
+    assert!(text(&out.stdout).contains("PARTIAL"));
+}
