@@ -28,11 +28,7 @@ fn main() {
     };
     let (requests, rounds) = (option("--requests", 20_000), option("--rounds", 3));
     let worker = load::start_worker();
-    let only: Vec<String> = std::env::args()
-        .skip_while(|a| a != "--only")
-        .skip(1)
-        .take(1)
-        .collect();
+    let only: Vec<String> = std::env::args().skip_while(|a| a != "--only").skip(1).take(1).collect();
     let peers = Peer::installed(worker, only.first().map_or("", String::as_str));
     let cases = [
         Case::plain("120 B", 120, requests),

@@ -69,6 +69,11 @@ impl Clock {
         Self(Source::Virtual(Arc::new(VirtualTime { origin, boot_ns, epoch_ns, step_ns: AtomicU64::new(0) })))
     }
 
+    /// True for [`Self::virtual_time`]: waits must then be tokio's, not the operating system's.
+    pub fn is_virtual(&self) -> bool {
+        matches!(self.0, Source::Virtual(_))
+    }
+
     /// Steps the wall clock of a virtual clock forward, as NTP would; no effect on the system's.
     pub fn step_wall(&self, by_ns: u64) {
         if let Source::Virtual(v) = &self.0 {

@@ -67,36 +67,21 @@ impl PipeNet {
     /// Listens on a port of this network; a second listener on it replaces the first.
     pub fn listen(&self, port: u16) -> Listener {
         let (tx, rx) = mpsc::channel(PIPE_BACKLOG);
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(port, tx);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(port, tx);
         Listener::Pipe(rx)
     }
 
     /// Takes a port down: connects are refused from now on.
     pub fn close(&self, port: u16) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&port);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&port);
     }
 
     /// Connects to a port of this network.
     pub async fn connect(&self, port: u16) -> io::Result<Io> {
-        let sender = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&port)
-            .cloned();
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&port).cloned();
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
-        sender
-            .ok_or_else(refused)?
-            .send(far)
-            .await
-            .map_err(|_| refused())?;
+        sender.ok_or_else(refused)?.send(far).await.map_err(|_| refused())?;
         Ok(Io::Pipe(near))
     }
 }
@@ -121,24 +106,12 @@ impl Connector {
                     .await
                     .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "connect timed out"))??;
                 stream.set_nodelay(true)?;
-                let same_host = stream
-                    .local_addr()
-                    .is_ok_and(|local| local.ip() == addr.ip());
-                Ok((
-                    Io::Tcp(stream),
-                    Link {
-                        peer: Some(addr),
-                        same_host,
-                    },
-                ))
+                let same_host = stream.local_addr().is_ok_and(|local| local.ip() == addr.ip());
+                Ok((Io::Tcp(stream), Link { peer: Some(addr), same_host }))
             }
-            Self::Pipes(net) => Ok((
-                net.connect(addr.port()).await?,
-                Link {
-                    peer: Some(addr),
-                    same_host: true,
-                },
-            )),
+            Self::Pipes(net) => {
+                Ok((net.connect(addr.port()).await?, Link { peer: Some(addr), same_host: true }))
+            }
         }
     }
 }
@@ -150,29 +123,12 @@ impl Listener {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                let same_host = stream
-                    .local_addr()
-                    .is_ok_and(|local| local.ip() == peer.ip());
-                Ok((
-                    Io::Tcp(stream),
-                    Link {
-                        peer: Some(peer),
-                        same_host,
-                    },
-                ))
+                let same_host = stream.local_addr().is_ok_and(|local| local.ip() == peer.ip());
+                Ok((Io::Tcp(stream), Link { peer: Some(peer), same_host }))
             }
             Self::Pipe(rx) => match rx.recv().await {
-                Some(pipe) => Ok((
-                    Io::Pipe(pipe),
-                    Link {
-                        peer: None,
-                        same_host: true,
-                    },
-                )),
-                None => Err(io::Error::new(
-                    io::ErrorKind::NotConnected,
-                    "listener closed",
-                )),
+                Some(pipe) => Ok((Io::Pipe(pipe), Link { peer: None, same_host: true })),
+                None => Err(io::Error::new(io::ErrorKind::NotConnected, "listener closed")),
             },
         }
     }
@@ -205,11 +161,7 @@ impl AsyncRead for Io {
 }
 
 impl AsyncWrite for Io {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         match &mut *self {
             Self::Tcp(s) => Pin::new(s).poll_write(cx, data),
             Self::Pipe(s) => Pin::new(s).poll_write(cx, data),

@@ -3,10 +3,7 @@
 //! What is expected is found in the same bytes by another way: plain text search, and exact values for one answer of each
 //! generation. Deliberately not here: made-up answers, see `src/wire/answer_tests.rs`.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot read its data must fail"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its data must fail")]
 
 use std::path::{Path, PathBuf};
 
@@ -15,12 +12,8 @@ use milepost::wire::Endpoint;
 use milepost::wire::answer::{Answer, AnswerReader, Tokens};
 use milepost::wire::meta_info::ServerStamps;
 
-const SERVERS: [&str; 4] = [
-    "sglang-0.4.9.post6",
-    "sglang-0.4.9.post6-patched",
-    "sglang-0.5.23",
-    "sglang-0.5.23-rust-server",
-];
+const SERVERS: [&str; 4] =
+    ["sglang-0.4.9.post6", "sglang-0.4.9.post6-patched", "sglang-0.5.23", "sglang-0.5.23-rust-server"];
 
 struct Capture {
     name: String,
@@ -31,27 +24,20 @@ struct Capture {
 }
 
 fn folder(server: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data/captures")
-        .join(server)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/captures").join(server)
 }
 
 fn load(server: &str, file: &str) -> Capture {
     let bytes = std::fs::read(folder(server).join(file)).expect(file);
     let comment = bytes.iter().position(|&b| b == b'\n').unwrap() + 1;
     let command = String::from_utf8_lossy(&bytes[..comment]).into_owned();
-    let blank = bytes
-        .windows(4)
-        .position(|w| w == b"\r\n\r\n")
-        .expect("head");
+    let blank = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("head");
     let head = String::from_utf8_lossy(&bytes[comment..blank]).to_ascii_lowercase();
     let mut body = bytes[blank + 4..].to_vec();
     if file.ends_with("_raw.txt") {
         body = dechunk(&body);
     }
-    let length = head
-        .lines()
-        .find_map(|l| l.strip_prefix("content-length: "));
+    let length = head.lines().find_map(|l| l.strip_prefix("content-length: "));
     if let Some(length) = length {
         body.truncate(length.trim().parse().unwrap());
     }
@@ -62,11 +48,7 @@ fn load(server: &str, file: &str) -> Capture {
     Capture {
         name: format!("{server}/{file}"),
         endpoint,
-        status: head
-            .split_whitespace()
-            .nth(1)
-            .and_then(|s| s.parse().ok())
-            .expect("status"),
+        status: head.split_whitespace().nth(1).and_then(|s| s.parse().ok()).expect("status"),
         event_stream: head.contains("text/event-stream"),
         body,
     }
@@ -85,8 +67,7 @@ fn of_name(file: &str) -> Endpoint {
 fn dechunk(mut raw: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(end) = raw.windows(2).position(|w| w == b"\r\n") {
-        let size =
-            usize::from_str_radix(std::str::from_utf8(&raw[..end]).unwrap().trim(), 16).unwrap();
+        let size = usize::from_str_radix(std::str::from_utf8(&raw[..end]).unwrap().trim(), 16).unwrap();
         if size == 0 {
             break;
         }
@@ -111,23 +92,15 @@ fn all() -> Vec<Capture> {
 
 /// Reads the body in chunks of these lengths (again and again); the time of a chunk is the offset of its end.
 fn read(capture: &Capture, lengths: &[usize]) -> Answer {
-    let mut reader = AnswerReader::new(
-        capture.endpoint,
-        capture.status,
-        capture.event_stream,
-        false,
-    )
-    .with_token_times();
+    let mut reader =
+        AnswerReader::new(capture.endpoint, capture.status, capture.event_stream, false).with_token_times();
     let mut at = 0;
     for length in lengths.iter().cycle() {
         if at == capture.body.len() {
             break;
         }
         let end = (at + length).min(capture.body.len());
-        reader.push(
-            &Bytes::copy_from_slice(&capture.body[at..end]),
-            u64::try_from(end).unwrap(),
-        );
+        reader.push(&Bytes::copy_from_slice(&capture.body[at..end]), u64::try_from(end).unwrap());
         at = end;
     }
     reader.finish(true)
@@ -169,19 +142,9 @@ fn every_capture_reads_the_same_however_it_is_cut() {
         let by_byte = read(capture, &[1]);
         for lengths in [&[7][..], &[1, 300, 2, 55], &[513, 3]] {
             let other = read(capture, lengths);
-            assert_eq!(
-                without_times(&other),
-                without_times(&whole),
-                "{}",
-                capture.name
-            );
+            assert_eq!(without_times(&other), without_times(&whole), "{}", capture.name);
         }
-        assert_eq!(
-            without_times(&by_byte),
-            without_times(&whole),
-            "{}",
-            capture.name
-        );
+        assert_eq!(without_times(&by_byte), without_times(&whole), "{}", capture.name);
     }
 }
 
@@ -197,10 +160,7 @@ fn without_times(answer: &Answer) -> Answer {
 #[test]
 fn good_streams_have_their_first_token_counts_and_stamps() {
     let mut seen = 0;
-    for capture in all()
-        .iter()
-        .filter(|c| c.event_stream && !c.name.contains("/err_"))
-    {
+    for capture in all().iter().filter(|c| c.event_stream && !c.name.contains("/err_")) {
         let answer = read(capture, &[1]);
         let events = events(capture);
         let generate = capture.endpoint == Endpoint::Generate;
@@ -221,12 +181,7 @@ fn good_streams_have_their_first_token_counts_and_stamps() {
         assert_eq!(answer.first_token_ns, Some(first.1), "{}", capture.name);
         assert_eq!((answer.done, answer.partial_event), (Some(true), false));
         assert_eq!(answer.has_text, Some(true), "{}", capture.name);
-        assert_eq!(
-            answer.finish_reason.as_deref(),
-            Some("length"),
-            "{}",
-            capture.name
-        );
+        assert_eq!(answer.finish_reason.as_deref(), Some("length"), "{}", capture.name);
         let tokens = Tokens {
             prompt_tokens: count(last, "prompt_tokens"),
             completion_tokens: count(last, "completion_tokens"),
@@ -237,10 +192,7 @@ fn good_streams_have_their_first_token_counts_and_stamps() {
         if generate {
             assert!(!answer.token_times.is_empty());
             for time in &answer.token_times {
-                let event = events
-                    .iter()
-                    .find(|e| e.1 == time.at_ns)
-                    .expect("an event ends here");
+                let event = events.iter().find(|e| e.1 == time.at_ns).expect("an event ends here");
                 assert_eq!(count(&event.0, "completion_tokens"), Some(time.tokens));
             }
         }
@@ -281,16 +233,10 @@ fn good_plain_answers_have_counts_and_stamps() {
         let answer = read(capture, &[64]);
         let text = String::from_utf8_lossy(&capture.body).into_owned();
         assert_eq!(answer.error, None, "{}", capture.name);
-        assert_eq!(
-            (answer.done, answer.first_token_ns, answer.events),
-            (None, None, 0)
-        );
+        assert_eq!((answer.done, answer.first_token_ns, answer.events), (None, None, 0));
         assert_eq!(answer.has_text, Some(true), "{}", capture.name);
         assert_eq!(answer.tokens.prompt_tokens, count(&text, "prompt_tokens"));
-        assert_eq!(
-            answer.tokens.completion_tokens,
-            count(&text, "completion_tokens")
-        );
+        assert_eq!(answer.tokens.completion_tokens, count(&text, "completion_tokens"));
         assert_eq!(answer.stamps, stamps(&text, ""), "{}", capture.name);
         seen += 1;
     }
@@ -329,30 +275,17 @@ fn exact_values_of_each_generation() {
     assert_eq!(newest.tokens, tokens(6, 8, 5));
 
     let rust = read(&load(SERVERS[3], "generate_nonstream.txt"), &[100]);
-    let expected = ServerStamps {
-        e2e_latency: Some(0.019_471_246),
-        ..ServerStamps::default()
-    };
+    let expected = ServerStamps { e2e_latency: Some(0.019_471_246), ..ServerStamps::default() };
     assert_eq!(rust.stamps, expected);
     let cache_report = read(&load(SERVERS[2], "chat_stream_cache_report.txt"), &[100]);
     assert_eq!(cache_report.tokens, tokens(18, 2, 17));
-    let with_meta = read(
-        &load(SERVERS[2], "chat_nonstream_return_meta_info.txt"),
-        &[100],
-    );
-    assert_eq!(
-        with_meta.stamps.forward_entry_time,
-        Some(1_795_299_932.017_063)
-    );
+    let with_meta = read(&load(SERVERS[2], "chat_nonstream_return_meta_info.txt"), &[100]);
+    assert_eq!(with_meta.stamps.forward_entry_time, Some(1_795_299_932.017_063));
     assert_eq!(with_meta.tokens, tokens(18, 6, 17));
 }
 
 fn tokens(prompt: u64, completion: u64, cached: u64) -> Tokens {
-    Tokens {
-        prompt_tokens: Some(prompt),
-        completion_tokens: Some(completion),
-        cached_tokens: Some(cached),
-    }
+    Tokens { prompt_tokens: Some(prompt), completion_tokens: Some(completion), cached_tokens: Some(cached) }
 }
 
 #[test]
@@ -363,24 +296,14 @@ fn every_error_is_an_error_with_the_servers_words() {
         let text = String::from_utf8_lossy(&capture.body).into_owned();
         if capture.status >= 400 {
             let error = answer.error.expect(&capture.name);
-            assert_eq!(
-                (error.class, error.code),
-                ("http_status", Some(capture.status))
-            );
-            let words = ["\"message\"", "\"detail\"", "\"error\":\""]
-                .iter()
-                .any(|name| text.contains(name));
+            assert_eq!((error.class, error.code), ("http_status", Some(capture.status)));
+            let words = ["\"message\"", "\"detail\"", "\"error\":\""].iter().any(|name| text.contains(name));
             assert_eq!(!error.message.is_empty(), words, "{}: {text}", capture.name);
             assert!(error.message.chars().count() <= 200);
         } else if text.contains("\"error\"") {
             let error = answer.error.expect(&capture.name);
             assert_eq!(error.class, "error_event", "{}", capture.name);
-            assert_eq!(
-                error.code,
-                count(&text, "code").map(|n| n as u16),
-                "{}",
-                capture.name
-            );
+            assert_eq!(error.code, count(&text, "code").map(|n| n as u16), "{}", capture.name);
             assert!(text.contains(&error.message) && !error.message.is_empty());
             assert_eq!((answer.done, answer.first_token_ns), (Some(true), None));
             inside_200.push(capture.name.clone());

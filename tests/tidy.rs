@@ -1,9 +1,6 @@
 //! Style that fails a test: file headers, file length, leftovers, and the commands that README and CI share.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot read the repository fails here, with the place"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot read the repository fails here, with the place")]
 
 use std::path::{Path, PathBuf};
 
@@ -16,10 +13,8 @@ fn root() -> &'static Path {
 
 fn rust_files() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> = ["src", "policies", "tests", "benches"]
-        .iter()
-        .map(|d| root().join(d))
-        .collect();
+    let mut folders: Vec<PathBuf> =
+        ["src", "policies", "tests", "benches"].iter().map(|d| root().join(d)).collect();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.unwrap().path();
@@ -47,8 +42,7 @@ fn complaints(check: impl Fn(&str) -> Option<String>) -> Vec<String> {
 
 #[test]
 fn every_file_says_what_it_is() {
-    let bad =
-        complaints(|text| (!text.starts_with("//! ")).then(|| "has no `//!` header".to_owned()));
+    let bad = complaints(|text| (!text.starts_with("//! ")).then(|| "has no `//!` header".to_owned()));
     assert!(bad.is_empty(), "{bad:#?}");
 }
 
@@ -63,18 +57,8 @@ fn no_file_is_longer_than_a_reader_can_hold() {
 
 #[test]
 fn nothing_is_left_for_later() {
-    let words = [
-        concat!("TO", "DO"),
-        concat!("FIX", "ME"),
-        concat!("#[ig", "nore"),
-        concat!("XX", "X"),
-    ];
-    let bad = complaints(|text| {
-        words
-            .iter()
-            .find(|w| text.contains(**w))
-            .map(|w| format!("contains {w}"))
-    });
+    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ig", "nore"), concat!("XX", "X")];
+    let bad = complaints(|text| words.iter().find(|w| text.contains(**w)).map(|w| format!("contains {w}")));
     assert!(bad.is_empty(), "{bad:#?}");
 }
 
@@ -82,14 +66,8 @@ fn nothing_is_left_for_later() {
 fn the_readme_and_ci_run_the_same_tests() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let ci = std::fs::read_to_string(root().join(".ci/run")).unwrap();
-    for command in [
-        "cargo run --release -- demo",
-        "cargo test --release --workspace",
-    ] {
+    for command in ["cargo run --release -- demo", "cargo test --release --workspace"] {
         assert!(readme.contains(command), "README names `{command}`");
     }
-    assert!(
-        ci.lines()
-            .any(|line| line == "cargo test --release --workspace")
-    );
+    assert!(ci.lines().any(|line| line == "cargo test --release --workspace"));
 }

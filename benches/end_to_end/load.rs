@@ -22,21 +22,11 @@ pub struct Case {
 
 impl Case {
     pub fn plain(name: &'static str, prompt_bytes: usize, requests: usize) -> Self {
-        Self {
-            name,
-            prompt_bytes,
-            events: 0,
-            requests,
-        }
+        Self { name, prompt_bytes, events: 0, requests }
     }
 
     pub fn stream(name: &'static str, events: usize, requests: usize) -> Self {
-        Self {
-            name,
-            prompt_bytes: 120,
-            events,
-            requests,
-        }
+        Self { name, prompt_bytes: 120, events, requests }
     }
 
     fn body(&self, n: usize) -> String {
@@ -54,10 +44,7 @@ pub fn start_worker() -> u16 {
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            std::thread::Builder::new()
-                .stack_size(128 * 1024)
-                .spawn(|| answer(stream.unwrap()))
-                .unwrap();
+            std::thread::Builder::new().stack_size(128 * 1024).spawn(|| answer(stream.unwrap())).unwrap();
         }
     });
     port
@@ -74,11 +61,7 @@ fn answer(stream: TcpStream) {
         if input.read_exact(&mut body).is_err() {
             return;
         }
-        let sent = if asks_for_a_stream(&body) {
-            stream_answer(&mut out)
-        } else {
-            out.write_all(&plain)
-        };
+        let sent = if asks_for_a_stream(&body) { stream_answer(&mut out) } else { out.write_all(&plain) };
         if sent.is_err() {
             return;
         }
@@ -124,10 +107,7 @@ fn read_head(input: &mut BufReader<TcpStream>) -> Option<(bool, Option<usize>)> 
         }
         let lower = line.to_ascii_lowercase();
         chunked |= lower.starts_with("transfer-encoding: chunked");
-        length = lower
-            .strip_prefix("content-length:")
-            .map(|v| v.trim().parse().unwrap())
-            .or(length);
+        length = lower.strip_prefix("content-length:").map(|v| v.trim().parse().unwrap()).or(length);
     }
 }
 
@@ -163,11 +143,7 @@ fn client(case: &Case, port: u16, next: &AtomicUsize) {
         if chunked {
             read_chunks(&mut input);
         } else {
-            std::io::copy(
-                &mut (&mut input).take(length.unwrap() as u64),
-                &mut std::io::sink(),
-            )
-            .unwrap();
+            std::io::copy(&mut (&mut input).take(length.unwrap() as u64), &mut std::io::sink()).unwrap();
         }
     }
 }

@@ -22,57 +22,23 @@ impl Peer {
         let folder = std::env::temp_dir().join(format!("milepost-bench-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let url = format!("http://127.0.0.1:{worker}");
-        let mut peers = vec![Self {
-            name: "direct".to_owned(),
-            port: worker,
-            child: None,
-        }];
+        let mut peers = vec![Self { name: "direct".to_owned(), port: worker, child: None }];
         let trace = |name: &str| folder.join(name).display().to_string();
         let ours = [
-            (
-                "milepost rr, no trace",
-                vec!["--policy", "round_robin"],
-                None,
-            ),
-            (
-                "milepost rr, trace",
-                vec!["--policy", "round_robin"],
-                Some(trace("rr.jsonl")),
-            ),
-            (
-                "milepost cache_aware, trace",
-                vec!["--policy", "cache_aware"],
-                Some(trace("ca.jsonl")),
-            ),
+            ("milepost rr, no trace", vec!["--policy", "round_robin"], None),
+            ("milepost rr, trace", vec!["--policy", "round_robin"], Some(trace("rr.jsonl"))),
+            ("milepost cache_aware, trace", vec!["--policy", "cache_aware"], Some(trace("ca.jsonl"))),
         ];
         for (name, flags, trace) in ours.into_iter().filter(|o| wanted(o.0)) {
             let port = free_port();
             let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
-            command.args([
-                "route",
-                "--host",
-                "127.0.0.1",
-                "--disable-health-check",
-                "--log-level",
-                "error",
-            ]);
-            command.args([
-                "--prometheus-host",
-                "127.0.0.1",
-                "--prometheus-port",
-                "0",
-                "--worker-urls",
-                &url,
-            ]);
+            command.args(["route", "--host", "127.0.0.1", "--disable-health-check", "--log-level", "error"]);
+            command.args(["--prometheus-host", "127.0.0.1", "--prometheus-port", "0", "--worker-urls", &url]);
             command.args(["--port", &port.to_string()]).args(flags);
             command.args(trace.iter().flat_map(|t| ["--trace-log", t]));
             peers.push(Self::start(name, port, command));
         }
-        peers.extend(
-            wanted("haproxy")
-                .then(|| haproxy(&folder, worker))
-                .flatten(),
-        );
+        peers.extend(wanted("haproxy").then(|| haproxy(&folder, worker)).flatten());
         peers.extend(wanted("nginx").then(|| nginx(&folder, worker)).flatten());
         for policy in ["round_robin", "cache_aware"] {
             let name = format!("sglang-router {policy}");
@@ -85,23 +51,12 @@ impl Peer {
         // taskset comes with util-linux; where it is missing the proxy is not pinned, and the CPU per request still holds.
         let core = std::thread::available_parallelism().map_or(0, |n| n.get() - 1);
         let mut pinned = Command::new("taskset");
-        pinned
-            .args(["-c", &core.to_string()])
-            .arg(command.get_program())
-            .args(command.get_args());
-        let quiet = |c: &mut Command| {
-            c.stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-        };
+        pinned.args(["-c", &core.to_string()]).arg(command.get_program()).args(command.get_args());
+        let quiet =
+            |c: &mut Command| c.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let mut plain = command;
         let child = quiet(&mut pinned).or_else(|_| quiet(&mut plain)).unwrap();
-        let peer = Self {
-            name: name.to_owned(),
-            port,
-            child: Some(child),
-        };
+        let peer = Self { name: name.to_owned(), port, child: Some(child) };
         let deadline = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < deadline, "{name} did not start");
@@ -116,9 +71,7 @@ impl Peer {
 
     /// User and system time of the process and its children so far, in microseconds.
     pub fn cpu_us(&self) -> u64 {
-        self.child
-            .as_ref()
-            .map_or(0, |child| tree_cpu_us(child.id()))
+        self.child.as_ref().map_or(0, |child| tree_cpu_us(child.id()))
     }
 }
 
@@ -129,62 +82,36 @@ impl Drop for Peer {
             let _ = child.kill();
             let _ = child.wait();
             for pid in tree {
-                let _ = Command::new("kill")
-                    .arg(pid.to_string())
-                    .stderr(Stdio::null())
-                    .status();
+                let _ = Command::new("kill").arg(pid.to_string()).stderr(Stdio::null()).status();
             }
         }
     }
 }
 
 fn tree_cpu_us(pid: u32) -> u64 {
-    std::iter::once(pid)
-        .chain(descendants(pid))
-        .map(cpu_us)
-        .sum()
+    std::iter::once(pid).chain(descendants(pid)).map(cpu_us).sum()
 }
 
 fn cpu_us(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default().to_owned();
     // Fields 14 and 15 (utime, stime), in ticks of 10 ms on every Linux that Rust runs on.
-    after_name
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|t| t.parse::<u64>().ok())
-        .sum::<u64>()
-        * 10_000
+    after_name.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum::<u64>() * 10_000
 }
 
 fn descendants(pid: u32) -> Vec<u32> {
-    let text =
-        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let children: Vec<u32> = text
-        .split_whitespace()
-        .filter_map(|p| p.parse().ok())
-        .collect();
-    children
-        .iter()
-        .flat_map(|c| std::iter::once(*c).chain(descendants(*c)))
-        .collect()
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children: Vec<u32> = text.split_whitespace().filter_map(|p| p.parse().ok()).collect();
+    children.iter().flat_map(|c| std::iter::once(*c).chain(descendants(*c))).collect()
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn found(program: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
-    let folders = path
-        .split(':')
-        .map(PathBuf::from)
-        .chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let folders = path.split(':').map(PathBuf::from).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     let hit = folders.map(|f| f.join(program)).find(|p| p.is_file());
     if hit.is_none() {
         println!("{program}: not installed, left out");
@@ -219,31 +146,15 @@ fn nginx(folder: &std::path::Path, worker: u16) -> Option<Peer> {
 
 fn sglang_router(policy: &str, url: &str) -> Option<Peer> {
     let python = found("python3")?;
-    let has = Command::new(&python)
-        .args(["-c", "import sglang_router"])
-        .stderr(Stdio::null())
-        .status();
+    let has = Command::new(&python).args(["-c", "import sglang_router"]).stderr(Stdio::null()).status();
     if !has.is_ok_and(|s| s.success()) {
         println!("sglang-router ({policy}): not installed, left out");
         return None;
     }
     let port = free_port();
     let mut command = Command::new(python);
-    command.args([
-        "-m",
-        "sglang_router.launch_router",
-        "--host",
-        "127.0.0.1",
-        "--policy",
-        policy,
-    ]);
-    command.args([
-        "--disable-health-check",
-        "--log-level",
-        "error",
-        "--prometheus-host",
-        "127.0.0.1",
-    ]);
+    command.args(["-m", "sglang_router.launch_router", "--host", "127.0.0.1", "--policy", policy]);
+    command.args(["--disable-health-check", "--log-level", "error", "--prometheus-host", "127.0.0.1"]);
     command.args([
         "--port",
         &port.to_string(),

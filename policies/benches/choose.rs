@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use milepost_policies::{
-    Decision, POLICIES, PolicyConfig, PrefixIndex, PromptHashes, RequestView, Time, WorkerId,
-    WorkerView, Workers,
+    Decision, POLICIES, PolicyConfig, PrefixIndex, PromptHashes, RequestView, Time, WorkerId, WorkerView,
+    Workers,
 };
 
 const ROUNDS: usize = 9;
@@ -49,18 +49,9 @@ fn decisions(size: u32) {
         let mut policy = (spec.build)(&PolicyConfig::default());
         let mut decision = Decision::default();
         let ns = median_ns(2_000, |seq| {
-            let request = RequestView {
-                seq: seq as u64,
-                prompt_bytes: 4_000,
-                ..RequestView::default()
-            };
+            let request = RequestView { seq: seq as u64, prompt_bytes: 4_000, ..RequestView::default() };
             decision.clear(workers.len());
-            policy.choose(
-                Time { us: seq as u64 },
-                black_box(&request),
-                black_box(&workers),
-                &mut decision,
-            );
+            policy.choose(Time { us: seq as u64 }, black_box(&request), black_box(&workers), &mut decision);
             black_box(decision.chosen());
         });
         println!("choose {:<16} {size:>4} workers     {ns:>9.0}", spec.name);
@@ -82,9 +73,7 @@ fn prompts(workers: u32, prompt_bytes: usize) {
             PromptHashes::of(&turn)
         })
         .collect();
-    let cold: Vec<_> = (0..200)
-        .map(|n| PromptHashes::of(&words(prompt_bytes, 10_000 + n)))
-        .collect();
+    let cold: Vec<_> = (0..200).map(|n| PromptHashes::of(&words(prompt_bytes, 10_000 + n))).collect();
     let mut matched = vec![0; workers as usize];
     let hit_ns = median_ns(200, |n| {
         index.match_into(black_box(&next_turns[n % 200]), &mut matched);
@@ -93,10 +82,7 @@ fn prompts(workers: u32, prompt_bytes: usize) {
         index.match_into(black_box(&cold[n % 200]), &mut matched);
     });
     let again_ns = median_ns(200, |n| {
-        index.insert(
-            black_box(&next_turns[n % 200]),
-            WorkerId(n as u32 % workers),
-        );
+        index.insert(black_box(&next_turns[n % 200]), WorkerId(n as u32 % workers));
     });
     println!("lookup {prompt_bytes:>6} B, 90 % known, {workers:>4} workers {hit_ns:>9.0}");
     println!("lookup {prompt_bytes:>6} B, unknown,    {workers:>4} workers {cold_ns:>9.0}");
@@ -113,18 +99,11 @@ fn full_index() {
         index.insert(&prompt, WorkerId(n as u32 % 64));
         n += 1;
     }
-    let new: Vec<_> = (0..200)
-        .map(|m| PromptHashes::of(&words(100_000, n + m)))
-        .collect();
-    let kept: Vec<_> = (0..200)
-        .map(|m| PromptHashes::of(&words(100_000, n - 1_000 + m)))
-        .collect();
+    let new: Vec<_> = (0..200).map(|m| PromptHashes::of(&words(100_000, n + m))).collect();
+    let kept: Vec<_> = (0..200).map(|m| PromptHashes::of(&words(100_000, n - 1_000 + m))).collect();
     let mut matched = vec![0; 64];
     let hit_ns = median_ns(200, |m| index.match_into(&kept[m % 200], &mut matched));
-    assert!(
-        matched.contains(&100_000),
-        "the prompts looked up are still in the index"
-    );
+    assert!(matched.contains(&100_000), "the prompts looked up are still in the index");
     let evicted_before = index.evicted_blocks();
     let insert = |(m, prompt): (u32, _)| {
         time(|| {
@@ -134,16 +113,9 @@ fn full_index() {
     let mut inserts: Vec<_> = (0..).zip(&new).map(insert).collect();
     inserts.sort();
     assert!(index.evicted_blocks() > evicted_before);
-    println!(
-        "full index ({} blocks, {} MiB)",
-        index.blocks(),
-        index.memory_bytes() >> 20
-    );
+    println!("full index ({} blocks, {} MiB)", index.blocks(), index.memory_bytes() >> 20);
     println!("lookup 100000 B, all known                  {hit_ns:>9.0}");
-    println!(
-        "insert 100000 B, new, evicting              {:>9}",
-        inserts[inserts.len() / 2].as_nanos()
-    );
+    println!("insert 100000 B, new, evicting              {:>9}", inserts[inserts.len() / 2].as_nanos());
     println!(
         "insert 100000 B, new, evicting, 99 of 100   {:>9}",
         inserts[inserts.len() / 100 * 99].as_nanos()
@@ -173,25 +145,14 @@ fn interleaved_index() {
         }
     }
     turns.sort();
-    let kept: Vec<_> = (0..200)
-        .map(|n| PromptHashes::of(&words(100_000, CONVERSATIONS - 200 + n)))
-        .collect();
+    let kept: Vec<_> = (0..200).map(|n| PromptHashes::of(&words(100_000, CONVERSATIONS - 200 + n))).collect();
     let mut matched = vec![0; 64];
     let hit_ns = median_ns(200, |n| index.match_into(&kept[n], &mut matched));
     assert!(index.evicted_blocks() > 0 && matched.contains(&100_000));
-    println!(
-        "{CONVERSATIONS} growing conversations, {} blocks evicted",
-        index.evicted_blocks()
-    );
+    println!("{CONVERSATIONS} growing conversations, {} blocks evicted", index.evicted_blocks());
     println!("lookup 100000 B, all known                  {hit_ns:>9.0}");
-    println!(
-        "insert 100000 B, last turn                  {:>9}",
-        turns[turns.len() / 2].as_nanos()
-    );
-    println!(
-        "insert 100000 B, last turn, 99 of 100       {:>9}",
-        turns[turns.len() / 100 * 99].as_nanos()
-    );
+    println!("insert 100000 B, last turn                  {:>9}", turns[turns.len() / 2].as_nanos());
+    println!("insert 100000 B, last turn, 99 of 100       {:>9}", turns[turns.len() / 100 * 99].as_nanos());
 }
 
 fn family_prompt(bytes: usize, n: usize) -> Vec<u8> {
@@ -205,9 +166,7 @@ fn words(bytes: usize, seed: usize) -> Vec<u8> {
     let mut text = Vec::with_capacity(bytes + 24);
     let mut state = seed as u64 + 1;
     while text.len() < bytes {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         text.extend_from_slice(format!("{} ", state >> 33).as_bytes());
     }
     text.truncate(bytes);

@@ -51,16 +51,8 @@ impl CacheAware {
     }
 
     fn imbalanced(&self, workers: &Workers<'_>) -> bool {
-        let most = workers
-            .iter()
-            .map(|w| w.in_flight_requests)
-            .max()
-            .unwrap_or(0);
-        let fewest = workers
-            .iter()
-            .map(|w| w.in_flight_requests)
-            .min()
-            .unwrap_or(0);
+        let most = workers.iter().map(|w| w.in_flight_requests).max().unwrap_or(0);
+        let fewest = workers.iter().map(|w| w.in_flight_requests).min().unwrap_or(0);
         u64::from(most - fewest) > self.gap && f64::from(most) > f64::from(fewest) * self.ratio
     }
 }
@@ -71,20 +63,11 @@ impl Policy for CacheAware {
     }
 
     fn needs(&self) -> Needs {
-        Needs {
-            prefix_match: true,
-            ..Needs::default()
-        }
+        Needs { prefix_match: true, ..Needs::default() }
     }
 
     /// Scores are the part of the prompt that matches in a `prefix_hit`, and the load, negated, in every other branch.
-    fn choose(
-        &mut self,
-        _now: Time,
-        request: &RequestView<'_>,
-        workers: &Workers<'_>,
-        out: &mut Decision,
-    ) {
+    fn choose(&mut self, _now: Time, request: &RequestView<'_>, workers: &Workers<'_>, out: &mut Decision) {
         if self.imbalanced(workers) {
             return choose_least_loaded(workers, out, "imbalanced");
         }
@@ -118,11 +101,7 @@ mod tests {
     use crate::decision::Decision;
     use crate::testing::{Fleet, ask_for};
 
-    fn policy(
-        cache_threshold: f64,
-        balance_abs_threshold: u64,
-        balance_rel_threshold: f64,
-    ) -> CacheAware {
+    fn policy(cache_threshold: f64, balance_abs_threshold: u64, balance_rel_threshold: f64) -> CacheAware {
         let config = PolicyConfig {
             cache_threshold,
             balance_abs_threshold,
@@ -137,17 +116,9 @@ mod tests {
         prompt_bytes: u64,
         fleet: &Fleet,
     ) -> (usize, &'static str, Vec<Option<f64>>) {
-        let request = RequestView {
-            seq: 100,
-            prompt_bytes,
-            ..RequestView::default()
-        };
+        let request = RequestView { seq: 100, prompt_bytes, ..RequestView::default() };
         let decision: Decision = ask_for(policy, &request, &fleet.workers);
-        (
-            decision.chosen().expect("chose"),
-            decision.reason(),
-            decision.scores().to_vec(),
-        )
+        (decision.chosen().expect("chose"), decision.reason(), decision.scores().to_vec())
     }
 
     #[test]
@@ -165,22 +136,13 @@ mod tests {
         let mut fleet = Fleet::of(2);
         fleet.in_flight([0, 1]);
         fleet.prefix_matches([0, 300]);
-        assert_eq!(
-            ask(&mut policy(0.3, 64, 1.5), 1000, &fleet).1,
-            "prefix_miss"
-        );
+        assert_eq!(ask(&mut policy(0.3, 64, 1.5), 1000, &fleet).1, "prefix_miss");
         fleet.prefix_matches([0, 301]);
         assert_eq!(ask(&mut policy(0.3, 64, 1.5), 1000, &fleet).1, "prefix_hit");
         fleet.prefix_matches([0, 1000]);
-        assert_eq!(
-            ask(&mut policy(1.0, 64, 1.5), 1000, &fleet).1,
-            "prefix_miss"
-        );
+        assert_eq!(ask(&mut policy(1.0, 64, 1.5), 1000, &fleet).1, "prefix_miss");
         fleet.prefix_matches([0, 0]);
-        assert_eq!(
-            ask(&mut policy(0.0, 64, 1.5), 1000, &fleet).1,
-            "prefix_miss"
-        );
+        assert_eq!(ask(&mut policy(0.0, 64, 1.5), 1000, &fleet).1, "prefix_miss");
         fleet.prefix_matches([0, 1]);
         assert_eq!(ask(&mut policy(0.0, 64, 1.5), 1000, &fleet).1, "prefix_hit");
     }
@@ -242,10 +204,7 @@ mod tests {
     #[test]
     fn text_without_any_known_match_is_a_miss() {
         let (_, reason, scores) = ask(&mut policy(0.3, 64, 1.5), 10, &Fleet::of(2));
-        assert_eq!(
-            (reason, scores),
-            ("prefix_miss", vec![Some(0.0), Some(0.0)])
-        );
+        assert_eq!((reason, scores), ("prefix_miss", vec![Some(0.0), Some(0.0)]));
     }
 
     /// sglang-router sends 12 of 12 sequential, distinct prompts to one worker of two.
@@ -277,12 +236,6 @@ mod tests {
     #[test]
     fn asks_for_the_match_and_nothing_else() {
         let needs = policy(0.3, 64, 1.5).needs();
-        assert_eq!(
-            needs,
-            Needs {
-                prefix_match: true,
-                server_loads: false
-            }
-        );
+        assert_eq!(needs, Needs { prefix_match: true, server_loads: false });
     }
 }

@@ -70,19 +70,9 @@ mod tests {
         let mut decision = Decision::default();
         decision.clear(2);
         decision.choose(2, "off_by_one");
-        assert_eq!(
-            (decision.chosen(), decision.out_of_range()),
-            (None, Some(2))
-        );
+        assert_eq!((decision.chosen(), decision.out_of_range()), (None, Some(2)));
         decision.choose(1, "right");
-        assert_eq!(
-            (
-                decision.chosen(),
-                decision.out_of_range(),
-                decision.reason()
-            ),
-            (Some(1), None, "right")
-        );
+        assert_eq!((decision.chosen(), decision.out_of_range(), decision.reason()), (Some(1), None, "right"));
     }
 
     #[test]

@@ -26,9 +26,7 @@ impl Random {
 
     /// The policy with this seed.
     pub fn new(seed: u64) -> Self {
-        Self {
-            rng: ChaCha8Rng::seed_from_u64(seed),
-        }
+        Self { rng: ChaCha8Rng::seed_from_u64(seed) }
     }
 }
 
@@ -37,18 +35,9 @@ impl Policy for Random {
         Self::SPEC.name
     }
 
-    fn choose(
-        &mut self,
-        _now: Time,
-        _request: &RequestView<'_>,
-        workers: &Workers<'_>,
-        out: &mut Decision,
-    ) {
+    fn choose(&mut self, _now: Time, _request: &RequestView<'_>, workers: &Workers<'_>, out: &mut Decision) {
         // Drawn as u64, so that 32-bit hosts decide the same.
-        out.choose(
-            self.rng.random_range(0..workers.len() as u64) as usize,
-            "random",
-        );
+        out.choose(self.rng.random_range(0..workers.len() as u64) as usize, "random");
     }
 }
 
@@ -60,13 +49,7 @@ mod tests {
     fn draw(seed: u64, times: u64, workers: u32) -> Vec<usize> {
         let mut policy = Random::new(seed);
         let fleet = Fleet::of(workers);
-        (1..=times)
-            .map(|seq| {
-                ask(&mut policy, seq, &fleet.workers)
-                    .chosen()
-                    .expect("chose")
-            })
-            .collect()
+        (1..=times).map(|seq| ask(&mut policy, seq, &fleet.workers).chosen().expect("chose")).collect()
     }
 
     #[test]
@@ -82,10 +65,7 @@ mod tests {
             counts[worker] += 1;
         }
         // Chi-square with 6 degrees of freedom: 22.5 is passed once in 1,000 seeds, and this seed is fixed.
-        let chi_square: f64 = counts
-            .iter()
-            .map(|&n| (f64::from(n) - 10_000.0).powi(2) / 10_000.0)
-            .sum();
+        let chi_square: f64 = counts.iter().map(|&n| (f64::from(n) - 10_000.0).powi(2) / 10_000.0).sum();
         assert!(chi_square < 22.5, "{counts:?} gives {chi_square}");
     }
 }

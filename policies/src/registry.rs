@@ -26,12 +26,7 @@ pub struct PolicyConfig {
 
 impl Default for PolicyConfig {
     fn default() -> Self {
-        Self {
-            seed: 0,
-            cache_threshold: 0.3,
-            balance_abs_threshold: 64,
-            balance_rel_threshold: 1.5,
-        }
+        Self { seed: 0, cache_threshold: 0.3, balance_abs_threshold: 64, balance_rel_threshold: 1.5 }
     }
 }
 
@@ -47,12 +42,7 @@ pub struct PolicySpec {
 }
 
 /// Every policy built in, in the order in which help lists them.
-pub const POLICIES: &[PolicySpec] = &[
-    CacheAware::SPEC,
-    RoundRobin::SPEC,
-    Random::SPEC,
-    ShortestQueue::SPEC,
-];
+pub const POLICIES: &[PolicySpec] = &[CacheAware::SPEC, RoundRobin::SPEC, Random::SPEC, ShortestQueue::SPEC];
 
 /// The built-in policy called `name`.
 pub fn build(name: &str, config: &PolicyConfig) -> Result<Box<dyn Policy>, UnknownPolicy> {
@@ -85,18 +75,11 @@ impl UnknownPolicy {
         let name: String = name.chars().take(64).collect();
         let known: Vec<_> = specs.iter().map(|spec| spec.name).collect();
         let typed = name.to_lowercase().replace('-', "_");
-        let by_distance = known
-            .iter()
-            .map(|&known| (edit_distance(&typed, known), known));
+        let by_distance = known.iter().map(|&known| (edit_distance(&typed, known), known));
         let nearest = by_distance.min_by_key(|&(distance, _)| distance);
-        let nearest = nearest
-            .filter(|&(distance, known)| distance * 3 <= known.len())
-            .map(|(_, known)| known);
-        Self {
-            name,
-            known,
-            nearest,
-        }
+        let nearest =
+            nearest.filter(|&(distance, known)| distance * 3 <= known.len()).map(|(_, known)| known);
+        Self { name, known, nearest }
     }
 
     /// The name asked for, cut at 64 characters.
@@ -152,13 +135,7 @@ mod tests {
         for spec in POLICIES {
             let built = build(spec.name, &PolicyConfig::default()).expect("listed");
             assert_eq!(built.name(), spec.name);
-            assert_eq!(
-                POLICIES
-                    .iter()
-                    .filter(|other| other.name == spec.name)
-                    .count(),
-                1
-            );
+            assert_eq!(POLICIES.iter().filter(|other| other.name == spec.name).count(), 1);
         }
     }
 

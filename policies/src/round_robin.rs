@@ -28,13 +28,7 @@ impl Policy for RoundRobin {
         Self::SPEC.name
     }
 
-    fn choose(
-        &mut self,
-        _now: Time,
-        _request: &RequestView<'_>,
-        workers: &Workers<'_>,
-        out: &mut Decision,
-    ) {
+    fn choose(&mut self, _now: Time, _request: &RequestView<'_>, workers: &Workers<'_>, out: &mut Decision) {
         out.choose(self.chosen % workers.len(), "turn");
         self.chosen = self.chosen.wrapping_add(1);
     }
@@ -49,9 +43,7 @@ mod tests {
     fn takes_turns_in_the_order_of_the_list() {
         let mut policy = RoundRobin::default();
         let fleet = Fleet::of(3);
-        let chosen: Vec<_> = (1..=7)
-            .map(|seq| ask(&mut policy, seq, &fleet.workers).chosen())
-            .collect();
+        let chosen: Vec<_> = (1..=7).map(|seq| ask(&mut policy, seq, &fleet.workers).chosen()).collect();
         assert_eq!(chosen, [0, 1, 2, 0, 1, 2, 0].map(Some));
     }
 
@@ -67,9 +59,6 @@ mod tests {
     #[test]
     fn does_not_score() {
         let decision = ask(&mut RoundRobin::default(), 1, &Fleet::of(2).workers);
-        assert_eq!(
-            (decision.reason(), decision.scores()),
-            ("turn", &[None, None][..])
-        );
+        assert_eq!((decision.reason(), decision.scores()), ("turn", &[None, None][..]));
     }
 }

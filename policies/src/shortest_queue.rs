@@ -27,13 +27,7 @@ impl Policy for ShortestQueue {
         Self::SPEC.name
     }
 
-    fn choose(
-        &mut self,
-        _now: Time,
-        _request: &RequestView<'_>,
-        workers: &Workers<'_>,
-        out: &mut Decision,
-    ) {
+    fn choose(&mut self, _now: Time, _request: &RequestView<'_>, workers: &Workers<'_>, out: &mut Decision) {
         choose_least_loaded(workers, out, "fewest_in_flight");
     }
 }
@@ -60,20 +54,11 @@ mod tests {
         fleet.in_flight([3, 1, 1, 1]);
         fleet.last_chosen([1, 9, 4, 4]);
         let decision = ask(&mut ShortestQueue, 10, &fleet.workers);
-        assert_eq!(
-            (decision.chosen(), decision.reason()),
-            (Some(2), "fewest_in_flight")
-        );
-        assert_eq!(
-            decision.scores(),
-            [Some(-3.0), Some(-1.0), Some(-1.0), Some(-1.0)]
-        );
+        assert_eq!((decision.chosen(), decision.reason()), (Some(2), "fewest_in_flight"));
+        assert_eq!(decision.scores(), [Some(-3.0), Some(-1.0), Some(-1.0), Some(-1.0)]);
         fleet.workers.swap(2, 3);
         assert_eq!(fleet.workers[3].id, WorkerId(2));
-        assert_eq!(
-            ask(&mut ShortestQueue, 10, &fleet.workers).chosen(),
-            Some(3)
-        );
+        assert_eq!(ask(&mut ShortestQueue, 10, &fleet.workers).chosen(), Some(3));
     }
 
     #[test]

@@ -13,12 +13,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// `size` idle workers that were never chosen.
     pub(crate) fn of(size: u32) -> Self {
-        let workers = (0..size)
-            .map(|id| WorkerView {
-                id: WorkerId(id),
-                ..WorkerView::default()
-            })
-            .collect();
+        let workers = (0..size).map(|id| WorkerView { id: WorkerId(id), ..WorkerView::default() }).collect();
         Self { workers, seq: 0 }
     }
 
@@ -48,14 +43,8 @@ impl Fleet {
     /// The same for a request with `prompt_bytes` of text.
     pub(crate) fn route_text(&mut self, policy: &mut dyn Policy, prompt_bytes: u64) -> usize {
         self.seq += 1;
-        let request = RequestView {
-            seq: self.seq,
-            prompt_bytes,
-            ..RequestView::default()
-        };
-        let index = ask_for(policy, &request, &self.workers)
-            .chosen()
-            .expect("chose a worker");
+        let request = RequestView { seq: self.seq, prompt_bytes, ..RequestView::default() };
+        let index = ask_for(policy, &request, &self.workers).chosen().expect("chose a worker");
         self.workers[index].in_flight_requests += 1;
         self.workers[index].last_chosen_seq = self.seq;
         index
@@ -64,14 +53,7 @@ impl Fleet {
 
 /// One decision for a request without text.
 pub(crate) fn ask(policy: &mut dyn Policy, seq: u64, workers: &[WorkerView]) -> Decision {
-    ask_for(
-        policy,
-        &RequestView {
-            seq,
-            ..RequestView::default()
-        },
-        workers,
-    )
+    ask_for(policy, &RequestView { seq, ..RequestView::default() }, workers)
 }
 
 /// One decision.

@@ -78,18 +78,11 @@ pub struct Workers<'a>(&'a [WorkerView]);
 impl<'a> Workers<'a> {
     /// `None` if there is no worker: then there is nothing to decide, and no policy is asked.
     pub fn new(workers: &'a [WorkerView]) -> Option<Self> {
-        if workers.is_empty() {
-            None
-        } else {
-            Some(Self(workers))
-        }
+        if workers.is_empty() { None } else { Some(Self(workers)) }
     }
 
     /// How many; at least 1.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "it is never empty, that is what the type says"
-    )]
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty, that is what the type says")]
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -107,10 +100,7 @@ impl<'a> Workers<'a> {
     /// Index of the least loaded of the workers for which `candidate` holds: fewest requests in flight, then least recently
     /// chosen, then lowest id. `None` if it holds for none.
     pub fn least_loaded(&self, candidate: impl Fn(&WorkerView) -> bool) -> Option<usize> {
-        let candidates = self
-            .iter()
-            .enumerate()
-            .filter(|(_, worker)| candidate(worker));
+        let candidates = self.iter().enumerate().filter(|(_, worker)| candidate(worker));
         candidates
             .min_by_key(|(_, w)| (w.in_flight_requests, w.last_chosen_seq, w.id))
             .map(|(index, _)| index)

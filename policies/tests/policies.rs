@@ -1,39 +1,30 @@
 //! What must hold for every policy in the registry, whatever the fleet looks like.
 
 use milepost_policies::{
-    Decision, Event, POLICIES, Policy, PolicyConfig, PrefixIndex, PromptHashes, RequestView, Time,
-    WorkerId, WorkerView, Workers,
+    Decision, Event, POLICIES, Policy, PolicyConfig, PrefixIndex, PromptHashes, RequestView, Time, WorkerId,
+    WorkerView, Workers,
 };
 use proptest::prelude::*;
 
 fn worker(id: u32) -> impl Strategy<Value = WorkerView> {
-    let counts = (
-        any::<u32>(),
-        any::<u64>(),
-        proptest::option::of(any::<u64>()),
-        proptest::option::of(any::<u32>()),
-    );
-    let rates = (
-        proptest::option::of(any::<f64>()),
-        proptest::option::of(any::<f64>()),
-    );
+    let counts =
+        (any::<u32>(), any::<u64>(), proptest::option::of(any::<u64>()), proptest::option::of(any::<u32>()));
+    let rates = (proptest::option::of(any::<f64>()), proptest::option::of(any::<f64>()));
     (counts, rates).prop_map(
-        move |((in_flight_requests, last_chosen_seq, prefix_match_bytes, load), (a, b))| {
-            WorkerView {
-                id: WorkerId(id),
-                in_flight_requests,
-                last_chosen_seq,
-                prefix_match_bytes,
-                queue_depth: load,
-                running: load,
-                kv_usage: a,
-                throughput_tokens_per_s: b,
-                latency_ewma_us: a,
-                ttft_ewma_us: b,
-                cache_hit_rate: a,
-                in_flight_prompt_tokens: prefix_match_bytes,
-                in_flight_decode_tokens: prefix_match_bytes,
-            }
+        move |((in_flight_requests, last_chosen_seq, prefix_match_bytes, load), (a, b))| WorkerView {
+            id: WorkerId(id),
+            in_flight_requests,
+            last_chosen_seq,
+            prefix_match_bytes,
+            queue_depth: load,
+            running: load,
+            kv_usage: a,
+            throughput_tokens_per_s: b,
+            latency_ewma_us: a,
+            ttft_ewma_us: b,
+            cache_hit_rate: a,
+            in_flight_prompt_tokens: prefix_match_bytes,
+            in_flight_decode_tokens: prefix_match_bytes,
         },
     )
 }
@@ -81,19 +72,14 @@ proptest! {
 /// A small router: 5 workers, requests of a few families that end in another order than they came.
 fn drive(policy: &mut dyn Policy, requests: u64) -> Vec<Decision> {
     let mut index = PrefixIndex::new(1 << 20);
-    let mut fleet: Vec<_> = (0..5)
-        .map(|id| WorkerView {
-            id: WorkerId(id),
-            ..WorkerView::default()
-        })
-        .collect();
+    let mut fleet: Vec<_> =
+        (0..5).map(|id| WorkerView { id: WorkerId(id), ..WorkerView::default() }).collect();
     let mut matched = [0; 5];
     let mut running = Vec::new();
     let mut decision = Decision::default();
     let mut log = Vec::new();
     for seq in 1..=requests {
-        let text =
-            format!("system prompt {}", seq % 7).repeat(20) + &"turn ".repeat(seq as usize % 30);
+        let text = format!("system prompt {}", seq % 7).repeat(20) + &"turn ".repeat(seq as usize % 30);
         let prompt = PromptHashes::of(text.as_bytes());
         index.match_into(&prompt, &mut matched);
         for (worker, bytes) in fleet.iter_mut().zip(matched) {
@@ -127,10 +113,7 @@ fn drive(policy: &mut dyn Policy, requests: u64) -> Vec<Decision> {
 #[test]
 fn the_same_seed_and_calls_give_the_same_decisions() {
     for spec in POLICIES {
-        let config = PolicyConfig {
-            seed: 42,
-            ..PolicyConfig::default()
-        };
+        let config = PolicyConfig { seed: 42, ..PolicyConfig::default() };
         assert_eq!(
             drive(&mut *(spec.build)(&config), 500),
             drive(&mut *(spec.build)(&config), 500),
@@ -147,28 +130,15 @@ fn no_policy_leaves_a_worker_idle_or_gives_one_most_of_the_work() {
         for decision in drive(&mut *(spec.build)(&PolicyConfig::default()), 500) {
             counts[decision.chosen().expect("chose")] += 1;
         }
-        assert!(
-            counts.iter().all(|count| (25..=250).contains(count)),
-            "{}: {counts:?}",
-            spec.name
-        );
+        assert!(counts.iter().all(|count| (25..=250).contains(count)), "{}: {counts:?}", spec.name);
     }
 }
 
 #[test]
 fn cache_aware_takes_every_branch_of_a_real_run() {
-    let config = PolicyConfig {
-        balance_abs_threshold: 8,
-        ..PolicyConfig::default()
-    };
-    let log = drive(
-        &mut *milepost_policies::build("cache_aware", &config).expect("built in"),
-        500,
-    );
+    let config = PolicyConfig { balance_abs_threshold: 8, ..PolicyConfig::default() };
+    let log = drive(&mut *milepost_policies::build("cache_aware", &config).expect("built in"), 500);
     for reason in ["prefix_miss", "prefix_hit", "imbalanced"] {
-        assert!(
-            log.iter().any(|decision| decision.reason() == reason),
-            "{reason}"
-        );
+        assert!(log.iter().any(|decision| decision.reason() == reason), "{reason}");
     }
 }

@@ -28,9 +28,7 @@ fn tree_match(tree: &Trie<Vec<u8>, ()>, query: &[u8]) -> u64 {
 
 /// Prompts as families: a shared head, then turns; lengths on both sides of every kind of block end.
 fn prompt() -> impl Strategy<Value = Vec<u8>> {
-    let head = prop::sample::select(vec![
-        0usize, 1, 63, 64, 65, 500, 4000, 4095, 4096, 4097, 5000, 9000,
-    ]);
+    let head = prop::sample::select(vec![0usize, 1, 63, 64, 65, 500, 4000, 4095, 4096, 4097, 5000, 9000]);
     let turns = prop::collection::vec((0u8..3, 1usize..300), 0..5);
     (0u8..2, head, turns).prop_map(|(family, head, turns)| {
         let mut text: Vec<u8> = (0..head).map(|at| b'a' + family + (at % 7) as u8).collect();
@@ -81,11 +79,7 @@ fn stays_bounded(prompts: impl Iterator<Item = (Vec<u8>, u32)>) -> PrefixIndex {
     for (text, worker) in prompts {
         prompt.rehash(&text);
         assert!(index.insert(&prompt, WorkerId(worker)));
-        assert!(
-            index.memory_bytes() <= MIN_INDEX_BYTES,
-            "{} bytes",
-            index.memory_bytes()
-        );
+        assert!(index.memory_bytes() <= MIN_INDEX_BYTES, "{} bytes", index.memory_bytes());
         index.match_into(&prompt, &mut matched);
         assert_eq!(matched[worker as usize], text.len() as u64);
     }
@@ -95,9 +89,7 @@ fn stays_bounded(prompts: impl Iterator<Item = (Vec<u8>, u32)>) -> PrefixIndex {
 #[test]
 fn unique_prompts_stay_within_the_bound() {
     let unique = |n: u32| {
-        let text: Vec<u8> = (0..100u32)
-            .flat_map(|at| n.wrapping_mul(at + 1).to_le_bytes())
-            .collect();
+        let text: Vec<u8> = (0..100u32).flat_map(|at| n.wrapping_mul(at + 1).to_le_bytes()).collect();
         (text, n % 512)
     };
     let index = stays_bounded((0..20_000).map(unique));
@@ -106,8 +98,7 @@ fn unique_prompts_stay_within_the_bound() {
 
 #[test]
 fn nested_prompts_stay_within_the_bound() {
-    let nested =
-        (1..600).flat_map(|n| (0..40).map(move |family| (vec![family; n * 7], n as u32 % 8)));
+    let nested = (1..600).flat_map(|n| (0..40).map(move |family| (vec![family; n * 7], n as u32 % 8)));
     let index = stays_bounded(nested);
     assert!(index.evicted_blocks() > 1_000);
 }
@@ -138,9 +129,8 @@ fn ever_new_sets_of_workers_stay_within_the_bound() {
 #[test]
 fn a_removed_worker_never_matches_and_the_others_still_do() {
     let mut index = PrefixIndex::new(1 << 20);
-    let prompts: Vec<_> = (0..50)
-        .map(|n| PromptHashes::of(format!("prompt {n}").repeat(40).as_bytes()))
-        .collect();
+    let prompts: Vec<_> =
+        (0..50).map(|n| PromptHashes::of(format!("prompt {n}").repeat(40).as_bytes())).collect();
     for worker in 0..MAX_WORKERS as u32 {
         index.insert(&prompts[worker as usize % 50], WorkerId(worker));
     }
@@ -161,8 +151,5 @@ fn the_bound_is_brought_into_range_and_told() {
     assert_eq!(PrefixIndex::new(0).max_bytes(), MIN_INDEX_BYTES);
     let index = PrefixIndex::new(64 << 20);
     assert_eq!(index.max_bytes(), 64 << 20);
-    assert!(
-        index.memory_bytes() <= index.max_bytes()
-            && index.memory_bytes() > index.max_bytes() / 10 * 8
-    );
+    assert!(index.memory_bytes() <= index.max_bytes() && index.memory_bytes() > index.max_bytes() / 10 * 8);
 }

@@ -21,15 +21,9 @@ use crate::proxy::body::AnswerBody;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `GET` or `POST /flush_cache`: 200 if every worker flushed, 206 if some did not.
-pub async fn flush_cache(
-    shared: &Arc<Shared>,
-    request: &Request<Incoming>,
-) -> Response<AnswerBody> {
+pub async fn flush_cache(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<AnswerBody> {
     if !matches!(*request.method(), Method::GET | Method::POST) {
-        return reply(
-            405,
-            &json!({"error": "method not allowed", "code": "METHOD_NOT_ALLOWED"}),
-        );
+        return reply(405, &json!({"error": "method not allowed", "code": "METHOD_NOT_ALLOWED"}));
     }
     let question = Question {
         method: Method::POST,
@@ -58,11 +52,7 @@ pub async fn flush_cache(
     }
     failed.sort_by_key(|f| f["worker"].to_string());
     let flushed = total - failed.len();
-    let status = if failed.is_empty() {
-        "success"
-    } else {
-        "partial_success"
-    };
+    let status = if failed.is_empty() { "success" } else { "partial_success" };
     let message = match failed.len() {
         0 => format!("Successfully flushed cache on all {total} HTTP workers"),
         n => format!("Flushed the cache on {flushed} of {total} workers, {n} failed"),

@@ -25,9 +25,8 @@ use crate::proxy::Shared;
 use crate::trace::record::{Outcome, RequestRecord};
 
 /// sglang-router's duration buckets run from 1 ms to 240 s.
-const DURATION_BUCKETS_S: [f64; 14] = [
-    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 240.0,
-];
+const DURATION_BUCKETS_S: [f64; 14] =
+    [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 240.0];
 /// Scrapers at one time.
 const MAX_SCRAPERS: usize = 16;
 
@@ -53,10 +52,7 @@ impl Metrics {
             register(&registry, Histogram::with_opts(options))
         };
         Self {
-            requests: register(
-                &registry,
-                IntCounter::new("smg_http_requests_total", "Requests accepted."),
-            ),
+            requests: register(&registry, IntCounter::new("smg_http_requests_total", "Requests accepted.")),
             in_flight: register(
                 &registry,
                 IntGauge::new("milepost_requests_in_flight", "Requests not yet ended."),
@@ -64,10 +60,7 @@ impl Metrics {
             outcomes: register(
                 &registry,
                 IntCounterVec::new(
-                    Opts::new(
-                        "milepost_requests_ended_total",
-                        "Requests ended, by outcome.",
-                    ),
+                    Opts::new("milepost_requests_ended_total", "Requests ended, by outcome."),
                     &["outcome"],
                 ),
             ),
@@ -100,9 +93,7 @@ impl Metrics {
     /// A request has ended.
     pub fn request_ended(&self, record: &RequestRecord) {
         self.in_flight.dec();
-        self.outcomes
-            .with_label_values(&[outcome_name(record.outcome)])
-            .inc();
+        self.outcomes.with_label_values(&[outcome_name(record.outcome)]).inc();
         self.duration.observe(seconds(record.end_ns));
         if let Some(ns) = record.first_token_ns {
             self.ttft.observe(seconds(ns));
@@ -119,9 +110,7 @@ impl Metrics {
 
     /// The text format.
     pub fn text(&self, shared: &Shared) -> String {
-        let mut out = TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
-            .unwrap_or_default();
+        let mut out = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default();
         let workers = shared.fleet.workers();
         let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(usize) -> u64| {
             // Writing to a String cannot fail.
@@ -131,25 +120,12 @@ impl Metrics {
             }
         };
         let health = |i: usize| u64::from(workers[i].is_healthy());
-        family(
-            "smg_worker_health",
-            "gauge",
-            "1 if the worker may get requests.",
-            &health,
-        );
+        family("smg_worker_health", "gauge", "1 if the worker may get requests.", &health);
         let active = |i: usize| u64::from(workers[i].in_flight());
-        family(
-            "smg_worker_requests_active",
-            "gauge",
-            "Requests in flight through this router.",
-            &active,
-        );
-        family(
-            "milepost_worker_requests_total",
-            "counter",
-            "Requests ended at the worker.",
-            &|i| workers[i].served(),
-        );
+        family("smg_worker_requests_active", "gauge", "Requests in flight through this router.", &active);
+        family("milepost_worker_requests_total", "counter", "Requests ended at the worker.", &|i| {
+            workers[i].served()
+        });
         let _ = write!(
             out,
             "# HELP milepost_trace_requests_offered_total Request records offered to the trace, lost ones included.\n\
@@ -246,9 +222,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.request_began();
         metrics.request_ended(&RequestRecord::default());
-        let text = TextEncoder::new()
-            .encode_to_string(&metrics.registry.gather())
-            .unwrap();
+        let text = TextEncoder::new().encode_to_string(&metrics.registry.gather()).unwrap();
         assert!(text.contains("smg_http_requests_total 1"));
         assert!(text.contains("milepost_requests_ended_total{outcome=\"panicked\"} 1"));
     }

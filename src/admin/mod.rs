@@ -24,10 +24,8 @@ pub mod workers;
 
 /// True for a path that the router answers itself.
 pub fn owns(_method: &Method, path: &str) -> bool {
-    matches!(
-        path,
-        "/health" | "/liveness" | "/readiness" | "/workers" | "/flush_cache"
-    ) || path.starts_with("/workers/")
+    matches!(path, "/health" | "/liveness" | "/readiness" | "/workers" | "/flush_cache")
+        || path.starts_with("/workers/")
         || path.starts_with("/milepost/")
 }
 
@@ -38,11 +36,7 @@ pub async fn answer(
     journey: Journey,
 ) -> Response<AnswerBody> {
     let path = request.uri().path().to_owned();
-    let kind = if path == "/flush_cache" {
-        RequestKind::FanOut
-    } else {
-        RequestKind::Local
-    };
+    let kind = if path == "/flush_cache" { RequestKind::FanOut } else { RequestKind::Local };
     let response = match path.as_str() {
         "/health" | "/liveness" => text(200, "OK"),
         "/readiness" => probes::readiness(shared),
@@ -67,16 +61,10 @@ pub fn json(status: u16, body: &serde_json::Value) -> Response<AnswerBody> {
     with_type(status, body.to_string(), "application/json")
 }
 
-fn with_type(
-    status: u16,
-    body: impl Into<bytes::Bytes>,
-    content_type: &'static str,
-) -> Response<AnswerBody> {
+fn with_type(status: u16, body: impl Into<bytes::Bytes>, content_type: &'static str) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::own(body));
     *response.status_mut() =
         http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

@@ -17,19 +17,10 @@ pub fn readiness(shared: &Shared) -> Response<AnswerBody> {
     let workers = shared.fleet.workers();
     let healthy = workers.iter().filter(|w| w.is_healthy()).count();
     if shared.draining.load(Ordering::Acquire) {
-        return reply(
-            503,
-            &json!({"status": "not ready", "reason": "shutting down"}),
-        );
+        return reply(503, &json!({"status": "not ready", "reason": "shutting down"}));
     }
     if healthy == 0 {
-        return reply(
-            503,
-            &json!({"status": "not ready", "reason": "insufficient healthy workers"}),
-        );
+        return reply(503, &json!({"status": "not ready", "reason": "insufficient healthy workers"}));
     }
-    reply(
-        200,
-        &json!({"status": "ready", "healthy_workers": healthy, "total_workers": workers.len()}),
-    )
+    reply(200, &json!({"status": "ready", "healthy_workers": healthy, "total_workers": workers.len()}))
 }

@@ -52,19 +52,12 @@ pub fn tail(shared: &Shared, query: &str) -> Response<AnswerBody> {
     let opened = File::open(path).and_then(|mut file| {
         let len = file.metadata()?.len();
         file.seek(SeekFrom::Start(from_bytes.min(len)))?;
-        Ok(FileBody {
-            file: Some(file),
-            left_bytes: len.saturating_sub(from_bytes),
-            reading: None,
-        })
+        Ok(FileBody { file: Some(file), left_bytes: len.saturating_sub(from_bytes), reading: None })
     });
     match opened {
         Ok(body) => {
             let mut response = Response::new(AnswerBody::File(body));
-            response.headers_mut().insert(
-                CONTENT_TYPE,
-                HeaderValue::from_static("application/x-ndjson"),
-            );
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
             response
         }
         Err(error) => reply(
@@ -76,10 +69,7 @@ pub fn tail(shared: &Shared, query: &str) -> Response<AnswerBody> {
 
 impl FileBody {
     /// The next chunk, or the end.
-    pub fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    pub fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
         loop {
             if let Some(reading) = &mut this.reading {

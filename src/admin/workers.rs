@@ -24,10 +24,7 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Answers `/workers` and `/workers/{id}`.
 pub async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<AnswerBody> {
     let path = request.uri().path();
-    let id = path
-        .strip_prefix("/workers")
-        .map_or("", |rest| rest.trim_start_matches('/'))
-        .to_owned();
+    let id = path.strip_prefix("/workers").map_or("", |rest| rest.trim_start_matches('/')).to_owned();
     match (request.method().clone(), id.as_str()) {
         (Method::GET, "") => list(shared),
         (Method::POST, "") => add(shared, request).await,
@@ -39,20 +36,14 @@ pub async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Respons
             Ok(worker) => remove(shared, &worker),
             Err(refused) => *refused,
         },
-        _ => reply(
-            405,
-            &json!({"error": "method not allowed", "code": "METHOD_NOT_ALLOWED"}),
-        ),
+        _ => reply(405, &json!({"error": "method not allowed", "code": "METHOD_NOT_ALLOWED"})),
     }
 }
 
 /// A UUID made of the URL: FNV-1a in two halves, marked as version 8 (custom).
 pub fn worker_id(url: &WorkerUrl) -> String {
-    let half = |seed: u64| {
-        url.as_str().bytes().fold(seed, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-        })
-    };
+    let half =
+        |seed: u64| url.as_str().bytes().fold(seed, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     let (a, b) = (half(0xcbf2_9ce4_8422_2325), half(0x9ae1_6a3b_2f90_404f));
     format!(
         "{:08x}-{:04x}-8{:03x}-{:04x}-{:012x}",
@@ -68,10 +59,7 @@ fn list(shared: &Shared) -> Response<AnswerBody> {
     let workers: Vec<Value> = shared.fleet.workers().iter().map(|w| describe(w)).collect();
     let total = workers.len();
     let stats = json!({"prefill_count": 0, "decode_count": 0, "regular_count": total});
-    reply(
-        200,
-        &json!({"workers": workers, "total": total, "stats": stats}),
-    )
+    reply(200, &json!({"workers": workers, "total": total, "stats": stats}))
 }
 
 fn describe(worker: &Worker) -> Value {
@@ -97,54 +85,30 @@ fn describe(worker: &Worker) -> Value {
 }
 
 fn find(shared: &Shared, id: &str) -> Result<Arc<Worker>, Box<Response<AnswerBody>>> {
-    let refuse = |status, error: String, code| {
-        Box::new(reply(status, &json!({"error": error, "code": code})))
-    };
+    let refuse =
+        |status, error: String, code| Box::new(reply(status, &json!({"error": error, "code": code})));
     if !id.split('-').map(str::len).eq([8, 4, 4, 4, 12]) {
         let shown: String = id.chars().take(64).collect();
-        return Err(refuse(
-            400,
-            format!("not a worker id: {shown}"),
-            "BAD_REQUEST",
-        ));
+        return Err(refuse(400, format!("not a worker id: {shown}"), "BAD_REQUEST"));
     }
-    let found = shared
-        .fleet
-        .workers()
-        .into_iter()
-        .find(|w| worker_id(&w.url) == id);
+    let found = shared.fleet.workers().into_iter().find(|w| worker_id(&w.url) == id);
     found.ok_or_else(|| refuse(404, format!("no worker {id}"), "WORKER_NOT_FOUND"))
 }
 
 async fn add(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<AnswerBody> {
-    let Ok(body) = Limited::new(request.into_body(), MAX_BODY_BYTES)
-        .collect()
-        .await
-    else {
-        return reply(
-            413,
-            &json!({"error": "body too large or incomplete", "code": "BAD_REQUEST"}),
-        );
+    let Ok(body) = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await else {
+        return reply(413, &json!({"error": "body too large or incomplete", "code": "BAD_REQUEST"}));
     };
     let Ok(spec) = serde_json::from_slice::<Value>(&body.to_bytes()) else {
-        return reply(
-            400,
-            &json!({"error": "the body is not JSON", "code": "BAD_REQUEST"}),
-        );
+        return reply(400, &json!({"error": "the body is not JSON", "code": "BAD_REQUEST"}));
     };
     let Some(text) = spec.get("url").and_then(Value::as_str) else {
-        return reply(
-            422,
-            &json!({"error": "missing field `url`", "code": "BAD_REQUEST"}),
-        );
+        return reply(422, &json!({"error": "missing field `url`", "code": "BAD_REQUEST"}));
     };
     let url = match WorkerUrl::parse(text) {
         Ok(url) => url,
         Err(error) => {
-            return reply(
-                400,
-                &json!({"error": format!("url: {error}"), "code": "BAD_REQUEST"}),
-            );
+            return reply(400, &json!({"error": format!("url: {error}"), "code": "BAD_REQUEST"}));
         }
     };
     let id = worker_id(&url);
@@ -178,11 +142,6 @@ mod tests {
         let id = |text| worker_id(&WorkerUrl::parse(text).unwrap());
         assert_eq!(id("http://a:1"), id("http://A:1/"));
         assert_ne!(id("http://a:1"), id("http://a:2"));
-        assert!(
-            id("http://a:1")
-                .split('-')
-                .map(str::len)
-                .eq([8, 4, 4, 4, 12])
-        );
+        assert!(id("http://a:1").split('-').map(str::len).eq([8, 4, 4, 4, 12]));
     }
 }

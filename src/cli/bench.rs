@@ -66,10 +66,7 @@ pub struct BenchArgs {
 }
 
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one for each flag of bench_serving"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag of bench_serving")]
 struct Flags {
     /// Which endpoint, in which shape
     #[arg(long, value_enum, default_value = "sglang")]
@@ -203,10 +200,7 @@ struct SharedPrefixArgs {
 
 /// Flags of `bench_serving` that have nothing to do here. Taken, so that a script goes on working.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one for each flag of bench_serving"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag of bench_serving")]
 struct UnneededArgs {
     #[arg(long, hide = true)]
     tokenizer: Option<String>,
@@ -239,57 +233,25 @@ struct UnneededArgs {
 impl UnneededArgs {
     fn notes(&self) -> Vec<String> {
         let given = [
-            (
-                self.tokenizer.is_some(),
-                "--tokenizer",
-                "token counts are the servers'",
-            ),
-            (
-                self.served_model_name.is_some(),
-                "--served-model-name",
-                "give --model",
-            ),
+            (self.tokenizer.is_some(), "--tokenizer", "token counts are the servers'"),
+            (self.served_model_name.is_some(), "--served-model-name", "give --model"),
             (
                 self.ready_check_timeout_sec.is_some(),
                 "--ready-check-timeout-sec",
                 "the warm-up request is the check",
             ),
-            (
-                self.flush_cache_timeout.is_some(),
-                "--flush-cache-timeout",
-                "it is 30 s",
-            ),
+            (self.flush_cache_timeout.is_some(), "--flush-cache-timeout", "it is 30 s"),
             (self.tag.is_some(), "--tag", "use --output-dir"),
             (
                 self.cache_report,
                 "--cache-report",
                 "cached tokens are always reported where the server tells them",
             ),
-            (
-                self.print_requests,
-                "--print-requests",
-                "requests.csv has them",
-            ),
-            (
-                self.plot_throughput,
-                "--plot-throughput",
-                "run.json has the curve",
-            ),
-            (
-                self.pd_separated,
-                "--pd-separated",
-                "the trace names the workers",
-            ),
-            (
-                self.tokenize_prompt,
-                "--tokenize-prompt",
-                "random is sent as token ids to /generate anyway",
-            ),
-            (
-                self.gsp_fast_prepare,
-                "--gsp-fast-prepare",
-                "prompts are made fast",
-            ),
+            (self.print_requests, "--print-requests", "requests.csv has them"),
+            (self.plot_throughput, "--plot-throughput", "run.json has the curve"),
+            (self.pd_separated, "--pd-separated", "the trace names the workers"),
+            (self.tokenize_prompt, "--tokenize-prompt", "random is sent as token ids to /generate anyway"),
+            (self.gsp_fast_prepare, "--gsp-fast-prepare", "prompts are made fast"),
             (self.rust_client, "--rust-client", "this is one"),
             (
                 self.rust_worker_threads.is_some(),
@@ -308,22 +270,15 @@ impl UnneededArgs {
 /// Runs `milepost bench`.
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let args = args.flags;
-    args.unneeded
-        .notes()
-        .iter()
-        .for_each(|note| eprintln!("note: {note}"));
-    let config =
-        config(&args, std::env::var("OPENAI_API_KEY").ok().as_deref()).map_err(Failure::Usage)?;
+    args.unneeded.notes().iter().for_each(|note| eprintln!("note: {note}"));
+    let config = config(&args, std::env::var("OPENAI_API_KEY").ok().as_deref()).map_err(Failure::Usage)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::Run(format!("cannot start the runtime: {e}")))?;
     let console: Arc<dyn Progress> = Arc::new(Console::new(args.disable_tqdm));
     let (handle, stop) = Stop::pair();
-    let context = RunContext {
-        stop,
-        ..RunContext::new(Clock::system(), console)
-    };
+    let context = RunContext { stop, ..RunContext::new(Clock::system(), console) };
     let outcome = runtime.block_on(async move {
         let watcher = tokio::spawn(stop_on_ctrl_c(handle));
         let outcome = run_load(config, context).await;
@@ -331,9 +286,7 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
         outcome
     });
     let report = outcome.map_err(|e| match e {
-        LoadError::Dataset(_) | LoadError::Options(_) | LoadError::Trace(_) => {
-            Failure::Usage(e.to_string())
-        }
+        LoadError::Dataset(_) | LoadError::Options(_) | LoadError::Trace(_) => Failure::Usage(e.to_string()),
         LoadError::Interrupted => Failure::Interrupted(e.to_string()),
         LoadError::Target(_) | LoadError::System(_) => Failure::Run(e.to_string()),
     })?;
@@ -361,23 +314,16 @@ fn finish(args: &Flags, report: &RunReport) -> Result<(), Failure> {
         .map_err(|e| Failure::Run(format!("cannot write the results: {e}")))?;
     print!("{}", summary(report, &metrics, &files));
     if report.partial {
-        return Err(Failure::Interrupted(
-            "interrupted: the results are partial".to_owned(),
-        ));
+        return Err(Failure::Interrupted("interrupted: the results are partial".to_owned()));
     }
     if metrics.completed == 0 {
-        return Err(Failure::Run(
-            "no request succeeded; the summary counts the errors by class".to_owned(),
-        ));
+        return Err(Failure::Run("no request succeeded; the summary counts the errors by class".to_owned()));
     }
     Ok(())
 }
 
 fn config(args: &Flags, api_key: Option<&str>) -> Result<LoadConfig, String> {
-    let url = args
-        .base_url
-        .clone()
-        .unwrap_or_else(|| base_url(&args.host, args.port));
+    let url = args.base_url.clone().unwrap_or_else(|| base_url(&args.host, args.port));
     let target = Target::parse(&url).map_err(|e| format!("--base-url: {e}"))?;
     let router_trace = args
         .router_trace
@@ -421,18 +367,13 @@ fn request_options(args: &Flags) -> Result<RequestOptions, String> {
         Some(text) => match serde_json::from_str(text) {
             Ok(serde_json::Value::Object(object)) => object,
             Ok(_) => {
-                return Err(format!(
-                    "--extra-request-body: expected a JSON object, got {text}"
-                ));
+                return Err(format!("--extra-request-body: expected a JSON object, got {text}"));
             }
             Err(e) => return Err(format!("--extra-request-body: {e} in {text}")),
         },
     };
     if !args.temperature.is_finite() || args.temperature < 0.0 {
-        return Err(format!(
-            "--temperature: expected a number of at least 0, got {}",
-            args.temperature
-        ));
+        return Err(format!("--temperature: expected a number of at least 0, got {}", args.temperature));
     }
     Ok(RequestOptions {
         stream: !args.disable_stream,

@@ -2,10 +2,7 @@
 //!
 //! Deliberately not here: what the values mean (`config`), the router (`proxy::serve`).
 
-#![expect(
-    clippy::doc_markdown,
-    reason = "doc comments here are the text of --help"
-)]
+#![expect(clippy::doc_markdown, reason = "doc comments here are the text of --help")]
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -142,17 +139,10 @@ async fn route(args: &RouteArgs) -> Result<(), Failure> {
     let config = config(args)?;
     let listener = bind("--host/--port", &args.host, args.port).await?;
     let metrics = metrics_listener(args).await?;
-    let address = listener
-        .local_addr()
-        .map_err(|e| Failure::Run(e.to_string()))?;
+    let address = listener.local_addr().map_err(|e| Failure::Run(e.to_string()))?;
     let (policy, workers) = (config.policy.clone(), config.workers.len());
-    let trace = config
-        .trace_log
-        .as_ref()
-        .map_or("off".to_owned(), |p| p.display().to_string());
-    let connector = Connector::Tcp {
-        timeout: CONNECT_TIMEOUT,
-    };
+    let trace = config.trace_log.as_ref().map_or("off".to_owned(), |p| p.display().to_string());
+    let connector = Connector::Tcp { timeout: CONNECT_TIMEOUT };
     let router = Router::start(config, &address.to_string(), Clock::system(), connector)
         .map_err(|e| Failure::Usage(e.to_string()))?;
     let metrics_at = metrics.as_ref().and_then(Listener::local_addr);
@@ -162,9 +152,7 @@ async fn route(args: &RouteArgs) -> Result<(), Failure> {
     ));
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(stop_on_signal(stop));
-    router
-        .serve(Listener::Tcp(listener), metrics, stopped)
-        .await;
+    router.serve(Listener::Tcp(listener), metrics, stopped).await;
     Ok(())
 }
 
@@ -179,13 +167,9 @@ async fn stop_on_signal(stop: watch::Sender<bool>) {
 
 fn config(args: &RouteArgs) -> Result<RouteConfig, Failure> {
     let usage = |e: String| Failure::Usage(e);
-    let workers =
-        worker_urls(&args.worker_urls, &args.host, args.port).map_err(|e| usage(e.to_string()))?;
+    let workers = worker_urls(&args.worker_urls, &args.host, args.port).map_err(|e| usage(e.to_string()))?;
     if !(0.0..=1.0).contains(&args.cache_threshold) {
-        return Err(usage(format!(
-            "--cache-threshold: expected 0.0 to 1.0, got {}",
-            args.cache_threshold
-        )));
+        return Err(usage(format!("--cache-threshold: expected 0.0 to 1.0, got {}", args.cache_threshold)));
     }
     if !args.balance_rel_threshold.is_finite() || args.balance_rel_threshold < 0.0 {
         return Err(usage(format!(
@@ -215,11 +199,7 @@ fn config(args: &RouteArgs) -> Result<RouteConfig, Failure> {
         max_payload_bytes: args.max_payload_size,
         max_buffered_request_bytes: args.max_buffered_request_bytes,
         request_timeout: positive("--request-timeout-secs", args.request_timeout_secs)?,
-        max_attempts: if args.disable_retries {
-            1
-        } else {
-            args.retry_max_retries.max(1)
-        },
+        max_attempts: if args.disable_retries { 1 } else { args.retry_max_retries.max(1) },
         forward_headers,
         shutdown_grace: Duration::from_secs(args.shutdown_grace_period_secs),
         health: health(&args.health)?,
@@ -237,48 +217,29 @@ fn health(args: &HealthArgs) -> Result<HealthConfig, Failure> {
     Ok(HealthConfig {
         enabled: !args.disable_health_check,
         endpoint: args.health_check_endpoint.clone(),
-        interval: positive(
-            "--health-check-interval-secs",
-            args.health_check_interval_secs,
-        )?,
-        timeout: positive(
-            "--health-check-timeout-secs",
-            args.health_check_timeout_secs,
-        )?,
+        interval: positive("--health-check-interval-secs", args.health_check_interval_secs)?,
+        timeout: positive("--health-check-timeout-secs", args.health_check_timeout_secs)?,
         failure_threshold: args.health_failure_threshold.max(1),
         success_threshold: args.health_success_threshold.max(1),
         startup_timeout: Duration::from_secs(args.worker_startup_timeout_secs),
-        startup_interval: positive(
-            "--worker-startup-check-interval",
-            args.worker_startup_check_interval,
-        )?,
+        startup_interval: positive("--worker-startup-check-interval", args.worker_startup_check_interval)?,
     })
 }
 
 fn positive(flag: &str, secs: u64) -> Result<Duration, Failure> {
     // A century is for ever, and adding it to a clock cannot overflow.
     match secs {
-        0 => Err(Failure::Usage(format!(
-            "{flag}: expected at least 1 second, got 0"
-        ))),
+        0 => Err(Failure::Usage(format!("{flag}: expected at least 1 second, got 0"))),
         secs => Ok(Duration::from_secs(secs.min(3_155_760_000))),
     }
 }
 
 async fn metrics_listener(args: &RouteArgs) -> Result<Option<Listener>, Failure> {
     let given = args.prometheus_port;
-    match bind(
-        "--prometheus-host/--prometheus-port",
-        &args.prometheus_host,
-        given.unwrap_or(29000),
-    )
-    .await
-    {
+    match bind("--prometheus-host/--prometheus-port", &args.prometheus_host, given.unwrap_or(29000)).await {
         Ok(listener) => Ok(Some(Listener::Tcp(listener))),
         Err(failure) if given.is_none() => {
-            log::warn(&format!(
-                "{failure}; no metrics (give --prometheus-port to choose another)"
-            ));
+            log::warn(&format!("{failure}; no metrics (give --prometheus-port to choose another)"));
             Ok(None)
         }
         Err(failure) => Err(failure),
@@ -290,16 +251,16 @@ pub(super) async fn bind(flags: &str, host: &str, port: u16) -> Result<TcpListen
     let ip: IpAddr = match host.trim_start_matches('[').trim_end_matches(']') {
         "localhost" => IpAddr::from([127, 0, 0, 1]),
         text => text.parse().map_err(|_| {
-            Failure::Usage(format!(
-                "{flags}: expected an IP address such as 0.0.0.0, got {host}"
-            ))
+            Failure::Usage(format!("{flags}: expected an IP address such as 0.0.0.0, got {host}"))
         })?,
     };
     let address = SocketAddr::new(ip, port);
     TcpListener::bind(address).await.map_err(|e| {
         Failure::Usage(match e.kind() {
             std::io::ErrorKind::AddrInUse => {
-                format!("{flags}: {address} is taken by another process; choose another port or stop that one")
+                format!(
+                    "{flags}: {address} is taken by another process; choose another port or stop that one"
+                )
             }
             _ => format!("{flags}: cannot listen on {address}: {e}"),
         })

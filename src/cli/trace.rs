@@ -89,10 +89,7 @@ impl Report {
 
     fn run(&mut self, number: usize, run: &TraceRun) {
         let title = match &run.run {
-            Some(r) => format!(
-                "milepost {}, {}, listening on {}",
-                r.version, r.policy, r.listen
-            ),
+            Some(r) => format!("milepost {}, {}, listening on {}", r.version, r.policy, r.listen),
             None => "its run record is missing".to_owned(),
         };
         let _ = writeln!(self.text, "run {number}: {title}");
@@ -107,40 +104,20 @@ impl Report {
             tally.unaccounted,
             "in flight when the trace was read, or the router was killed",
         );
-        self.line(
-            "connections",
-            run.connections.len() as u64,
-            "without a readable request",
-        );
+        self.line("connections", run.connections.len() as u64, "without a readable request");
         self.line("worker changes", run.workers.len() as u64, "");
         self.line("clock records", run.clock_records, "");
         self.fault("duplicate seq", tally.duplicates, "");
-        self.fault(
-            "more records than requests",
-            tally.surplus,
-            "records + lost exceed the highest seq",
-        );
-        self.fault(
-            "ended before a stamp",
-            tally.unordered,
-            "the router's own stamps contradict each other",
-        );
+        self.fault("more records than requests", tally.surplus, "records + lost exceed the highest seq");
+        self.fault("ended before a stamp", tally.unordered, "the router's own stamps contradict each other");
         self.line("with server stamps", tally.stamped, "");
-        let share = if tally.stamped == 0 {
-            0.0
-        } else {
-            tally.broken as f64 * 100.0 / tally.stamped as f64
-        };
+        let share = if tally.stamped == 0 { 0.0 } else { tally.broken as f64 * 100.0 / tally.stamped as f64 };
         self.line(
             "order broken",
             tally.broken,
             &format!("{share:.1} % of those with server stamps, beyond the clock bound"),
         );
-        self.line(
-            "clock contradictions",
-            tally.contradictions,
-            "remote stamps that no offset explains",
-        );
+        self.line("clock contradictions", tally.contradictions, "remote stamps that no offset explains");
     }
 
     fn fault(&mut self, name: &str, count: u64, meaning: &str) {
@@ -170,10 +147,7 @@ struct Tally {
 
 impl Tally {
     fn of(run: &TraceRun) -> Self {
-        let mut tally = Self {
-            requests: run.requests.len() as u64,
-            ..Self::default()
-        };
+        let mut tally = Self { requests: run.requests.len() as u64, ..Self::default() };
         let mut offsets = Offsets::default();
         let mut seqs: Vec<u64> = run.requests.iter().map(|r| r.seq).collect();
         seqs.sort_unstable();
@@ -226,10 +200,8 @@ mod tests {
     use crate::trace::record::{LostRecord, Outcome, Record};
 
     fn check(records: &[Record], tail: &str) -> Report {
-        let mut text: String = records
-            .iter()
-            .flat_map(|r| [serde_json::to_string(r).unwrap(), "\n".into()])
-            .collect();
+        let mut text: String =
+            records.iter().flat_map(|r| [serde_json::to_string(r).unwrap(), "\n".into()]).collect();
         text += tail;
         Report::of(&TraceFile::collect(TraceReader::new(text.as_bytes())).unwrap())
     }
@@ -246,31 +218,16 @@ mod tests {
     }
 
     fn count(report: &Report, name: &str) -> u64 {
-        let line = report
-            .text
-            .lines()
-            .find_map(|l| l.trim_start().strip_prefix(name))
-            .expect(name);
+        let line = report.text.lines().find_map(|l| l.trim_start().strip_prefix(name)).expect(name);
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     #[test]
     fn a_good_trace_has_no_fault() {
-        let report = check(
-            &[
-                request(1),
-                request(4),
-                Record::Lost(LostRecord { requests: 1 }),
-            ],
-            "",
-        );
+        let report = check(&[request(1), request(4), Record::Lost(LostRecord { requests: 1 })], "");
         assert_eq!(report.faults, 0);
         assert_eq!(
-            (
-                count(&report, "requests "),
-                count(&report, "done "),
-                count(&report, "lost requests")
-            ),
+            (count(&report, "requests "), count(&report, "done "), count(&report, "lost requests")),
             (2, 2, 1)
         );
         assert_eq!(count(&report, "requests without a record"), 1);
@@ -279,17 +236,10 @@ mod tests {
 
     #[test]
     fn faults_are_counted() {
-        let mut early = RequestRecord {
-            seq: 3,
-            last_byte_ns: Some(9),
-            end_ns: 8,
-            ..RequestRecord::default()
-        };
+        let mut early =
+            RequestRecord { seq: 3, last_byte_ns: Some(9), end_ns: 8, ..RequestRecord::default() };
         early.server.e2e_latency = Some(1.0);
-        let report = check(
-            &[request(1), request(1), Record::Request(Box::new(early))],
-            "{\"kind\":\"re",
-        );
+        let report = check(&[request(1), request(1), Record::Request(Box::new(early))], "{\"kind\":\"re");
         assert_eq!(
             (
                 count(&report, "duplicate seq"),
@@ -298,10 +248,7 @@ mod tests {
             ),
             (1, 1, 1)
         );
-        assert_eq!(
-            (report.faults, count(&report, "with server stamps")),
-            (3, 1)
-        );
+        assert_eq!((report.faults, count(&report, "with server stamps")), (3, 1));
         assert!(report.text.contains("line 4: "));
     }
 }

@@ -17,9 +17,7 @@ const WORTH_SAYING: f64 = 0.02;
 
 /// Arguments of `milepost worker`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Whatever this worker answers is SIMULATED and says so in x-milepost-simulated."
-)]
+#[command(after_help = "Whatever this worker answers is SIMULATED and says so in x-milepost-simulated.")]
 pub struct WorkerArgs {
     /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1")]
@@ -71,18 +69,12 @@ pub struct WorkerArgs {
 impl WorkerArgs {
     fn config(&self) -> Result<SimConfig, Failure> {
         let mut profile = match &self.profile {
-            Some(path) => {
-                Profile::read(path).map_err(|e| Failure::Usage(format!("--profile {e}")))?
-            }
+            Some(path) => Profile::read(path).map_err(|e| Failure::Usage(format!("--profile {e}")))?,
             None => Profile::default(),
         };
-        profile.max_running_requests = self
-            .max_running_requests
-            .unwrap_or(profile.max_running_requests);
+        profile.max_running_requests = self.max_running_requests.unwrap_or(profile.max_running_requests);
         profile.kv_tokens = self.max_total_tokens.unwrap_or(profile.kv_tokens);
-        profile.chunked_prefill_tokens = self
-            .chunked_prefill_size
-            .unwrap_or(profile.chunked_prefill_tokens);
+        profile.chunked_prefill_tokens = self.chunked_prefill_size.unwrap_or(profile.chunked_prefill_tokens);
         profile.context_tokens = self.context_length.unwrap_or(profile.context_tokens);
         let config = SimConfig {
             dialect: self.dialect,
@@ -101,27 +93,17 @@ impl WorkerArgs {
 
     fn address(&self) -> Result<SocketAddr, Failure> {
         let resolved = (self.host.as_str(), self.port).to_socket_addrs();
-        let mut addresses =
-            resolved.map_err(|e| Failure::Usage(format!("--host {}: {e}", self.host)))?;
-        addresses
-            .next()
-            .ok_or_else(|| Failure::Usage(format!("--host {}: has no address", self.host)))
+        let mut addresses = resolved.map_err(|e| Failure::Usage(format!("--host {}: {e}", self.host)))?;
+        addresses.next().ok_or_else(|| Failure::Usage(format!("--host {}: has no address", self.host)))
     }
 }
 
 /// Runs `milepost worker` until Ctrl-C or SIGTERM.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "every command takes its arguments whole"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "every command takes its arguments whole")]
 pub fn run(args: WorkerArgs) -> Result<(), Failure> {
     let (config, address) = (args.config()?, args.address()?);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build();
-    let runtime =
-        runtime.map_err(|e| Failure::Run(format!("worker: cannot start its threads: {e}")))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::Run(format!("worker: cannot start its threads: {e}")))?;
     runtime.block_on(serve(config, address))
 }
 
@@ -132,14 +114,11 @@ async fn serve(config: SimConfig, address: SocketAddr) -> Result<(), Failure> {
             address.port()
         ))
     })?;
-    let local = listener
-        .local_addr()
-        .map_err(|e| Failure::Run(format!("worker: {e}")))?;
+    let local = listener.local_addr().map_err(|e| Failure::Run(format!("worker: {e}")))?;
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|e| Failure::Run(format!("worker: cannot wait for SIGTERM: {e}")))?;
     let dialect = config.dialect.name();
-    let worker =
-        Worker::start(config, Clock::system()).map_err(|e| Failure::Run(format!("worker: {e}")))?;
+    let worker = Worker::start(config, Clock::system()).map_err(|e| Failure::Run(format!("worker: {e}")))?;
     println!("SIMULATED SGLang worker ({dialect}) on http://{local}");
     let ended = async {
         tokio::select! {
@@ -173,10 +152,7 @@ mod tests {
     }
 
     fn config(flags: &[&str]) -> Result<SimConfig, Failure> {
-        Command::try_parse_from(std::iter::once(&"worker").chain(flags))
-            .expect("parses")
-            .args
-            .config()
+        Command::try_parse_from(std::iter::once(&"worker").chain(flags)).expect("parses").args.config()
     }
 
     #[test]
@@ -200,9 +176,7 @@ mod tests {
 
     #[test]
     fn what_cannot_run_is_a_usage_error() {
-        assert!(
-            matches!(config(&["--speedup", "0"]), Err(Failure::Usage(m)) if m.contains("speedup"))
-        );
+        assert!(matches!(config(&["--speedup", "0"]), Err(Failure::Usage(m)) if m.contains("speedup")));
         assert!(
             matches!(config(&["--profile", "no-such-file.json"]), Err(Failure::Usage(m)) if m.contains("no-such-file.json"))
         );

@@ -87,8 +87,7 @@ pub fn worker_urls(
 ) -> Result<Vec<WorkerUrl>, ConfigError> {
     let mut urls: Vec<WorkerUrl> = Vec::with_capacity(texts.len());
     for (i, text) in texts.iter().enumerate() {
-        let url =
-            WorkerUrl::parse(text).map_err(|e| ConfigError(format!("workers[{i}].url: {e}")))?;
+        let url = WorkerUrl::parse(text).map_err(|e| ConfigError(format!("workers[{i}].url: {e}")))?;
         if let Some(first) = urls.iter().position(|u| *u == url) {
             return Err(ConfigError(format!(
                 "workers[{i}].url: {url} is workers[{first}] already; name each worker once"
@@ -107,13 +106,9 @@ pub fn worker_urls(
 /// True where the address certainly is the router's own; other spellings are caught at the first request (508).
 fn is_listener(url: &WorkerUrl, listen_host: &str, listen_port: u16) -> bool {
     let local = |host: &str| {
-        host == "localhost"
-            || host
-                .parse()
-                .is_ok_and(|ip: std::net::IpAddr| crate::net::is_this_host(ip))
+        host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| crate::net::is_this_host(ip))
     };
-    url.port() == listen_port
-        && (url.host() == listen_host || (local(url.host()) && local(listen_host)))
+    url.port() == listen_port && (url.host() == listen_host || (local(url.host()) && local(listen_host)))
 }
 
 #[cfg(test)]
@@ -131,16 +126,8 @@ mod tests {
             parse(&["http://a:1", "http://b:2", "gpu3:8000"]).unwrap_err(),
             "workers[2].url: expected http://host:port, got gpu3:8000"
         );
-        assert!(
-            parse(&["http://a:1", "http://A:1/"])
-                .unwrap_err()
-                .contains("workers[0] already")
-        );
-        assert!(
-            parse(&["http://localhost:30000"])
-                .unwrap_err()
-                .contains("its own worker")
-        );
+        assert!(parse(&["http://a:1", "http://A:1/"]).unwrap_err().contains("workers[0] already"));
+        assert!(parse(&["http://localhost:30000"]).unwrap_err().contains("its own worker"));
         assert_eq!(parse(&["http://localhost:30001"]).unwrap().len(), 1);
     }
 }

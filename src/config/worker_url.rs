@@ -36,22 +36,17 @@ impl WorkerUrl {
                 "{text}: https workers are not supported yet; use http://host:port inside the cluster"
             )));
         }
-        let expected =
-            |why: &str| WorkerUrlError(format!("expected http://host:port, got {text}{why}"));
+        let expected = |why: &str| WorkerUrlError(format!("expected http://host:port, got {text}{why}"));
         let uri: http::Uri = text.parse().map_err(|_| expected(""))?;
         if uri.scheme_str() != Some("http") {
             return Err(expected(""));
         }
         let authority = uri.authority().ok_or_else(|| expected(""))?;
         if authority.as_str().contains('@') {
-            return Err(WorkerUrlError(
-                "a worker URL must not carry a user or password".to_owned(),
-            ));
+            return Err(WorkerUrlError("a worker URL must not carry a user or password".to_owned()));
         }
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(expected(
-                " (a path does not belong to a worker; requests bring their own)",
-            ));
+            return Err(expected(" (a path does not belong to a worker; requests bring their own)"));
         }
         if authority.host().is_empty() {
             return Err(expected(" (no host)"));
@@ -67,11 +62,7 @@ impl WorkerUrl {
         };
         let host = authority.host().to_ascii_lowercase();
         let url = format!("http://{host}:{port}");
-        Ok(Self {
-            url: url.into(),
-            host: host.into(),
-            port,
-        })
+        Ok(Self { url: url.into(), host: host.into(), port })
     }
 
     /// `http://host:port`, always with the port.
@@ -101,10 +92,7 @@ impl WorkerUrl {
 
     /// The socket address, if the host is an IP literal.
     pub fn literal_addr(&self) -> Option<SocketAddr> {
-        self.host()
-            .parse::<IpAddr>()
-            .ok()
-            .map(|ip| SocketAddr::new(ip, self.port))
+        self.host().parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.port))
     }
 }
 
@@ -122,14 +110,8 @@ mod tests {
     fn spellings_of_one_worker_are_one_value() {
         let a = WorkerUrl::parse("http://GPU3:8000/").unwrap();
         assert_eq!(a, WorkerUrl::parse("http://gpu3:8000").unwrap());
-        assert_eq!(
-            (a.as_str(), a.authority(), a.port()),
-            ("http://gpu3:8000", "gpu3:8000", 8000)
-        );
-        assert_eq!(
-            WorkerUrl::parse("http://gpu3").unwrap().as_str(),
-            "http://gpu3:80"
-        );
+        assert_eq!((a.as_str(), a.authority(), a.port()), ("http://gpu3:8000", "gpu3:8000", 8000));
+        assert_eq!(WorkerUrl::parse("http://gpu3").unwrap().as_str(), "http://gpu3:80");
     }
 
     #[test]
@@ -155,22 +137,9 @@ mod tests {
         ];
         for text in bad {
             let error = WorkerUrl::parse(text).unwrap_err().to_string();
-            assert!(
-                error.contains("expected http://host:port"),
-                "{text}: {error}"
-            );
+            assert!(error.contains("expected http://host:port"), "{text}: {error}");
         }
-        assert!(
-            WorkerUrl::parse("https://gpu3:8000")
-                .unwrap_err()
-                .to_string()
-                .contains("https")
-        );
-        assert!(
-            !WorkerUrl::parse("http://u:secret@gpu3:1")
-                .unwrap_err()
-                .to_string()
-                .contains("secret")
-        );
+        assert!(WorkerUrl::parse("https://gpu3:8000").unwrap_err().to_string().contains("https"));
+        assert!(!WorkerUrl::parse("http://u:secret@gpu3:1").unwrap_err().to_string().contains("secret"));
     }
 }

@@ -34,37 +34,20 @@ pub struct Question {
 impl Question {
     /// A plain GET.
     pub fn get(path: &str, timeout: Duration) -> Self {
-        Self {
-            method: Method::GET,
-            path: path.to_owned(),
-            body: Bytes::new(),
-            authorization: None,
-            timeout,
-        }
+        Self { method: Method::GET, path: path.to_owned(), body: Bytes::new(), authorization: None, timeout }
     }
 }
 
 /// Asks; the error is in words.
-pub async fn ask(
-    worker: &Worker,
-    clock: &Clock,
-    question: &Question,
-) -> Result<(StatusCode, Bytes), String> {
+pub async fn ask(worker: &Worker, clock: &Clock, question: &Question) -> Result<(StatusCode, Bytes), String> {
     let asked = ask_now(worker, clock, question);
     match tokio::time::timeout(question.timeout, asked).await {
         Ok(result) => result,
-        Err(_) => Err(format!(
-            "{}: no answer in {:?}",
-            question.path, question.timeout
-        )),
+        Err(_) => Err(format!("{}: no answer in {:?}", question.path, question.timeout)),
     }
 }
 
-async fn ask_now(
-    worker: &Worker,
-    clock: &Clock,
-    question: &Question,
-) -> Result<(StatusCode, Bytes), String> {
+async fn ask_now(worker: &Worker, clock: &Clock, question: &Question) -> Result<(StatusCode, Bytes), String> {
     let fail = |what: &dyn std::fmt::Display| format!("{}: {what}", question.path);
     // A fresh connection: a probe must not be the one that finds a stale one, and it proves that the worker accepts.
     let mut upstream = worker.connect(clock).await?;
@@ -78,14 +61,10 @@ async fn ask_now(
     if !question.body.is_empty() {
         request = request.header(http::header::CONTENT_TYPE, "application/json");
     }
-    let request = request
-        .body(Full::new(question.body.clone()))
-        .map_err(|e| fail(&e))?;
+    let request = request.body(Full::new(question.body.clone())).map_err(|e| fail(&e))?;
     let response = upstream.send(request).await.map_err(|e| fail(&e.error))?;
     let status = response.status();
-    let body = collect(&mut upstream, response.into_body())
-        .await
-        .map_err(|e| fail(&e))?;
+    let body = collect(&mut upstream, response.into_body()).await.map_err(|e| fail(&e))?;
     Ok((status, body))
 }
 

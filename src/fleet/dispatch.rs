@@ -7,8 +7,7 @@
 use std::sync::Arc;
 
 use milepost_policies::{
-    Decision, Event, Policy, PrefixIndex, PromptHashes, RequestView, Time, WorkerId, WorkerView,
-    Workers,
+    Decision, Event, Policy, PrefixIndex, PromptHashes, RequestView, Time, WorkerId, WorkerView, Workers,
 };
 
 use super::lease::Lease;
@@ -115,12 +114,7 @@ impl Dispatch {
 
     /// Chooses among the healthy workers that this request has not tried. None if there is none, or if the policy's
     /// answer is not one of them.
-    pub(super) fn choose(
-        &mut self,
-        now: Time,
-        ask: &Ask<'_>,
-        tried: &[WorkerId],
-    ) -> Option<Chosen> {
+    pub(super) fn choose(&mut self, now: Time, ask: &Ask<'_>, tried: &[WorkerId]) -> Option<Chosen> {
         for event in self.events.drain(..) {
             self.policy.observe(now, &event);
         }
@@ -138,26 +132,16 @@ impl Dispatch {
             routing_key: ask.routing_key,
         };
         self.decision.clear(self.views.len());
-        self.policy
-            .choose(now, &request, &workers, &mut self.decision);
+        self.policy.choose(now, &request, &workers, &mut self.decision);
         let chosen = self.decision.chosen().filter(|i| *i < self.views.len())?;
         let worker = Arc::clone(&self.workers[self.eligible[chosen]]);
         self.last_chosen[worker.id.0 as usize] = self.choices;
         if let (true, Some(prompt)) = (self.needs_prefix, ask.prompt) {
             self.index.insert(prompt, worker.id);
         }
-        self.policy.observe(
-            now,
-            &Event::Routed {
-                seq: ask.seq,
-                worker: worker.id,
-            },
-        );
+        self.policy.observe(now, &Event::Routed { seq: ask.seq, worker: worker.id });
         let decision = self.record(chosen);
-        Some(Chosen {
-            lease: Lease::take(worker),
-            decision,
-        })
+        Some(Chosen { lease: Lease::take(worker), decision })
     }
 
     fn see(&mut self, ask: &Ask<'_>, tried: &[WorkerId]) {
@@ -189,20 +173,18 @@ impl Dispatch {
 
     fn record(&self, chosen: usize) -> DecisionRecord {
         let scores = self.decision.scores();
-        let candidates = sample(self.views.len(), chosen, |i| {
-            scores.get(i).copied().flatten()
-        })
-        .map(|i| {
-            let view = &self.views[i];
-            CandidateRecord {
-                worker: self.workers[self.eligible[i]].url.shared(),
-                score: scores.get(i).copied().flatten(),
-                in_flight: view.in_flight_requests,
-                prefix_match_bytes: view.prefix_match_bytes,
-                chosen: i == chosen,
-            }
-        })
-        .collect();
+        let candidates = sample(self.views.len(), chosen, |i| scores.get(i).copied().flatten())
+            .map(|i| {
+                let view = &self.views[i];
+                CandidateRecord {
+                    worker: self.workers[self.eligible[i]].url.shared(),
+                    score: scores.get(i).copied().flatten(),
+                    in_flight: view.in_flight_requests,
+                    prefix_match_bytes: view.prefix_match_bytes,
+                    chosen: i == chosen,
+                }
+            })
+            .collect();
         DecisionRecord {
             reason: self.decision.reason().into(),
             took_ns: 0,
@@ -221,11 +203,7 @@ fn sample(
     let all = eligible <= MAX_CANDIDATES;
     let runner_up = (0..eligible)
         .filter(|i| !all && *i != chosen)
-        .max_by(|a, b| {
-            score(*a)
-                .unwrap_or(f64::MIN)
-                .total_cmp(&score(*b).unwrap_or(f64::MIN))
-        });
+        .max_by(|a, b| score(*a).unwrap_or(f64::MIN).total_cmp(&score(*b).unwrap_or(f64::MIN)));
     let step = eligible.div_ceil(MAX_CANDIDATES - 2).max(1);
     (0..eligible).filter(move |i| all || *i == chosen || Some(*i) == runner_up || i % step == 0)
 }
@@ -237,8 +215,7 @@ mod tests {
     #[test]
     fn a_record_holds_all_candidates_up_to_sixteen_and_the_best_two_above() {
         assert_eq!(sample(16, 3, |_| None).count(), 16);
-        let kept: Vec<usize> =
-            sample(512, 300, |i| Some(if i == 401 { 1.0 } else { 0.0 })).collect();
+        let kept: Vec<usize> = sample(512, 300, |i| Some(if i == 401 { 1.0 } else { 0.0 })).collect();
         assert!(kept.len() <= MAX_CANDIDATES && kept.contains(&300) && kept.contains(&401));
         assert!(kept.is_sorted());
     }

@@ -98,11 +98,7 @@ async fn first_answer(fleet: &Fleet, worker: &Worker, config: &HealthConfig) {
             }
             Err(why) if !complained && started.elapsed() >= config.startup_timeout => {
                 complained = true;
-                fleet.announce(
-                    worker,
-                    "unhealthy",
-                    Some(format!("no answer since start: {why}")),
-                );
+                fleet.announce(worker, "unhealthy", Some(format!("no answer since start: {why}")));
             }
             Err(_) => {}
         }
@@ -112,17 +108,8 @@ async fn first_answer(fleet: &Fleet, worker: &Worker, config: &HealthConfig) {
 }
 
 async fn probe(fleet: &Fleet, worker: &Worker, config: &HealthConfig) -> Result<(), String> {
-    let (status, _) = ask(
-        worker,
-        fleet.clock(),
-        &Question::get(&config.endpoint, config.timeout),
-    )
-    .await?;
-    if status.is_success() {
-        Ok(())
-    } else {
-        Err(format!("{}: status {status}", config.endpoint))
-    }
+    let (status, _) = ask(worker, fleet.clock(), &Question::get(&config.endpoint, config.timeout)).await?;
+    if status.is_success() { Ok(()) } else { Err(format!("{}: status {status}", config.endpoint)) }
 }
 
 /// Asks a worker what it is: new names first, then the old ones, since 0.4.9 has only the latter and hangs on
@@ -130,8 +117,7 @@ async fn probe(fleet: &Fleet, worker: &Worker, config: &HealthConfig) -> Result<
 async fn describe(fleet: &Fleet, worker: &Worker, timeout: Duration) {
     let mut described = Described::default();
     for path in ["/server_info", "/get_server_info", "/get_model_info"] {
-        let Ok((status, body)) = ask(worker, fleet.clock(), &Question::get(path, timeout)).await
-        else {
+        let Ok((status, body)) = ask(worker, fleet.clock(), &Question::get(path, timeout)).await else {
             continue;
         };
         if !status.is_success() {
@@ -144,9 +130,7 @@ async fn describe(fleet: &Fleet, worker: &Worker, timeout: Duration) {
         described = Described {
             model: text("model_path").or(described.model),
             version: text("version").or(described.version),
-            max_running_requests: info
-                .get("max_running_requests")
-                .and_then(serde_json::Value::as_u64),
+            max_running_requests: info.get("max_running_requests").and_then(serde_json::Value::as_u64),
             simulated: info.get("simulated").and_then(serde_json::Value::as_bool),
         };
         if described.model.is_some() {

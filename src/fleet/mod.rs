@@ -99,21 +99,13 @@ impl Fleet {
                 return Err(AlreadyThere);
             }
             let healthy = !self.health.enabled;
-            let worker = Arc::new(Worker::new(
-                dispatch.free_slot(),
-                url,
-                self.connector.clone(),
-                healthy,
-            ));
+            let worker = Arc::new(Worker::new(dispatch.free_slot(), url, self.connector.clone(), healthy));
             dispatch.join(Arc::clone(&worker));
             worker
         };
         self.announce(&worker, "added", None);
         let watcher = tokio::spawn(health::watch(Arc::clone(self), Arc::clone(&worker)));
-        self.watchers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(worker.id.0, watcher);
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).insert(worker.id.0, watcher);
         Ok(worker)
     }
 
@@ -121,12 +113,7 @@ impl Fleet {
     pub fn remove(&self, id: WorkerId) -> Option<Arc<Worker>> {
         let worker = self.workers().into_iter().find(|w| w.id == id)?;
         self.lock().leave(id);
-        if let Some(watcher) = self
-            .watchers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id.0)
-        {
+        if let Some(watcher) = self.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id.0) {
             watcher.abort();
         }
         self.announce(&worker, "removed", None);
@@ -141,13 +128,7 @@ impl Fleet {
     /// Chooses a worker and takes a lease on it, or says that none is left.
     pub fn choose(&self, ask: &Ask<'_>, tried: &[WorkerId]) -> Option<Chosen> {
         let start_ns = self.clock.mono_ns();
-        let mut chosen = self.lock().choose(
-            Time {
-                us: start_ns / 1_000,
-            },
-            ask,
-            tried,
-        )?;
+        let mut chosen = self.lock().choose(Time { us: start_ns / 1_000 }, ask, tried)?;
         chosen.decision.took_ns = self.clock.mono_ns().saturating_sub(start_ns);
         Some(chosen)
     }
@@ -170,8 +151,7 @@ impl Fleet {
 
     /// Stops all health checks.
     pub fn stop_watching(&self) {
-        for (_, watcher) in
-            std::mem::take(&mut *self.watchers.lock().unwrap_or_else(PoisonError::into_inner))
+        for (_, watcher) in std::mem::take(&mut *self.watchers.lock().unwrap_or_else(PoisonError::into_inner))
         {
             watcher.abort();
         }
@@ -180,15 +160,8 @@ impl Fleet {
     /// Writes a change of a worker to the trace and the log.
     pub(crate) fn announce(&self, worker: &Worker, event: &str, detail: Option<String>) {
         let described = worker.described();
-        let why = detail
-            .as_deref()
-            .map(|d| format!(" ({d})"))
-            .unwrap_or_default();
-        let level = if event == "unhealthy" {
-            log::Level::Warn
-        } else {
-            log::Level::Info
-        };
+        let why = detail.as_deref().map(|d| format!(" ({d})")).unwrap_or_default();
+        let level = if event == "unhealthy" { log::Level::Warn } else { log::Level::Info };
         log::say(level, &format!("worker {} {event}{why}", worker.url));
         self.sink.offer(Record::Worker(WorkerRecord {
             mono_ns: self.clock.mono_ns(),

@@ -49,10 +49,7 @@ impl Pool {
         if upstream.is_ready() {
             let mut idle = self.lock();
             if idle.len() < MAX_IDLE {
-                idle.push(Idle {
-                    since_ns: now_ns,
-                    upstream,
-                });
+                idle.push(Idle { since_ns: now_ns, upstream });
             }
         }
     }
@@ -60,10 +57,7 @@ impl Pool {
     /// Closes what has been idle for too long.
     pub fn reap(&self, now_ns: u64) {
         let mut idle = self.lock();
-        let stale = idle
-            .iter()
-            .take_while(|i| now_ns.saturating_sub(i.since_ns) >= limit_ns())
-            .count();
+        let stale = idle.iter().take_while(|i| now_ns.saturating_sub(i.since_ns) >= limit_ns()).count();
         let closed: Vec<Idle> = idle.drain(..stale).collect();
         drop(idle);
         drop(closed);

@@ -48,22 +48,10 @@ impl Upstream {
     /// Wraps a fresh socket.
     pub async fn handshake(io: Io, link: Link, clock: Clock) -> hyper::Result<Self> {
         let first_read_ns = Arc::new(AtomicU64::new(0));
-        let probed = ProbedIo {
-            io,
-            clock,
-            first_read_ns: Arc::clone(&first_read_ns),
-        };
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_READ_BUFFER_BYTES)
-            .handshake(TokioIo::new(probed))
-            .await?;
-        Ok(Self {
-            sender,
-            connection: Some(connection),
-            first_read_ns,
-            link,
-            requests: 0,
-        })
+        let probed = ProbedIo { io, clock, first_read_ns: Arc::clone(&first_read_ns) };
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(MAX_READ_BUFFER_BYTES).handshake(TokioIo::new(probed)).await?;
+        Ok(Self { sender, connection: Some(connection), first_read_ns, link, requests: 0 })
     }
 
     /// Facts about the socket.
@@ -82,10 +70,7 @@ impl Upstream {
     }
 
     /// Sends one request and waits for the response head.
-    pub async fn send(
-        &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, SendError> {
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, SendError> {
         self.requests += 1;
         self.first_read_ns.store(0, Ordering::Relaxed);
         let mut response = pin!(self.sender.send_request(request));
@@ -100,10 +85,7 @@ impl Upstream {
             response.as_mut().poll(cx)
         })
         .await;
-        result.map_err(|error| SendError {
-            error,
-            response_began: self.first_read_ns().is_some(),
-        })
+        result.map_err(|error| SendError { error, response_began: self.first_read_ns().is_some() })
     }
 
     /// Moves bytes; called whenever the body of the current response is polled.
@@ -119,10 +101,7 @@ impl Upstream {
     }
 }
 
-fn drive(
-    connection: &mut Option<http1::Connection<TokioIo<ProbedIo>, Full<Bytes>>>,
-    cx: &mut Context<'_>,
-) {
+fn drive(connection: &mut Option<http1::Connection<TokioIo<ProbedIo>, Full<Bytes>>>, cx: &mut Context<'_>) {
     if let Some(c) = connection {
         // Its error, if any, also reaches the response future or the body, which is where it is told.
         if Pin::new(c).poll(cx).is_ready() {
@@ -148,19 +127,14 @@ impl AsyncRead for ProbedIo {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.io).poll_read(cx, buf);
         if buf.filled().len() > before && self.first_read_ns.load(Ordering::Relaxed) == 0 {
-            self.first_read_ns
-                .store(self.clock.mono_ns(), Ordering::Relaxed);
+            self.first_read_ns.store(self.clock.mono_ns(), Ordering::Relaxed);
         }
         result
     }
 }
 
 impl AsyncWrite for ProbedIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, data)
     }
 

@@ -108,18 +108,12 @@ impl Worker {
 
     /// What it said about itself.
     pub fn described(&self) -> Described {
-        self.described
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.described.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Keeps what it said about itself.
     pub fn describe(&self, described: Described) {
-        *self
-            .described
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = described;
+        *self.described.lock().unwrap_or_else(PoisonError::into_inner) = described;
     }
 
     /// Averages so far.
@@ -147,25 +141,16 @@ impl Worker {
             }
             Err(_) => {
                 let addrs = self.resolve().await?;
-                self.connector
-                    .connect(&addrs)
-                    .await
-                    .map_err(|error| format!("connect: {error}"))?
+                self.connector.connect(&addrs).await.map_err(|error| format!("connect: {error}"))?
             }
         };
-        Upstream::handshake(io, link, clock.clone())
-            .await
-            .map_err(|error| format!("connect: {error}"))
+        Upstream::handshake(io, link, clock.clone()).await.map_err(|error| format!("connect: {error}"))
     }
 
     fn known_addrs(&self) -> Vec<SocketAddr> {
         match self.url.literal_addr() {
             Some(addr) => vec![addr],
-            None => self
-                .addrs
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            None => self.addrs.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 
@@ -174,10 +159,7 @@ impl Worker {
             .await
             .map_err(|error| format!("resolve {}: {error}", self.url.host()))?;
         let addrs: Vec<SocketAddr> = found.collect();
-        self.addrs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone_from(&addrs);
+        self.addrs.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&addrs);
         Ok(addrs)
     }
 }

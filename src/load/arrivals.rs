@@ -72,25 +72,12 @@ impl Load<'_> {
     pub(super) async fn make(&self, clocks: &mut Vec<ClockSnapshot>) -> io::Result<Made> {
         let RunContext { clock, stop, .. } = self.context;
         let pacing = self.config.pacing;
-        let mut paced = pacer::start(
-            Arc::clone(self.schedule),
-            self.start.mono_ns,
-            clock.clone(),
-            pacing,
-        )?;
-        let most = self
-            .config
-            .max_concurrency
-            .unwrap_or(Semaphore::MAX_PERMITS);
+        let mut paced = pacer::start(Arc::clone(self.schedule), self.start.mono_ns, clock.clone(), pacing)?;
+        let most = self.config.max_concurrency.unwrap_or(Semaphore::MAX_PERMITS);
         let mut now = Underway {
             requests: JoinSet::new(),
-            seen: std::iter::repeat_with(|| None)
-                .take(self.planned.len())
-                .collect(),
-            standing: Standing {
-                planned: self.planned.len(),
-                ..Standing::default()
-            },
+            seen: std::iter::repeat_with(|| None).take(self.planned.len()).collect(),
+            standing: Standing { planned: self.planned.len(), ..Standing::default() },
             places: Arc::new(Semaphore::new(most)),
             token_times: 0,
             without_token_times: 0,
@@ -123,13 +110,8 @@ impl Load<'_> {
         let scheduled_ns = |index: usize| self.start.mono_ns + self.schedule.at_ns[index];
         let without_token_times = now.without_token_times;
         let seen = now.seen.into_iter().enumerate();
-        let seen = seen
-            .map(|(i, one)| one.unwrap_or_else(|| never_sent(scheduled_ns(i))))
-            .collect();
-        Ok(Made {
-            seen,
-            without_token_times,
-        })
+        let seen = seen.map(|(i, one)| one.unwrap_or_else(|| never_sent(scheduled_ns(i)))).collect();
+        Ok(Made { seen, without_token_times })
     }
 
     fn send(&self, index: usize, now: &mut Underway) {
@@ -147,11 +129,7 @@ impl Load<'_> {
     }
 
     fn tell(&self, now: &mut Underway) {
-        let elapsed_ns = self
-            .context
-            .clock
-            .mono_ns()
-            .saturating_sub(self.start.mono_ns);
+        let elapsed_ns = self.context.clock.mono_ns().saturating_sub(self.start.mono_ns);
         now.standing.elapsed_s = elapsed_ns as f64 / 1e9;
         self.context.progress.standing(now.standing);
     }
@@ -160,13 +138,8 @@ impl Load<'_> {
         while now.tending.try_join_next().is_some() {}
         if now.tending.is_empty() {
             let client = Arc::clone(self.client);
-            let spare = if arrivals_left {
-                spare(self.config.rate)
-            } else {
-                0
-            };
-            now.tending
-                .spawn(async move { client.pool.tend(spare).await });
+            let spare = if arrivals_left { spare(self.config.rate) } else { 0 };
+            now.tending.spawn(async move { client.pool.tend(spare).await });
         }
     }
 }
@@ -193,18 +166,12 @@ impl Underway {
 }
 
 fn never_sent(scheduled_ns: u64) -> Seen {
-    let failure = Some(Failure::new(
-        Class::NotSent,
-        "the run ended before its turn",
-    ));
+    let failure = Some(Failure::new(Class::NotSent, "the run ended before its turn"));
     Seen {
         scheduled_ns,
         dispatched_ns: None,
         ended_ns: None,
-        exchange: Exchange {
-            failure,
-            ..Exchange::default()
-        },
+        exchange: Exchange { failure, ..Exchange::default() },
     }
 }
 
@@ -230,20 +197,9 @@ impl Arrival {
             return (self.index, never_sent(self.scheduled_ns));
         }
         let dispatched_ns = Some(self.clock.mono_ns());
-        let exchange = self
-            .client
-            .exchange(&self.planned[self.index].outgoing, self.stop.wait())
-            .await;
+        let exchange = self.client.exchange(&self.planned[self.index].outgoing, self.stop.wait()).await;
         let ended_ns = Some(self.clock.mono_ns());
         drop(place);
-        (
-            self.index,
-            Seen {
-                scheduled_ns: self.scheduled_ns,
-                dispatched_ns,
-                ended_ns,
-                exchange,
-            },
-        )
+        (self.index, Seen { scheduled_ns: self.scheduled_ns, dispatched_ns, ended_ns, exchange })
     }
 }

@@ -68,13 +68,7 @@ pub struct RequestOptions {
 
 impl Default for RequestOptions {
     fn default() -> Self {
-        Self {
-            stream: true,
-            ignore_eos: true,
-            temperature: 0.0,
-            top_p: None,
-            extra: Map::new(),
-        }
+        Self { stream: true, ignore_eos: true, temperature: 0.0, top_p: None, extra: Map::new() }
     }
 }
 
@@ -101,9 +95,7 @@ pub fn make(
 ) -> Result<Body, String> {
     let mut body = match (backend, &prompt.content) {
         (Backend::Native, Content::Text(text)) => native(json!({ "text": text }), prompt, options),
-        (Backend::Native, Content::Tokens(ids)) => {
-            native(json!({ "input_ids": ids }), prompt, options)
-        }
+        (Backend::Native, Content::Tokens(ids)) => native(json!({ "input_ids": ids }), prompt, options),
         (Backend::Completions, Content::Text(text)) => {
             open_ai(json!({ "model": model, "prompt": text }), prompt, options)
         }
@@ -113,25 +105,16 @@ pub fn make(
             options,
         ),
         (_, Content::Tokens(_)) => {
-            return Err(format!(
-                "backend {}: token ids can only be sent to /generate",
-                backend.name()
-            ));
+            return Err(format!("backend {}: token ids can only be sent to /generate", backend.name()));
         }
     };
     lay_over(&mut body, &options.extra);
     let max_new_tokens = match backend {
         Backend::Native => body["sampling_params"]["max_new_tokens"].as_u64(),
-        _ => body["max_completion_tokens"]
-            .as_u64()
-            .or(body["max_tokens"].as_u64()),
+        _ => body["max_completion_tokens"].as_u64().or(body["max_tokens"].as_u64()),
     };
     let stream = body["stream"].as_bool().unwrap_or(false);
-    Ok(Body {
-        bytes: Bytes::from(body.to_string()),
-        max_new_tokens,
-        stream,
-    })
+    Ok(Body { bytes: Bytes::from(body.to_string()), max_new_tokens, stream })
 }
 
 fn native(mut body: Value, prompt: &Prompt, options: &RequestOptions) -> Value {
@@ -175,23 +158,11 @@ mod tests {
     use super::*;
 
     fn prompt(content: Content) -> Prompt {
-        Prompt {
-            id: None,
-            content,
-            planned_tokens: 2,
-            output_tokens: 7,
-            group: None,
-        }
+        Prompt { id: None, content, planned_tokens: 2, output_tokens: 7, group: None }
     }
 
     fn json_of(backend: Backend, options: &RequestOptions) -> Value {
-        let body = make(
-            backend,
-            "m",
-            &prompt(Content::Text("Hi \"you\"\n".to_owned())),
-            options,
-        )
-        .unwrap();
+        let body = make(backend, "m", &prompt(Content::Text("Hi \"you\"\n".to_owned())), options).unwrap();
         assert_eq!(body.max_new_tokens, Some(7));
         serde_json::from_slice(&body.bytes).unwrap()
     }
@@ -213,11 +184,7 @@ mod tests {
             json!([{"role": "user", "content": "Hi \"you\"\n"}])
         );
         let plain = RequestOptions { stream: false, ..o };
-        assert!(
-            json_of(Backend::Chat, &plain)
-                .get("stream_options")
-                .is_none()
-        );
+        assert!(json_of(Backend::Chat, &plain).get("stream_options").is_none());
     }
 
     #[test]
@@ -232,17 +199,9 @@ mod tests {
     #[test]
     fn the_extra_body_is_laid_over_and_read_back() {
         let extra = json!({"sampling_params": {"max_new_tokens": 3}, "stream": false, "rid": "x"});
-        let options = RequestOptions {
-            extra: extra.as_object().unwrap().clone(),
-            ..RequestOptions::default()
-        };
-        let body = make(
-            Backend::Native,
-            "",
-            &prompt(Content::Text("a".to_owned())),
-            &options,
-        )
-        .unwrap();
+        let options =
+            RequestOptions { extra: extra.as_object().unwrap().clone(), ..RequestOptions::default() };
+        let body = make(Backend::Native, "", &prompt(Content::Text("a".to_owned())), &options).unwrap();
         assert_eq!((body.max_new_tokens, body.stream), (Some(3), false));
         let json: Value = serde_json::from_slice(&body.bytes).unwrap();
         assert_eq!(json["sampling_params"]["ignore_eos"], json!(true));

@@ -131,15 +131,9 @@ impl Client {
         headers: HeaderMap,
         timeout: Duration,
     ) -> Result<Self, String> {
-        let host = HeaderValue::from_str(host_port)
-            .map_err(|_| format!("{host_port} cannot be a Host header"))?;
-        Ok(Self {
-            pool,
-            clock,
-            host,
-            headers,
-            timeout,
-        })
+        let host =
+            HeaderValue::from_str(host_port).map_err(|_| format!("{host_port} cannot be a Host header"))?;
+        Ok(Self { pool, clock, host, headers, timeout })
     }
 
     /// Sends one request and reads its answer. `stop` ends it early.
@@ -155,21 +149,14 @@ impl Client {
         if ended.is_some() {
             progress.copy_marks();
         }
-        let Progress {
-            mut seen, reader, ..
-        } = progress;
+        let Progress { mut seen, reader, .. } = progress;
         seen.answer = reader.map(|r| r.finish(ended.is_none()));
         seen.failure = ended.map(|failure| failure.unwrap_or_else(|| self.timed_out(&seen.stamps)));
         seen
     }
 
     /// A request without a body that is not part of the load, on a connection of its own.
-    pub async fn simple(
-        &self,
-        method: Method,
-        path: &str,
-        limit: Duration,
-    ) -> Result<SimpleAnswer, String> {
+    pub async fn simple(&self, method: Method, path: &str, limit: Duration) -> Result<SimpleAnswer, String> {
         tokio::time::timeout(limit, self.simple_now(method, path))
             .await
             .map_err(|_| format!("{path}: no answer in {} s", limit.as_secs_f64()))?
@@ -191,18 +178,12 @@ impl Client {
         while let Some(frame) = conn.frame(&mut incoming).await {
             if let Some(data) = frame.map_err(|e| fail(&e))?.data_ref() {
                 if body.len() + data.len() > SIMPLE_BYTES {
-                    return Err(format!(
-                        "{path}: the answer is longer than {SIMPLE_BYTES} bytes"
-                    ));
+                    return Err(format!("{path}: the answer is longer than {SIMPLE_BYTES} bytes"));
                 }
                 body.extend_from_slice(data);
             }
         }
-        Ok(SimpleAnswer {
-            status,
-            body,
-            simulated,
-        })
+        Ok(SimpleAnswer { status, body, simulated })
     }
 
     fn timed_out(&self, stamps: &Stamps) -> Failure {
@@ -211,10 +192,7 @@ impl Client {
             (_, None) => "no byte",
             _ => "no end of the answer",
         };
-        Failure::new(
-            Class::Timeout,
-            format!("{what} for {} s", self.timeout.as_secs_f64()),
-        )
+        Failure::new(Class::Timeout, format!("{what} for {} s", self.timeout.as_secs_f64()))
     }
 
     async fn travel(&self, outgoing: &Outgoing, progress: &mut Progress) -> Result<(), Failure> {
@@ -223,11 +201,7 @@ impl Client {
             let from_pool = idle.is_some();
             let mut conn = match idle.take() {
                 Some(conn) => conn,
-                None => self
-                    .pool
-                    .open()
-                    .await
-                    .map_err(|e| Failure::new(Class::Connect, e.to_string()))?,
+                None => self.pool.open().await.map_err(|e| Failure::new(Class::Connect, e.to_string()))?,
             };
             progress.marks = Some(conn.marks());
             progress.seen.stamps.connected_ns = Some(self.clock.mono_ns());
@@ -264,10 +238,7 @@ impl Client {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.extend(self.headers.clone());
         headers.extend(outgoing.headers.clone());
-        let answer = conn
-            .send(request)
-            .await
-            .map_err(|e| of_connection(&e, false))?;
+        let answer = conn.send(request).await.map_err(|e| of_connection(&e, false))?;
         let head_ns = self.clock.mono_ns();
         progress.seen.stamps.head_ns = Some(head_ns);
         let status = answer.status().as_u16();
@@ -275,20 +246,14 @@ impl Client {
         let header = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok());
         progress.seen.simulated = answer.headers().contains_key(SIMULATED);
         progress.seen.worker_url = header("x-worker-url").map(str::to_owned);
-        let event_stream =
-            header("content-type").is_some_and(|t| t.starts_with("text/event-stream"));
-        progress.reader = Some(
-            AnswerReader::new(outgoing.endpoint, status, event_stream, false).with_token_times(),
-        );
+        let event_stream = header("content-type").is_some_and(|t| t.starts_with("text/event-stream"));
+        progress.reader =
+            Some(AnswerReader::new(outgoing.endpoint, status, event_stream, false).with_token_times());
         Ok(answer)
     }
 }
 
-async fn read(
-    conn: &mut Conn,
-    answer: Response<Incoming>,
-    progress: &mut Progress,
-) -> Result<(), Failure> {
+async fn read(conn: &mut Conn, answer: Response<Incoming>, progress: &mut Progress) -> Result<(), Failure> {
     let mut body = answer.into_body();
     while let Some(frame) = conn.frame(&mut body).await {
         let frame = frame.map_err(|e| of_connection(&e, true))?;

@@ -139,13 +139,9 @@ pub fn request_headers(given: &[String], api_key: Option<&str>) -> Result<Header
     }
     for pair in given {
         let parsed = pair.split_once('=').and_then(|(name, value)| {
-            Some((
-                HeaderName::try_from(name.trim()).ok()?,
-                HeaderValue::try_from(value.trim()).ok()?,
-            ))
+            Some((HeaderName::try_from(name.trim()).ok()?, HeaderValue::try_from(value.trim()).ok()?))
         });
-        let (name, value) =
-            parsed.ok_or_else(|| format!("--header: expected NAME=VALUE, got {pair}"))?;
+        let (name, value) = parsed.ok_or_else(|| format!("--header: expected NAME=VALUE, got {pair}"))?;
         if matches!(
             name.as_str(),
             "x-request-id" | "x-milepost-phase" | "content-length" | "host" | "content-type"
@@ -170,10 +166,7 @@ mod tests {
         assert_eq!(headers["authorization"], "Bearer secret");
         let target = Target::parse("http://a:1").unwrap();
         let dataset = Dataset::Random(crate::load::dataset::RandomOptions::default());
-        let config = LoadConfig {
-            headers,
-            ..LoadConfig::new(target, dataset)
-        };
+        let config = LoadConfig { headers, ..LoadConfig::new(target, dataset) };
         assert!(!config.to_json().to_string().contains("secret"));
         assert!(!format!("{config:?}").contains("secret"));
     }
@@ -181,12 +174,7 @@ mod tests {
     #[test]
     fn bad_headers_are_named() {
         for bad in ["x", "a b=c", "x-request-id=1", "Content-Length=3"] {
-            assert!(
-                request_headers(&[bad.to_owned()], None)
-                    .unwrap_err()
-                    .contains("--header"),
-                "{bad}"
-            );
+            assert!(request_headers(&[bad.to_owned()], None).unwrap_err().contains("--header"), "{bad}");
         }
     }
 }

@@ -57,12 +57,7 @@ pub struct Marks {
 
 impl Marks {
     fn clear(&self) {
-        for mark in [
-            &self.write_begun,
-            &self.write_returned,
-            &self.first_read,
-            &self.last_read,
-        ] {
+        for mark in [&self.write_begun, &self.write_returned, &self.first_read, &self.last_read] {
             mark.store(0, Ordering::Relaxed);
         }
     }
@@ -126,11 +121,7 @@ pub struct Conn {
 
 impl Conn {
     /// Connects to the first address that answers.
-    pub async fn open(
-        connector: &Connector,
-        addresses: &[SocketAddr],
-        clock: &Clock,
-    ) -> io::Result<Self> {
+    pub async fn open(connector: &Connector, addresses: &[SocketAddr], clock: &Clock) -> io::Result<Self> {
         let (stream, same_host) = match connector {
             Connector::Memory(make) => (Stream::Memory(make()), true),
             Connector::Tcp => {
@@ -148,13 +139,7 @@ impl Conn {
             buffer: vec![0; READ_BYTES].into(),
         };
         let (sender, driver) = http1::handshake(io).await.map_err(io::Error::other)?;
-        Ok(Self {
-            sender,
-            driver: Some(Box::pin(driver)),
-            marks,
-            same_host,
-            carried: 0,
-        })
+        Ok(Self { sender, driver: Some(Box::pin(driver)), marks, same_host, carried: 0 })
     }
 
     /// The stamps of the request in progress.
@@ -172,10 +157,7 @@ impl Conn {
     }
 
     /// Sends a request and reads the answer's head.
-    pub async fn send(
-        &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> hyper::Result<Response<Incoming>> {
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
         self.marks.clear();
         self.carried += 1;
         let mut answer = pin!(self.sender.send_request(request));
@@ -239,26 +221,18 @@ impl Io {
         write: impl FnOnce(&mut Stream) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if self.marks.write_begun_ns().is_none() {
-            self.marks
-                .write_begun
-                .store(self.clock.mono_ns(), Ordering::Relaxed);
+            self.marks.write_begun.store(self.clock.mono_ns(), Ordering::Relaxed);
         }
         let polled = write(&mut self.stream);
         if matches!(polled, Poll::Ready(Ok(_))) && self.marks.write_returned_ns().is_none() {
-            self.marks
-                .write_returned
-                .store(self.clock.mono_ns(), Ordering::Relaxed);
+            self.marks.write_returned.store(self.clock.mono_ns(), Ordering::Relaxed);
         }
         polled
     }
 }
 
 impl hyper::rt::Write for Io {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.get_mut().write_with(|stream| match stream {
             Stream::Tcp(s) => Pin::new(s).poll_write(cx, bytes),
             Stream::Memory(s) => Pin::new(s).poll_write(cx, bytes),

@@ -66,10 +66,7 @@ pub struct Failure {
 impl Failure {
     /// A failure in words.
     pub fn new(class: Class, text: impl Into<String>) -> Self {
-        Self {
-            class,
-            text: text.into(),
-        }
+        Self { class, text: text.into() }
     }
 }
 
@@ -86,10 +83,7 @@ pub(super) fn of_connection(error: &hyper::Error, head: bool) -> Failure {
     }
     let io = std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>());
     let reset = io.is_some_and(|e| {
-        matches!(
-            e.kind(),
-            std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
-        )
+        matches!(e.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
     });
     match (head, reset) {
         (true, true) => Failure::new(Class::Reset, "the connection was reset inside the answer"),

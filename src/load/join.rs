@@ -23,45 +23,31 @@ use crate::trace::record::{Outcome, RequestRecord};
 
 /// Why the client takes a request for failed; `None` if it saw a whole answer with at least one token.
 pub fn failure_of(exchange: &Exchange) -> Option<Failure> {
-    let told = exchange
-        .answer
-        .as_ref()
-        .and_then(|a| a.error.as_ref())
-        .map(|error| {
-            let class = match error.class {
-                "http_status" => Class::HttpStatus,
-                "error_event" | "error_body" => Class::ErrorEvent,
-                "abort" => Class::Abort,
-                "truncated" => Class::Truncated,
-                "no_tokens" => Class::Empty,
-                _ => Class::Malformed,
-            };
-            let code = error.code.map(|c| format!("{c} ")).unwrap_or_default();
-            Failure::new(
-                class,
-                format!("{code}{}", error.message).trim_end().to_owned(),
-            )
-        });
+    let told = exchange.answer.as_ref().and_then(|a| a.error.as_ref()).map(|error| {
+        let class = match error.class {
+            "http_status" => Class::HttpStatus,
+            "error_event" | "error_body" => Class::ErrorEvent,
+            "abort" => Class::Abort,
+            "truncated" => Class::Truncated,
+            "no_tokens" => Class::Empty,
+            _ => Class::Malformed,
+        };
+        let code = error.code.map(|c| format!("{c} ")).unwrap_or_default();
+        Failure::new(class, format!("{code}{}", error.message).trim_end().to_owned())
+    });
     // An error that the server named came before the connection ended; a mere end says less than why it ended.
-    let named = told
-        .as_ref()
-        .is_some_and(|f| !matches!(f.class, Class::Truncated | Class::Empty | Class::Malformed));
-    if named {
-        told
-    } else {
-        exchange.failure.clone().or(told)
-    }
-    .or_else(|| unlooked(exchange))
+    let named =
+        told.as_ref().is_some_and(|f| !matches!(f.class, Class::Truncated | Class::Empty | Class::Malformed));
+    if named { told } else { exchange.failure.clone().or(told) }.or_else(|| unlooked(exchange))
 }
 
 /// A success has an answer that was read.
 fn unlooked(exchange: &Exchange) -> Option<Failure> {
     match (&exchange.answer, exchange.status) {
         (Some(answer), Some(200)) if answer.looked => None,
-        (_, Some(200)) => Some(Failure::new(
-            Class::Malformed,
-            "the answer could not be read: too long or encoded",
-        )),
+        (_, Some(200)) => {
+            Some(Failure::new(Class::Malformed, "the answer could not be read: too long or encoded"))
+        }
         (_, Some(status)) => Some(Failure::new(Class::HttpStatus, status.to_string())),
         (_, None) => Some(Failure::new(Class::Reset, "no answer")),
     }
@@ -87,34 +73,21 @@ impl Run<'_> {
     ) -> (Vec<Row>, Vec<ServerInfo>) {
         let traced = self.trace(planned, &seen, tracing).await;
         let own: Vec<Option<RequestRecord>> = match traced {
-            None => planned
-                .iter()
-                .zip(&seen)
-                .map(|(plan, seen)| self.own_record(plan, seen))
-                .collect(),
+            None => planned.iter().zip(&seen).map(|(plan, seen)| self.own_record(plan, seen)).collect(),
             Some(_) => Vec::new(),
         };
         let servers = self.servers(traced.as_ref());
         let axis = match &traced {
-            None => Axis::Client {
-                clocks: track(&self.clocks),
-                offsets: learned(&own),
-                own,
-            },
+            None => Axis::Client { clocks: track(&self.clocks), offsets: learned(&own), own },
             Some(traced) => self.router_axis(traced, planned, &seen),
         };
-        let kinds: BTreeMap<&str, Option<bool>> = servers
-            .iter()
-            .map(|s| (s.host.as_str(), s.simulated))
-            .collect();
+        let kinds: BTreeMap<&str, Option<bool>> =
+            servers.iter().map(|s| (s.host.as_str(), s.simulated)).collect();
         let mut rows = Vec::with_capacity(planned.len());
         for (index, (plan, seen)) in planned.iter().zip(seen).enumerate() {
             let mut row = self.client_row(plan, &seen);
             self.place(&mut row, index, &axis);
-            let kind = row
-                .host
-                .as_deref()
-                .and_then(|host| kinds.get(host).copied().flatten());
+            let kind = row.host.as_deref().and_then(|host| kinds.get(host).copied().flatten());
             row.simulated = row.simulated.or(kind);
             rows.push(row);
         }
@@ -138,45 +111,27 @@ impl Run<'_> {
             }
             return None;
         };
-        let sent = planned
-            .iter()
-            .zip(seen)
-            .filter(|(_, s)| s.exchange.stamps.sent_ns.is_some());
+        let sent = planned.iter().zip(seen).filter(|(_, s)| s.exchange.stamps.sent_ns.is_some());
         let wanted: BTreeSet<&str> = sent.map(|(p, _)| p.req_id.as_str()).collect();
-        let traced = tracing
-            .collect(&wanted, self.clock, self.config.trace_wait)
-            .await
-            .unwrap_or_else(|e| {
-                self.notes
-                    .push(format!("{e}: nothing of the router is known"));
-                Traced::default()
-            });
+        let traced = tracing.collect(&wanted, self.clock, self.config.trace_wait).await.unwrap_or_else(|e| {
+            self.notes.push(format!("{e}: nothing of the router is known"));
+            Traced::default()
+        });
         Some(traced)
     }
 
     /// Fills in what router and server told.
     fn place(&self, row: &mut Row, index: usize, axis: &Axis<'_>) {
         match axis {
-            Axis::Client {
-                own,
-                clocks,
-                offsets,
-            } => {
+            Axis::Client { own, clocks, offsets } => {
                 if let Some(record) = &own[index] {
                     row.host = record.worker.as_deref().map(host_port_of);
-                    fill(
-                        row,
-                        record,
-                        align(record, clocks, offsets),
-                        -ns_of(self.start.mono_ns),
-                    );
+                    fill(row, record, align(record, clocks, offsets), -ns_of(self.start.mono_ns));
                 }
             }
             Axis::Router { traced, shifts_ns } => {
                 if let Some(TracedRequest { run, record }) = traced.records.get(&row.req_id) {
-                    let RouterRun {
-                        clocks, offsets, ..
-                    } = &traced.runs[*run];
+                    let RouterRun { clocks, offsets, .. } = &traced.runs[*run];
                     from_router(row, record);
                     fill(row, record, align(record, clocks, offsets), shifts_ns[*run]);
                 }
@@ -204,17 +159,10 @@ impl Run<'_> {
         let Exchange { stamps, answer, .. } = &seen.exchange;
         let failure = failure_of(&seen.exchange);
         let tokens = answer.as_ref().map(|a| a.tokens).unwrap_or_default();
-        let times = answer
-            .as_ref()
-            .map(|a| a.token_times.as_slice())
-            .unwrap_or_default();
+        let times = answer.as_ref().map(|a| a.token_times.as_slice()).unwrap_or_default();
         let at = |ns: Option<u64>| ns.map(|ns| self.after_start(ns));
         // A failed request ends when the client gives it up; a good one with its last byte.
-        let end_ns = if failure.is_none() {
-            stamps.last_byte_ns
-        } else {
-            seen.ended_ns
-        };
+        let end_ns = if failure.is_none() { stamps.last_byte_ns } else { seen.ended_ns };
         Row {
             req_id: plan.req_id.clone(),
             status: seen.exchange.status,
@@ -262,10 +210,7 @@ impl Run<'_> {
             endpoint: plan.outgoing.endpoint,
             stream: plan.stream,
             max_new_tokens: plan.max_new_tokens,
-            same_host: seen
-                .exchange
-                .same_host
-                .map(|same| same && on_this_host(&self.config.target, &worker)),
+            same_host: seen.exchange.same_host.map(|same| same && on_this_host(&self.config.target, &worker)),
             worker: Some(worker.into()),
             attempts: 1,
             arrival_mono_ns: arrival_ns,
@@ -277,11 +222,7 @@ impl Run<'_> {
             first_token_ns: after(answer.first_token_ns),
             last_byte_ns: after(stamps.last_byte_ns),
             end_ns: after(seen.ended_ns).unwrap_or_default(),
-            outcome: if failure_of(&seen.exchange).is_none() {
-                Outcome::Done
-            } else {
-                Outcome::WorkerError
-            },
+            outcome: if failure_of(&seen.exchange).is_none() { Outcome::Done } else { Outcome::WorkerError },
             status: seen.exchange.status,
             sse_events: answer.events,
             sse_done: answer.done,
@@ -309,17 +250,10 @@ enum Axis<'a> {
 }
 
 impl Run<'_> {
-    fn router_axis<'a>(
-        &mut self,
-        traced: &'a Traced,
-        planned: &[Planned],
-        seen: &[Seen],
-    ) -> Axis<'a> {
+    fn router_axis<'a>(&mut self, traced: &'a Traced, planned: &[Planned], seen: &[Seen]) -> Axis<'a> {
         if traced.lost > 0 {
-            self.notes.push(format!(
-                "the router could not write {} request records of this time",
-                traced.lost
-            ));
+            self.notes
+                .push(format!("the router could not write {} request records of this time", traced.lost));
         }
         if traced.unreadable > 0 {
             self.notes.push(format!(
@@ -347,14 +281,8 @@ impl Run<'_> {
             return -ns_of(self.start.mono_ns);
         }
         let pairs = planned.iter().zip(seen).filter_map(|(plan, seen)| {
-            let TracedRequest { record, .. } =
-                traced.records.get(&plan.req_id).filter(|r| r.run == run)?;
-            let Exchange {
-                stamps,
-                failure: None,
-                ..
-            } = &seen.exchange
-            else {
+            let TracedRequest { record, .. } = traced.records.get(&plan.req_id).filter(|r| r.run == run)?;
+            let Exchange { stamps, failure: None, .. } = &seen.exchange else {
                 return None;
             };
             Some(Pair {
@@ -375,9 +303,7 @@ impl Run<'_> {
         // No whole pair: wall clocks are what is left, and only failed requests are placed by them.
         let of_run = traced.records.values().find(|r| r.run == run);
         of_run.map_or(0, |r| {
-            ns_of(r.record.arrival_unix_ns)
-                - ns_of(r.record.arrival_mono_ns)
-                - ns_of(self.start.unix_ns)
+            ns_of(r.record.arrival_unix_ns) - ns_of(r.record.arrival_mono_ns) - ns_of(self.start.unix_ns)
         })
     }
 }
@@ -405,38 +331,28 @@ fn from_router(row: &mut Row, record: &RequestRecord) {
     row.policy = record.policy.as_deref().map(str::to_owned);
     row.trace_completion_tokens = record.tokens.completion_tokens;
     if row.failure.is_none() && record.outcome != Outcome::Done {
-        let text = record
-            .error
-            .clone()
-            .unwrap_or_else(|| format!("the router's record says {:?}", record.outcome));
+        let text =
+            record.error.clone().unwrap_or_else(|| format!("the router's record says {:?}", record.outcome));
         row.failure = Some(Failure::new(Class::Router, text));
     }
 }
 
 fn gap(pair: &[crate::wire::answer::TokenTime]) -> Gap {
     let tokens = pair[1].tokens.saturating_sub(pair[0].tokens).max(1);
-    Gap {
-        ns: pair[1].at_ns.saturating_sub(pair[0].at_ns),
-        tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
-    }
+    Gap { ns: pair[1].at_ns.saturating_sub(pair[0].at_ns), tokens: u32::try_from(tokens).unwrap_or(u32::MAX) }
 }
 
 /// A worker that a router on the target's host names by a loopback address or by the target's own is on that host.
 fn on_this_host(target: &Target, worker_url: &str) -> bool {
     Target::parse(worker_url).is_ok_and(|worker| {
         let loopback = worker.host == "localhost"
-            || worker
-                .host
-                .parse::<std::net::IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback());
+            || worker.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         loopback || worker.host == target.host
     })
 }
 
 fn own_boot_id() -> Option<String> {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .ok()
-        .map(|id| id.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
 }
 
 /// Monotonic nanoseconds are far below 2^63: 292 years of uptime.

@@ -5,10 +5,7 @@
 
 /// One request seen from both sides, each in its own monotonic clock.
 #[derive(Clone, Copy, Debug)]
-#[expect(
-    clippy::struct_field_names,
-    reason = "the unit comes last in every raw number"
-)]
+#[expect(clippy::struct_field_names, reason = "the unit comes last in every raw number")]
 pub(super) struct Pair {
     pub sent_ns: i64,
     pub received_ns: i64,
@@ -18,8 +15,7 @@ pub(super) struct Pair {
 
 /// Client clock − router clock, and how far it may be off: of the request that spent least on the way, as NTP does it.
 pub(super) fn offset(pairs: impl Iterator<Item = Pair>) -> Option<(i64, i64)> {
-    let best = pairs
-        .min_by_key(|p| (p.received_ns - p.sent_ns) - (p.router_end_ns - p.router_arrival_ns))?;
+    let best = pairs.min_by_key(|p| (p.received_ns - p.sent_ns) - (p.router_end_ns - p.router_arrival_ns))?;
     let there = best.sent_ns - best.router_arrival_ns;
     let back = best.received_ns - best.router_end_ns;
     Some((i64::midpoint(there, back), (back - there).abs() / 2))

@@ -139,13 +139,7 @@ mod tests {
         let clock = Clock::system();
         let schedule = Arc::new(Schedule::new(Rate::PerSecond(2000.0), 50, 3));
         let start_ns = clock.mono_ns() + 1_000_000;
-        let mut paced = start(
-            Arc::clone(&schedule),
-            start_ns,
-            clock.clone(),
-            Pacing::Thread,
-        )
-        .unwrap();
+        let mut paced = start(Arc::clone(&schedule), start_ns, clock.clone(), Pacing::Thread).unwrap();
         for expected in 0..50 {
             assert_eq!(paced.next().await, Some(expected));
             assert!(clock.mono_ns() >= start_ns + schedule.at_ns[expected]);
@@ -158,13 +152,7 @@ mod tests {
         let clock = Clock::virtual_time(1_000_000_000, 0);
         let schedule = Arc::new(Schedule::new(Rate::PerSecond(1.0), 20, 3));
         let start_ns = clock.mono_ns();
-        let mut paced = start(
-            Arc::clone(&schedule),
-            start_ns,
-            clock.clone(),
-            Pacing::Timer,
-        )
-        .unwrap();
+        let mut paced = start(Arc::clone(&schedule), start_ns, clock.clone(), Pacing::Timer).unwrap();
         while let Some(index) = paced.next().await {
             let late_ns = clock.mono_ns() - start_ns - schedule.at_ns[index];
             assert!(late_ns < 2_000_000, "{late_ns}"); // tokio's timer has a grid of 1 ms
@@ -174,9 +162,7 @@ mod tests {
     #[tokio::test]
     async fn dropping_the_receiver_ends_the_thread() {
         let clock = Clock::system();
-        let schedule = Arc::new(Schedule {
-            at_ns: vec![0, 3_600_000_000_000],
-        });
+        let schedule = Arc::new(Schedule { at_ns: vec![0, 3_600_000_000_000] });
         let mut paced = start(schedule, clock.mono_ns(), clock, Pacing::Thread).unwrap();
         assert_eq!(paced.next().await, Some(0));
         let flag = Arc::clone(&paced.stopped);

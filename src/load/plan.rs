@@ -39,10 +39,7 @@ pub fn plan(
         .iter()
         .enumerate()
         .map(|(i, prompt)| {
-            let id = prompt
-                .id
-                .clone()
-                .unwrap_or_else(|| format!("mp-{run}-{:06}", i + 1));
+            let id = prompt.id.clone().unwrap_or_else(|| format!("mp-{run}-{:06}", i + 1));
             one(config, prompt, model, id, None)
         })
         .collect()
@@ -59,17 +56,8 @@ pub fn warmup(
     (0..config.warmup_requests)
         .zip(prompts.iter().cycle())
         .map(|(i, prompt)| {
-            let short = Prompt {
-                output_tokens: prompt.output_tokens.min(32),
-                ..prompt.clone()
-            };
-            one(
-                config,
-                &short,
-                model,
-                format!("mp-{run}-warmup-{:06}", i + 1),
-                Some("warmup"),
-            )
+            let short = Prompt { output_tokens: prompt.output_tokens.min(32), ..prompt.clone() };
+            one(config, &short, model, format!("mp-{run}-warmup-{:06}", i + 1), Some("warmup"))
         })
         .collect()
 }
@@ -81,14 +69,9 @@ fn one(
     req_id: String,
     phase: Option<&'static str>,
 ) -> Result<Planned, String> {
-    let Body {
-        bytes,
-        max_new_tokens,
-        stream,
-    } = body::make(config.backend, model, prompt, &config.request)?;
+    let Body { bytes, max_new_tokens, stream } = body::make(config.backend, model, prompt, &config.request)?;
     let mut headers = HeaderMap::with_capacity(2);
-    let id = HeaderValue::from_str(&req_id)
-        .map_err(|_| format!("id {req_id:?} cannot be a header value"))?;
+    let id = HeaderValue::from_str(&req_id).map_err(|_| format!("id {req_id:?} cannot be a header value"))?;
     headers.insert("x-request-id", id);
     if let Some(phase) = phase {
         headers.insert("x-milepost-phase", HeaderValue::from_static(phase));
@@ -97,12 +80,7 @@ fn one(
     let path: Uri = path.parse().map_err(|e| format!("path {path}: {e}"))?;
     Ok(Planned {
         req_id,
-        outgoing: Outgoing {
-            path,
-            endpoint: config.backend.endpoint(),
-            body: bytes,
-            headers,
-        },
+        outgoing: Outgoing { path, endpoint: config.backend.endpoint(), body: bytes, headers },
         words: prompt.words(),
         prompt_tokens: prompt.planned_tokens,
         max_new_tokens,

@@ -44,30 +44,20 @@ impl Pool {
     pub async fn new(target: &Target, connector: Connector, clock: Clock) -> io::Result<Self> {
         let addresses = match connector {
             Connector::Memory(_) => Vec::new(),
-            Connector::Tcp => tokio::net::lookup_host((target.host.as_str(), target.port))
-                .await?
-                .collect(),
+            Connector::Tcp => tokio::net::lookup_host((target.host.as_str(), target.port)).await?.collect(),
         };
-        Ok(Self {
-            connector,
-            addresses,
-            clock,
-            idle: Mutex::new(Vec::new()),
-            opened: AtomicU64::new(0),
-        })
+        Ok(Self { connector, addresses, clock, idle: Mutex::new(Vec::new()), opened: AtomicU64::new(0) })
     }
 
     /// Opens a connection.
     pub async fn open(&self) -> io::Result<Conn> {
         let opening = Conn::open(&self.connector, &self.addresses, &self.clock);
-        let conn = tokio::time::timeout(CONNECT_TIMEOUT, opening)
-            .await
-            .map_err(|_| {
-                io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!("no connection after {} s", CONNECT_TIMEOUT.as_secs()),
-                )
-            })??;
+        let conn = tokio::time::timeout(CONNECT_TIMEOUT, opening).await.map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no connection after {} s", CONNECT_TIMEOUT.as_secs()),
+            )
+        })??;
         self.opened.fetch_add(1, Ordering::Relaxed);
         Ok(conn)
     }
@@ -97,9 +87,7 @@ impl Pool {
         let now_ns = self.clock.mono_ns();
         let old: Vec<Idle> = {
             let mut idle = self.lock();
-            let (young, old) = idle
-                .drain(..)
-                .partition(|i| now_ns.saturating_sub(i.since_ns) < IDLE_NS);
+            let (young, old) = idle.drain(..).partition(|i| now_ns.saturating_sub(i.since_ns) < IDLE_NS);
             *idle = young;
             old
         };
@@ -120,8 +108,6 @@ impl Pool {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
         // A panic elsewhere cannot leave the list half changed.
-        self.idle
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -52,13 +52,8 @@ impl fmt::Display for ServerInfo {
             self.host,
             self.model.clone().unwrap_or_else(unknown),
             self.version.clone().unwrap_or_else(unknown),
-            self.max_running_requests
-                .map_or_else(unknown, |n| n.to_string()),
-            if self.simulated == Some(true) {
-                ", SIMULATED"
-            } else {
-                ""
-            }
+            self.max_running_requests.map_or_else(unknown, |n| n.to_string()),
+            if self.simulated == Some(true) { ", SIMULATED" } else { "" }
         )
     }
 }
@@ -69,11 +64,7 @@ pub async fn model(client: &Client, target: &Target) -> Option<String> {
         let Some((answer, _)) = get(client, target, path).await else {
             continue;
         };
-        let name = [
-            &answer["data"][0]["id"],
-            &answer["served_model_name"],
-            &answer["model_path"],
-        ];
+        let name = [&answer["data"][0]["id"], &answer["served_model_name"], &answer["model_path"]];
         if let Some(name) = name.into_iter().find_map(Value::as_str) {
             return Some(name.to_owned());
         }
@@ -83,10 +74,7 @@ pub async fn model(client: &Client, target: &Target) -> Option<String> {
 
 /// Everything the target says about itself; unknown where it does not.
 pub async fn server(client: &Client, target: &Target) -> ServerInfo {
-    let mut info = ServerInfo {
-        host: target.host_port(),
-        ..ServerInfo::default()
-    };
+    let mut info = ServerInfo { host: target.host_port(), ..ServerInfo::default() };
     for path in ["/get_server_info", "/server_info"] {
         let Some((answer, simulated)) = get(client, target, path).await else {
             continue;
@@ -114,23 +102,16 @@ pub async fn flush_cache(client: &Client, target: &Target) -> Result<(), String>
     let path = target.path("/flush_cache");
     match client.simple(Method::POST, &path, FLUSH_TIMEOUT).await {
         Ok(answer) if answer.status == 200 => Ok(()),
-        Ok(answer) => Err(format!(
-            "status {}: {}",
-            answer.status,
-            String::from_utf8_lossy(&answer.body).trim()
-        )),
+        Ok(answer) => {
+            Err(format!("status {}: {}", answer.status, String::from_utf8_lossy(&answer.body).trim()))
+        }
         Err(e) => Err(e),
     }
 }
 
 /// A JSON object and whether a simulated worker sent it.
 async fn get(client: &Client, target: &Target, path: &str) -> Option<(Value, bool)> {
-    let answer = client
-        .simple(Method::GET, &target.path(path), PROBE_TIMEOUT)
-        .await
-        .ok()?;
-    let json = (answer.status == 200)
-        .then(|| serde_json::from_slice(&answer.body).ok())
-        .flatten()?;
+    let answer = client.simple(Method::GET, &target.path(path), PROBE_TIMEOUT).await.ok()?;
+    let json = (answer.status == 200).then(|| serde_json::from_slice(&answer.body).ok()).flatten()?;
     Some((json, answer.simulated))
 }

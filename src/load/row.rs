@@ -17,10 +17,7 @@ pub struct Gap {
 
 /// One request.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one for each truth of the CSV"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each truth of the CSV")]
 pub struct Row {
     /// The `x-request-id` sent.
     pub req_id: String,
@@ -124,9 +121,7 @@ impl Row {
 
     /// The best count of generated tokens: the server's, the trace's, the client's.
     pub fn decode_length(&self) -> Option<u64> {
-        self.completion_tokens
-            .or(self.trace_completion_tokens)
-            .or(self.counted_tokens)
+        self.completion_tokens.or(self.trace_completion_tokens).or(self.counted_tokens)
     }
 
     /// Prompt and generated tokens.
@@ -151,8 +146,7 @@ impl Row {
 
     /// first token − created; holds the prefill. Of one clock where it can be, so that it is right for remote workers too.
     pub fn queue_time_in_server_ns(&self) -> Option<i64> {
-        self.queue_in_server_ns
-            .or_else(|| between(self.created_ns, self.server_first_token_ns))
+        self.queue_in_server_ns.or_else(|| between(self.created_ns, self.server_first_token_ns))
     }
 
     /// first token − `queue_end`.
@@ -240,16 +234,7 @@ pub(crate) fn example() -> Row {
         sent_ns: Some(999_500_000),
         client_first_token_ns: Some(1_022_500_000),
         client_end_ns: Some(1_062_000_000),
-        gaps: vec![
-            Gap {
-                ns: 10_000_000,
-                tokens: 1,
-            },
-            Gap {
-                ns: 30_000_000,
-                tokens: 3,
-            },
-        ],
+        gaps: vec![Gap { ns: 10_000_000, tokens: 1 }, Gap { ns: 30_000_000, tokens: 3 }],
         streamed: true,
         attempts: Some(1),
         policy: Some("round_robin".to_owned()),

@@ -44,12 +44,7 @@ pub struct RunContext {
 impl RunContext {
     /// Over TCP, until the end.
     pub fn new(clock: Clock, progress: Arc<dyn Progress>) -> Self {
-        Self {
-            clock,
-            connector: Connector::Tcp,
-            progress,
-            stop: Stop::never(),
-        }
+        Self { clock, connector: Connector::Tcp, progress, stop: Stop::never() }
     }
 }
 
@@ -75,9 +70,7 @@ impl fmt::Display for LoadError {
         match self {
             Self::Dataset(e) => e.fmt(f),
             Self::Options(e) | Self::Target(e) => f.write_str(e),
-            Self::Interrupted => {
-                f.write_str("interrupted before the first request: nothing was measured")
-            }
+            Self::Interrupted => f.write_str("interrupted before the first request: nothing was measured"),
             Self::Trace(e) => e.fmt(f),
             Self::System(e) => write!(f, "cannot start the pacing thread: {e}"),
         }
@@ -113,25 +106,15 @@ pub struct RunReport {
 /// Nothing was measured: no prompts, no target, no readable trace. Failures of single requests are rows.
 pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, LoadError> {
     let clock = &context.clock;
-    let tracing = config
-        .router_trace
-        .as_ref()
-        .map(|source| Tracing::begin(source.clone()));
+    let tracing = config.router_trace.as_ref().map(|source| Tracing::begin(source.clone()));
     let tracing = tracing.transpose().map_err(LoadError::Trace)?;
     let mut notes = Vec::new();
-    let Prepared {
-        client,
-        planned,
-        target,
-    } = prepare(&config, &context, &mut notes).await?;
+    let Prepared { client, planned, target } = prepare(&config, &context, &mut notes).await?;
     let schedule = Arc::new(Schedule::new(config.rate, planned.len(), config.seed));
     client.pool.tend(first_spare(&config, planned.len())).await;
     let mut clocks = vec![clock.snapshot()];
     let now = clock.now();
-    let start = Stamp {
-        mono_ns: now.mono_ns + LEAD_NS,
-        unix_ns: now.unix_ns + LEAD_NS,
-    };
+    let start = Stamp { mono_ns: now.mono_ns + LEAD_NS, unix_ns: now.unix_ns + LEAD_NS };
     let load = Load {
         config: &config,
         context: &context,
@@ -140,36 +123,17 @@ pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, L
         schedule: &schedule,
         start,
     };
-    let Made {
-        seen,
-        without_token_times,
-    } = load.make(&mut clocks).await.map_err(LoadError::System)?;
+    let Made { seen, without_token_times } = load.make(&mut clocks).await.map_err(LoadError::System)?;
     if without_token_times > 0 {
         notes.push(format!("itl is of the first requests only: there was no room for the token times of {without_token_times}"));
     }
     clocks.push(clock.snapshot());
     let partial = context.stop.is_set();
-    let joined = join::Run {
-        config: &config,
-        start,
-        clocks,
-        target,
-        clock,
-        notes: &mut notes,
-    };
+    let joined = join::Run { config: &config, start, clocks, target, clock, notes: &mut notes };
     let (rows, servers) = joined.rows(&planned, seen, tracing).await;
     let connections_opened = client.pool.opened();
     let has_trace = config.router_trace.is_some();
-    Ok(RunReport {
-        config,
-        start,
-        rows,
-        servers,
-        partial,
-        has_trace,
-        notes,
-        connections_opened,
-    })
+    Ok(RunReport { config, start, rows, servers, partial, has_trace, notes, connections_opened })
 }
 
 /// All that is there before the first arrival.
@@ -184,17 +148,9 @@ async fn prepare(
     context: &RunContext,
     notes: &mut Vec<String>,
 ) -> Result<Prepared, LoadError> {
-    let RunContext {
-        clock,
-        progress,
-        stop,
-        ..
-    } = context;
+    let RunContext { clock, progress, stop, .. } = context;
     let exact = config.backend.takes_tokens();
-    let loaded = config
-        .dataset
-        .load(config.num_prompts, config.seed, exact)
-        .map_err(LoadError::Dataset)?;
+    let loaded = config.dataset.load(config.num_prompts, config.seed, exact).map_err(LoadError::Dataset)?;
     loaded.notes.iter().for_each(|note| progress.note(note));
     let client = connect(config, context).await?;
     let model = model_name(config, &client).await?;
@@ -209,40 +165,20 @@ async fn prepare(
     if config.flush_cache
         && let Err(e) = probe::flush_cache(&client, &config.target).await
     {
-        notes.push(format!(
-            "--flush-cache did not work, caches may be warm: {e}"
-        ));
+        notes.push(format!("--flush-cache did not work, caches may be warm: {e}"));
     }
-    Ok(Prepared {
-        client,
-        planned: Arc::new(planned),
-        target,
-    })
+    Ok(Prepared { client, planned: Arc::new(planned), target })
 }
 
 async fn connect(config: &LoadConfig, context: &RunContext) -> Result<Arc<Client>, LoadError> {
-    let pool = Pool::new(
-        &config.target,
-        context.connector.clone(),
-        context.clock.clone(),
-    )
-    .await
-    .map_err(|e| {
-        LoadError::Target(format!(
-            "{}: cannot look up {}: {e}",
-            config.target, config.target.host
-        ))
-    })?;
+    let pool =
+        Pool::new(&config.target, context.connector.clone(), context.clock.clone()).await.map_err(|e| {
+            LoadError::Target(format!("{}: cannot look up {}: {e}", config.target, config.target.host))
+        })?;
     let host = config.target.host_port();
-    Client::new(
-        pool,
-        context.clock.clone(),
-        &host,
-        config.headers.clone(),
-        config.request_timeout,
-    )
-    .map(Arc::new)
-    .map_err(LoadError::Options)
+    Client::new(pool, context.clock.clone(), &host, config.headers.clone(), config.request_timeout)
+        .map(Arc::new)
+        .map_err(LoadError::Options)
 }
 
 async fn model_name(config: &LoadConfig, client: &Client) -> Result<String, LoadError> {
@@ -251,10 +187,7 @@ async fn model_name(config: &LoadConfig, client: &Client) -> Result<String, Load
         // `/generate` names no model.
         (None, Backend::Native) => Ok(String::new()),
         (None, _) => probe::model(client, &config.target).await.ok_or_else(|| {
-            LoadError::Target(format!(
-                "{}: GET /v1/models tells no model; give --model",
-                config.target
-            ))
+            LoadError::Target(format!("{}: GET /v1/models tells no model; give --model", config.target))
         }),
     }
 }
@@ -277,15 +210,10 @@ fn first_spare(config: &LoadConfig, planned: usize) -> usize {
         Rate::AllAtOnce => planned,
         Rate::PerSecond(_) => spare(config.rate),
     };
-    wanted
-        .min(planned)
-        .min(config.max_concurrency.unwrap_or(usize::MAX))
-        .min(4 * MOST_SPARE)
+    wanted.min(planned).min(config.max_concurrency.unwrap_or(usize::MAX)).min(4 * MOST_SPARE)
 }
 
 /// Connections to keep open ahead of arrivals: a quarter second's worth.
 pub(super) fn spare(rate: Rate) -> usize {
-    rate.per_second()
-        .map_or(2, |r| (r / 4.0).ceil() as usize + 2)
-        .min(MOST_SPARE)
+    rate.per_second().map_or(2, |r| (r / 4.0).ceil() as usize + 2).min(MOST_SPARE)
 }

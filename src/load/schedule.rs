@@ -21,9 +21,7 @@ impl Rate {
         match text.parse::<f64>() {
             Ok(rate) if rate == f64::INFINITY => Ok(Self::AllAtOnce),
             Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(Self::PerSecond(rate)),
-            _ => Err(format!(
-                "expected requests per second above 0, or inf; got {text}"
-            )),
+            _ => Err(format!("expected requests per second above 0, or inf; got {text}")),
         }
     }
 
@@ -48,9 +46,7 @@ impl Schedule {
     /// at 0, the next one gap later.
     pub fn new(rate: Rate, count: usize, seed: u64) -> Self {
         let Rate::PerSecond(per_second) = rate else {
-            return Self {
-                at_ns: vec![0; count],
-            };
+            return Self { at_ns: vec![0; count] };
         };
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut due_ns = 0.0_f64;
@@ -92,10 +88,7 @@ mod tests {
     #[test]
     fn gaps_have_the_shape_of_a_poisson_process() {
         let at_ns = Schedule::new(Rate::PerSecond(1000.0), 20_001, 7).at_ns;
-        let gaps: Vec<f64> = at_ns
-            .windows(2)
-            .map(|w| (w[1] - w[0]) as f64 / 1e6)
-            .collect();
+        let gaps: Vec<f64> = at_ns.windows(2).map(|w| (w[1] - w[0]) as f64 / 1e6).collect();
         let n = gaps.len() as f64;
         let mean = gaps.iter().sum::<f64>() / n;
         let sd = (gaps.iter().map(|g| (g - mean).powi(2)).sum::<f64>() / n).sqrt();

@@ -34,11 +34,7 @@ impl Target {
         if uri.query().is_some() || authority.as_str().contains('@') {
             return Err(expected());
         }
-        let host = authority
-            .host()
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let after_host = &authority.as_str()[authority.host().len()..];
         let port = match after_host.strip_prefix(':') {
             Some(text) => text.parse().map_err(|_| expected())?,
@@ -47,11 +43,7 @@ impl Target {
         if host.is_empty() || port == 0 {
             return Err(expected());
         }
-        Ok(Self {
-            host,
-            port,
-            prefix: uri.path().trim_end_matches('/').to_owned(),
-        })
+        Ok(Self { host, port, prefix: uri.path().trim_end_matches('/').to_owned() })
     }
 
     /// `host:port`, with brackets round an IPv6 address: the form of the `Host` header and of the CSV's `host`.
@@ -87,14 +79,8 @@ mod tests {
     #[test]
     fn urls_are_read() {
         let t = Target::parse("http://gpu3:8000/v0/").unwrap();
-        assert_eq!(
-            (t.host_port().as_str(), t.path("/generate").as_str()),
-            ("gpu3:8000", "/v0/generate")
-        );
-        assert_eq!(
-            Target::parse("http://[::1]:7").unwrap().host_port(),
-            "[::1]:7"
-        );
+        assert_eq!((t.host_port().as_str(), t.path("/generate").as_str()), ("gpu3:8000", "/v0/generate"));
+        assert_eq!(Target::parse("http://[::1]:7").unwrap().host_port(), "[::1]:7");
         assert_eq!(Target::parse("http://a").unwrap().port, 80);
         assert_eq!(host_port_of("http://127.0.0.1:31000"), "127.0.0.1:31000");
     }

@@ -106,24 +106,14 @@ impl Traced {
             Record::Run(run) => {
                 let mut clocks = ClockTrack::default();
                 clocks.add(run.clock);
-                self.runs.push(RouterRun {
-                    boot_id: run.boot_id,
-                    clocks,
-                    offsets: Offsets::default(),
-                });
+                self.runs.push(RouterRun { boot_id: run.boot_id, clocks, offsets: Offsets::default() });
             }
             Record::Worker(worker) => self.add_worker(worker),
             Record::Clock(clock) => self.last_run(|run| run.clocks.add(clock)),
             Record::Request(record) if ours && wanted.contains(record.request_id.as_str()) => {
                 self.last_run(|run| run.offsets.learn(&record));
                 let run = self.runs.len() - 1;
-                self.records.insert(
-                    record.request_id.clone(),
-                    TracedRequest {
-                        run,
-                        record: *record,
-                    },
-                );
+                self.records.insert(record.request_id.clone(), TracedRequest { run, record: *record });
             }
             Record::Lost(lost) if ours => self.lost += lost.requests,
             Record::Request(_) | Record::Lost(_) | Record::Connection(_) => {}
@@ -138,10 +128,7 @@ impl Traced {
     }
 
     fn add_worker(&mut self, worker: WorkerRecord) {
-        let known = self
-            .workers
-            .entry(worker.worker.to_string())
-            .or_insert_with(|| worker.clone());
+        let known = self.workers.entry(worker.worker.to_string()).or_insert_with(|| worker.clone());
         known.model = worker.model.or(known.model.take());
         known.version = worker.version.or(known.version.take());
         known.max_running_requests = worker.max_running_requests.or(known.max_running_requests);
@@ -201,14 +188,9 @@ impl Tracing {
                 let pool = Pool::new(&url, Connector::Tcp, clock.clone())
                     .await
                     .map_err(|e| TraceError(format!("{url}: {e}")))?;
-                let client = Client::new(
-                    pool,
-                    clock.clone(),
-                    &url.host_port(),
-                    HeaderMap::new(),
-                    GET_TIMEOUT,
-                )
-                .map_err(TraceError)?;
+                let client =
+                    Client::new(pool, clock.clone(), &url.host_port(), HeaderMap::new(), GET_TIMEOUT)
+                        .map_err(TraceError)?;
                 fetch(&client, &url, wanted, clock, until_ns).await
             }
         }
@@ -220,13 +202,9 @@ fn begun(path: &Path) -> std::io::Result<u64> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     let mut first = Vec::new();
-    BufReader::new(file)
-        .take(MAX_LINE_BYTES as u64)
-        .read_until(b'\n', &mut first)?;
+    BufReader::new(file).take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut first)?;
     if first.last() == Some(&b'\n') && serde_json::from_slice::<Record>(&first).is_err() {
-        return Err(std::io::Error::other(
-            "not a milepost trace: its first line is no record",
-        ));
+        return Err(std::io::Error::other("not a milepost trace: its first line is no record"));
     }
     Ok(length)
 }
@@ -239,16 +217,9 @@ async fn fetch(
     until_ns: u64,
 ) -> Result<Traced, TraceError> {
     let fail = |what: String| TraceError(format!("{url}: {what}"));
-    let path = if url.prefix.is_empty() {
-        "/"
-    } else {
-        &url.prefix
-    };
+    let path = if url.prefix.is_empty() { "/" } else { &url.prefix };
     loop {
-        let answer = client
-            .simple(Method::GET, path, GET_TIMEOUT)
-            .await
-            .map_err(fail)?;
+        let answer = client.simple(Method::GET, path, GET_TIMEOUT).await.map_err(fail)?;
         if answer.status != 200 {
             return Err(fail(format!("status {}", answer.status)));
         }
@@ -292,26 +263,17 @@ fn read_lines(
 ) -> std::io::Result<u64> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
-    let (mut place, begin) = if length < begin {
-        (0, 0)
-    } else {
-        (read, begin)
-    };
+    let (mut place, begin) = if length < begin { (0, 0) } else { (read, begin) };
     file.seek(SeekFrom::Start(place))?;
     let mut lines = BufReader::new(file);
     let mut line = Vec::new();
     loop {
         line.clear();
-        let bytes = lines
-            .by_ref()
-            .take(MAX_LINE_BYTES as u64)
-            .read_until(b'\n', &mut line)?;
+        let bytes = lines.by_ref().take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut line)?;
         if line.last() != Some(&b'\n') && bytes < MAX_LINE_BYTES {
             return Ok(place);
         }
-        traced
-            .take(&line, wanted, place >= begin)
-            .map_err(std::io::Error::other)?;
+        traced.take(&line, wanted, place >= begin).map_err(std::io::Error::other)?;
         place += bytes as u64;
     }
 }

@@ -43,13 +43,7 @@ pub async fn serve(shared: Arc<Shared>, mut listener: Listener, mut stop: watch:
         };
         match accepted {
             Ok((io, link)) => {
-                connections.spawn(connection(
-                    Arc::clone(&shared),
-                    io,
-                    link,
-                    stop.clone(),
-                    permit,
-                ));
+                connections.spawn(connection(Arc::clone(&shared), io, link, stop.clone(), permit));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotConnected => break,
             Err(error) => {
@@ -61,22 +55,13 @@ pub async fn serve(shared: Arc<Shared>, mut listener: Listener, mut stop: watch:
     // Frees the port before the streams end, so that a successor can bind it.
     drop(listener);
     let ended = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(shared.config.shutdown_grace, ended)
-        .await
-        .is_err()
-    {
-        log::warn(&format!(
-            "{} connections were cut at the end of the grace period",
-            connections.len()
-        ));
+    if tokio::time::timeout(shared.config.shutdown_grace, ended).await.is_err() {
+        log::warn(&format!("{} connections were cut at the end of the grace period", connections.len()));
         connections.shutdown().await;
     }
 }
 
-async fn permit(
-    room: &Arc<Semaphore>,
-    stop: &mut watch::Receiver<bool>,
-) -> Option<OwnedSemaphorePermit> {
+async fn permit(room: &Arc<Semaphore>, stop: &mut watch::Receiver<bool>) -> Option<OwnedSemaphorePermit> {
     tokio::select! {
         biased;
         () = stopped(stop) => None,

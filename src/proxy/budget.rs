@@ -23,18 +23,12 @@ pub struct Reserved {
 impl Budget {
     /// A budget of `limit_bytes`.
     pub fn new(limit_bytes: u64) -> Arc<Self> {
-        Arc::new(Self {
-            limit_bytes,
-            used_bytes: AtomicU64::new(0),
-        })
+        Arc::new(Self { limit_bytes, used_bytes: AtomicU64::new(0) })
     }
 
     /// Nothing yet, to be grown.
     pub fn reserve(self: &Arc<Self>) -> Reserved {
-        Reserved {
-            budget: Arc::clone(self),
-            bytes: 0,
-        }
+        Reserved { budget: Arc::clone(self), bytes: 0 }
     }
 
     /// Bytes held now.
@@ -59,9 +53,7 @@ impl Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.budget
-            .used_bytes
-            .fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

@@ -69,15 +69,8 @@ pub async fn forward(
             }
             Err(_) => {
                 journey.attempt_failed(&worker, "no response head in time".to_owned());
-                let problem = Problem::new(
-                    504,
-                    "call_upstream_timeout",
-                    "the worker did not answer in time",
-                );
-                return Err(Refusal {
-                    problem,
-                    outcome: Outcome::TimedOut,
-                });
+                let problem = Problem::new(504, "call_upstream_timeout", "the worker did not answer in time");
+                return Err(Refusal { problem, outcome: Outcome::TimedOut });
             }
         }
     }
@@ -116,10 +109,7 @@ fn nobody(last_error: Option<String>) -> Refusal {
         Some(error) => {
             let message = format!("no worker could be reached; the last one said: {error}");
             let problem = Problem::new(502, "call_upstream_connection_failed", &message);
-            Refusal {
-                problem,
-                outcome: Outcome::Unreachable,
-            }
+            Refusal { problem, outcome: Outcome::Unreachable }
         }
     }
 }
@@ -133,17 +123,12 @@ async fn attempt(
     let clock = journey.shared().clock.clone();
     if let Some(upstream) = worker.pool.checkout(clock.mono_ns()) {
         match send(call, worker, upstream, journey).await {
-            Err(Failed {
-                response_began: false,
-                ..
-            }) => journey.note(|r| r.reconnects += 1),
+            Err(Failed { response_began: false, .. }) => journey.note(|r| r.reconnects += 1),
             other => return other.map_err(|failed| failed.error),
         }
     }
     let upstream = worker.connect(&clock).await?;
-    send(call, worker, upstream, journey)
-        .await
-        .map_err(|failed| failed.error)
+    send(call, worker, upstream, journey).await.map_err(|failed| failed.error)
 }
 
 struct Failed {
@@ -186,10 +171,7 @@ async fn send(
             });
             Ok((response, upstream))
         }
-        Err(failed) => Err(Failed {
-            error: words(&failed.error),
-            response_began: failed.response_began,
-        }),
+        Err(failed) => Err(Failed { error: words(&failed.error), response_began: failed.response_began }),
     }
 }
 

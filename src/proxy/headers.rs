@@ -30,12 +30,7 @@ pub const ERROR_CODE: HeaderName = HeaderName::from_static("x-smg-error-code");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Names of the request id, in sglang-router's order.
-const ID_NAMES: [&str; 4] = [
-    "x-request-id",
-    "x-correlation-id",
-    "x-trace-id",
-    "request-id",
-];
+const ID_NAMES: [&str; 4] = ["x-request-id", "x-correlation-id", "x-trace-id", "request-id"];
 /// Longest request id kept, in characters.
 const MAX_ID_CHARS: usize = 128;
 
@@ -72,16 +67,13 @@ const HOP_BY_HOP: [&str; 9] = [
 
 /// The client's request id: the first of the four names that holds 1 to 128 visible ASCII characters.
 pub fn client_request_id(headers: &HeaderMap) -> Option<String> {
-    ID_NAMES
-        .iter()
-        .find_map(|name| visible(headers.get(*name)?))
+    ID_NAMES.iter().find_map(|name| visible(headers.get(*name)?))
 }
 
 /// A header's text, if it is short and visible ASCII.
 pub fn visible(value: &HeaderValue) -> Option<String> {
     let text = value.to_str().ok()?;
-    let fine =
-        (1..=MAX_ID_CHARS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    let fine = (1..=MAX_ID_CHARS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     fine.then(|| text.to_owned())
 }
 
@@ -105,10 +97,7 @@ pub fn to_worker(client: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
 }
 
 fn is_router_owned(name: &str) -> bool {
-    matches!(
-        name,
-        "host" | "content-length" | "x-arrival-time" | "x-router-send-time"
-    )
+    matches!(name, "host" | "content-length" | "x-arrival-time" | "x-router-send-time")
 }
 
 fn is_hop_by_hop(name: &str) -> bool {
@@ -148,14 +137,9 @@ pub fn stamp_response(headers: &mut HeaderMap, journey: &Journey) {
     headers.insert(ARRIVAL_TIME, journey.arrival_value().clone());
     if let Some(send_ns) = record.router_send_ns {
         headers.insert(ROUTER_SEND_TIME, seconds(journey.router_send_unix_ns()));
-        let wait_ns = record
-            .head_ns
-            .map_or(0, |head_ns| head_ns.saturating_sub(send_ns));
-        let timing = format!(
-            "router;dur={}, worker-head;dur={}",
-            units::millis(send_ns),
-            units::millis(wait_ns)
-        );
+        let wait_ns = record.head_ns.map_or(0, |head_ns| head_ns.saturating_sub(send_ns));
+        let timing =
+            format!("router;dur={}, worker-head;dur={}", units::millis(send_ns), units::millis(wait_ns));
         headers.insert(SERVER_TIMING, ascii(&timing));
     }
     if let Some(worker) = &record.worker {
@@ -183,12 +167,7 @@ mod tests {
     fn map(pairs: &[(&str, &str)]) -> HeaderMap {
         pairs
             .iter()
-            .map(|(n, v)| {
-                (
-                    n.parse::<HeaderName>().unwrap(),
-                    v.parse::<HeaderValue>().unwrap(),
-                )
-            })
+            .map(|(n, v)| (n.parse::<HeaderName>().unwrap(), v.parse::<HeaderValue>().unwrap()))
             .collect()
     }
 
@@ -208,13 +187,7 @@ mod tests {
         let names: Vec<&str> = out.keys().map(HeaderName::as_str).collect();
         assert_eq!(
             names,
-            [
-                "authorization",
-                "x-custom",
-                "x-override-rid",
-                "x-request-id-span",
-                "content-type"
-            ]
+            ["authorization", "x-custom", "x-override-rid", "x-request-id-span", "content-type"]
         );
     }
 
@@ -227,9 +200,6 @@ mod tests {
             client_request_id(&map(&[("x-request-id", &long), ("x-trace-id", "t")])).as_deref(),
             Some("t")
         );
-        assert_eq!(
-            client_request_id(&map(&[("x-request-id", "has space")])),
-            None
-        );
+        assert_eq!(client_request_id(&map(&[("x-request-id", "has space")])), None);
     }
 }

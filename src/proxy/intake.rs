@@ -48,25 +48,17 @@ pub async fn read(
     journey: &mut Journey,
 ) -> Result<Call, Refusal> {
     let (head, body) = request.into_parts();
-    let body = match tokio::time::timeout_at(
-        journey.deadline(),
-        read_body(shared, &head.headers, body, journey),
-    )
-    .await
-    {
-        Ok(body) => body?,
-        Err(_) => {
-            let problem = Problem::new(
-                408,
-                "request_body_timeout",
-                "the request body did not arrive in time",
-            );
-            return Err(Refusal {
-                problem,
-                outcome: Outcome::TimedOut,
-            });
-        }
-    };
+    let body =
+        match tokio::time::timeout_at(journey.deadline(), read_body(shared, &head.headers, body, journey))
+            .await
+        {
+            Ok(body) => body?,
+            Err(_) => {
+                let problem =
+                    Problem::new(408, "request_body_timeout", "the request body did not arrive in time");
+                return Err(Refusal { problem, outcome: Outcome::TimedOut });
+            }
+        };
     let body_read_ns = journey.elapsed_ns();
     journey.note(|r| {
         r.body_read_ns = Some(body_read_ns);
@@ -85,10 +77,7 @@ pub async fn read(
         endpoint,
         multiple: false,
         prompt: None,
-        routing_key: head
-            .headers
-            .get(headers::ROUTING_KEY)
-            .and_then(headers::visible),
+        routing_key: head.headers.get(headers::ROUTING_KEY).and_then(headers::visible),
     };
     look(shared, &head.headers, &mut call, journey);
     Ok(call)
@@ -101,10 +90,8 @@ async fn read_body(
     journey: &mut Journey,
 ) -> Result<Bytes, Refusal> {
     let limit = shared.config.max_payload_bytes;
-    let announced = head
-        .get(CONTENT_LENGTH)
-        .and_then(|v| v.to_str().ok())
-        .and_then(|v| v.parse::<u64>().ok());
+    let announced =
+        head.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > limit) {
         return Err(too_large(limit).into());
     }
@@ -116,16 +103,8 @@ async fn read_body(
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Refusal {
-            problem: Problem::new(
-                400,
-                "request_body_incomplete",
-                "the request body could not be read",
-            ),
-            outcome: if error.is_parse() {
-                Outcome::Refused
-            } else {
-                Outcome::ClientGone
-            },
+            problem: Problem::new(400, "request_body_incomplete", "the request body could not be read"),
+            outcome: if error.is_parse() { Outcome::Refused } else { Outcome::ClientGone },
         })?;
         let Ok(data) = frame.into_data() else {
             continue;
@@ -147,10 +126,7 @@ async fn read_body(
         } else {
             if rest.is_empty() {
                 rest.reserve(
-                    announced
-                        .map_or(0, |a| a.min(limit) as usize)
-                        .saturating_sub(first.len())
-                        .min(1 << 20),
+                    announced.map_or(0, |a| a.min(limit) as usize).saturating_sub(first.len()).min(1 << 20),
                 );
             }
             rest.extend_from_slice(&data);
@@ -193,12 +169,7 @@ fn look(shared: &Shared, head: &HeaderMap, call: &mut Call, journey: &mut Journe
     journey.note(|r| {
         r.body_look = look.parsed.as_str().into();
         r.model = look.model.map(|m| m.chars().take(128).collect());
-        r.rid = look.rid.map(|rid| {
-            rid.chars()
-                .filter(char::is_ascii_graphic)
-                .take(128)
-                .collect()
-        });
+        r.rid = look.rid.map(|rid| rid.chars().filter(char::is_ascii_graphic).take(128).collect());
         r.stream = look.stream;
         r.max_new_tokens = look.max_new_tokens;
         r.prompts = Some(look.prompts).filter(|p| *p > 0);

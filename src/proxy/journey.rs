@@ -51,10 +51,7 @@ pub struct Refusal {
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        Self {
-            problem,
-            outcome: Outcome::Refused,
-        }
+        Self { problem, outcome: Outcome::Refused }
     }
 }
 
@@ -79,9 +76,7 @@ impl Journey {
             body_look: "empty".into(),
             phase: headers_in.get(headers::PHASE).and_then(headers::visible),
             client: client.peer.map(|p| p.to_string()),
-            client_arrival_time: headers_in
-                .get(headers::ARRIVAL_TIME)
-                .and_then(headers::visible),
+            client_arrival_time: headers_in.get(headers::ARRIVAL_TIME).and_then(headers::visible),
             arrival_mono_ns: arrival.mono_ns,
             arrival_unix_ns: arrival.unix_ns,
             ..RequestRecord::default()
@@ -99,8 +94,7 @@ impl Journey {
 
     /// The record so far.
     pub fn record(&self) -> &RequestRecord {
-        static EMPTY: std::sync::LazyLock<RequestRecord> =
-            std::sync::LazyLock::new(RequestRecord::default);
+        static EMPTY: std::sync::LazyLock<RequestRecord> = std::sync::LazyLock::new(RequestRecord::default);
         self.record.as_deref().unwrap_or(&EMPTY)
     }
 
@@ -236,15 +230,9 @@ impl Journey {
         let ok = record.outcome == Outcome::Done;
         let us = |ns: u64| ns as f64 / 1_000.0;
         let send_ns = record.router_send_ns.unwrap_or(0);
-        let ttft_us = record
-            .first_token_ns
-            .map(|ns| us(ns.saturating_sub(send_ns)));
+        let ttft_us = record.first_token_ns.map(|ns| us(ns.saturating_sub(send_ns)));
         if let Some(ttft_us) = ttft_us {
-            let event = Event::FirstToken {
-                seq: record.seq,
-                worker: worker.id,
-                ttft_us: ttft_us as u64,
-            };
+            let event = Event::FirstToken { seq: record.seq, worker: worker.id, ttft_us: ttft_us as u64 };
             self.shared.fleet.observe(event);
         }
         if ok {
@@ -269,29 +257,19 @@ impl Journey {
         *response.status_mut() =
             http::StatusCode::from_u16(problem.status).unwrap_or(http::StatusCode::BAD_GATEWAY);
         let out = response.headers_mut();
-        out.insert(
-            http::header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
+        out.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         out.insert(headers::ERROR_CODE, HeaderValue::from_static(problem.code));
         if problem.status == 503 {
             out.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         headers::stamp_response(out, &self);
         self.note(|r| r.status = Some(problem.status));
-        self.end(
-            outcome,
-            Some(&format!("{}: {}", problem.code, problem.message)),
-        );
+        self.end(outcome, Some(&format!("{}: {}", problem.code, problem.message)));
         response
     }
 
     /// Answers a request that is the router's own business.
-    pub fn local(
-        mut self,
-        kind: RequestKind,
-        mut response: Response<AnswerBody>,
-    ) -> Response<AnswerBody> {
+    pub fn local(mut self, kind: RequestKind, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
         headers::stamp_response(response.headers_mut(), &self);
         let status = response.status();
         self.note(|r| {
@@ -299,14 +277,7 @@ impl Journey {
             r.status = Some(status.as_u16());
             r.body_look = "not_json_endpoint".into();
         });
-        self.end(
-            if status.as_u16() < 400 {
-                Outcome::Done
-            } else {
-                Outcome::Refused
-            },
-            None,
-        );
+        self.end(if status.as_u16() < 400 { Outcome::Done } else { Outcome::Refused }, None);
         response
     }
 }
@@ -314,11 +285,7 @@ impl Journey {
 impl Drop for Journey {
     fn drop(&mut self) {
         if self.record.is_some() {
-            let outcome = if std::thread::panicking() {
-                Outcome::Panicked
-            } else {
-                Outcome::ClientGone
-            };
+            let outcome = if std::thread::panicking() { Outcome::Panicked } else { Outcome::ClientGone };
             self.end(outcome, None);
         }
     }
@@ -329,10 +296,7 @@ fn ended(worker: WorkerId, record: &RequestRecord, ok: bool) -> Event {
         seq: record.seq,
         worker,
         ok,
-        latency_us: record
-            .end_ns
-            .saturating_sub(record.router_send_ns.unwrap_or(0))
-            / 1_000,
+        latency_us: record.end_ns.saturating_sub(record.router_send_ns.unwrap_or(0)) / 1_000,
         prompt_tokens: record.tokens.prompt_tokens,
         completion_tokens: record.tokens.completion_tokens,
         cached_tokens: record.tokens.cached_tokens,
@@ -360,8 +324,6 @@ fn generated_id(instance: &str, endpoint: Endpoint, seq: u64) -> String {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
-            .field("instance", &self.instance)
-            .finish_non_exhaustive()
+        f.debug_struct("Shared").field("instance", &self.instance).finish_non_exhaustive()
     }
 }

@@ -55,11 +55,7 @@ pub struct Shared {
 }
 
 /// One request from head to response; the body of the response carries the rest of the journey.
-pub async fn handle(
-    shared: Arc<Shared>,
-    request: Request<Incoming>,
-    client: Link,
-) -> Response<AnswerBody> {
+pub async fn handle(shared: Arc<Shared>, request: Request<Incoming>, client: Link) -> Response<AnswerBody> {
     let mut journey = Journey::begin(&shared, &request, client);
     if let Err(problem) = admit(&shared, &request) {
         return journey.refuse(problem);
@@ -79,38 +75,15 @@ pub async fn handle(
 
 /// What cannot be proxied at all.
 fn admit(shared: &Shared, request: &Request<Incoming>) -> Result<(), Problem> {
-    let upgrade = request
-        .headers()
-        .get(http::header::UPGRADE)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or("");
+    let upgrade = request.headers().get(http::header::UPGRADE).and_then(|v| v.to_str().ok()).unwrap_or("");
     if request.method() == Method::CONNECT || upgrade.eq_ignore_ascii_case("websocket") {
-        return Err(Problem::new(
-            501,
-            "not_implemented",
-            "CONNECT and protocol upgrades are not proxied",
-        ));
+        return Err(Problem::new(501, "not_implemented", "CONNECT and protocol upgrades are not proxied"));
     }
-    if request.version() == http::Version::HTTP_11
-        && !request.headers().contains_key(http::header::HOST)
-    {
-        return Err(Problem::new(
-            400,
-            "bad_request",
-            "an HTTP/1.1 request needs a Host header",
-        ));
+    if request.version() == http::Version::HTTP_11 && !request.headers().contains_key(http::header::HOST) {
+        return Err(Problem::new(400, "bad_request", "an HTTP/1.1 request needs a Host header"));
     }
-    if request
-        .headers()
-        .get_all(headers::HOP)
-        .iter()
-        .any(|v| v.as_bytes() == shared.instance.as_bytes())
-    {
-        return Err(Problem::new(
-            508,
-            "loop_detected",
-            "this router is its own worker: check --worker-urls",
-        ));
+    if request.headers().get_all(headers::HOP).iter().any(|v| v.as_bytes() == shared.instance.as_bytes()) {
+        return Err(Problem::new(508, "loop_detected", "this router is its own worker: check --worker-urls"));
     }
     Ok(())
 }

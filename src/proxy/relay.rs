@@ -51,17 +51,11 @@ pub fn relay(mut journey: Journey, answer: WorkerAnswer) -> Response<AnswerBody>
     let (mut head, body) = answer.response.into_parts();
     let status = head.status.as_u16();
     let event_stream = head.headers.get(CONTENT_TYPE).is_some_and(|v| {
-        v.as_bytes()
-            .get(..17)
-            .is_some_and(|v| v.eq_ignore_ascii_case(b"text/event-stream"))
+        v.as_bytes().get(..17).is_some_and(|v| v.eq_ignore_ascii_case(b"text/event-stream"))
     });
     // An encoded answer is passed on and not looked at.
     let encoded = head.headers.contains_key(CONTENT_ENCODING);
-    let endpoint = if encoded {
-        Endpoint::Other
-    } else {
-        answer.endpoint
-    };
+    let endpoint = if encoded { Endpoint::Other } else { answer.endpoint };
     headers::to_client(&mut head.headers, &journey);
     head.version = http::Version::HTTP_11;
     journey.note(|r| r.status = Some(status));
@@ -74,11 +68,7 @@ pub fn relay(mut journey: Journey, answer: WorkerAnswer) -> Response<AnswerBody>
         status,
         body_bytes: 0,
     };
-    let mut relay = RelayBody {
-        body,
-        passage: Some(passage),
-        failed: None,
-    };
+    let mut relay = RelayBody { body, passage: Some(passage), failed: None };
     if relay.body.is_end_stream() {
         relay.complete();
     }
@@ -101,14 +91,7 @@ impl RelayBody {
             r.response_body_bytes = passage.body_bytes;
         });
         passage.journey.take_answer(answer);
-        passage.journey.end(
-            if failed {
-                Outcome::WorkerError
-            } else {
-                Outcome::Done
-            },
-            None,
-        );
+        passage.journey.end(if failed { Outcome::WorkerError } else { Outcome::Done }, None);
     }
 
     /// Ends the request, and at the next poll the client's connection, so that it cannot take the part for the whole. Not
@@ -124,13 +107,7 @@ impl RelayBody {
         let Some(passage) = self.passage.take() else {
             return;
         };
-        let Passage {
-            mut journey,
-            reader,
-            upstream,
-            body_bytes,
-            ..
-        } = passage;
+        let Passage { mut journey, reader, upstream, body_bytes, .. } = passage;
         drop(upstream);
         journey.note(|r| r.response_body_bytes = body_bytes);
         journey.take_answer(reader.finish(false));
@@ -162,10 +139,8 @@ impl Body for RelayBody {
         }
         let Poll::Ready(frame) = frame else {
             ready!(passage.deadline.as_mut().poll(cx));
-            let late = io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the answer did not end in --request-timeout-secs",
-            );
+            let late =
+                io::Error::new(io::ErrorKind::TimedOut, "the answer did not end in --request-timeout-secs");
             this.fail(Outcome::TimedOut, late, cx);
             return Poll::Pending;
         };
@@ -183,11 +158,7 @@ impl Body for RelayBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                this.fail(
-                    Outcome::WorkerReset,
-                    io::Error::new(io::ErrorKind::ConnectionReset, error),
-                    cx,
-                );
+                this.fail(Outcome::WorkerReset, io::Error::new(io::ErrorKind::ConnectionReset, error), cx);
                 Poll::Pending
             }
             None => {
@@ -208,11 +179,7 @@ impl Body for RelayBody {
 
 impl Drop for RelayBody {
     fn drop(&mut self) {
-        let outcome = if std::thread::panicking() {
-            Outcome::Panicked
-        } else {
-            Outcome::ClientGone
-        };
+        let outcome = if std::thread::panicking() { Outcome::Panicked } else { Outcome::ClientGone };
         self.abandon(outcome, None);
     }
 }

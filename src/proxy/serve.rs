@@ -49,13 +49,7 @@ impl Router {
             }
             None => None,
         };
-        let fleet = Fleet::new(
-            clock.clone(),
-            connector,
-            config.health.clone(),
-            policy,
-            Arc::clone(&sink),
-        );
+        let fleet = Fleet::new(clock.clone(), connector, config.health.clone(), policy, Arc::clone(&sink));
         for url in &config.workers {
             // Two equal URLs were refused with the configuration.
             let _ = fleet.add(url.clone());
@@ -80,16 +74,10 @@ impl Router {
     }
 
     /// Serves until `stop` turns true and the last stream has ended, then writes the rest of the trace.
-    pub async fn serve(
-        self,
-        listener: Listener,
-        metrics: Option<Listener>,
-        stop: watch::Receiver<bool>,
-    ) {
+    pub async fn serve(self, listener: Listener, metrics: Option<Listener>, stop: watch::Receiver<bool>) {
         let shared = Arc::clone(&self.shared);
         let reaper = tokio::spawn(Arc::clone(&shared.fleet).reap_idle());
-        let metrics =
-            metrics.map(|listener| tokio::spawn(metrics::serve(Arc::clone(&shared), listener)));
+        let metrics = metrics.map(|listener| tokio::spawn(metrics::serve(Arc::clone(&shared), listener)));
         let mut stopping = stop.clone();
         let flag = Arc::clone(&shared);
         let drain = tokio::spawn(async move {
@@ -116,11 +104,7 @@ fn run_record(config: &RouteConfig, listen: &str, clock: &Clock) -> RunRecord {
         listen: listen.to_owned(),
         policy: config.policy.clone(),
         seed: config.policy_config.seed,
-        workers: config
-            .workers
-            .iter()
-            .map(|u| u.as_str().to_owned())
-            .collect(),
+        workers: config.workers.iter().map(|u| u.as_str().to_owned()).collect(),
         clock: clock.snapshot(),
     }
 }

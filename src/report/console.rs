@@ -21,11 +21,7 @@ pub struct Console {
 impl Console {
     /// `quiet` leaves the progress out; notes are always written.
     pub fn new(quiet: bool) -> Self {
-        Self {
-            quiet,
-            terminal: std::io::stderr().is_terminal(),
-            told_s: AtomicU64::new(0),
-        }
+        Self { quiet, terminal: std::io::stderr().is_terminal(), told_s: AtomicU64::new(0) }
     }
 }
 

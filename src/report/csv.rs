@@ -87,10 +87,7 @@ pub fn cells(row: &Row) -> [String; 53] {
     [
         row.req_id.clone(),
         truth(row.success()),
-        row.failure
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+        row.failure.as_ref().map(ToString::to_string).unwrap_or_default(),
         row.host.clone().unwrap_or_default(),
         truth(row.has_generated_text),
         number(row.input_words),
@@ -131,11 +128,7 @@ pub fn cells(row: &Row) -> [String; 53] {
         worker_kind(row.simulated).to_owned(),
         seconds(row.clock_bound_ns.and_then(|ns| i64::try_from(ns).ok())),
         truth(row.order_broken),
-        row.missing
-            .iter()
-            .map(|(column, why)| format!("{column}={why}"))
-            .collect::<Vec<_>>()
-            .join("; "),
+        row.missing.iter().map(|(column, why)| format!("{column}={why}")).collect::<Vec<_>>().join("; "),
         number(row.status),
         seconds(row.dispatched_ns),
         seconds(row.connected_ns),
@@ -158,11 +151,7 @@ pub fn worker_kind(simulated: Option<bool>) -> &'static str {
 }
 
 fn truth(value: bool) -> String {
-    if value {
-        "True".to_owned()
-    } else {
-        "False".to_owned()
-    }
+    if value { "True".to_owned() } else { "False".to_owned() }
 }
 
 fn number<T: ToString>(value: Option<T>) -> String {
@@ -237,8 +226,7 @@ mod tests {
 
     /// A reader that follows RFC 4180, to read back what is written.
     fn read(text: &str) -> Vec<Vec<String>> {
-        let (mut rows, mut row, mut cell, mut quoted) =
-            (Vec::new(), Vec::new(), String::new(), false);
+        let (mut rows, mut row, mut cell, mut quoted) = (Vec::new(), Vec::new(), String::new(), false);
         let mut chars = text.chars().peekable();
         while let Some(c) = chars.next() {
             match (c, quoted) {

@@ -32,17 +32,10 @@ pub struct Destination {
 ///
 /// # Errors
 /// A file or folder cannot be written; the message names it.
-pub fn write_run(
-    run: &RunReport,
-    metrics: &Metrics,
-    to: &Destination,
-) -> io::Result<ExportedFiles> {
+pub fn write_run(run: &RunReport, metrics: &Metrics, to: &Destination) -> io::Result<ExportedFiles> {
     let folder = choose(&to.folder)?;
     let [csv_path, json_path] = FILES.map(|name| folder.join(name));
-    let mut files = vec![
-        ("csv", csv_path.display().to_string()),
-        ("json", json_path.display().to_string()),
-    ];
+    let mut files = vec![("csv", csv_path.display().to_string()), ("json", json_path.display().to_string())];
     if let Some(path) = &to.collection {
         files.push(("output_file", path.display().to_string()));
     }
@@ -50,11 +43,7 @@ pub fn write_run(
     let full = full_json(run, metrics, &files);
     write(&json_path, &format!("{full}\n"))?;
     if let Some(path) = &to.collection {
-        let line = if to.details {
-            full
-        } else {
-            run_json(run, metrics, &files)
-        };
+        let line = if to.details { full } else { run_json(run, metrics, &files) };
         append_line(path, &line.to_string())?;
     }
     Ok(files)
@@ -117,10 +106,7 @@ mod tests {
         assert_eq!(choose(&folder).unwrap(), folder.join("run-002"));
         append_line(&folder.join("all.jsonl"), "{}").unwrap();
         append_line(&folder.join("all.jsonl"), "{}").unwrap();
-        assert_eq!(
-            fs::read_to_string(folder.join("all.jsonl")).unwrap(),
-            "{}\n{}\n"
-        );
+        assert_eq!(fs::read_to_string(folder.join("all.jsonl")).unwrap(), "{}\n{}\n");
         assert_eq!(fs::read_to_string(folder.join("run.json")).unwrap(), "1");
         fs::remove_dir_all(root).unwrap();
     }

@@ -41,15 +41,7 @@ pub fn full_json(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> V
 
 /// One row, keyed by the CSV's columns.
 pub fn row_json(row: &Row) -> Value {
-    let texts = [
-        "req_id",
-        "error",
-        "host",
-        "ttft_source",
-        "policy",
-        "worker_kind",
-        "missing",
-    ];
+    let texts = ["req_id", "error", "host", "ttft_source", "policy", "worker_kind", "missing"];
     let pairs = COLUMNS.iter().zip(cells(row)).map(|(column, cell)| {
         let value = if cell.is_empty() {
             Value::Null
@@ -74,10 +66,7 @@ mod tests {
 
     #[test]
     fn a_row_has_numbers_truths_texts_and_nulls() {
-        let row = row_json(&Row {
-            req_id: "17".to_owned(),
-            ..example()
-        });
+        let row = row_json(&Row { req_id: "17".to_owned(), ..example() });
         assert_eq!(row["req_id"], json!("17"));
         assert_eq!(row["success"], json!(true));
         assert_eq!(row["ttft"], json!(0.021));

@@ -19,10 +19,7 @@ pub const QUANTITIES: [(&str, &str); 15] = [
     ("itl", "Inter-token latency"),
     ("tpot", "Time per output token (excl. 1st)"),
     ("queue_time_in_router", "Queue time in router"),
-    (
-        "queue_time_in_server",
-        "Queue time in server (holds prefill)",
-    ),
+    ("queue_time_in_server", "Queue time in server (holds prefill)"),
     ("pure_queue_time", "Pure queue time"),
     ("prefill_time", "Prefill"),
     ("decode_time", "Decode"),
@@ -89,11 +86,7 @@ impl Metrics {
         for failure in rows.iter().filter_map(|r| r.failure.as_ref()) {
             *errors.entry(failure.class.name()).or_insert(0) += 1;
         }
-        let end_ns = rows
-            .iter()
-            .filter_map(|r| r.client_end_ns)
-            .max()
-            .unwrap_or(0);
+        let end_ns = rows.iter().filter_map(|r| r.client_end_ns).max().unwrap_or(0);
         Self {
             requests: rows.len() as u64,
             completed: good.len() as u64,
@@ -101,10 +94,7 @@ impl Metrics {
             input_tokens: good.iter().filter_map(|r| r.prompt_tokens).sum(),
             planned_input_tokens: good.iter().map(|r| r.planned_tokens).sum(),
             output_tokens: good.iter().filter_map(|r| r.decode_length()).sum(),
-            quantities: QUANTITIES
-                .iter()
-                .map(|(name, _)| (*name, quantity(name, rows, &good)))
-                .collect(),
+            quantities: QUANTITIES.iter().map(|(name, _)| (*name, quantity(name, rows, &good))).collect(),
             errors,
             workers: workers(rows),
             in_flight: timeline::in_flight(rows),
@@ -121,19 +111,12 @@ impl Metrics {
 
     /// Share of requests that succeeded, 0 to 1.
     pub fn success_rate(&self) -> f64 {
-        if self.requests == 0 {
-            0.0
-        } else {
-            self.completed as f64 / self.requests as f64
-        }
+        if self.requests == 0 { 0.0 } else { self.completed as f64 / self.requests as f64 }
     }
 
     /// One distribution.
     pub fn summary(&self, name: &str) -> Option<Summary> {
-        self.quantities
-            .iter()
-            .find(|(n, _)| *n == name)
-            .and_then(|(_, s)| *s)
+        self.quantities.iter().find(|(n, _)| *n == name).and_then(|(_, s)| *s)
     }
 
     /// The `metrics` object of the JSON. An unknown is null.
@@ -188,12 +171,8 @@ fn share(w: &WorkerShare, all: u64) -> Value {
 
 fn quantity(name: &str, rows: &[Row], good: &[&Row]) -> Option<Summary> {
     let millis = |ns: i64| ns as f64 / 1e6;
-    let of = |get: fn(&Row) -> Option<i64>| {
-        good.iter()
-            .filter_map(|r| get(r))
-            .map(millis)
-            .collect::<Samples>()
-    };
+    let of =
+        |get: fn(&Row) -> Option<i64>| good.iter().filter_map(|r| get(r)).map(millis).collect::<Samples>();
     let samples = match name {
         "server_latency" => of(Row::server_latency_ns),
         "total_latency" => of(Row::total_latency_ns),
@@ -207,25 +186,14 @@ fn quantity(name: &str, rows: &[Row], good: &[&Row]) -> Option<Summary> {
         "latency_from_schedule" => of(Row::latency_from_schedule_ns),
         "ttft_client" => of(Row::ttft_client_ns),
         "ttft_from_schedule" => of(Row::ttft_from_schedule_ns),
-        "tpot" => good
-            .iter()
-            .filter_map(|r| r.tpot_ns())
-            .map(|ns| ns / 1e6)
-            .collect(),
+        "tpot" => good.iter().filter_map(|r| r.tpot_ns()).map(|ns| ns / 1e6).collect(),
         // How well the schedule was kept is a fact about the client: of all requests that were sent.
-        "lateness" => rows
-            .iter()
-            .filter_map(Row::lateness_ns)
-            .map(millis)
-            .collect(),
+        "lateness" => rows.iter().filter_map(Row::lateness_ns).map(millis).collect(),
         "itl" => {
             // As in bench_serving: the gap divided by its tokens, once for each of them.
             let mut samples = Samples::default();
             for gap in good.iter().flat_map(|r| &r.gaps) {
-                samples.push_times(
-                    gap.ns as f64 / 1e6 / f64::from(gap.tokens),
-                    u64::from(gap.tokens),
-                );
+                samples.push_times(gap.ns as f64 / 1e6 / f64::from(gap.tokens), u64::from(gap.tokens));
             }
             samples
         }
@@ -266,16 +234,10 @@ mod tests {
 
     #[test]
     fn the_figures_of_two_rows_by_hand() {
-        let failed = Row {
-            failure: Some(Failure::new(Class::Reset, "x")),
-            scheduled_ns: 1_999_000_000,
-            ..example()
-        };
+        let failed =
+            Row { failure: Some(Failure::new(Class::Reset, "x")), scheduled_ns: 1_999_000_000, ..example() };
         let m = Metrics::of(&[example(), failed]);
-        assert_eq!(
-            (m.requests, m.completed, m.output_tokens, m.input_tokens),
-            (2, 1, 5, 3)
-        );
+        assert_eq!((m.requests, m.completed, m.output_tokens, m.input_tokens), (2, 1, 5, 3));
         assert!((m.duration_s - 1.062).abs() < 1e-12);
         let json = m.to_json();
         let close = |key: &str, expected: f64| {

@@ -48,24 +48,13 @@ impl Samples {
         let max = self.0.last()?.0;
         let mean = self.0.iter().map(|(v, n)| v * *n as f64).sum::<f64>() / count as f64;
         let at = |q: f64| self.percentile(q, count);
-        Some(Summary {
-            count,
-            mean,
-            median: at(0.5),
-            p90: at(0.9),
-            p95: at(0.95),
-            p99: at(0.99),
-            max,
-        })
+        Some(Summary { count, mean, median: at(0.5), p90: at(0.9), p95: at(0.95), p99: at(0.99), max })
     }
 
     fn percentile(&self, q: f64, count: u64) -> f64 {
         let rank = q * (count - 1) as f64;
         let below = rank.floor();
-        let (low, high) = (
-            self.nth(below as u64),
-            self.nth((below as u64 + 1).min(count - 1)),
-        );
+        let (low, high) = (self.nth(below as u64), self.nth((below as u64 + 1).min(count - 1)));
         low + (high - low) * (rank - below)
     }
 
@@ -98,11 +87,7 @@ mod tests {
     /// `numpy.percentile([1, 2, 3, 4], [50, 90, 95, 99])` = 2.5, 3.7, 3.85, 3.97.
     #[test]
     fn percentiles_are_numpys() {
-        let s = [4.0, 1.0, 3.0, 2.0]
-            .into_iter()
-            .collect::<Samples>()
-            .summary()
-            .unwrap();
+        let s = [4.0, 1.0, 3.0, 2.0].into_iter().collect::<Samples>().summary().unwrap();
         assert_eq!((s.count, s.mean, s.max), (4, 2.5, 4.0));
         for (got, expected) in [(s.median, 2.5), (s.p90, 3.7), (s.p95, 3.85), (s.p99, 3.97)] {
             assert!((got - expected).abs() < 1e-12, "{got} {expected}");

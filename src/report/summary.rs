@@ -15,11 +15,7 @@ const WIDTH: usize = 66;
 /// The whole text, ending with a line feed.
 pub fn summary(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> String {
     let mut out = Lines(String::new());
-    let title = if run.partial {
-        " milepost bench (PARTIAL: interrupted) "
-    } else {
-        " milepost bench "
-    };
+    let title = if run.partial { " milepost bench (PARTIAL: interrupted) " } else { " milepost bench " };
     out.rule('=', title);
     head(&mut out, run);
     counts(&mut out, run, metrics);
@@ -28,18 +24,9 @@ pub fn summary(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> Str
     if !metrics.errors.is_empty() {
         out.rule('-', " Errors by class ");
         for (class, count) in &metrics.errors {
-            let example = run
-                .rows
-                .iter()
-                .filter_map(|r| r.failure.as_ref())
-                .find(|f| f.class.name() == *class);
-            out.pair(
-                class,
-                &format!(
-                    "{count}  ({})",
-                    example.map(|f| f.text.as_str()).unwrap_or_default()
-                ),
-            );
+            let example =
+                run.rows.iter().filter_map(|r| r.failure.as_ref()).find(|f| f.class.name() == *class);
+            out.pair(class, &format!("{count}  ({})", example.map(|f| f.text.as_str()).unwrap_or_default()));
         }
     }
     out.rule('=', "");
@@ -62,16 +49,11 @@ fn head(out: &mut Lines, run: &RunReport) {
     out.pair("Dataset", config.dataset.name());
     out.pair(
         "Traffic request rate (req/s)",
-        &config
-            .rate
-            .per_second()
-            .map_or_else(|| "inf".to_owned(), |r| r.to_string()),
+        &config.rate.per_second().map_or_else(|| "inf".to_owned(), |r| r.to_string()),
     );
     out.pair(
         "Max request concurrency",
-        &config
-            .max_concurrency
-            .map_or_else(|| "not set".to_owned(), |n| n.to_string()),
+        &config.max_concurrency.map_or_else(|| "not set".to_owned(), |n| n.to_string()),
     );
 }
 
@@ -83,51 +65,25 @@ fn counts(out: &mut Lines, run: &RunReport, m: &Metrics) {
     };
     out.pair(
         "Successful requests",
-        &format!(
-            "{} of {} ({:.1} %)",
-            m.completed,
-            m.requests,
-            100.0 * m.success_rate()
-        ),
+        &format!("{} of {} ({:.1} %)", m.completed, m.requests, 100.0 * m.success_rate()),
     );
     number(out, "Benchmark duration (s)", Some(m.duration_s));
-    out.pair(
-        "Total input tokens",
-        &format!("{} (planned {})", m.input_tokens, m.planned_input_tokens),
-    );
+    out.pair("Total input tokens", &format!("{} (planned {})", m.input_tokens, m.planned_input_tokens));
     out.pair("Total generated tokens", &m.output_tokens.to_string());
     number(out, "Offered request rate (req/s)", m.offered_rate);
     number(out, "Sent request rate (req/s)", m.sent_rate);
     number(out, "Request throughput (req/s)", m.per_second(m.completed));
-    number(
-        out,
-        "Input token throughput (tok/s)",
-        m.per_second(m.input_tokens),
-    );
-    number(
-        out,
-        "Output token throughput (tok/s)",
-        m.per_second(m.output_tokens),
-    );
-    number(
-        out,
-        "Total token throughput (tok/s)",
-        m.per_second(m.input_tokens + m.output_tokens),
-    );
-    out.pair(
-        "Concurrency (mean, peak)",
-        &format!("{:.2}, {}", m.in_flight.mean, m.in_flight.peak),
-    );
+    number(out, "Input token throughput (tok/s)", m.per_second(m.input_tokens));
+    number(out, "Output token throughput (tok/s)", m.per_second(m.output_tokens));
+    number(out, "Total token throughput (tok/s)", m.per_second(m.input_tokens + m.output_tokens));
+    out.pair("Concurrency (mean, peak)", &format!("{:.2}, {}", m.in_flight.mean, m.in_flight.peak));
     if m.running.peak > 0 {
         out.pair(
             "Running at the servers (mean, peak)",
             &format!("{:.2}, {}", m.running.mean, m.running.peak),
         );
     }
-    out.pair(
-        "Connections opened by the client",
-        &run.connections_opened.to_string(),
-    );
+    out.pair("Connections opened by the client", &run.connections_opened.to_string());
     let reconnects: u64 = run.rows.iter().map(|r| u64::from(r.reconnects)).sum();
     if reconnects > 0 {
         out.pair("Dead idle connections replaced", &reconnects.to_string());
@@ -159,20 +115,10 @@ fn workers(out: &mut Lines, m: &Metrics) {
     out.rule('-', " Share per worker ");
     for (host, w) in &m.workers {
         let share = 100.0 * w.requests as f64 / m.requests.max(1) as f64;
-        let hits = w
-            .cached_tokens
-            .filter(|_| w.prompt_tokens > 0)
-            .map_or_else(String::new, |c| {
-                format!(
-                    ", {:.1} % of prompt tokens from cache",
-                    100.0 * c as f64 / w.prompt_tokens as f64
-                )
-            });
-        let kind = if w.simulated == Some(true) {
-            " SIMULATED"
-        } else {
-            ""
-        };
+        let hits = w.cached_tokens.filter(|_| w.prompt_tokens > 0).map_or_else(String::new, |c| {
+            format!(", {:.1} % of prompt tokens from cache", 100.0 * c as f64 / w.prompt_tokens as f64)
+        });
+        let kind = if w.simulated == Some(true) { " SIMULATED" } else { "" };
         out.pair(
             &format!("{host}{kind}"),
             &format!("{} ({share:.1} %), {} ok{hits}", w.requests, w.succeeded),

@@ -67,27 +67,17 @@ pub fn concurrency(intervals: impl IntoIterator<Item = (i64, i64)>) -> Concurren
             in_flight: most as u64,
         })
         .collect();
-    Concurrency {
-        peak: peak as u64,
-        mean: area / span_ns as f64,
-        points,
-    }
+    Concurrency { peak: peak as u64, mean: area / span_ns as f64, points }
 }
 
 /// Requests between their send and their end at the client.
 pub fn in_flight(rows: &[Row]) -> Concurrency {
-    concurrency(
-        rows.iter()
-            .filter_map(|r| Some((r.sent_ns?, r.client_end_ns?))),
-    )
+    concurrency(rows.iter().filter_map(|r| Some((r.sent_ns?, r.client_end_ns?))))
 }
 
 /// Requests the servers were working on: out of the waiting queue until their end. Empty where no server gave the stamp.
 pub fn running(rows: &[Row]) -> Concurrency {
-    concurrency(
-        rows.iter()
-            .filter_map(|r| Some((r.queue_end_ns?, r.finish_ns?))),
-    )
+    concurrency(rows.iter().filter_map(|r| Some((r.queue_end_ns?, r.finish_ns?))))
 }
 
 #[cfg(test)]

@@ -21,12 +21,8 @@ fn remedy(reason: &str) -> &'static str {
             "the worker is on another host and its monotonic clock cannot be compared: run the router on the worker's host, or \
              SGLang 0.5.10 or newer"
         }
-        align::NO_OFFSET => {
-            "nothing tells the worker's clock at that time: send more requests, streamed"
-        }
-        align::NO_CLOCK_RECORD => {
-            "the trace holds no clock record: give the whole file, from its first line"
-        }
+        align::NO_OFFSET => "nothing tells the worker's clock at that time: send more requests, streamed",
+        align::NO_CLOCK_RECORD => "the trace holds no clock record: give the whole file, from its first line",
         align::RETRACTED => {
             "the server threw requests out of the batch for lack of memory: lower the load or --max-running-requests"
         }
@@ -48,17 +44,10 @@ pub fn warnings(run: &RunReport) -> Vec<String> {
 }
 
 fn simulated(rows: &[Row]) -> Option<String> {
-    let hosts: BTreeSet<&str> = rows
-        .iter()
-        .filter(|r| r.simulated == Some(true))
-        .filter_map(|r| r.host.as_deref())
-        .collect();
+    let hosts: BTreeSet<&str> =
+        rows.iter().filter(|r| r.simulated == Some(true)).filter_map(|r| r.host.as_deref()).collect();
     (!hosts.is_empty()).then(|| {
-        format!(
-            "SIMULATED: {} of these workers have no GPU and no model: {}",
-            hosts.len(),
-            list(&hosts)
-        )
+        format!("SIMULATED: {} of these workers have no GPU and no model: {}", hosts.len(), list(&hosts))
     })
 }
 
@@ -70,18 +59,12 @@ fn list(hosts: &BTreeSet<&str>) -> String {
 fn stamps(rows: &[Row]) -> Vec<String> {
     let mut by_worker: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
     // Rows without a record of the router have a warning of their own; failed ones have no answer to hold a stamp.
-    for row in rows
-        .iter()
-        .filter(|r| r.success() && r.arrival_ns.is_some())
-    {
+    for row in rows.iter().filter(|r| r.success() && r.arrival_ns.is_some()) {
         if let Some(host) = &row.host {
             by_worker.entry(host).or_default().push(row);
         }
     }
-    by_worker
-        .into_iter()
-        .filter_map(|(host, rows)| stamps_of(host, &rows))
-        .collect()
+    by_worker.into_iter().filter_map(|(host, rows)| stamps_of(host, &rows)).collect()
 }
 
 fn stamps_of(host: &str, rows: &[&Row]) -> Option<String> {
@@ -103,11 +86,7 @@ fn stamps_of(host: &str, rows: &[&Row]) -> Option<String> {
             } else {
                 ""
             };
-            format!(
-                "in {share:.0} % of rows {}: {reason}: {}{stream}",
-                columns.join(", "),
-                remedy(reason)
-            )
+            format!("in {share:.0} % of rows {}: {reason}: {}{stream}", columns.join(", "), remedy(reason))
         })
         .collect();
     (!parts.is_empty()).then(|| format!("worker {host}: empty {}", parts.join("; empty ")))
@@ -115,10 +94,7 @@ fn stamps_of(host: &str, rows: &[&Row]) -> Option<String> {
 
 fn sources(rows: &[Row]) -> Option<String> {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for row in rows
-        .iter()
-        .filter(|r| r.success() && !r.ttft_source.is_empty())
-    {
+    for row in rows.iter().filter(|r| r.success() && !r.ttft_source.is_empty()) {
         *counts.entry(row.ttft_source).or_insert(0) += 1;
     }
     (counts.len() > 1).then(|| {
@@ -173,13 +149,7 @@ mod tests {
             ("queue_time_end", align::NOT_SENT),
             ("ttft", align::NOT_STREAMED),
         ];
-        let rows = [
-            example(),
-            Row {
-                missing,
-                ..example()
-            },
-        ];
+        let rows = [example(), Row { missing, ..example() }];
         let told = stamps(&rows);
         assert_eq!(told.len(), 1);
         for part in [
@@ -195,22 +165,12 @@ mod tests {
 
     #[test]
     fn mixed_sources_and_broken_orders_are_said() {
-        let rows = [
-            example(),
-            Row {
-                ttft_source: "router",
-                order_broken: true,
-                ..example()
-            },
-        ];
+        let rows = [example(), Row { ttft_source: "router", order_broken: true, ..example() }];
         assert!(sources(&rows).unwrap().contains("router 1, server_patch 1"));
         assert!(order(&rows).unwrap().starts_with("1 rows"));
         assert_eq!(sources(&rows[..1]), None);
         assert_eq!(simulated(&rows), None);
-        let fake = Row {
-            simulated: Some(true),
-            ..example()
-        };
+        let fake = Row { simulated: Some(true), ..example() };
         assert!(simulated(&[fake]).unwrap().starts_with("SIMULATED"));
     }
 }

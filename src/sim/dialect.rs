@@ -37,11 +37,7 @@ impl Dialect {
 
     /// `version` of the server's info.
     pub fn version(self) -> &'static str {
-        if self.is_049() {
-            "0.4.9.post6"
-        } else {
-            "0.5.23"
-        }
+        if self.is_049() { "0.4.9.post6" } else { "0.5.23" }
     }
 
     /// Either build of 0.4.9.
@@ -71,9 +67,7 @@ impl Dialect {
         const POST: &[&str] = &["POST"];
         Some(match path {
             "/health" | "/health_generate" if self.is_rust() => &["GET", "HEAD"],
-            "/health" | "/health_generate" | "/get_model_info" | "/v1/models" | "/milepost/sim" => {
-                GET
-            }
+            "/health" | "/health_generate" | "/get_model_info" | "/v1/models" | "/milepost/sim" => GET,
             "/model_info" | "/server_info" | "/v1/loads" if !self.is_049() => GET,
             "/ping" | "/get_server_info" if !self.is_rust() => GET,
             "/get_load" if self.is_049() => GET,
@@ -94,12 +88,8 @@ mod tests {
 
     #[test]
     fn endpoints_exist_where_the_real_servers_have_them() {
-        let has = |path| {
-            Dialect::value_variants()
-                .iter()
-                .map(|d| d.methods(path).is_some())
-                .collect::<Vec<_>>()
-        };
+        let has =
+            |path| Dialect::value_variants().iter().map(|d| d.methods(path).is_some()).collect::<Vec<_>>();
         assert_eq!(has("/get_load"), [true, true, false, false]);
         assert_eq!(has("/v1/loads"), [false, false, true, true]);
         assert_eq!(has("/get_server_info"), [true, true, true, false]);

@@ -63,16 +63,10 @@ impl PrefixCache {
     pub fn find(&mut self, tokens: &[Token]) -> (usize, NodeId) {
         self.tick += 1;
         let (mut at, mut node) = (0, ROOT);
-        while let Some(&child) = tokens
-            .get(at)
-            .and_then(|first| self.nodes[node].children.get(first))
-        {
+        while let Some(&child) = tokens.get(at).and_then(|first| self.nodes[node].children.get(first)) {
             let shared = shared_len(&self.nodes[child].run, &tokens[at..]);
-            let reached = if shared < self.nodes[child].run.len() {
-                self.split(child, shared)
-            } else {
-                child
-            };
+            let reached =
+                if shared < self.nodes[child].run.len() { self.split(child, shared) } else { child };
             self.touch(reached);
             at += shared;
             node = reached;
@@ -90,12 +84,7 @@ impl PrefixCache {
         let Some(&first) = rest.first() else {
             return (node, 0);
         };
-        let fresh = Node {
-            parent: node,
-            run: rest.to_vec(),
-            last_used: self.tick,
-            ..Node::default()
-        };
+        let fresh = Node { parent: node, run: rest.to_vec(), last_used: self.tick, ..Node::default() };
         let id = self.unused.pop().unwrap_or(self.nodes.len());
         if id == self.nodes.len() {
             self.nodes.push(fresh);
@@ -159,21 +148,12 @@ impl PrefixCache {
     fn split(&mut self, node: NodeId, at: usize) -> NodeId {
         let lower_run = self.nodes[node].run.split_off(at);
         let upper_run = std::mem::replace(&mut self.nodes[node].run, lower_run);
-        let (parent, locks, last_used) = (
-            self.nodes[node].parent,
-            self.nodes[node].locks,
-            self.nodes[node].last_used,
-        );
+        let (parent, locks, last_used) =
+            (self.nodes[node].parent, self.nodes[node].locks, self.nodes[node].last_used);
         let upper = self.unused.pop().unwrap_or(self.nodes.len());
         let (upper_first, lower_first) = (upper_run[0], self.nodes[node].run[0]);
         let children = BTreeMap::from([(lower_first, node)]);
-        let fresh = Node {
-            parent,
-            children,
-            run: upper_run,
-            locks,
-            last_used,
-        };
+        let fresh = Node { parent, children, run: upper_run, locks, last_used };
         if upper == self.nodes.len() {
             self.nodes.push(fresh);
         } else {
@@ -191,8 +171,7 @@ impl PrefixCache {
     }
 
     fn unlist(&mut self, node: NodeId) {
-        self.evictable_leaves
-            .remove(&(self.nodes[node].last_used, node));
+        self.evictable_leaves.remove(&(self.nodes[node].last_used, node));
     }
 
     fn list(&mut self, node: NodeId) {

@@ -72,29 +72,17 @@ impl FinishReason {
 
     /// `matched_stop` of the `OpenAI` endpoints.
     pub fn matched_stop(&self) -> Option<u32> {
-        if let Self::Stop { matched } = self {
-            Some(*matched)
-        } else {
-            None
-        }
+        if let Self::Stop { matched } = self { Some(*matched) } else { None }
     }
 }
 
 impl Facts<'_> {
     /// Why the sequence ended, if it has.
     pub fn finish_reason(&self) -> Option<FinishReason> {
-        let plain = |message| FinishReason::Abort {
-            message,
-            status_code: None,
-            err_type: None,
-        };
+        let plain = |message| FinishReason::Abort { message, status_code: None, err_type: None };
         Some(match self.progress.end? {
-            End::Finished if self.stops => FinishReason::Stop {
-                matched: END_OF_TURN,
-            },
-            End::Finished => FinishReason::Length {
-                length: self.progress.tokens,
-            },
+            End::Finished if self.stops => FinishReason::Stop { matched: END_OF_TURN },
+            End::Finished => FinishReason::Length { length: self.progress.tokens },
             End::Aborted => plain("Aborted"),
             End::AbortedInQueue if self.dialect.is_049() => plain("Abort before prefill"),
             End::AbortedInQueue => plain("Abort in waiting queue"),
@@ -119,25 +107,17 @@ impl Facts<'_> {
 
     /// Ended, and not before it ran: fields about its run are known.
     fn ran(&self) -> bool {
-        !matches!(
-            self.progress.end,
-            Some(End::AbortedInQueue | End::QueueFull)
-        )
+        !matches!(self.progress.end, Some(End::AbortedInQueue | End::QueueFull))
     }
 
     fn e2e_latency(&self) -> Option<f64> {
-        self.progress
-            .ended_ns
-            .map(|ended_ns| span_s(self.clocks.created_ns(), ended_ns))
+        self.progress.ended_ns.map(|ended_ns| span_s(self.clocks.created_ns(), ended_ns))
     }
 
     fn v049(&self) -> V049<'_> {
         let p = &self.progress;
         let patched = self.dialect == Dialect::V049Patched;
-        let first_token = p
-            .first_report_ns
-            .or(p.ended_ns)
-            .filter(|_| self.metrics && patched);
+        let first_token = p.first_report_ns.or(p.ended_ns).filter(|_| self.metrics && patched);
         V049 {
             id: self.id,
             finish_reason: self.finish_reason(),
@@ -149,9 +129,7 @@ impl Facts<'_> {
             server_first_token_time: first_token.map(|at_ns| self.clocks.unix_s(at_ns)),
             queue_time_start: patched.then(|| self.clocks.perf_counter_s(p.queue_start_ns)),
             queue_time_end: patched.then(|| {
-                p.queue_end_ns
-                    .filter(|_| self.metrics)
-                    .map(|at_ns| self.clocks.perf_counter_s(at_ns))
+                p.queue_end_ns.filter(|_| self.metrics).map(|at_ns| self.clocks.perf_counter_s(at_ns))
             }),
         }
     }
@@ -182,15 +160,11 @@ impl Facts<'_> {
             completion_tokens: p.tokens,
             cached_tokens: self.ran().then_some(p.cached_tokens),
             weight_versions: ended.then(|| weight_versions(p.tokens)),
-            cached_tokens_details: Device {
-                device: p.cached_tokens,
-                host: 0,
-            },
+            cached_tokens_details: Device { device: p.cached_tokens, host: 0 },
             dp_rank: None,
             e2e_latency: self.e2e_latency(),
             request_received_ts: last(Some(self.clocks.created_ns())),
-            first_token_latency: latency(Some(self.clocks.created_ns()), p.first_token_ns)
-                .filter(|_| ended),
+            first_token_latency: latency(Some(self.clocks.created_ns()), p.first_token_ns).filter(|_| ended),
             api_server_dispatch_finish_ts: last(Some(self.dispatched_ns)),
             stream_sent_ts: sent_ts.filter(|_| self.stream),
             request_finished_ts: last(p.ended_ns),
@@ -217,11 +191,7 @@ impl Facts<'_> {
 
 /// `weight_versions` of an answer of `tokens` tokens: `[{"version":"default","start":0,"end":n}]`.
 pub fn weight_versions(tokens: u32) -> [WeightVersion; 1] {
-    [WeightVersion {
-        version: "default",
-        start: 0,
-        end: tokens,
-    }]
+    [WeightVersion { version: "default", start: 0, end: tokens }]
 }
 
 /// The tokens that one version of the weights made.
@@ -249,10 +219,7 @@ struct V049<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_time_start: Option<f64>,
     /// Present in the patched build; null while unknown and without `--enable-metrics`.
-    #[expect(
-        clippy::option_option,
-        reason = "absent, null and a number are three answers"
-    )]
+    #[expect(clippy::option_option, reason = "absent, null and a number are three answers")]
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_time_end: Option<Option<f64>>,
 }
@@ -297,19 +264,13 @@ struct V0523<'a> {
     first_token_latency: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     api_server_dispatch_finish_ts: Option<f64>,
-    #[serde(
-        rename = "response_sent_to_client_ts",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "response_sent_to_client_ts", skip_serializing_if = "Option::is_none")]
     stream_sent_ts: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_finished_ts: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     decode_throughput: Option<f64>,
-    #[serde(
-        rename = "response_sent_to_client_ts",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "response_sent_to_client_ts", skip_serializing_if = "Option::is_none")]
     sent_ts: Option<f64>,
 }
 

@@ -75,10 +75,7 @@ impl SimConfig {
     /// Refuses what no worker can run with; the message names the field.
     pub fn check(&self) -> Result<(), String> {
         if !(0.001..=1e6).contains(&self.speedup) {
-            return Err(format!(
-                "speedup: expected 0.001 to 1000000, got {}",
-                self.speedup
-            ));
+            return Err(format!("speedup: expected 0.001 to 1000000, got {}", self.speedup));
         }
         self.profile.check()
     }
@@ -92,7 +89,5 @@ pub async fn serve(
     clock: Clock,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    Worker::start(config, clock)?
-        .serve(listener, shutdown)
-        .await
+    Worker::start(config, clock)?.serve(listener, shutdown).await
 }

@@ -73,11 +73,8 @@ impl Profile {
     /// Reads a profile file; the message says what is wrong and where.
     pub fn read(path: &Path) -> Result<Self, String> {
         let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let profile: Self =
-            serde_json::from_slice(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
-        profile
-            .check()
-            .map_err(|e| format!("{}: {e}", path.display()))?;
+        let profile: Self = serde_json::from_slice(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
+        profile.check().map_err(|e| format!("{}: {e}", path.display()))?;
         Ok(profile)
     }
 
@@ -98,7 +95,10 @@ impl Profile {
             }
         }
         if self.step_floor_us <= 0.0 {
-            return Err("step_floor_us: expected more than 0: a step without length would never let time pass".to_owned());
+            return Err(
+                "step_floor_us: expected more than 0: a step without length would never let time pass"
+                    .to_owned(),
+            );
         }
         let sizes = [
             ("kv_tokens", self.kv_tokens, 16),
@@ -117,8 +117,7 @@ impl Profile {
     /// Length of a decode step for `sequences` running sequences with `context_tokens` KV tokens among them.
     pub fn decode_ns(&self, sequences: usize, context_tokens: u64) -> f64 {
         let compute_us = self.decode_sequence_us * sequences as f64;
-        self.step_floor_us.max(compute_us) * 1e3
-            + self.decode_context_token_ns * context_tokens as f64
+        self.step_floor_us.max(compute_us) * 1e3 + self.decode_context_token_ns * context_tokens as f64
     }
 
     /// Length of a prefill step of `tokens` new tokens that attend to `pairs` (new token, context token) pairs.
@@ -153,39 +152,19 @@ mod tests {
         let p = Profile::default();
         assert!(p.check().is_ok());
         assert!((p.decode_ns(1, 0) - 7e6).abs() < 1.0, "the floor");
-        assert!(
-            p.decode_ns(64, 64 * 2_000) > p.decode_ns(64, 0) + 4e6,
-            "KV reads lengthen the step"
-        );
-        assert!(
-            p.decode_ns(256, 0) > p.decode_ns(64, 0),
-            "a batch above 216 is compute bound"
-        );
+        assert!(p.decode_ns(64, 64 * 2_000) > p.decode_ns(64, 0) + 4e6, "KV reads lengthen the step");
+        assert!(p.decode_ns(256, 0) > p.decode_ns(64, 0), "a batch above 216 is compute bound");
         let tokens_per_s = 8_192.0 / (p.prefill_ns(8_192, 0.0) / 1e9);
-        assert!(
-            (30_000.0..32_000.0).contains(&tokens_per_s),
-            "{tokens_per_s}"
-        );
-        assert!(
-            (p.prefill_ns(3, 9.0) - 7e6).abs() < 1.0,
-            "a short prefill costs the floor"
-        );
+        assert!((30_000.0..32_000.0).contains(&tokens_per_s), "{tokens_per_s}");
+        assert!((p.prefill_ns(3, 9.0) - 7e6).abs() < 1.0, "a short prefill costs the floor");
     }
 
     #[test]
     fn a_profile_that_cannot_run_is_refused_by_field() {
         let bad: Profile = serde_json::from_str(r#"{"step_floor_us": 0}"#).expect("parses");
-        assert!(
-            bad.check()
-                .expect_err("no length")
-                .starts_with("step_floor_us:")
-        );
+        assert!(bad.check().expect_err("no length").starts_with("step_floor_us:"));
         let bad: Profile = serde_json::from_str(r#"{"kv_tokens": 1}"#).expect("parses");
-        assert!(
-            bad.check()
-                .expect_err("too small")
-                .starts_with("kv_tokens:")
-        );
+        assert!(bad.check().expect_err("too small").starts_with("kv_tokens:"));
         assert!(
             serde_json::from_str::<Profile>(r#"{"kv_token": 1}"#).is_err(),
             "a misspelt field is not silently ignored"

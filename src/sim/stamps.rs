@@ -41,9 +41,7 @@ impl Clocks {
 
     /// May be negative: a `perf_counter` of a host that is said to be younger than this one.
     fn shifted(self, ns: u64) -> i64 {
-        i64::try_from(ns)
-            .unwrap_or(i64::MAX)
-            .saturating_add(self.offset_us.saturating_mul(1_000))
+        i64::try_from(ns).unwrap_or(i64::MAX).saturating_add(self.offset_us.saturating_mul(1_000))
     }
 }
 
@@ -60,16 +58,12 @@ pub fn span_s(from_ns: u64, to_ns: u64) -> f64 {
 /// `Sat, 21 Nov 2026 23:11:24 GMT`.
 pub fn http_date(unix_ns: u64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (days, (hour, minute, second)) = split(unix_ns);
     let (year, month, day) = civil(days);
     let weekday = DAYS[(days % 7) as usize];
-    format!(
-        "{weekday}, {day:02} {} {year} {hour:02}:{minute:02}:{second:02} GMT",
-        MONTHS[month as usize - 1]
-    )
+    format!("{weekday}, {day:02} {} {year} {hour:02}:{minute:02}:{second:02} GMT", MONTHS[month as usize - 1])
 }
 
 /// `2026-11-21T22:25:30.197854+00:00`.
@@ -93,11 +87,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
     let mp = (5 * doy + 2) / 153;
     let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (
-        yoe + era * 400 + u64::from(month <= 2),
-        month,
-        doy - (153 * mp + 2) / 5 + 1,
-    )
+    (yoe + era * 400 + u64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
 }
 
 #[cfg(test)]
@@ -106,29 +96,14 @@ mod tests {
 
     #[test]
     fn dates_are_those_of_a_captured_answer() {
-        assert_eq!(
-            http_date(1_795_302_684_000_000_000),
-            "Sat, 21 Nov 2026 23:11:24 GMT"
-        );
-        assert_eq!(
-            iso_date(1_795_299_930_197_854_000),
-            "2026-11-21T22:25:30.197854+00:00"
-        );
-        assert_eq!(
-            iso_date(951_782_400_000_000_000),
-            "2000-02-29T00:00:00.000000+00:00"
-        );
+        assert_eq!(http_date(1_795_302_684_000_000_000), "Sat, 21 Nov 2026 23:11:24 GMT");
+        assert_eq!(iso_date(1_795_299_930_197_854_000), "2026-11-21T22:25:30.197854+00:00");
+        assert_eq!(iso_date(951_782_400_000_000_000), "2000-02-29T00:00:00.000000+00:00");
     }
 
     #[test]
     fn the_offset_moves_both_clocks() {
-        let clocks = Clocks::new(
-            Stamp {
-                mono_ns: 10_000_000_000,
-                unix_ns: 100_000_000_000,
-            },
-            -2_000_000,
-        );
+        let clocks = Clocks::new(Stamp { mono_ns: 10_000_000_000, unix_ns: 100_000_000_000 }, -2_000_000);
         assert!((clocks.unix_s(11_000_000_000) - 99.0).abs() < 1e-9);
         assert!((clocks.perf_counter_s(11_000_000_000) - 9.0).abs() < 1e-9);
         assert_eq!(clocks.created_unix(), 98);

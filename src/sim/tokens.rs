@@ -21,17 +21,9 @@ pub fn tokenize(text: &str, out: &mut Vec<Token>) {
     let bytes = text.as_bytes();
     let mut at = 0;
     while at < bytes.len() {
-        let word = at
-            + bytes[at..]
-                .iter()
-                .take_while(|b| b.is_ascii_whitespace())
-                .count();
+        let word = at + bytes[at..].iter().take_while(|b| b.is_ascii_whitespace()).count();
         let end = word
-            + bytes[word..]
-                .iter()
-                .take(LONGEST_WORD_BYTES)
-                .take_while(|b| !b.is_ascii_whitespace())
-                .count();
+            + bytes[word..].iter().take(LONGEST_WORD_BYTES).take_while(|b| !b.is_ascii_whitespace()).count();
         out.push(id(&bytes[at..end]));
         at = end;
     }
@@ -55,9 +47,9 @@ pub fn open_answer(out: &mut Vec<Token>) {
 }
 
 fn id(piece: &[u8]) -> Token {
-    let hash = piece.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-        (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = piece
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
     (mix(hash) % u64::from(VOCABULARY)) as Token
 }
 
@@ -78,12 +70,9 @@ pub struct Answer {
 impl Answer {
     /// The answer that a worker with `seed` gives to `prompt` as sample number `sample`.
     pub fn new(seed: u64, prompt: &[Token], sample: usize) -> Self {
-        let prompt_hash = prompt.iter().fold(mix(seed), |h, t| {
-            (h ^ u64::from(*t)).wrapping_mul(0x0100_0000_01b3)
-        });
-        Self {
-            seed: mix(prompt_hash ^ mix(sample as u64)),
-        }
+        let prompt_hash =
+            prompt.iter().fold(mix(seed), |h, t| (h ^ u64::from(*t)).wrapping_mul(0x0100_0000_01b3));
+        Self { seed: mix(prompt_hash ^ mix(sample as u64)) }
     }
 
     /// Word number `index`, with its leading space; exactly one token.
@@ -104,12 +93,12 @@ impl Answer {
 }
 
 const WORDS: [&str; 64] = [
-    " a", " able", " about", " after", " all", " also", " and", " any", " as", " at", " back",
-    " be", " by", " can", " come", " could", " day", " do", " even", " find", " first", " for",
-    " from", " get", " give", " good", " have", " here", " how", " if", " in", " into", " it",
-    " just", " know", " like", " look", " make", " many", " more", " new", " no", " not", " now",
-    " of", " on", " one", " only", " other", " our", " out", " over", " people", " say", " see",
-    " so", " some", " take", " than", " that", " the", " then", " time", " way",
+    " a", " able", " about", " after", " all", " also", " and", " any", " as", " at", " back", " be", " by",
+    " can", " come", " could", " day", " do", " even", " find", " first", " for", " from", " get", " give",
+    " good", " have", " here", " how", " if", " in", " into", " it", " just", " know", " like", " look",
+    " make", " many", " more", " new", " no", " not", " now", " of", " on", " one", " only", " other",
+    " our", " out", " over", " people", " say", " see", " so", " some", " take", " than", " that", " the",
+    " then", " time", " way",
 ];
 
 #[cfg(test)]
@@ -145,11 +134,7 @@ mod tests {
         let text: String = (0..50).map(|i| answer.word(i)).collect();
         let generated: Vec<Token> = (0..50).map(|i| answer.token(i)).collect();
         assert_eq!(tokens(&text), generated);
-        assert_ne!(
-            answer,
-            Answer::new(7, &[1, 2, 3], 1),
-            "another sample, another answer"
-        );
+        assert_ne!(answer, Answer::new(7, &[1, 2, 3], 1), "another sample, another answer");
         assert!((64..448).contains(&answer.natural_tokens()));
     }
 }

@@ -109,12 +109,7 @@ type Stage = Result<Raw, &'static str>;
 /// Puts the server stamps of `record` on the router's axis: through `clocks` (of the record's run) if the worker is on the
 /// router's host, through `offsets` if it is not.
 pub fn align(record: &RequestRecord, clocks: &ClockTrack, offsets: &Offsets) -> Aligned {
-    let mut aligner = Aligner {
-        record,
-        clocks,
-        offsets,
-        out: Aligned::default(),
-    };
+    let mut aligner = Aligner { record, clocks, offsets, out: Aligned::default() };
     aligner.fill();
     aligner.out
 }
@@ -180,22 +175,10 @@ impl Aligner<'_> {
         };
         let prefill = server.prefill_finished_time.or(server.prefill_finished_ts);
         let candidates = [
-            (
-                server.server_first_token_time.map(wall),
-                streamed,
-                TtftSource::ServerPatch,
-            ),
+            (server.server_first_token_time.map(wall), streamed, TtftSource::ServerPatch),
             (latency, true, TtftSource::ServerFirstTokenLatency),
-            (
-                server.response_sent_to_client_ts.map(wall),
-                streamed,
-                TtftSource::ServerSentTs,
-            ),
-            (
-                prefill.map(wall),
-                streamed,
-                TtftSource::ServerPrefillFinished,
-            ),
+            (server.response_sent_to_client_ts.map(wall), streamed, TtftSource::ServerSentTs),
+            (prefill.map(wall), streamed, TtftSource::ServerPrefillFinished),
         ];
         let mut reason = NOT_SENT;
         for (stamp, valid, source) in candidates {
@@ -224,27 +207,16 @@ impl Aligner<'_> {
         let server = &self.record.server;
         let told = match (created, queue_start) {
             (Ok(created), Ok(start)) => within_one_clock(created, start)
-                .or_else(|| {
-                    Some(
-                        self.out
-                            .queue_start_ns?
-                            .saturating_sub(self.out.created_ns?),
-                    )
-                })
+                .or_else(|| Some(self.out.queue_start_ns?.saturating_sub(self.out.created_ns?)))
                 .ok_or(REMOTE_MONOTONIC),
             (Ok(_), Err(RETRACTED)) => Err(RETRACTED),
-            _ => match (
-                server.request_received_ts,
-                server.request_sent_to_scheduler_ts,
-            ) {
+            _ => match (server.request_received_ts, server.request_sent_to_scheduler_ts) {
                 (Some(received), Some(sent)) => Ok(nanos(sent) - nanos(received)),
                 _ => Err(NOT_SENT),
             },
         };
         self.out.tokenize_ns = told.ok();
-        self.out
-            .missing
-            .extend(told.err().map(|reason| ("tokenize_time", reason)));
+        self.out.missing.extend(told.err().map(|reason| ("tokenize_time", reason)));
     }
 
     fn ttft(&mut self, source: TtftSource) {
@@ -268,11 +240,7 @@ impl Aligner<'_> {
             Ok(placed) => {
                 let bound = self.out.clock_bound_ns.unwrap_or(0);
                 self.out.clock_bound_ns = Some(bound.max(placed.bound_ns));
-                Some(
-                    placed
-                        .mono_ns
-                        .saturating_sub(signed(self.record.arrival_mono_ns)),
-                )
+                Some(placed.mono_ns.saturating_sub(signed(self.record.arrival_mono_ns)))
             }
             Err(reason) => {
                 self.out.missing.push((column, reason));
@@ -285,20 +253,14 @@ impl Aligner<'_> {
         let near_ns = self.record.arrival_mono_ns;
         let same_host = self.record.same_host == Some(true);
         match raw {
-            Raw::Mono(mono_ns) if same_host => Ok(Placed {
-                mono_ns,
-                bound_ns: 0,
-            }),
+            Raw::Mono(mono_ns) if same_host => Ok(Placed { mono_ns, bound_ns: 0 }),
             Raw::Mono(_) => Err(REMOTE_MONOTONIC),
-            Raw::Wall(unix_ns) if same_host => self
-                .clocks
-                .place_unix(unix_ns, near_ns)
-                .ok_or(NO_CLOCK_RECORD),
+            Raw::Wall(unix_ns) if same_host => {
+                self.clocks.place_unix(unix_ns, near_ns).ok_or(NO_CLOCK_RECORD)
+            }
             Raw::Wall(unix_ns) => {
                 let worker = self.record.worker.as_deref().ok_or(NO_OFFSET)?;
-                self.offsets
-                    .place_unix(worker, unix_ns, near_ns)
-                    .ok_or(NO_OFFSET)
+                self.offsets.place_unix(worker, unix_ns, near_ns).ok_or(NO_OFFSET)
             }
         }
     }
@@ -332,9 +294,7 @@ fn wall(seconds: f64) -> Raw {
 
 fn within_one_clock(from: Raw, to: Raw) -> Option<i64> {
     match (from, to) {
-        (Raw::Mono(from), Raw::Mono(to)) | (Raw::Wall(from), Raw::Wall(to)) => {
-            Some(to.saturating_sub(from))
-        }
+        (Raw::Mono(from), Raw::Mono(to)) | (Raw::Wall(from), Raw::Wall(to)) => Some(to.saturating_sub(from)),
         _ => None,
     }
 }

@@ -40,11 +40,7 @@ fn patched_clocks() -> ClockTrack {
 fn clocks(mono_ns: u64, offset_ns: u64) -> ClockTrack {
     let mut track = ClockTrack::default();
     for mono_ns in [mono_ns, mono_ns + 10_000_000_000] {
-        track.add(ClockSnapshot {
-            mono_ns,
-            unix_ns: mono_ns + offset_ns,
-            bracket_ns: 100,
-        });
+        track.add(ClockSnapshot { mono_ns, unix_ns: mono_ns + offset_ns, bracket_ns: 100 });
     }
     track
 }
@@ -99,22 +95,13 @@ fn reason(aligned: &Aligned, column: &str) -> Option<&'static str> {
 fn a_patched_server_on_this_host() {
     let a = align(&patched(), &patched_clocks(), &Offsets::default());
     near(a.created_ns, 751_700);
-    assert_eq!(
-        (a.queue_start_ns, a.queue_end_ns),
-        (Some(765_916), Some(992_834))
-    );
+    assert_eq!((a.queue_start_ns, a.queue_end_ns), (Some(765_916), Some(992_834)));
     near(a.first_token_ns, 16_506_000);
     assert_eq!(a.pure_queue_ns, Some(226_918));
     near(a.tokenize_ns, 765_916 - 751_700);
     near(a.queue_in_server_ns, 15_754_300);
-    assert_eq!(
-        (a.ttft_ns, a.ttft_source),
-        (a.first_token_ns, TtftSource::ServerPatch)
-    );
-    assert_eq!(
-        (a.finish_ns, a.order_broken, a.clock_bound_ns),
-        (Some(55_000_000), false, Some(410))
-    );
+    assert_eq!((a.ttft_ns, a.ttft_source), (a.first_token_ns, TtftSource::ServerPatch));
+    assert_eq!((a.finish_ns, a.order_broken, a.clock_bound_ns), (Some(55_000_000), false, Some(410)));
     assert_eq!(a.missing, []);
 }
 
@@ -138,10 +125,7 @@ fn ttft_falls_back_in_its_order() {
     let source = |r: &RequestRecord| align(r, &newest_clocks(), &Offsets::default()).ttft_source;
     r.server.first_token_latency = None;
     assert_eq!(source(&r), TtftSource::ServerSentTs);
-    near(
-        align(&r, &newest_clocks(), &Offsets::default()).ttft_ns,
-        31_153_500,
-    );
+    near(align(&r, &newest_clocks(), &Offsets::default()).ttft_ns, 31_153_500);
     r.server.response_sent_to_client_ts = None;
     assert_eq!(source(&r), TtftSource::ServerPrefillFinished);
     r.server.prefill_finished_ts = r.server.prefill_finished_time.take();
@@ -154,16 +138,9 @@ fn ttft_falls_back_in_its_order() {
 
 #[test]
 fn a_plain_answer_has_a_first_token_from_0_5_23_only() {
-    let plain = |r: RequestRecord| RequestRecord {
-        sse_events: 0,
-        first_token_ns: None,
-        ..r
-    };
+    let plain = |r: RequestRecord| RequestRecord { sse_events: 0, first_token_ns: None, ..r };
     let a = align(&plain(patched()), &patched_clocks(), &Offsets::default());
-    assert_eq!(
-        (a.ttft_ns, a.ttft_source, a.first_token_ns),
-        (None, TtftSource::None, None)
-    );
+    assert_eq!((a.ttft_ns, a.ttft_source, a.first_token_ns), (None, TtftSource::None, None));
     assert_eq!(reason(&a, "ttft"), Some(NOT_STREAMED));
     assert_eq!(reason(&a, "server_first_token_time"), Some(NOT_STREAMED));
     assert_eq!(a.queue_in_server_ns, None);
@@ -181,15 +158,9 @@ fn a_remote_patched_server_keeps_what_is_of_one_clock() {
     r.same_host = Some(false);
     let mut offsets = Offsets::default();
     let a = align(&r, &patched_clocks(), &offsets);
-    assert_eq!(
-        (a.created_ns, a.first_token_ns, a.clock_bound_ns),
-        (None, None, None)
-    );
+    assert_eq!((a.created_ns, a.first_token_ns, a.clock_bound_ns), (None, None, None));
     assert_eq!(reason(&a, "server_created_time"), Some(NO_OFFSET));
-    assert_eq!(
-        (a.pure_queue_ns, a.ttft_source),
-        (Some(226_918), TtftSource::Router)
-    );
+    assert_eq!((a.pure_queue_ns, a.ttft_source), (Some(226_918), TtftSource::Router));
     near(a.queue_in_server_ns, 15_754_300);
 
     offsets.learn(&r);
@@ -198,17 +169,11 @@ fn a_remote_patched_server_keeps_what_is_of_one_clock() {
     near(a.created_ns, 722_850);
     near(a.first_token_ns, 16_477_150);
     near(a.clock_bound_ns.map(signed), 522_850 + 360);
-    assert_eq!(
-        (a.queue_start_ns, a.queue_end_ns, a.tokenize_ns),
-        (None, None, None)
-    );
+    assert_eq!((a.queue_start_ns, a.queue_end_ns, a.tokenize_ns), (None, None, None));
     for column in ["queue_time_start", "queue_time_end", "tokenize_time"] {
         assert_eq!(reason(&a, column), Some(REMOTE_MONOTONIC), "{column}");
     }
-    assert_eq!(
-        (a.ttft_source, a.order_broken),
-        (TtftSource::ServerPatch, false)
-    );
+    assert_eq!((a.ttft_source, a.order_broken), (TtftSource::ServerPatch, false));
 }
 
 #[test]
@@ -218,10 +183,7 @@ fn a_remote_newest_server_is_all_wall_clock() {
     let mut offsets = Offsets::default();
     let a = align(&r, &newest_clocks(), &offsets);
     near(a.tokenize_ns, 1_113_350);
-    assert_eq!(
-        (a.queue_end_ns, reason(&a, "queue_time_end")),
-        (None, Some(NO_OFFSET))
-    );
+    assert_eq!((a.queue_end_ns, reason(&a, "queue_time_end")), (None, Some(NO_OFFSET)));
     offsets.learn(&r);
     let a = align(&r, &newest_clocks(), &offsets);
     assert!(a.queue_start_ns.is_some() && a.queue_end_ns.is_some() && !a.order_broken);
@@ -231,26 +193,13 @@ fn a_remote_newest_server_is_all_wall_clock() {
 #[test]
 fn a_clock_step_between_start_and_request_moves_nothing() {
     let step_ns = 3_000_000_000;
-    let mut stepped = clocks(
-        NEWEST_ARRIVAL_NS - 60_000_000_000,
-        NEWEST_OFFSET_NS + step_ns,
-    );
-    for mono_ns in [
-        NEWEST_ARRIVAL_NS - 2_000_000_000,
-        NEWEST_ARRIVAL_NS + 8_000_000_000,
-    ] {
-        stepped.add(ClockSnapshot {
-            mono_ns,
-            unix_ns: mono_ns + NEWEST_OFFSET_NS,
-            bracket_ns: 100,
-        });
+    let mut stepped = clocks(NEWEST_ARRIVAL_NS - 60_000_000_000, NEWEST_OFFSET_NS + step_ns);
+    for mono_ns in [NEWEST_ARRIVAL_NS - 2_000_000_000, NEWEST_ARRIVAL_NS + 8_000_000_000] {
+        stepped.add(ClockSnapshot { mono_ns, unix_ns: mono_ns + NEWEST_OFFSET_NS, bracket_ns: 100 });
     }
     let a = align(&newest(), &stepped, &Offsets::default());
     let b = align(&newest(), &newest_clocks(), &Offsets::default());
-    assert_eq!(
-        (a.created_ns, a.ttft_ns, a.order_broken),
-        (b.created_ns, b.ttft_ns, false)
-    );
+    assert_eq!((a.created_ns, a.ttft_ns, a.order_broken), (b.created_ns, b.ttft_ns, false));
 }
 
 #[test]
@@ -259,10 +208,7 @@ fn a_stamp_out_of_order_is_flagged_and_kept() {
     r.server.queue_time_end = Some(4_111.736_5);
     let a = align(&r, &patched_clocks(), &Offsets::default());
     assert!(a.order_broken);
-    assert_eq!(
-        (a.queue_end_ns, a.pure_queue_ns),
-        (Some(500_000), Some(-265_916))
-    );
+    assert_eq!((a.queue_end_ns, a.pure_queue_ns), (Some(500_000), Some(-265_916)));
     let mut r = newest();
     r.last_byte_ns = Some(20_000_000);
     assert!(align(&r, &newest_clocks(), &Offsets::default()).order_broken);
@@ -277,14 +223,8 @@ fn a_retracted_request_has_no_queue_start() {
     let mut r = newest();
     r.server.num_retractions = Some(1);
     let a = align(&r, &newest_clocks(), &Offsets::default());
-    assert_eq!(
-        (a.queue_start_ns, reason(&a, "queue_time_start")),
-        (None, Some(RETRACTED))
-    );
-    assert_eq!(
-        (a.tokenize_ns, reason(&a, "tokenize_time")),
-        (None, Some(RETRACTED))
-    );
+    assert_eq!((a.queue_start_ns, reason(&a, "queue_time_start")), (None, Some(RETRACTED)));
+    assert_eq!((a.tokenize_ns, reason(&a, "tokenize_time")), (None, Some(RETRACTED)));
     assert_eq!(a.pure_queue_ns, Some(401_550));
 }
 
@@ -300,10 +240,7 @@ fn between_the_generations_tokenize_is_receive_to_dispatch() {
     };
     let a = align(&r, &newest_clocks(), &Offsets::default());
     near(a.tokenize_ns, 1_000_000);
-    assert_eq!(
-        (a.pure_queue_ns, a.queue_start_ns, a.queue_end_ns),
-        (Some(1_000_000), None, None)
-    );
+    assert_eq!((a.pure_queue_ns, a.queue_start_ns, a.queue_end_ns), (Some(1_000_000), None, None));
     assert_eq!(reason(&a, "queue_time_end"), Some(NOT_SENT));
 }
 
@@ -311,22 +248,10 @@ fn between_the_generations_tokenize_is_receive_to_dispatch() {
 fn each_absent_field_leaves_its_cells_empty() {
     type Clear = fn(&mut ServerStamps);
     let clears: [(Clear, &[&str]); 4] = [
-        (
-            |s| s.server_created_time = None,
-            &["server_created_time", "tokenize_time"],
-        ),
-        (
-            |s| s.queue_time_start = None,
-            &["queue_time_start", "pure_queue_time", "tokenize_time"],
-        ),
-        (
-            |s| s.queue_time_end = None,
-            &["queue_time_end", "pure_queue_time"],
-        ),
-        (
-            |s| s.server_first_token_time = None,
-            &["server_first_token_time"],
-        ),
+        (|s| s.server_created_time = None, &["server_created_time", "tokenize_time"]),
+        (|s| s.queue_time_start = None, &["queue_time_start", "pure_queue_time", "tokenize_time"]),
+        (|s| s.queue_time_end = None, &["queue_time_end", "pure_queue_time"]),
+        (|s| s.server_first_token_time = None, &["server_first_token_time"]),
     ];
     for (clear, empty) in clears {
         let mut r = patched();
@@ -336,24 +261,10 @@ fn each_absent_field_leaves_its_cells_empty() {
         assert_eq!(columns, empty);
         assert!(a.missing.iter().all(|(_, reason)| *reason == NOT_SENT));
     }
-    let nothing = align(
-        &RequestRecord::default(),
-        &ClockTrack::default(),
-        &Offsets::default(),
-    );
-    assert_eq!(
-        (
-            nothing.clock_bound_ns,
-            nothing.order_broken,
-            nothing.missing.len()
-        ),
-        (None, false, 7)
-    );
+    let nothing = align(&RequestRecord::default(), &ClockTrack::default(), &Offsets::default());
+    assert_eq!((nothing.clock_bound_ns, nothing.order_broken, nothing.missing.len()), (None, false, 7));
     let unplaced = align(&patched(), &ClockTrack::default(), &Offsets::default());
-    assert_eq!(
-        reason(&unplaced, "server_created_time"),
-        Some(NO_CLOCK_RECORD)
-    );
+    assert_eq!(reason(&unplaced, "server_created_time"), Some(NO_CLOCK_RECORD));
 }
 
 proptest! {

@@ -52,9 +52,7 @@ pub struct ClockTrack {
 impl ClockTrack {
     /// Adds a `clock` record, or the clock of a `run` record.
     pub fn add(&mut self, snapshot: ClockSnapshot) {
-        let at = self
-            .snapshots
-            .partition_point(|s| s.mono_ns <= snapshot.mono_ns);
+        let at = self.snapshots.partition_point(|s| s.mono_ns <= snapshot.mono_ns);
         self.snapshots.insert(at, snapshot);
     }
 
@@ -65,8 +63,7 @@ impl ClockTrack {
     /// neighbour on the other side (slew or step), or 50 ppm of the distance where there is no other side.
     pub fn place_unix(&self, unix_ns: i64, near_mono_ns: u64) -> Option<Placed> {
         let guess = self.nearest(near_mono_ns)?;
-        let about_ns =
-            u64::try_from(unix_ns.saturating_sub(offset_ns(&self.snapshots[guess]))).ok()?;
+        let about_ns = u64::try_from(unix_ns.saturating_sub(offset_ns(&self.snapshots[guess]))).ok()?;
         let index = self.nearest(about_ns)?;
         let snapshot = &self.snapshots[index];
         let mono_ns = unix_ns.saturating_sub(offset_ns(snapshot));
@@ -81,9 +78,7 @@ impl ClockTrack {
         };
         Some(Placed {
             mono_ns,
-            bound_ns: (snapshot.bracket_ns / 2)
-                .saturating_add(moved_ns)
-                .saturating_add(FLOAT_NS),
+            bound_ns: (snapshot.bracket_ns / 2).saturating_add(moved_ns).saturating_add(FLOAT_NS),
         })
     }
 
@@ -110,10 +105,7 @@ pub struct Offsets {
 }
 
 #[derive(Clone, Copy, Debug)]
-#[expect(
-    clippy::struct_field_names,
-    reason = "the unit comes last in every raw number"
-)]
+#[expect(clippy::struct_field_names, reason = "the unit comes last in every raw number")]
 struct Pair {
     /// Server wall minus router monotonic.
     offset_ns: i64,
@@ -148,15 +140,11 @@ impl Offsets {
     pub fn place_unix(&self, worker: &str, unix_ns: i64, near_mono_ns: u64) -> Option<Placed> {
         let span = near_mono_ns / SPAN_NS;
         let near = span.saturating_sub(NEAR_SPANS)..=span + NEAR_SPANS;
-        let bound = |pair: &Pair| {
-            pair.delay_ns / 2 + pair.at_ns.abs_diff(near_mono_ns) / DRIFT_PART + FLOAT_NS
-        };
+        let bound =
+            |pair: &Pair| pair.delay_ns / 2 + pair.at_ns.abs_diff(near_mono_ns) / DRIFT_PART + FLOAT_NS;
         let pairs = self.workers.get(worker)?.range(near).map(|(_, pair)| pair);
         let best = pairs.min_by_key(|pair| bound(pair))?;
-        Some(Placed {
-            mono_ns: unix_ns.saturating_sub(best.offset_ns),
-            bound_ns: bound(best),
-        })
+        Some(Placed { mono_ns: unix_ns.saturating_sub(best.offset_ns), bound_ns: bound(best) })
     }
 }
 
@@ -176,31 +164,20 @@ fn exchange(record: &RequestRecord) -> Option<Result<Pair, ()>> {
     };
     // Halved before they are added: the sum of two Unix times in nanoseconds leaves i64.
     let offset_ns = taken_ns.saturating_sub(sent_ns) / 2 + answered_ns.saturating_sub(read_ns) / 2;
-    Some(Ok(Pair {
-        offset_ns,
-        delay_ns,
-        at_ns: u64::try_from(sent_ns).ok()?,
-    }))
+    Some(Ok(Pair { offset_ns, delay_ns, at_ns: u64::try_from(sent_ns).ok()? }))
 }
 
 /// When the server sent something, Unix nanoseconds, and when the router read that, nanoseconds after arrival.
 fn reply_stamps(record: &RequestRecord) -> Option<(i64, u64)> {
     let server = &record.server;
     if record.sse_events > 0 {
-        if let (Some(sent), Some(read_ns)) =
-            (server.response_sent_to_client_ts, record.first_event_ns)
-        {
+        if let (Some(sent), Some(read_ns)) = (server.response_sent_to_client_ts, record.first_event_ns) {
             return Some((nanos(sent), read_ns));
         }
-        return Some((
-            nanos(server.server_first_token_time?),
-            record.first_token_ns?,
-        ));
+        return Some((nanos(server.server_first_token_time?), record.first_token_ns?));
     }
-    let finished = server
-        .response_sent_to_client_ts
-        .or(server.request_finished_ts)
-        .or(server.decode_finished_ts);
+    let finished =
+        server.response_sent_to_client_ts.or(server.request_finished_ts).or(server.decode_finished_ts);
     let finished_ns = match finished {
         Some(seconds) => nanos(seconds),
         None => nanos(created(server)?) + nanos(server.e2e_latency?),

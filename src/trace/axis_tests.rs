@@ -5,11 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn snapshot(mono_ns: u64, unix_ns: u64) -> ClockSnapshot {
-    ClockSnapshot {
-        mono_ns,
-        unix_ns,
-        bracket_ns: 200,
-    }
+    ClockSnapshot { mono_ns, unix_ns, bracket_ns: 200 }
 }
 
 fn track(snapshots: &[ClockSnapshot]) -> ClockTrack {
@@ -34,33 +30,15 @@ fn unix_seconds_keep_their_resolution() {
 fn wall_goes_through_the_nearest_snapshot() {
     assert_eq!(ClockTrack::default().place_unix(5, 5), None);
     let one = track(&[snapshot(10 * SECOND_NS, DAY_NS)]);
-    let p = one
-        .place_unix(signed(DAY_NS + SECOND_NS), 10 * SECOND_NS)
-        .unwrap();
-    assert_eq!(
-        p,
-        Placed {
-            mono_ns: signed(11 * SECOND_NS),
-            bound_ns: 100 + 50_000 + FLOAT_NS
-        }
-    );
+    let p = one.place_unix(signed(DAY_NS + SECOND_NS), 10 * SECOND_NS).unwrap();
+    assert_eq!(p, Placed { mono_ns: signed(11 * SECOND_NS), bound_ns: 100 + 50_000 + FLOAT_NS });
     let two = track(&[
         snapshot(10 * SECOND_NS, DAY_NS),
         snapshot(20 * SECOND_NS, DAY_NS + 10 * SECOND_NS + 40_000),
     ]);
-    let p = two
-        .place_unix(signed(DAY_NS + SECOND_NS), 10 * SECOND_NS)
-        .unwrap();
-    assert_eq!(
-        p,
-        Placed {
-            mono_ns: signed(11 * SECOND_NS),
-            bound_ns: 100 + 40_000 + FLOAT_NS
-        }
-    );
-    let p = two
-        .place_unix(signed(DAY_NS + 9 * SECOND_NS + 40_000), 12 * SECOND_NS)
-        .unwrap();
+    let p = two.place_unix(signed(DAY_NS + SECOND_NS), 10 * SECOND_NS).unwrap();
+    assert_eq!(p, Placed { mono_ns: signed(11 * SECOND_NS), bound_ns: 100 + 40_000 + FLOAT_NS });
+    let p = two.place_unix(signed(DAY_NS + 9 * SECOND_NS + 40_000), 12 * SECOND_NS).unwrap();
     assert_eq!(p.mono_ns, signed(19 * SECOND_NS));
 }
 
@@ -70,33 +48,18 @@ fn the_two_sides_of_a_step_are_told_apart_by_the_requests_own_time() {
     let stepped = track(&[
         snapshot(10 * SECOND_NS, DAY_NS + 10 * SECOND_NS),
         snapshot(20 * SECOND_NS, DAY_NS + 20 * SECOND_NS),
-        snapshot(
-            20 * SECOND_NS + 1_000_000,
-            DAY_NS + 15 * SECOND_NS + 1_000_000,
-        ),
+        snapshot(20 * SECOND_NS + 1_000_000, DAY_NS + 15 * SECOND_NS + 1_000_000),
         snapshot(30 * SECOND_NS, DAY_NS + 25 * SECOND_NS),
     ]);
     let wall = signed(DAY_NS + 18 * SECOND_NS);
     let before = stepped.place_unix(wall, 18 * SECOND_NS).unwrap();
     let after = stepped.place_unix(wall, 23 * SECOND_NS).unwrap();
-    assert_eq!(
-        (before.mono_ns, before.bound_ns),
-        (signed(18 * SECOND_NS), 100 + FLOAT_NS)
-    );
-    assert_eq!(
-        (after.mono_ns, after.bound_ns),
-        (signed(23 * SECOND_NS), 100 + FLOAT_NS)
-    );
+    assert_eq!((before.mono_ns, before.bound_ns), (signed(18 * SECOND_NS), 100 + FLOAT_NS));
+    assert_eq!((after.mono_ns, after.bound_ns), (signed(23 * SECOND_NS), 100 + FLOAT_NS));
 }
 
 /// One exchange with a worker whose wall clock is `offset_ns` ahead of the router's monotonic clock.
-fn exchange_record(
-    at_ns: u64,
-    out_ns: u64,
-    held_ns: u64,
-    back_ns: u64,
-    offset_ns: u64,
-) -> RequestRecord {
+fn exchange_record(at_ns: u64, out_ns: u64, held_ns: u64, back_ns: u64, offset_ns: u64) -> RequestRecord {
     let seconds = |ns: u64| ns as f64 / 1e9;
     RequestRecord {
         worker: Some("w".into()),
@@ -118,19 +81,9 @@ fn exchange_record(
 #[test]
 fn the_least_delay_wins_and_is_the_bound() {
     let mut offsets = Offsets::default();
-    offsets.learn(&exchange_record(
-        SECOND_NS, 900_000, 5_000_000, 100_000, DAY_NS,
-    ));
-    offsets.learn(&exchange_record(
-        2 * SECOND_NS,
-        50_000,
-        5_000_000,
-        50_000,
-        DAY_NS,
-    ));
-    let p = offsets
-        .place_unix("w", signed(DAY_NS + 2 * SECOND_NS), 2 * SECOND_NS)
-        .unwrap();
+    offsets.learn(&exchange_record(SECOND_NS, 900_000, 5_000_000, 100_000, DAY_NS));
+    offsets.learn(&exchange_record(2 * SECOND_NS, 50_000, 5_000_000, 50_000, DAY_NS));
+    let p = offsets.place_unix("w", signed(DAY_NS + 2 * SECOND_NS), 2 * SECOND_NS).unwrap();
     assert!(p.mono_ns.abs_diff(signed(2 * SECOND_NS)) < 1_000, "{p:?}");
     assert!((50_000..52_000).contains(&p.bound_ns), "{p:?}");
     assert_eq!(offsets.place_unix("other", 0, 0), None);
@@ -141,22 +94,10 @@ fn the_least_delay_wins_and_is_the_bound() {
 fn what_teaches_nothing() {
     let mut offsets = Offsets::default();
     let good = exchange_record(SECOND_NS, 9, 9, 9, DAY_NS);
-    offsets.learn(&RequestRecord {
-        same_host: Some(true),
-        ..good.clone()
-    });
-    offsets.learn(&RequestRecord {
-        outcome: Outcome::ClientGone,
-        ..good.clone()
-    });
-    offsets.learn(&RequestRecord {
-        router_send_ns: None,
-        ..good.clone()
-    });
-    offsets.learn(&RequestRecord {
-        server: ServerStamps::default(),
-        ..good.clone()
-    });
+    offsets.learn(&RequestRecord { same_host: Some(true), ..good.clone() });
+    offsets.learn(&RequestRecord { outcome: Outcome::ClientGone, ..good.clone() });
+    offsets.learn(&RequestRecord { router_send_ns: None, ..good.clone() });
+    offsets.learn(&RequestRecord { server: ServerStamps::default(), ..good.clone() });
     assert_eq!(offsets.contradictions(), 0);
     offsets.learn(&RequestRecord {
         first_event_ns: Some(1),
@@ -179,13 +120,8 @@ fn plain_answers_teach_by_their_end() {
         ..ServerStamps::default()
     };
     offsets.learn(&record);
-    let p = offsets
-        .place_unix("w", signed(DAY_NS + SECOND_NS), SECOND_NS)
-        .unwrap();
-    assert!(
-        p.mono_ns.abs_diff(signed(SECOND_NS)) < 1_000 && p.bound_ns < 101_000,
-        "{p:?}"
-    );
+    let p = offsets.place_unix("w", signed(DAY_NS + SECOND_NS), SECOND_NS).unwrap();
+    assert!(p.mono_ns.abs_diff(signed(SECOND_NS)) < 1_000 && p.bound_ns < 101_000, "{p:?}");
 }
 
 proptest! {

@@ -101,10 +101,7 @@ pub struct TraceReader<R> {
 impl TraceReader<BufReader<File>> {
     /// Opens a trace file.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        let file = File::open(path).map_err(|source| ReadError::Open {
-            path: path.to_owned(),
-            source,
-        })?;
+        let file = File::open(path).map_err(|source| ReadError::Open { path: path.to_owned(), source })?;
         Ok(Self::new(BufReader::with_capacity(1 << 16, file)))
     }
 }
@@ -139,9 +136,7 @@ impl<R: BufRead> TraceReader<R> {
             let whole = match self.next_line() {
                 Ok(Some(whole)) => whole,
                 Ok(None) if self.records == 0 && self.torn_lines > 0 => {
-                    return Err(ReadError::NotATrace {
-                        lines: self.torn_lines,
-                    });
+                    return Err(ReadError::NotATrace { lines: self.torn_lines });
                 }
                 Ok(None) => return Ok(None),
                 Err(source) => return Err(ReadError::Read { line, source }),
@@ -154,17 +149,12 @@ impl<R: BufRead> TraceReader<R> {
                 if let Record::Run(run) = &record
                     && run.schema > SCHEMA
                 {
-                    return Err(ReadError::NewerSchema {
-                        line,
-                        found: run.schema,
-                    });
+                    return Err(ReadError::NewerSchema { line, found: run.schema });
                 }
                 return Ok(Some((line, record)));
             }
             if self.records == 0 && self.torn_lines >= MAX_STRANGE_LINES {
-                return Err(ReadError::NotATrace {
-                    lines: self.torn_lines,
-                });
+                return Err(ReadError::NotATrace { lines: self.torn_lines });
             }
         }
     }
@@ -181,10 +171,7 @@ impl<R: BufRead> TraceReader<R> {
         };
         self.torn_lines += 1;
         if self.bad_lines.len() < MAX_NOTED {
-            self.bad_lines.push(BadLine {
-                line: self.line,
-                reason,
-            });
+            self.bad_lines.push(BadLine { line: self.line, reason });
         }
         let start = self.buffer.windows(9).rposition(|w| w == b"{\"kind\":\"")?;
         if start == 0 || !whole {

@@ -20,19 +20,12 @@ fn run(schema: u32) -> String {
         policy: "random".into(),
         seed: 1,
         workers: vec!["http://w".into()],
-        clock: ClockSnapshot {
-            mono_ns: 5,
-            unix_ns: 50,
-            bracket_ns: 1,
-        },
+        clock: ClockSnapshot { mono_ns: 5, unix_ns: 50, bracket_ns: 1 },
     }))
 }
 
 fn request(seq: u64) -> String {
-    line(&Record::Request(Box::new(RequestRecord {
-        seq,
-        ..RequestRecord::default()
-    })))
+    line(&Record::Request(Box::new(RequestRecord { seq, ..RequestRecord::default() })))
 }
 
 fn read(text: impl AsRef<[u8]>) -> Result<TraceFile, ReadError> {
@@ -41,19 +34,12 @@ fn read(text: impl AsRef<[u8]>) -> Result<TraceFile, ReadError> {
 }
 
 fn seqs(file: &TraceFile) -> Vec<Vec<u64>> {
-    file.runs
-        .iter()
-        .map(|r| r.requests.iter().map(|q| q.seq).collect())
-        .collect()
+    file.runs.iter().map(|r| r.requests.iter().map(|q| q.seq).collect()).collect()
 }
 
 #[test]
 fn every_kind_comes_back_in_its_run() {
-    let clock = Record::Clock(ClockSnapshot {
-        mono_ns: 9,
-        unix_ns: 90,
-        bracket_ns: 1,
-    });
+    let clock = Record::Clock(ClockSnapshot { mono_ns: 9, unix_ns: 90, bracket_ns: 1 });
     let lost = Record::Lost(LostRecord { requests: 3 });
     let connection = Record::Connection(ConnectionRecord {
         end_mono_ns: 1,
@@ -86,19 +72,8 @@ fn every_kind_comes_back_in_its_run() {
     let file = read(text).unwrap();
     assert_eq!(seqs(&file), [[1], [1]]);
     let first = &file.runs[0];
-    assert_eq!(
-        (
-            first.clock_records,
-            first.lost,
-            first.connections.len(),
-            first.workers.len()
-        ),
-        (1, 6, 1, 1)
-    );
-    assert_eq!(
-        (file.torn_lines, file.runs[1].run.as_ref().unwrap().pid),
-        (0, 7)
-    );
+    assert_eq!((first.clock_records, first.lost, first.connections.len(), first.workers.len()), (1, 6, 1, 1));
+    assert_eq!((file.torn_lines, file.runs[1].run.as_ref().unwrap().pid), (0, 7));
     assert_eq!(first.clocks.place_unix(90, 9).unwrap().mono_ns, 9);
 }
 
@@ -111,20 +86,8 @@ fn torn_lines_are_counted_and_the_rest_is_kept() {
     let appended = [&whole[..whole.len() - 10], &run(SCHEMA), &request(9)].concat();
     let file = read(appended).unwrap();
     assert_eq!((seqs(&file), file.torn_lines), (vec![vec![1], vec![9]], 1));
-    let middle = [
-        run(SCHEMA),
-        "{\"kind\":\"requ\n".into(),
-        "\n".into(),
-        request(4),
-    ]
-    .concat();
-    assert_eq!(
-        (
-            read(&middle).unwrap().torn_lines,
-            seqs(&read(&middle).unwrap())
-        ),
-        (1, vec![vec![4]])
-    );
+    let middle = [run(SCHEMA), "{\"kind\":\"requ\n".into(), "\n".into(), request(4)].concat();
+    assert_eq!((read(&middle).unwrap().torn_lines, seqs(&read(&middle).unwrap())), (1, vec![vec![4]]));
     assert_eq!(read(request(2)).unwrap().runs[0].run, None);
     assert!(read("").unwrap().runs.is_empty());
     assert_eq!(seqs(&read(request(3).trim_end()).unwrap()), [[3]]);
@@ -132,13 +95,7 @@ fn torn_lines_are_counted_and_the_rest_is_kept() {
 
 #[test]
 fn a_line_over_the_limit_is_stepped_over() {
-    let text = [
-        run(SCHEMA),
-        "x".repeat(MAX_LINE_BYTES + 1),
-        "\n".into(),
-        request(1),
-    ]
-    .concat();
+    let text = [run(SCHEMA), "x".repeat(MAX_LINE_BYTES + 1), "\n".into(), request(1)].concat();
     let file = TraceFile::collect(TraceReader::new(text.as_bytes())).unwrap();
     assert_eq!((seqs(&file), file.torn_lines), (vec![vec![1]], 1));
 }
@@ -148,14 +105,8 @@ fn a_newer_schema_and_a_strange_file_are_refused() {
     let newer = read([run(SCHEMA), request(1), run(SCHEMA + 1)].concat()).unwrap_err();
     assert!(matches!(newer, ReadError::NewerSchema { line: 3, found } if found == SCHEMA + 1));
     assert!(newer.to_string().contains("line 3"));
-    assert!(matches!(
-        read("a,b\n1,2\n"),
-        Err(ReadError::NotATrace { lines: 2 })
-    ));
-    assert!(matches!(
-        read("x\n".repeat(5000)),
-        Err(ReadError::NotATrace { lines: 1000 })
-    ));
+    assert!(matches!(read("a,b\n1,2\n"), Err(ReadError::NotATrace { lines: 2 })));
+    assert!(matches!(read("x\n".repeat(5000)), Err(ReadError::NotATrace { lines: 1000 })));
     let missing = TraceFile::read(Path::new("no/such/trace.ndjson")).unwrap_err();
     assert!(missing.to_string().starts_with("no/such/trace.ndjson: "));
 }

@@ -40,16 +40,8 @@ pub fn text() -> String {
     let mut out = format!(
         "milepost trace, schema {SCHEMA}: one JSON object a line, told apart by \"kind\".\nA type with ? may be absent, never null; [..] is a list.\n"
     );
-    let mut printer = Printer {
-        items: &items,
-        pending: Vec::new(),
-        printed: Vec::new(),
-    };
-    for kind in printer
-        .find("Record")
-        .map(|record| &record.members[..])
-        .unwrap_or_default()
-    {
+    let mut printer = Printer { items: &items, pending: Vec::new(), printed: Vec::new() };
+    for kind in printer.find("Record").map(|record| &record.members[..]).unwrap_or_default() {
         let _ = write!(out, "\nkind \"{}\": {}\n", snake(&kind.name), kind.doc);
         printer.members(&mut out, inner(&kind.rust_type));
     }
@@ -107,26 +99,17 @@ impl<'a> Printer<'a> {
 /// The type without `Option`, `Vec` and `Box`.
 fn inner(rust_type: &str) -> &str {
     let mut name = rust_type;
-    while let Some(rest) = ["Option<", "Vec<", "Box<"]
-        .iter()
-        .find_map(|p| name.strip_prefix(p))
-    {
+    while let Some(rest) = ["Option<", "Vec<", "Box<"].iter().find_map(|p| name.strip_prefix(p)) {
         name = rest.strip_suffix('>').unwrap_or(rest);
     }
     name
 }
 
 fn json_type(rust_type: &str) -> String {
-    if let Some(of) = rust_type
-        .strip_prefix("Option<")
-        .and_then(|t| t.strip_suffix('>'))
-    {
+    if let Some(of) = rust_type.strip_prefix("Option<").and_then(|t| t.strip_suffix('>')) {
         return format!("{}?", json_type(of));
     }
-    if let Some(of) = rust_type
-        .strip_prefix("Vec<")
-        .and_then(|t| t.strip_suffix('>'))
-    {
+    if let Some(of) = rust_type.strip_prefix("Vec<").and_then(|t| t.strip_suffix('>')) {
         return format!("[{}]", json_type(of));
     }
     match rust_type {
@@ -139,17 +122,12 @@ fn json_type(rust_type: &str) -> String {
 }
 
 fn row(out: &mut String, name: &str, kind: &str, doc: &str) {
-    let head = if kind.is_empty() {
-        format!("  {name:<30}")
-    } else {
-        format!("  {name:<30} {kind:<18}")
-    };
+    let head = if kind.is_empty() { format!("  {name:<30}") } else { format!("  {name:<30} {kind:<18}") };
     let indent = head.chars().count() + 1;
     let mut used = indent;
     out.push_str(&head);
     for (i, word) in doc.split_whitespace().enumerate() {
-        if i > 0 && used + 1 + word.chars().count() > indent + WIDTH.saturating_sub(indent).max(40)
-        {
+        if i > 0 && used + 1 + word.chars().count() > indent + WIDTH.saturating_sub(indent).max(40) {
             let _ = write!(out, "\n{:indent$}{word}", "");
             used = indent + word.chars().count();
         } else {
@@ -187,12 +165,7 @@ fn parse(source: &str) -> Vec<Item> {
         } else if code.starts_with("#[") {
             flatten |= code.contains("flatten");
         } else if let Some((name, is_enum)) = opening(line) {
-            items.push(Item {
-                name,
-                doc: std::mem::take(&mut doc),
-                is_enum,
-                members: Vec::new(),
-            });
+            items.push(Item { name, doc: std::mem::take(&mut doc), is_enum, members: Vec::new() });
             open = true;
         } else if line == "}" {
             open = false;
@@ -200,12 +173,7 @@ fn parse(source: &str) -> Vec<Item> {
             if let Some(item) = items.last_mut().filter(|_| open)
                 && let Some((name, rust_type)) = member(code, item.is_enum)
             {
-                item.members.push(Member {
-                    name,
-                    rust_type,
-                    doc: std::mem::take(&mut doc),
-                    flatten,
-                });
+                item.members.push(Member { name, rust_type, doc: std::mem::take(&mut doc), flatten });
             }
             doc.clear();
             flatten = false;

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::*;
 use crate::clock::ClockSnapshot;
 use crate::trace::record::{
-    AttemptRecord, CandidateRecord, ConnectionRecord, DecisionRecord, LostRecord, Record,
-    RequestRecord, RunRecord, WorkerRecord,
+    AttemptRecord, CandidateRecord, ConnectionRecord, DecisionRecord, LostRecord, Record, RequestRecord,
+    RunRecord, WorkerRecord,
 };
 use crate::wire::answer::Tokens;
 use crate::wire::meta_info::ServerStamps;
@@ -23,12 +23,7 @@ fn decision() -> DecisionRecord {
         prefix_match_bytes: Some(1),
         chosen: true,
     };
-    DecisionRecord {
-        reason: "r".into(),
-        took_ns: 1,
-        eligible: 1,
-        candidates: vec![candidate],
-    }
+    DecisionRecord { reason: "r".into(), took_ns: 1, eligible: 1, candidates: vec![candidate] }
 }
 
 fn stamps() -> ServerStamps {
@@ -67,10 +62,7 @@ fn request() -> RequestRecord {
         same_host: Some(true),
         policy: Some(text_value().into()),
         decision: Some(decision()),
-        failed_attempts: vec![AttemptRecord {
-            router_send_ns: Some(1),
-            ..AttemptRecord::default()
-        }],
+        failed_attempts: vec![AttemptRecord { router_send_ns: Some(1), ..AttemptRecord::default() }],
         body_read_ns: Some(1),
         decided_ns: Some(1),
         connected_ns: Some(1),
@@ -83,11 +75,7 @@ fn request() -> RequestRecord {
         status: Some(200),
         error: Some(text_value()),
         sse_done: Some(true),
-        tokens: Tokens {
-            prompt_tokens: Some(1),
-            completion_tokens: Some(1),
-            cached_tokens: Some(1),
-        },
+        tokens: Tokens { prompt_tokens: Some(1), completion_tokens: Some(1), cached_tokens: Some(1) },
         has_text: Some(true),
         finish_reason: Some(text_value()),
         server: stamps(),
@@ -96,11 +84,7 @@ fn request() -> RequestRecord {
 }
 
 fn others() -> [Record; 5] {
-    let clock = ClockSnapshot {
-        mono_ns: 1,
-        unix_ns: 1,
-        bracket_ns: 1,
-    };
+    let clock = ClockSnapshot { mono_ns: 1, unix_ns: 1, bracket_ns: 1 };
     let run = RunRecord {
         schema: SCHEMA,
         version: "0".into(),
@@ -122,12 +106,8 @@ fn others() -> [Record; 5] {
         max_running_requests: Some(1),
         simulated: Some(true),
     };
-    let connection = ConnectionRecord {
-        end_mono_ns: 1,
-        client: Some(text_value()),
-        requests: 1,
-        error: "e".into(),
-    };
+    let connection =
+        ConnectionRecord { end_mono_ns: 1, client: Some(text_value()), requests: 1, error: "e".into() };
     [
         Record::Run(run),
         Record::Clock(clock),
@@ -154,10 +134,7 @@ fn keys(value: &Value, found: &mut Vec<String>) {
 fn every_key_that_is_written_is_in_the_schema() {
     let text = text();
     let mut found = Vec::new();
-    for record in others()
-        .into_iter()
-        .chain([Record::Request(Box::new(request()))])
-    {
+    for record in others().into_iter().chain([Record::Request(Box::new(request()))]) {
         let value = serde_json::to_value(&record).unwrap();
         let kind = value["kind"].as_str().unwrap().to_owned();
         assert!(text.contains(&format!("\nkind \"{kind}\": ")), "{kind}");
@@ -165,9 +142,7 @@ fn every_key_that_is_written_is_in_the_schema() {
     }
     assert!(found.len() > 90, "{}", found.len());
     for key in found.iter().filter(|key| *key != "kind") {
-        let row = text
-            .lines()
-            .find(|line| line.starts_with(&format!("  {key} ")));
+        let row = text.lines().find(|line| line.starts_with(&format!("  {key} ")));
         let words = row.map_or(0, |row| row.split_whitespace().count());
         assert!(words > 3, "{key} has no row with a meaning: {row:?}");
     }
@@ -176,22 +151,10 @@ fn every_key_that_is_written_is_in_the_schema() {
 #[test]
 fn words_of_enums_are_those_that_are_written() {
     let text = text();
-    for word in [
-        "\"worker_error\"",
-        "\"fan_out\"",
-        "\"completions\"",
-        "\"panicked\"",
-    ] {
+    for word in ["\"worker_error\"", "\"fan_out\"", "\"completions\"", "\"panicked\""] {
         assert!(text.contains(word), "{word}");
     }
-    let rows: Vec<&str> = text
-        .lines()
-        .filter(|line| line.starts_with("  prompt_tokens "))
-        .collect();
-    assert_eq!(
-        rows.len(),
-        1,
-        "flattened into the request, not a section of its own"
-    );
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("  prompt_tokens ")).collect();
+    assert_eq!(rows.len(), 1, "flattened into the request, not a section of its own");
     assert!(text.lines().all(|line| line.chars().count() <= 130));
 }

@@ -38,12 +38,7 @@ impl Sink {
 
     /// A sink that takes nothing: tracing is off.
     pub fn off() -> Self {
-        Self {
-            shards: None,
-            shard_capacity: 0,
-            lost: AtomicU64::new(0),
-            offered: AtomicU64::new(0),
-        }
+        Self { shards: None, shard_capacity: 0, lost: AtomicU64::new(0), offered: AtomicU64::new(0) }
     }
 
     /// Tracing is on.
@@ -118,15 +113,7 @@ mod tests {
         (0..5).for_each(|_| sink.offer(request()));
         let mut out = Vec::new();
         assert!(sink.drain(&mut out));
-        assert_eq!(
-            (
-                out.len(),
-                sink.take_lost(),
-                sink.take_lost(),
-                sink.offered()
-            ),
-            (2, 3, 0, 5)
-        );
+        assert_eq!((out.len(), sink.take_lost(), sink.take_lost(), sink.offered()), (2, 3, 0, 5));
         assert_eq!(out[0], Record::Request(Box::<RequestRecord>::default()));
     }
 

@@ -52,11 +52,9 @@ pub enum TraceOpenError {
 impl fmt::Display for TraceOpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Open(path, error) => write!(
-                f,
-                "--trace-log {}: cannot be written: {error}",
-                path.display()
-            ),
+            Self::Open(path, error) => {
+                write!(f, "--trace-log {}: cannot be written: {error}", path.display())
+            }
             Self::Locked(path) => write!(
                 f,
                 "--trace-log {}: another process is writing it; give each router a file of its own",
@@ -70,12 +68,7 @@ impl std::error::Error for TraceOpenError {}
 
 impl TraceWriter {
     /// Opens the file, writes the `run` record and starts the thread.
-    pub fn start(
-        path: &Path,
-        run: RunRecord,
-        sink: Arc<Sink>,
-        clock: Clock,
-    ) -> Result<Self, TraceOpenError> {
+    pub fn start(path: &Path, run: RunRecord, sink: Arc<Sink>, clock: Clock) -> Result<Self, TraceOpenError> {
         let file = open(path)?;
         let stop = Arc::new(AtomicBool::new(false));
         let last = run.clock;
@@ -94,21 +87,14 @@ impl TraceWriter {
         scribe.put(&Record::Run(run));
         scribe.write_out(0);
         if scribe.failing {
-            return Err(TraceOpenError::Open(
-                path.to_owned(),
-                io::Error::other("the first write failed"),
-            ));
+            return Err(TraceOpenError::Open(path.to_owned(), io::Error::other("the first write failed")));
         }
         let stop_thread = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("trace".to_owned())
             .spawn(move || scribe.work(&stop_thread))
             .map_err(|error| TraceOpenError::Open(path.to_owned(), error))?;
-        Ok(Self {
-            stop,
-            thread: Some(thread),
-            path: path.to_owned(),
-        })
+        Ok(Self { stop, thread: Some(thread), path: path.to_owned() })
     }
 
     /// The file.
@@ -132,13 +118,8 @@ impl Drop for TraceWriter {
 
 fn open(path: &Path) -> Result<File, TraceOpenError> {
     let fail = |error| TraceOpenError::Open(path.to_owned(), error);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(fail)?;
+    let mut file =
+        OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(fail)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => return Err(TraceOpenError::Locked(path.to_owned())),
@@ -186,11 +167,7 @@ impl Scribe {
             if stopping {
                 return;
             }
-            pause = if busy {
-                BUSY_PAUSE
-            } else {
-                (pause * 2).min(IDLE_PAUSE)
-            };
+            pause = if busy { BUSY_PAUSE } else { (pause * 2).min(IDLE_PAUSE) };
             std::thread::park_timeout(pause);
         }
     }
@@ -218,8 +195,7 @@ impl Scribe {
 
     fn write_clock(&mut self, force: bool) {
         let now = self.clock.now();
-        let stepped =
-            offset(now.unix_ns, now.mono_ns).abs_diff(offset(self.last.unix_ns, self.last.mono_ns));
+        let stepped = offset(now.unix_ns, now.mono_ns).abs_diff(offset(self.last.unix_ns, self.last.mono_ns));
         let due = now.mono_ns.saturating_sub(self.last.mono_ns) >= CLOCK_EVERY_NS;
         // A preemption between the two reads looks like a step; the bracketed snapshot does not, so look again with it.
         if force || due || stepped > STEP_NS {
@@ -294,8 +270,7 @@ mod tests {
     }
 
     fn scratch(name: &str) -> PathBuf {
-        let dir =
-            std::env::temp_dir().join(format!("milepost-writer-{}-{name}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("milepost-writer-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         dir.join("trace.jsonl")
     }
@@ -315,8 +290,7 @@ mod tests {
         let _ = std::fs::remove_file(&path);
         let (clock, sink) = (Clock::system(), Arc::new(Sink::bounded(1000)));
         sink.count_lost(3);
-        let writer =
-            TraceWriter::start(&path, run_record(&clock), Arc::clone(&sink), clock).unwrap();
+        let writer = TraceWriter::start(&path, run_record(&clock), Arc::clone(&sink), clock).unwrap();
         (0..10).for_each(|_| sink.offer(Record::Request(Box::<RequestRecord>::default())));
         drop(writer);
         let kinds = kinds(&path);
@@ -330,15 +304,9 @@ mod tests {
         let path = scratch("second");
         std::fs::write(&path, "{\"kind\":\"requ").unwrap();
         let (clock, sink) = (Clock::system(), Arc::new(Sink::bounded(10)));
-        let first = TraceWriter::start(&path, run_record(&clock), Arc::clone(&sink), clock.clone())
-            .unwrap();
+        let first = TraceWriter::start(&path, run_record(&clock), Arc::clone(&sink), clock.clone()).unwrap();
         let second = TraceWriter::start(&path, run_record(&clock), Arc::clone(&sink), clock);
-        assert!(
-            second
-                .unwrap_err()
-                .to_string()
-                .contains("another process is writing it")
-        );
+        assert!(second.unwrap_err().to_string().contains("another process is writing it"));
         drop(first);
         assert_eq!(kinds(&path)[..2], ["torn", "run"]);
     }
@@ -346,18 +314,9 @@ mod tests {
     #[test]
     fn an_unwritable_path_says_so() {
         let (clock, sink) = (Clock::system(), Arc::new(Sink::bounded(10)));
-        let error = TraceWriter::start(
-            Path::new("/nonexistent/t.jsonl"),
-            run_record(&clock),
-            sink,
-            clock,
-        )
-        .unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("--trace-log /nonexistent/t.jsonl: cannot be written")
-        );
+        let error = TraceWriter::start(Path::new("/nonexistent/t.jsonl"), run_record(&clock), sink, clock)
+            .unwrap_err();
+        assert!(error.to_string().starts_with("--trace-log /nonexistent/t.jsonl: cannot be written"));
     }
 
     #[test]

@@ -80,11 +80,7 @@ impl AnswerError {
     }
 
     fn new(class: &'static str, code: Option<u16>, message: &str) -> Self {
-        Self {
-            class,
-            code,
-            message: message.chars().take(MESSAGE_CHARS).collect(),
-        }
+        Self { class, code, message: message.chars().take(MESSAGE_CHARS).collect() }
     }
 
     fn of_body(class: &'static str, body: &ErrorBody) -> Self {
@@ -158,25 +154,14 @@ impl AnswerReader {
         } else if endpoint == Endpoint::Other {
             Source::Unread
         } else {
-            Source::Plain {
-                chunks: Vec::new(),
-                bytes: 0,
-            }
+            Source::Plain { chunks: Vec::new(), bytes: 0 }
         };
-        Self {
-            status,
-            source,
-            gather: Gather::new(endpoint, multiple),
-        }
+        Self { status, source, gather: Gather::new(endpoint, multiple) }
     }
 
     /// A reader that reads nothing: for an answer with a content coding.
     pub fn blind(status: u16) -> Self {
-        Self {
-            status,
-            source: Source::Unread,
-            gather: Gather::new(Endpoint::Other, false),
-        }
+        Self { status, source: Source::Unread, gather: Gather::new(Endpoint::Other, false) }
     }
 
     /// Also note when tokens came: a quick scan of each event, for the load generator.
@@ -212,10 +197,7 @@ impl AnswerReader {
 
     /// What the answer told. `complete`: the body ended as HTTP says it must.
     pub fn finish(mut self, complete: bool) -> Answer {
-        let mut answer = Answer {
-            looked: self.gather.endpoint != Endpoint::Other,
-            ..Answer::default()
-        };
+        let mut answer = Answer { looked: self.gather.endpoint != Endpoint::Other, ..Answer::default() };
         let mut trouble = None;
         match std::mem::replace(&mut self.source, Source::Unread) {
             Source::Unread => answer.looked = false,
@@ -231,11 +213,7 @@ impl AnswerReader {
             let message = self.gather.error.take().unwrap_or_default().message;
             trouble = Some(AnswerError::new("http_status", Some(self.status), &message));
         } else if !complete && trouble.is_none() {
-            trouble = Some(AnswerError::new(
-                "truncated",
-                None,
-                "the answer ended early",
-            ));
+            trouble = Some(AnswerError::new("truncated", None, "the answer ended early"));
         }
         self.fill(answer, trouble)
     }
@@ -256,37 +234,20 @@ impl AnswerReader {
         let replies = match Reply::parse_body(self.gather.endpoint, &body) {
             Ok(replies) => replies,
             Err(_) if !complete => {
-                return Some(AnswerError::new(
-                    "truncated",
-                    None,
-                    "the answer ended early",
-                ));
+                return Some(AnswerError::new("truncated", None, "the answer ended early"));
             }
             Err(_) => {
-                return Some(AnswerError::new(
-                    "unreadable",
-                    None,
-                    "the answer is not JSON",
-                ));
+                return Some(AnswerError::new("unreadable", None, "the answer is not JSON"));
             }
         };
         for mut reply in replies {
-            if let Some(detail) = reply
-                .detail
-                .take()
-                .filter(|_| self.status >= 400 && reply.error.is_none())
+            if let Some(detail) = reply.detail.take().filter(|_| self.status >= 400 && reply.error.is_none())
             {
-                reply.error = Some(ErrorBody {
-                    code: None,
-                    message: detail,
-                });
+                reply.error = Some(ErrorBody { code: None, message: detail });
             }
             self.gather.add(reply);
         }
-        self.gather
-            .error
-            .as_ref()
-            .map(|body| AnswerError::of_body("error_body", body))
+        self.gather.error.as_ref().map(|body| AnswerError::of_body("error_body", body))
     }
 
     fn fill(mut self, mut answer: Answer, trouble: Option<AnswerError>) -> Answer {
@@ -300,28 +261,20 @@ impl AnswerReader {
         answer.has_text = (answer.looked && self.status < 400).then_some(gather.has_text);
         answer.tokens = tokens;
         answer.stamps = meta.stamps;
-        let told = gather.first_token_ns.is_some()
-            || gather.has_choices
-            || tokens.completion_tokens.is_some();
-        let aborted = meta.finish.as_ref().filter(|f| f.kind == "abort").map(|f| {
-            AnswerError::new(
-                "abort",
-                f.status_code,
-                f.message.as_deref().unwrap_or_default(),
-            )
-        });
+        let told =
+            gather.first_token_ns.is_some() || gather.has_choices || tokens.completion_tokens.is_some();
+        let aborted = meta
+            .finish
+            .as_ref()
+            .filter(|f| f.kind == "abort")
+            .map(|f| AnswerError::new("abort", f.status_code, f.message.as_deref().unwrap_or_default()));
         let truncated = trouble.as_ref().is_some_and(|t| t.class == "truncated");
         answer.error = match trouble {
             Some(trouble) if !truncated => Some(trouble),
             other => aborted.or(other),
         };
-        if answer.error.is_none() && answer.looked && (!told || tokens.completion_tokens == Some(0))
-        {
-            answer.error = Some(AnswerError::new(
-                "no_tokens",
-                None,
-                "the answer held no token",
-            ));
+        if answer.error.is_none() && answer.looked && (!told || tokens.completion_tokens == Some(0)) {
+            answer.error = Some(AnswerError::new("no_tokens", None, "the answer held no token"));
         }
         answer.finish_reason = meta.finish.map(|f| f.kind);
         answer

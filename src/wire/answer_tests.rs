@@ -35,26 +35,10 @@ fn only_an_event_with_tokens_is_the_first_token() {
         r#"{"text":"abc","meta_info":{"prompt_tokens":9,"completion_tokens":5,"finish_reason":{"type":"stop","matched":1},"e2e_latency":1.5}}"#,
         "[DONE]",
     ]);
-    assert_eq!(
-        (a.events, a.first_event_ns, a.first_token_ns, a.done),
-        (4, Some(1), Some(3), Some(true))
-    );
-    assert_eq!(
-        a.tokens,
-        Tokens {
-            prompt_tokens: Some(9),
-            completion_tokens: Some(5),
-            cached_tokens: None
-        }
-    );
-    assert_eq!(
-        (a.stamps.e2e_latency, a.stamps.response_sent_to_client_ts),
-        (Some(1.5), Some(7.5))
-    );
-    assert_eq!(
-        (a.finish_reason.as_deref(), a.has_text, a.error),
-        (Some("stop"), Some(true), None)
-    );
+    assert_eq!((a.events, a.first_event_ns, a.first_token_ns, a.done), (4, Some(1), Some(3), Some(true)));
+    assert_eq!(a.tokens, Tokens { prompt_tokens: Some(9), completion_tokens: Some(5), cached_tokens: None });
+    assert_eq!((a.stamps.e2e_latency, a.stamps.response_sent_to_client_ts), (Some(1.5), Some(7.5)));
+    assert_eq!((a.finish_reason.as_deref(), a.has_text, a.error), (Some("stop"), Some(true), None));
     let times: Vec<_> = a.token_times.iter().map(|t| (t.at_ns, t.tokens)).collect();
     assert_eq!(times, [(3, 2), (5, 3), (7, 5)]);
 }
@@ -67,88 +51,50 @@ fn text_deltas_are_text_wherever_they_stand() {
         r#"{"text":"","meta_info":{"completion_tokens":3,"finish_reason":{"type":"length"}}}"#,
         "[DONE]",
     ]);
-    assert_eq!(
-        (a.has_text, a.tokens.completion_tokens),
-        (Some(true), Some(3))
-    );
-    let silent = generate(&[
-        r#"{"text":"","meta_info":{"completion_tokens":3}}"#,
-        "[DONE]",
-    ]);
+    assert_eq!((a.has_text, a.tokens.completion_tokens), (Some(true), Some(3)));
+    let silent = generate(&[r#"{"text":"","meta_info":{"completion_tokens":3}}"#, "[DONE]"]);
     assert_eq!((silent.has_text, silent.error), (Some(false), None));
 }
 
 #[test]
 fn errors_inside_a_200() {
     assert_eq!(
-        error(&generate(&[
-            r#"{"error":{"message":"m","code":400}}"#,
-            "[DONE]"
-        ]))
-        .as_deref(),
+        error(&generate(&[r#"{"error":{"message":"m","code":400}}"#, "[DONE]"])).as_deref(),
         Some("error_event 400")
     );
-    let late = generate(&[
-        r#"{"text":"a","meta_info":{"completion_tokens":1}}"#,
-        r#"{"error":"broken"}"#,
-        "[DONE]",
-    ]);
-    assert_eq!(
-        (error(&late).as_deref(), late.tokens.completion_tokens),
-        (Some("error_event"), Some(1))
-    );
+    let late =
+        generate(&[r#"{"text":"a","meta_info":{"completion_tokens":1}}"#, r#"{"error":"broken"}"#, "[DONE]"]);
+    assert_eq!((error(&late).as_deref(), late.tokens.completion_tokens), (Some("error_event"), Some(1)));
     let full = generate(&[
         r#"{"text":"","meta_info":{"id":"x","finish_reason":{"type":"abort","status_code":503,"message":"The request queue is full."}}}"#,
         "[DONE]",
     ]);
-    assert_eq!(
-        (error(&full).as_deref(), full.finish_reason.as_deref()),
-        (Some("abort 503"), Some("abort"))
-    );
+    assert_eq!((error(&full).as_deref(), full.finish_reason.as_deref()), (Some("abort 503"), Some("abort")));
     assert_eq!(full.error.unwrap().message, "The request queue is full.");
     assert_eq!(error(&generate(&[])).as_deref(), Some("truncated"));
     assert_eq!(error(&generate(&["[DONE]"])).as_deref(), Some("no_tokens"));
     assert_eq!(
-        error(&generate(&[
-            r#"{"text":"a","meta_info":{"completion_tokens":1}}"#
-        ]))
-        .as_deref(),
+        error(&generate(&[r#"{"text":"a","meta_info":{"completion_tokens":1}}"#])).as_deref(),
         Some("truncated")
     );
-    assert_eq!(
-        error(&generate(&["{nonsense", "[DONE]"])).as_deref(),
-        Some("no_tokens")
-    );
+    assert_eq!(error(&generate(&["{nonsense", "[DONE]"])).as_deref(), Some("no_tokens"));
 }
 
 #[test]
 fn plain_answers_and_their_errors() {
-    let plain =
-        |status, body: &str| read(Endpoint::Generate, status, false, false, body.as_bytes());
+    let plain = |status, body: &str| read(Endpoint::Generate, status, false, false, body.as_bytes());
     let ok = plain(
         200,
         r#"{"text":"a","meta_info":{"completion_tokens":8,"finish_reason":{"type":"length","length":8}}}"#,
     );
     assert_eq!(
-        (
-            ok.first_token_ns,
-            ok.done,
-            ok.tokens.completion_tokens,
-            ok.error
-        ),
+        (ok.first_token_ns, ok.done, ok.tokens.completion_tokens, ok.error),
         (None, None, Some(8), None)
     );
-    assert_eq!(
-        error(&plain(200, r#"{"error":{"message":"m"}}"#)).as_deref(),
-        Some("error_body")
-    );
+    assert_eq!(error(&plain(200, r#"{"error":{"message":"m"}}"#)).as_deref(), Some("error_body"));
     assert_eq!(error(&plain(200, "oops")).as_deref(), Some("unreadable"));
     assert_eq!(
-        error(&plain(
-            200,
-            r#"{"text":"","meta_info":{"completion_tokens":0}}"#
-        ))
-        .as_deref(),
+        error(&plain(200, r#"{"text":"","meta_info":{"completion_tokens":0}}"#)).as_deref(),
         Some("no_tokens")
     );
     let aborted = plain(
@@ -162,10 +108,7 @@ fn plain_answers_and_their_errors() {
         ("", ""),
     ] {
         let e = plain(404, body).error.unwrap();
-        assert_eq!(
-            (e.class, e.code, e.message.as_str()),
-            ("http_status", Some(404), message)
-        );
+        assert_eq!((e.class, e.code, e.message.as_str()), ("http_status", Some(404), message));
     }
     let mut cut = AnswerReader::new(Endpoint::Generate, 200, false, false);
     cut.push(&Bytes::from_static(b"{\"text\":"), 1);
@@ -174,13 +117,7 @@ fn plain_answers_and_their_errors() {
 
 #[test]
 fn an_error_body_under_a_forced_stream_type_is_read_as_a_body() {
-    let a = read(
-        Endpoint::Chat,
-        400,
-        true,
-        false,
-        br#"{"object":"error","message":"too long","code":400}"#,
-    );
+    let a = read(Endpoint::Chat, 400, true, false, br#"{"object":"error","message":"too long","code":400}"#);
     assert_eq!(a.error.unwrap().message, "too long");
     assert_eq!((a.events, a.has_text), (0, None));
 }
@@ -189,10 +126,7 @@ fn an_error_body_under_a_forced_stream_type_is_read_as_a_body() {
 fn members_of_a_batch_are_told_apart_and_summed() {
     let body = br#"[{"text":"a","meta_info":{"id":"x","prompt_tokens":1,"completion_tokens":2}},{"text":"","meta_info":{"prompt_tokens":3,"completion_tokens":4}}]"#;
     let a = read(Endpoint::Generate, 200, false, true, body);
-    assert_eq!(
-        (a.tokens.prompt_tokens, a.tokens.completion_tokens, a.error),
-        (Some(4), Some(6), None)
-    );
+    assert_eq!((a.tokens.prompt_tokens, a.tokens.completion_tokens, a.error), (Some(4), Some(6), None));
     let stream = "data: {\"text\":\"\",\"meta_info\":{\"completion_tokens\":0},\"index\":1}\n\n\
         data: {\"text\":\"a\",\"meta_info\":{\"completion_tokens\":2},\"index\":0}\n\n\
         data: {\"text\":\"b\",\"meta_info\":{\"completion_tokens\":1},\"index\":1}\n\n\
@@ -200,17 +134,10 @@ fn members_of_a_batch_are_told_apart_and_summed() {
         data: {\"text\":\"b\",\"meta_info\":{\"completion_tokens\":1,\"finish_reason\":{\"type\":\"abort\"}},\"index\":1}\n\ndata: [DONE]\n\n";
     let a = read(Endpoint::Generate, 200, true, true, stream.as_bytes());
     assert_eq!(
-        (
-            a.tokens.completion_tokens,
-            a.first_token_ns,
-            error(&a).as_deref()
-        ),
+        (a.tokens.completion_tokens, a.first_token_ns, error(&a).as_deref()),
         (Some(6), Some(3), Some("abort"))
     );
-    assert_eq!(
-        a.token_times.iter().map(|t| t.tokens).collect::<Vec<_>>(),
-        [2, 3, 6]
-    );
+    assert_eq!(a.token_times.iter().map(|t| t.tokens).collect::<Vec<_>>(), [2, 3, 6]);
 }
 
 #[test]
@@ -226,45 +153,21 @@ fn chat_streams_find_finish_usage_and_text() {
     ]);
     assert_eq!(
         a.tokens,
-        Tokens {
-            prompt_tokens: Some(3),
-            completion_tokens: Some(4),
-            cached_tokens: Some(2)
-        }
+        Tokens { prompt_tokens: Some(3), completion_tokens: Some(4), cached_tokens: Some(2) }
     );
     assert_eq!(
-        (
-            a.finish_reason.as_deref(),
-            a.has_text,
-            a.first_token_ns,
-            a.error
-        ),
+        (a.finish_reason.as_deref(), a.has_text, a.first_token_ns, a.error),
         (Some("stop"), Some(true), Some(1), None)
     );
-    assert_eq!(
-        a.token_times.iter().map(|t| t.tokens).collect::<Vec<_>>(),
-        [1, 2, 4]
-    );
+    assert_eq!(a.token_times.iter().map(|t| t.tokens).collect::<Vec<_>>(), [1, 2, 4]);
 }
 
 #[test]
 fn other_endpoints_are_counted_and_not_read() {
-    let a = read(
-        Endpoint::Other,
-        200,
-        true,
-        false,
-        b"event: x\ndata: {\"a\":1}\n\ndata: {}\n\n",
-    );
-    assert_eq!(
-        (a.looked, a.events, a.done, a.error, a.has_text),
-        (false, 2, None, None, None)
-    );
+    let a = read(Endpoint::Other, 200, true, false, b"event: x\ndata: {\"a\":1}\n\ndata: {}\n\n");
+    assert_eq!((a.looked, a.events, a.done, a.error, a.has_text), (false, 2, None, None, None));
     let blind = AnswerReader::blind(502).finish(true);
-    assert_eq!(
-        (blind.looked, error(&blind).as_deref()),
-        (false, Some("http_status 502"))
-    );
+    assert_eq!((blind.looked, error(&blind).as_deref()), (false, Some("http_status 502")));
 }
 
 #[test]
@@ -280,17 +183,9 @@ fn an_overlong_body_is_not_read() {
 #[test]
 fn a_count_lost_with_an_overlong_event_is_not_replaced_by_a_stale_one() {
     let mut gather = Gather::new(Endpoint::Generate, false);
-    let event = |data: &'static [u8], overlong| crate::wire::sse::Event {
-        data: Bytes::from_static(data),
-        overlong,
-    };
-    gather.event(
-        event(
-            br#"{"text":"a","meta_info":{"completion_tokens":1}}"#,
-            false,
-        ),
-        1,
-    );
+    let event =
+        |data: &'static [u8], overlong| crate::wire::sse::Event { data: Bytes::from_static(data), overlong };
+    gather.event(event(br#"{"text":"a","meta_info":{"completion_tokens":1}}"#, false), 1);
     gather.event(event(b"", true), 2);
     gather.event(event(br#"{"error":"broken"}"#, false), 3);
     gather.settle();

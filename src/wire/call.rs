@@ -81,20 +81,14 @@ impl Look<'_> {
 
 /// Looks at the body of a request to `endpoint`.
 pub fn look(endpoint: Endpoint, body: &[u8]) -> Look<'_> {
-    let nothing = |parsed| Look {
-        parsed,
-        ..Look::default()
-    };
+    let nothing = |parsed| Look { parsed, ..Look::default() };
     if endpoint == Endpoint::Other {
         return nothing(Parsed::NotLooked);
     }
     if body.iter().all(u8::is_ascii_whitespace) {
         return nothing(Parsed::Empty);
     }
-    let mut fields = Fields {
-        samples: None,
-        ..Fields::default()
-    };
+    let mut fields = Fields { samples: None, ..Fields::default() };
     match fields.read(endpoint, &mut Cursor::new(body)) {
         Ok(()) => fields.into_look(),
         Err(Malformed) => nothing(Parsed::Malformed),
@@ -147,16 +141,9 @@ impl<'a> Fields<'a> {
     }
 
     fn into_look(self) -> Look<'a> {
-        let prompt = if self.prompt.prompts > 0 {
-            self.prompt
-        } else {
-            self.input_ids
-        };
+        let prompt = if self.prompt.prompts > 0 { self.prompt } else { self.input_ids };
         // SGLang: `max_tokens or max_completion_tokens`, so that 0 counts as absent.
-        let max_tokens = self
-            .max_tokens
-            .filter(|&n| n > 0)
-            .or(self.max_completion_tokens);
+        let max_tokens = self.max_tokens.filter(|&n| n > 0).or(self.max_completion_tokens);
         let samples = self.samples.or(self.sampling.n).unwrap_or(1);
         Look {
             parsed: Parsed::Json,
@@ -279,9 +266,7 @@ impl<'a> Prompt<'a> {
         json.object(|key, json| {
             match key {
                 b"role" => {
-                    assistant = json
-                        .str()?
-                        .is_some_and(|role| role.text().as_ref() == b"assistant");
+                    assistant = json.str()?.is_some_and(|role| role.text().as_ref() == b"assistant");
                 }
                 b"content" => content = content_text(json)?,
                 b"reasoning_content" => reasoning = json.str()?,
@@ -328,9 +313,7 @@ fn content_text<'a>(json: &mut Cursor<'a>) -> Result<Joined<'a>, Malformed> {
         json.object(|key, json| {
             match key {
                 b"type" => {
-                    is_text = json
-                        .str()?
-                        .is_some_and(|kind| kind.text().as_ref() == b"text");
+                    is_text = json.str()?.is_some_and(|kind| kind.text().as_ref() == b"text");
                 }
                 b"text" => part = json.str()?,
                 _ => drop(json.skip()?),

@@ -7,29 +7,16 @@ use super::*;
 fn text(endpoint: Endpoint, body: &str) -> Option<String> {
     let look = look(endpoint, body.as_bytes());
     assert_eq!(look.parsed, Parsed::Json, "{body}");
-    look.text
-        .map(|t| String::from_utf8(t.into_owned()).unwrap())
+    look.text.map(|t| String::from_utf8(t.into_owned()).unwrap())
 }
 
 #[test]
 fn generate_text_wins_over_ids_and_lists_are_joined() {
     let generate = |body| text(Endpoint::Generate, body);
-    assert_eq!(
-        generate(r#"{"text":"Hello","input_ids":[1]}"#).as_deref(),
-        Some("Hello")
-    );
-    assert_eq!(
-        generate(r#"{"input_ids":[1,2,3]}"#).as_deref(),
-        Some("1 2 3")
-    );
-    assert_eq!(
-        generate(r#"{"text":null,"input_ids":[[1,2],[3]]}"#).as_deref(),
-        Some("1 2 3")
-    );
-    assert_eq!(
-        generate(r#"{"input_ids":[[1,2],[3,-4.5],["x"]]}"#).as_deref(),
-        Some("1 2 3 -4.5")
-    );
+    assert_eq!(generate(r#"{"text":"Hello","input_ids":[1]}"#).as_deref(), Some("Hello"));
+    assert_eq!(generate(r#"{"input_ids":[1,2,3]}"#).as_deref(), Some("1 2 3"));
+    assert_eq!(generate(r#"{"text":null,"input_ids":[[1,2],[3]]}"#).as_deref(), Some("1 2 3"));
+    assert_eq!(generate(r#"{"input_ids":[[1,2],[3,-4.5],["x"]]}"#).as_deref(), Some("1 2 3 -4.5"));
     assert_eq!(generate(r#"{"text":["a","b"]}"#).as_deref(), Some("a b"));
     assert_eq!(generate(r#"{"text":5}"#), None);
     assert_eq!(generate("{}"), None);
@@ -53,15 +40,9 @@ fn chat_takes_contents_text_parts_and_an_assistants_reasoning() {
 fn completions_take_strings_lists_and_token_ids() {
     let looked = |body: &'static str| look(Endpoint::Completions, body.as_bytes());
     assert_eq!(looked(r#"{"prompt":"a"}"#).prompts, 1);
-    assert_eq!(
-        looked(r#"{"prompt":["a","b"]}"#).text.as_deref(),
-        Some(&b"a b"[..])
-    );
+    assert_eq!(looked(r#"{"prompt":["a","b"]}"#).text.as_deref(), Some(&b"a b"[..]));
     let ids = looked(r#"{"prompt":[[1,2],[3]],"n":2}"#);
-    assert_eq!(
-        (ids.text.as_deref(), ids.prompts, ids.multiple()),
-        (Some(&b"1 2 3"[..]), 2, true)
-    );
+    assert_eq!((ids.text.as_deref(), ids.prompts, ids.multiple()), (Some(&b"1 2 3"[..]), 2, true));
     assert_eq!(looked(r#"{"prompt":[7,8]}"#).prompts, 1);
 }
 
@@ -69,26 +50,14 @@ fn completions_take_strings_lists_and_token_ids() {
 fn fields_of_each_endpoint() {
     let body = br#"{"model":"m\u00e9","rid":["r1","r2"],"stream":true,"text":["a","b"],"sampling_params":{"max_new_tokens":8,"n":3}}"#;
     let l = look(Endpoint::Generate, body);
-    assert_eq!(
-        (l.model.as_deref(), l.rid.as_deref(), l.stream),
-        (Some("mé"), Some("r1"), true)
-    );
-    assert_eq!(
-        (l.max_new_tokens, l.prompts, l.samples_per_prompt),
-        (Some(8), 2, 3)
-    );
+    assert_eq!((l.model.as_deref(), l.rid.as_deref(), l.stream), (Some("mé"), Some("r1"), true));
+    assert_eq!((l.max_new_tokens, l.prompts, l.samples_per_prompt), (Some(8), 2, 3));
     let l = look(
         Endpoint::Generate,
         br#"{"text":"a","sampling_params":[{"max_new_tokens":4},{"max_new_tokens":9}]}"#,
     );
-    assert_eq!(
-        (l.max_new_tokens, l.samples_per_prompt, l.multiple()),
-        (Some(4), 1, false)
-    );
-    let l = look(
-        Endpoint::Chat,
-        br#"{"max_tokens":0,"max_completion_tokens":6,"n":2}"#,
-    );
+    assert_eq!((l.max_new_tokens, l.samples_per_prompt, l.multiple()), (Some(4), 1, false));
+    let l = look(Endpoint::Chat, br#"{"max_tokens":0,"max_completion_tokens":6,"n":2}"#);
     assert_eq!((l.max_new_tokens, l.samples_per_prompt), (Some(6), 2));
     assert_eq!(look(Endpoint::Other, b"{").parsed, Parsed::NotLooked);
     assert_eq!(look(Endpoint::Chat, b" \n").parsed, Parsed::Empty);
@@ -100,48 +69,30 @@ fn a_wrong_type_costs_one_field() {
         Endpoint::Generate,
         br#"{"model":5,"stream":"yes","rid":{},"sampling_params":"x","text":"kept","input_ids":{"a":[null]}}"#,
     );
-    assert_eq!(
-        (l.model, l.stream, l.rid, l.max_new_tokens),
-        (None, false, None, None)
-    );
+    assert_eq!((l.model, l.stream, l.rid, l.max_new_tokens), (None, false, None, None));
     assert_eq!(l.text.as_deref(), Some(&b"kept"[..]));
     assert_eq!(text(Endpoint::Chat, r#"{"messages":"hi"}"#), None);
     assert_eq!(
-        text(
-            Endpoint::Chat,
-            r#"{"messages":[3,{"content":7},{"role":"user","content":"x"}]}"#
-        )
-        .as_deref(),
+        text(Endpoint::Chat, r#"{"messages":[3,{"content":7},{"role":"user","content":"x"}]}"#).as_deref(),
         Some("x")
     );
 }
 
 #[test]
 fn the_last_of_duplicate_keys_counts() {
-    let l = look(
-        Endpoint::Generate,
-        br#"{"text":"a","stream":true,"text":"b","stream":false}"#,
-    );
+    let l = look(Endpoint::Generate, br#"{"text":"a","stream":true,"text":"b","stream":false}"#);
     assert_eq!((l.text.as_deref(), l.stream), (Some(&b"b"[..]), false));
 }
 
 #[test]
 fn what_is_not_one_json_value_is_malformed() {
-    for body in [
-        r#"{"text":"a""#,
-        r#"{"text":"a"} x"#,
-        r#"{"text":"a\q"}"#,
-        "{\"text\":\"\n\"}",
-        "nonsense",
-    ] {
+    for body in [r#"{"text":"a""#, r#"{"text":"a"} x"#, r#"{"text":"a\q"}"#, "{\"text\":\"\n\"}", "nonsense"]
+    {
         let l = look(Endpoint::Generate, body.as_bytes());
         assert_eq!((l.parsed, l.text), (Parsed::Malformed, None), "{body}");
     }
     let deep = format!("{{\"x\":{}}}", "[".repeat(100_000));
-    assert_eq!(
-        look(Endpoint::Generate, deep.as_bytes()).parsed,
-        Parsed::Malformed
-    );
+    assert_eq!(look(Endpoint::Generate, deep.as_bytes()).parsed, Parsed::Malformed);
 }
 
 #[test]
@@ -149,11 +100,7 @@ fn escapes_cost_a_copy_and_never_the_prompt() {
     let plain = look(Endpoint::Generate, br#"{"text":"plain"}"#);
     assert!(matches!(plain.text, Some(Cow::Borrowed(b"plain"))));
     assert_eq!(
-        text(
-            Endpoint::Generate,
-            r#"{"te\u0078t":"a\nb \"c\" \u00e9 \ud83d\ude00 \ud800 end"}"#
-        )
-        .as_deref(),
+        text(Endpoint::Generate, r#"{"te\u0078t":"a\nb \"c\" \u00e9 \ud83d\ude00 \ud800 end"}"#).as_deref(),
         Some("a\nb \"c\" é 😀 \u{fffd} end")
     );
 }

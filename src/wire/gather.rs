@@ -24,10 +24,7 @@ const COMPLETION_TOKENS: &[u8] = b"\"completion_tokens\":";
 
 /// What the objects of one answer told so far.
 #[derive(Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts, each of one answer"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each of one answer")]
 pub(super) struct Gather {
     pub(super) endpoint: Endpoint,
     /// The answer interleaves several members.
@@ -53,11 +50,7 @@ pub(super) struct Gather {
 
 impl Gather {
     pub(super) fn new(endpoint: Endpoint, multiple: bool) -> Self {
-        Self {
-            endpoint,
-            multiple,
-            ..Self::default()
-        }
+        Self { endpoint, multiple, ..Self::default() }
     }
 
     /// Takes one event that ended in a chunk read at `at_ns`.
@@ -117,16 +110,9 @@ impl Gather {
     /// Counts, stamps and finish of all members together.
     pub(super) fn total(&mut self) -> (Tokens, MetaInfo) {
         let members = std::mem::take(&mut self.members);
-        let mut meta = members
-            .into_values()
-            .reduce(MetaInfo::merged)
-            .unwrap_or_default();
+        let mut meta = members.into_values().reduce(MetaInfo::merged).unwrap_or_default();
         meta.finish = worse(meta.finish, self.finish.take());
-        let tokens = if self.void {
-            Tokens::default()
-        } else {
-            meta.tokens.updated_by(self.usage)
-        };
+        let tokens = if self.void { Tokens::default() } else { meta.tokens.updated_by(self.usage) };
         (tokens, meta)
     }
 
@@ -157,16 +143,8 @@ impl Gather {
             self.void = true;
             return;
         };
-        let counted = reply
-            .meta
-            .as_ref()
-            .and_then(|m| m.tokens.completion_tokens)
-            .is_some_and(|n| n > 0);
-        let tokens = if self.endpoint == Endpoint::Generate {
-            counted
-        } else {
-            reply.choices > 0
-        };
+        let counted = reply.meta.as_ref().and_then(|m| m.tokens.completion_tokens).is_some_and(|n| n > 0);
+        let tokens = if self.endpoint == Endpoint::Generate { counted } else { reply.choices > 0 };
         self.text_events += u64::from(reply.text);
         self.add(reply);
         let Some(at_ns) = at_ns else { return };
@@ -175,10 +153,7 @@ impl Gather {
         }
         if self.token_times.is_some() {
             let so_far = if self.endpoint == Endpoint::Generate {
-                self.members
-                    .values()
-                    .filter_map(|m| m.tokens.completion_tokens)
-                    .sum()
+                self.members.values().filter_map(|m| m.tokens.completion_tokens).sum()
             } else {
                 self.usage.completion_tokens.unwrap_or(self.text_events)
             };
@@ -199,16 +174,13 @@ impl Gather {
 
 /// A cheap yes for `/generate`, where every SGLang writes `text` first.
 fn shows_text(data: &[u8]) -> bool {
-    data.strip_prefix(b"{\"text\":\"")
-        .is_some_and(|rest| rest.first() != Some(&b'"'))
+    data.strip_prefix(b"{\"text\":\"").is_some_and(|rest| rest.first() != Some(&b'"'))
 }
 
 /// The last `completion_tokens` of an event. The bytes looked for cannot stand inside a JSON string, where the second quote
 /// would be escaped; searched from the end, as the text comes first.
 fn last_count(data: &[u8]) -> Option<u64> {
-    let at = data
-        .windows(COMPLETION_TOKENS.len())
-        .rposition(|w| w == COMPLETION_TOKENS)?;
+    let at = data.windows(COMPLETION_TOKENS.len()).rposition(|w| w == COMPLETION_TOKENS)?;
     let rest = data[at + COMPLETION_TOKENS.len()..].trim_ascii_start();
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
     std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()

@@ -44,11 +44,7 @@ impl<'a> RawStr<'a> {
 
     /// The text: borrowed unless it holds an escape. A lone surrogate becomes U+FFFD; nothing after it is lost.
     pub(super) fn text(self) -> Cow<'a, [u8]> {
-        if self.escaped {
-            Cow::Owned(unescape(self.raw))
-        } else {
-            Cow::Borrowed(self.raw)
-        }
+        if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
     }
 
     /// The text as `str`; bytes that are not UTF-8 become U+FFFD.
@@ -89,19 +85,12 @@ impl<'a> Cursor<'a> {
     /// Nothing but white space is left.
     pub(super) fn end(&mut self) -> Result<()> {
         self.space();
-        if self.at == self.bytes.len() {
-            Ok(())
-        } else {
-            Err(Malformed)
-        }
+        if self.at == self.bytes.len() { Ok(()) } else { Err(Malformed) }
     }
 
     /// Calls `member` for each member of the object that comes next; it must consume exactly one value.
     /// A value that is no object is stepped over.
-    pub(super) fn object(
-        &mut self,
-        mut member: impl FnMut(&[u8], &mut Self) -> Result<()>,
-    ) -> Result<()> {
+    pub(super) fn object(&mut self, mut member: impl FnMut(&[u8], &mut Self) -> Result<()>) -> Result<()> {
         if self.peek()? != Kind::Object {
             return self.skip().map(drop);
         }
@@ -140,28 +129,17 @@ impl<'a> Cursor<'a> {
 
     /// The string that comes next; any other value is stepped over and gives `None`.
     pub(super) fn str(&mut self) -> Result<Option<RawStr<'a>>> {
-        if self.peek()? == Kind::String {
-            self.quoted().map(Some)
-        } else {
-            self.skip().map(|_| None)
-        }
+        if self.peek()? == Kind::String { self.quoted().map(Some) } else { self.skip().map(|_| None) }
     }
 
     /// The finite number that comes next; any other value is stepped over and gives `None`.
     pub(super) fn f64(&mut self) -> Result<Option<f64>> {
-        Ok(self
-            .number()?
-            .and_then(|text| text.parse().ok())
-            .filter(|n: &f64| n.is_finite()))
+        Ok(self.number()?.and_then(|text| text.parse().ok()).filter(|n: &f64| n.is_finite()))
     }
 
     /// The count that comes next, written as `8` or `8.0`; any other value is stepped over and gives `None`.
     pub(super) fn u64(&mut self) -> Result<Option<u64>> {
-        Ok(self.number()?.and_then(|text| {
-            text.parse()
-                .ok()
-                .or_else(|| count_of_float(text.parse().ok()?))
-        }))
+        Ok(self.number()?.and_then(|text| text.parse().ok().or_else(|| count_of_float(text.parse().ok()?))))
     }
 
     /// The truth value that comes next; any other value is stepped over and gives `None`.
@@ -375,11 +353,7 @@ impl<'a> Cursor<'a> {
         while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
             self.at += 1;
         }
-        if self.at > start {
-            Ok(())
-        } else {
-            Err(Malformed)
-        }
+        if self.at > start { Ok(()) } else { Err(Malformed) }
     }
 }
 

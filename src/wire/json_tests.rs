@@ -10,24 +10,13 @@ fn whole(bytes: &[u8]) -> bool {
 }
 
 fn text(json: &str) -> String {
-    Cursor::new(json.as_bytes())
-        .str()
-        .unwrap()
-        .unwrap()
-        .string()
-        .into_owned()
+    Cursor::new(json.as_bytes()).str().unwrap().unwrap().string().into_owned()
 }
 
 #[test]
 fn escapes_are_undone_and_lone_surrogates_replaced() {
-    assert_eq!(
-        text(r#""a\n\"\\\/\b\f\r\t\u00e9\ud83d\ude00z""#),
-        "a\n\"\\/\u{8}\u{c}\r\té😀z"
-    );
-    assert_eq!(
-        text(r#""a\ud83dz\ude00\ud83d\u0041""#),
-        "a\u{fffd}z\u{fffd}\u{fffd}A"
-    );
+    assert_eq!(text(r#""a\n\"\\\/\b\f\r\t\u00e9\ud83d\ude00z""#), "a\n\"\\/\u{8}\u{c}\r\té😀z");
+    assert_eq!(text(r#""a\ud83dz\ude00\ud83d\u0041""#), "a\u{fffd}z\u{fffd}\u{fffd}A");
 }
 
 #[test]
@@ -40,10 +29,7 @@ fn numbers_are_read_as_counts_only_when_whole() {
         assert_eq!(count(wrong), None, "{wrong}");
     }
     assert_eq!(Cursor::new(b"1e999").f64(), Ok(None));
-    assert_eq!(
-        Cursor::new(b"1795302685.0593002").f64(),
-        Ok(Some(1_795_302_685.059_300_2))
-    );
+    assert_eq!(Cursor::new(b"1795302685.0593002").f64(), Ok(Some(1_795_302_685.059_300_2)));
 }
 
 #[test]
@@ -58,20 +44,9 @@ fn plain_counts_are_joined_and_all_else_is_left() {
     };
     assert_eq!(counts(" [1, 20 ,\n300]").as_deref(), Some("7 1 20 300"));
     assert_eq!(counts("[0]").as_deref(), Some("7 0"));
-    for other in [
-        "[]",
-        "[1,]",
-        "[,1]",
-        "[1 2]",
-        "[01]",
-        "[-1]",
-        "[1.5]",
-        "[1e3]",
-        "[1",
-        "[1,\"a\"]",
-        "[[1]]",
-        "1",
-    ] {
+    for other in
+        ["[]", "[1,]", "[,1]", "[1 2]", "[01]", "[-1]", "[1.5]", "[1e3]", "[1", "[1,\"a\"]", "[[1]]", "1"]
+    {
         assert_eq!(counts(other), None, "{other}");
     }
 }

@@ -96,11 +96,7 @@ impl ServerStamps {
         Self {
             e2e_latency: either(a.e2e_latency, b.e2e_latency, &end),
             server_created_time: either(a.server_created_time, b.server_created_time, &begin),
-            server_first_token_time: either(
-                a.server_first_token_time,
-                b.server_first_token_time,
-                &end,
-            ),
+            server_first_token_time: either(a.server_first_token_time, b.server_first_token_time, &end),
             queue_time_start: either(a.queue_time_start, b.queue_time_start, &begin),
             queue_time_end: either(a.queue_time_end, b.queue_time_end, &end),
             queue_time: either(a.queue_time, b.queue_time, &end),
@@ -222,11 +218,7 @@ impl MetaInfo {
         let aborted = other.finish.as_ref().is_some_and(|f| f.kind == "abort");
         Self {
             id: self.id.or(other.id),
-            finish: if aborted {
-                other.finish
-            } else {
-                self.finish.or(other.finish)
-            },
+            finish: if aborted { other.finish } else { self.finish.or(other.finish) },
             tokens: self.tokens.plus(other.tokens),
             stamps: self.stamps.spanning(&other.stamps),
         }
@@ -237,10 +229,7 @@ impl Finish {
     /// `{"type":..}` as in `meta_info`, or a bare word as in a choice.
     pub(super) fn read(json: &mut Cursor<'_>) -> Result<Option<Self>, Malformed> {
         if json.peek()? == super::json::Kind::String {
-            return Ok(json.str()?.map(|kind| Self {
-                kind: kind.string().into_owned(),
-                ..Self::default()
-            }));
+            return Ok(json.str()?.map(|kind| Self { kind: kind.string().into_owned(), ..Self::default() }));
         }
         let mut kind = None;
         let mut finish = Self::default();
@@ -255,10 +244,7 @@ impl Finish {
             }
             Ok(())
         })?;
-        Ok(kind.map(|kind| Self {
-            kind: kind.string().into_owned(),
-            ..finish
-        }))
+        Ok(kind.map(|kind| Self { kind: kind.string().into_owned(), ..finish }))
     }
 }
 
@@ -276,20 +262,9 @@ mod tests {
         .unwrap();
         assert_eq!(
             m.finish,
-            Some(Finish {
-                kind: "abort".into(),
-                status_code: None,
-                message: Some("Aborted".into())
-            })
+            Some(Finish { kind: "abort".into(), status_code: None, message: Some("Aborted".into()) })
         );
-        assert_eq!(
-            m.tokens,
-            Tokens {
-                prompt_tokens: Some(6),
-                completion_tokens: None,
-                cached_tokens: None
-            }
-        );
+        assert_eq!(m.tokens, Tokens { prompt_tokens: Some(6), completion_tokens: None, cached_tokens: None });
         let stamps = ServerStamps {
             queue_time_start: Some(4111.0),
             num_retractions: Some(2),
@@ -306,29 +281,13 @@ mod tests {
         let one = MetaInfo::parse(br#"{"id":"a","finish_reason":{"type":"stop"},"completion_tokens":3,"server_created_time":10.5,"queue_time_start":1.0,"queue_time_end":2.0,"num_retractions":1}"#).unwrap();
         let two = MetaInfo::parse(br#"{"id":"b","finish_reason":{"type":"abort"},"completion_tokens":4,"prompt_tokens":1,"server_created_time":10.25,"queue_time_start":1.5,"queue_time_end":3.0,"num_retractions":2}"#).unwrap();
         let both = one.merged(two);
-        assert_eq!(
-            (both.id.as_deref(), both.finish.unwrap().kind.as_str()),
-            (Some("a"), "abort")
-        );
+        assert_eq!((both.id.as_deref(), both.finish.unwrap().kind.as_str()), (Some("a"), "abort"));
         assert_eq!(
             both.tokens,
-            Tokens {
-                prompt_tokens: Some(1),
-                completion_tokens: Some(7),
-                cached_tokens: None
-            }
+            Tokens { prompt_tokens: Some(1), completion_tokens: Some(7), cached_tokens: None }
         );
-        assert_eq!(
-            (
-                both.stamps.server_created_time,
-                both.stamps.queue_time_start
-            ),
-            (Some(10.25), Some(1.0))
-        );
-        assert_eq!(
-            (both.stamps.queue_time_end, both.stamps.num_retractions),
-            (Some(3.0), Some(3))
-        );
+        assert_eq!((both.stamps.server_created_time, both.stamps.queue_time_start), (Some(10.25), Some(1.0)));
+        assert_eq!((both.stamps.queue_time_end, both.stamps.num_retractions), (Some(3.0), Some(3)));
     }
 
     #[test]
@@ -338,18 +297,10 @@ mod tests {
             queue_time: Some(0.1),
             ..ServerStamps::default()
         };
-        let last = ServerStamps {
-            queue_time: Some(0.2),
-            e2e_latency: Some(1.0),
-            ..ServerStamps::default()
-        };
+        let last = ServerStamps { queue_time: Some(0.2), e2e_latency: Some(1.0), ..ServerStamps::default() };
         let both = first.updated_by(&last);
         assert_eq!(
-            (
-                both.response_sent_to_client_ts,
-                both.queue_time,
-                both.e2e_latency
-            ),
+            (both.response_sent_to_client_ts, both.queue_time, both.e2e_latency),
             (Some(5.0), Some(0.2), Some(1.0))
         );
     }

@@ -37,11 +37,7 @@ struct Inner<'a> {
 impl Problem {
     /// An error answer.
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-        }
+        Self { status, code, message: message.into() }
     }
 
     /// The JSON body. `type` is the status's standard phrase.
@@ -50,16 +46,8 @@ impl Problem {
             .ok()
             .and_then(|s| s.canonical_reason())
             .unwrap_or("Error");
-        let body = Body {
-            error: Inner {
-                r#type: phrase,
-                code: self.code,
-                message: &self.message,
-            },
-        };
-        serde_json::to_vec(&body)
-            .map(Bytes::from)
-            .unwrap_or_default()
+        let body = Body { error: Inner { r#type: phrase, code: self.code, message: &self.message } };
+        serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default()
     }
 }
 
@@ -74,10 +62,6 @@ mod tests {
             p.body(),
             r#"{"error":{"type":"Service Unavailable","code":"no_available_workers","message":"no \"healthy\" worker"}}"#
         );
-        assert!(
-            Problem::new(999, "x", "y")
-                .body()
-                .starts_with(br#"{"error":{"type":"Error""#)
-        );
+        assert!(Problem::new(999, "x", "y").body().starts_with(br#"{"error":{"type":"Error""#));
     }
 }

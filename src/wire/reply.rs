@@ -163,10 +163,7 @@ fn usage(json: &mut Cursor<'_>) -> Result<Tokens, Malformed> {
 /// The value of `error`: a text or an object; anything else (null above all) is no error.
 fn error(json: &mut Cursor<'_>) -> Result<Option<ErrorBody>, Malformed> {
     match json.peek()? {
-        Kind::String => Ok(Some(ErrorBody {
-            code: None,
-            message: text(json)?,
-        })),
+        Kind::String => Ok(Some(ErrorBody { code: None, message: text(json)? })),
         Kind::Object => {
             let mut body = ErrorBody::default();
             json.object(|key, json| {
@@ -184,19 +181,10 @@ fn error(json: &mut Cursor<'_>) -> Result<Option<ErrorBody>, Malformed> {
 }
 
 fn text(json: &mut Cursor<'_>) -> Result<String, Malformed> {
-    Ok(json
-        .str()?
-        .map(|s| s.string().into_owned())
-        .unwrap_or_default())
+    Ok(json.str()?.map(|s| s.string().into_owned()).unwrap_or_default())
 }
 
 fn code(json: &mut Cursor<'_>) -> Result<Option<u16>, Malformed> {
-    let number = if json.peek()? == Kind::String {
-        text(json)?.parse().ok()
-    } else {
-        json.u64()?
-    };
-    Ok(number
-        .and_then(|n| u16::try_from(n).ok())
-        .filter(|n| (100..600).contains(n)))
+    let number = if json.peek()? == Kind::String { text(json)?.parse().ok() } else { json.u64()? };
+    Ok(number.and_then(|n| u16::try_from(n).ok()).filter(|n| (100..600).contains(n)))
 }

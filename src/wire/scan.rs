@@ -29,11 +29,7 @@ fn find(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
         }
         at += 8;
     }
-    let last = words
-        .remainder()
-        .iter()
-        .rev()
-        .fold(0, |w, &b| w << 8 | u64::from(b));
+    let last = words.remainder().iter().rev().fold(0, |w, &b| w << 8 | u64::from(b));
     // Marks beyond the end are of the padding.
     (at + marks(last).trailing_zeros() as usize / 8).min(bytes.len())
 }
@@ -55,9 +51,7 @@ pub(super) fn line_length(bytes: &[u8]) -> Option<usize> {
 /// The value of four hex digits.
 pub(super) fn hex4(bytes: &[u8], at: usize) -> Option<u32> {
     let digits = bytes.get(at..at + 4)?;
-    digits
-        .iter()
-        .try_fold(0, |n, &b| Some(n << 4 | char::from(b).to_digit(16)?))
+    digits.iter().try_fold(0, |n, &b| Some(n << 4 | char::from(b).to_digit(16)?))
 }
 
 /// Undoes the escapes of a checked JSON string.
@@ -97,8 +91,5 @@ fn code_point(raw: &[u8], at: usize) -> (char, usize) {
         let c = 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
         return (char::from_u32(c).unwrap_or(char::REPLACEMENT_CHARACTER), 10);
     }
-    (
-        char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER),
-        4,
-    )
+    (char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER), 4)
 }

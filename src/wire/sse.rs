@@ -20,10 +20,7 @@ pub struct Event {
 
 /// Finds events in a stream of chunks.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the states of line and event are independent"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "the states of line and event are independent")]
 pub struct Scanner {
     cap_bytes: usize,
     /// The beginning of a line that the next chunk continues.
@@ -100,10 +97,7 @@ impl Scanner {
 
     /// True if the stream ended inside an event or a line.
     pub fn finish(&self) -> bool {
-        !self.line.is_empty()
-            || self.line_too_long
-            || self.overlong
-            || !matches!(self.data, Data::None)
+        !self.line.is_empty() || self.line_too_long || self.overlong || !matches!(self.data, Data::None)
     }
 
     fn hold(&mut self, part: &[u8]) {
@@ -166,16 +160,10 @@ impl Scanner {
     fn dispatch(&mut self, sink: &mut impl FnMut(Event)) {
         let overlong = std::mem::take(&mut self.overlong);
         match std::mem::replace(&mut self.data, Data::None) {
-            Data::None if overlong => sink(Event {
-                data: Bytes::new(),
-                overlong,
-            }),
+            Data::None if overlong => sink(Event { data: Bytes::new(), overlong }),
             Data::None => {}
             Data::One(data) => sink(Event { data, overlong }),
-            Data::Joined(lines) => sink(Event {
-                data: Bytes::from(lines),
-                overlong,
-            }),
+            Data::Joined(lines) => sink(Event { data: Bytes::from(lines), overlong }),
         }
     }
 }
@@ -195,27 +183,14 @@ mod tests {
     }
 
     fn data(stream: &[u8]) -> Vec<String> {
-        scan(&[stream], 1000)
-            .0
-            .iter()
-            .map(|e| String::from_utf8_lossy(&e.data).into_owned())
-            .collect()
+        scan(&[stream], 1000).0.iter().map(|e| String::from_utf8_lossy(&e.data).into_owned()).collect()
     }
 
     #[test]
     fn line_ends_comments_fields_and_joined_data() {
-        assert_eq!(
-            data(b"data: a\n\ndata:b\r\n\r\ndata:  c\r\r"),
-            ["a", "b", " c"]
-        );
-        assert_eq!(
-            data(b": ping\n\nevent: x\nid: 1\ndata: a\ndata: b\ndata\n\n"),
-            ["a\nb\n"]
-        );
-        assert_eq!(
-            data(b"\xEF\xBB\xBFdata: a\n\n\xEF\xBB\xBFdata: b\n\ndatax: c\n\nevent: only\n\n"),
-            ["a"]
-        );
+        assert_eq!(data(b"data: a\n\ndata:b\r\n\r\ndata:  c\r\r"), ["a", "b", " c"]);
+        assert_eq!(data(b": ping\n\nevent: x\nid: 1\ndata: a\ndata: b\ndata\n\n"), ["a\nb\n"]);
+        assert_eq!(data(b"\xEF\xBB\xBFdata: a\n\n\xEF\xBB\xBFdata: b\n\ndatax: c\n\nevent: only\n\n"), ["a"]);
         assert_eq!(data(b"data\n\n"), [""]);
     }
 
@@ -239,20 +214,8 @@ mod tests {
     #[test]
     fn an_overlong_event_is_counted_and_the_next_one_is_whole() {
         let (events, partial) = scan(&[b"data: 0123456789abcdef\n\ndata: ok\n\n"], 12);
-        assert_eq!(
-            events[0],
-            Event {
-                data: Bytes::new(),
-                overlong: true
-            }
-        );
-        assert_eq!(
-            events[1],
-            Event {
-                data: Bytes::from_static(b"ok"),
-                overlong: false
-            }
-        );
+        assert_eq!(events[0], Event { data: Bytes::new(), overlong: true });
+        assert_eq!(events[1], Event { data: Bytes::from_static(b"ok"), overlong: false });
         assert!(!partial);
     }
 

@@ -15,8 +15,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("milepost-bench-{}-{name}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("milepost-bench-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -34,22 +33,13 @@ impl Drop for Folder {
 
 fn bench(folder: &Folder, args: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
-    command
-        .current_dir(&folder.0)
-        .env_remove("OPENAI_API_KEY")
-        .arg("bench")
-        .args(args.split_whitespace());
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.current_dir(&folder.0).env_remove("OPENAI_API_KEY").arg("bench").args(args.split_whitespace());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 async fn output(mut command: Command) -> Output {
-    tokio::task::spawn_blocking(move || command.output().unwrap())
-        .await
-        .unwrap()
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -58,9 +48,7 @@ fn text(bytes: &[u8]) -> String {
 
 fn serving() -> Server {
     let events = data("sglang-0.5.23_generate_stream.sse");
-    Server::new(&Clock::system(), move |got| {
-        about(got).unwrap_or_else(|| stream(&events, Duration::ZERO))
-    })
+    Server::new(&Clock::system(), move |got| about(got).unwrap_or_else(|| stream(&events, Duration::ZERO)))
 }
 
 const SMALL: &str = "--dataset-name random-ids --num-prompts 3 --random-input-len 6 --random-output-len 8 --random-range-ratio 1";
@@ -76,32 +64,16 @@ async fn usage_errors_are_2_and_name_the_flag() {
         ("--base-url gpu3:8000 --dataset-name random", "--base-url"),
         ("--dataset-name mooncake", "--dataset-name"),
         ("--num-prompts 0", "--num-prompts"),
-        (
-            "--dataset-name random --extra-request-body [1]",
-            "--extra-request-body",
-        ),
+        ("--dataset-name random --extra-request-body [1]", "--extra-request-body"),
         ("--dataset-name random --header novalue", "--header"),
-        (
-            "--dataset-name random --random-range-ratio 2",
-            "--random-range-ratio",
-        ),
+        ("--dataset-name random --random-range-ratio 2", "--random-range-ratio"),
         ("--dataset-name sharegpt", "--dataset-path"),
-        (
-            "--dataset-name generated-shared-prefix --gsp-zipf-alpha 1",
-            "--gsp-zipf-alpha",
-        ),
-        (
-            "--dataset-name random --router-trace /nonexistent",
-            "--router-trace",
-        ),
+        ("--dataset-name generated-shared-prefix --gsp-zipf-alpha 1", "--gsp-zipf-alpha"),
+        ("--dataset-name random --router-trace /nonexistent", "--router-trace"),
     ] {
         let out = output(bench(&folder, args)).await;
         assert_eq!(out.status.code(), Some(2), "{args}: {}", text(&out.stderr));
-        assert!(
-            text(&out.stderr).contains(named),
-            "{args}: {}",
-            text(&out.stderr)
-        );
+        assert!(text(&out.stderr).contains(named), "{args}: {}", text(&out.stderr));
     }
 }
 
@@ -116,60 +88,32 @@ async fn a_run_writes_its_files_and_the_next_one_beside_them() {
     let out = output(bench(&folder, &args)).await;
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     assert!(text(&out.stderr).contains("--tokenizer is not needed"));
-    assert!(
-        text(&out.stdout).contains("3 of 3 (100.0 %)"),
-        "{}",
-        text(&out.stdout)
-    );
+    assert!(text(&out.stdout).contains("3 of 3 (100.0 %)"), "{}", text(&out.stdout));
     let csv = folder.read("milepost-bench/requests.csv");
     assert_eq!(csv.lines().count(), 4);
     let run: Value = serde_json::from_str(&folder.read("milepost-bench/run.json")).unwrap();
     assert_eq!(run["per_request"].as_array().unwrap().len(), 3);
-    assert_eq!(
-        (&run["partial"], &run["config"]["seed"]),
-        (&Value::Bool(false), &Value::from(7))
-    );
+    assert_eq!((&run["partial"], &run["config"]["seed"]), (&Value::Bool(false), &Value::from(7)));
 
     let again = output(bench(&folder, &format!("{args} --output-details"))).await;
     assert_eq!(again.status.code(), Some(0));
-    assert!(
-        text(&again.stdout).contains("milepost-bench/run-001/requests.csv"),
-        "{}",
-        text(&again.stdout)
-    );
+    assert!(text(&again.stdout).contains("milepost-bench/run-001/requests.csv"), "{}", text(&again.stdout));
     assert_eq!(folder.read("milepost-bench/requests.csv"), csv);
     let collected = folder.read("all.jsonl");
-    let lines: Vec<Value> = collected
-        .lines()
-        .map(|l| serde_json::from_str(l).unwrap())
-        .collect();
+    let lines: Vec<Value> = collected.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(lines.len(), 2);
-    assert_eq!(
-        (
-            lines[0].get("per_request").is_some(),
-            lines[1].get("per_request").is_some()
-        ),
-        (false, true)
-    );
+    assert_eq!((lines[0].get("per_request").is_some(), lines[1].get("per_request").is_some()), (false, true));
 }
 
 #[tokio::test]
 async fn the_api_key_is_sent_and_not_written() {
     let folder = Folder::new("key");
     let server = serving();
-    let mut command = bench(
-        &folder,
-        &format!("--base-url {} {SMALL}", server.listen().await),
-    );
+    let mut command = bench(&folder, &format!("--base-url {} {SMALL}", server.listen().await));
     command.env("OPENAI_API_KEY", "sk-secret");
     let out = output(command).await;
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
-    assert!(
-        server
-            .load()
-            .iter()
-            .all(|g| g.header("authorization") == Some("Bearer sk-secret"))
-    );
+    assert!(server.load().iter().all(|g| g.header("authorization") == Some("Bearer sk-secret")));
     let written = folder.read("milepost-bench/run.json") + &text(&out.stdout) + &text(&out.stderr);
     assert!(!written.contains("sk-secret"));
 }
@@ -177,24 +121,12 @@ async fn the_api_key_is_sent_and_not_written() {
 #[tokio::test]
 async fn no_success_is_1() {
     let folder = Folder::new("failing");
-    let server = Server::new(&Clock::system(), |got| {
-        about(got).unwrap_or_else(|| vec![Step::Close])
-    });
-    let args = format!(
-        "--base-url {} {SMALL} --warmup-requests 0",
-        server.listen().await
-    );
+    let server = Server::new(&Clock::system(), |got| about(got).unwrap_or_else(|| vec![Step::Close]));
+    let args = format!("--base-url {} {SMALL} --warmup-requests 0", server.listen().await);
     let out = output(bench(&folder, &args)).await;
     assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
-    assert!(
-        text(&out.stdout).contains("reset:"),
-        "{}",
-        text(&out.stdout)
-    );
-    assert_eq!(
-        folder.read("milepost-bench/requests.csv").lines().count(),
-        4
-    );
+    assert!(text(&out.stdout).contains("reset:"), "{}", text(&out.stdout));
+    assert_eq!(folder.read("milepost-bench/requests.csv").lines().count(), 4);
 }
 
 #[tokio::test]
@@ -207,17 +139,13 @@ async fn ctrl_c_writes_partial_results_and_is_130() {
             vec![Step::Hang]
         })
     });
-    let args = format!(
-        "--base-url {} {SMALL} --warmup-requests 0 --max-concurrency 1",
-        server.listen().await
-    );
+    let args =
+        format!("--base-url {} {SMALL} --warmup-requests 0 --max-concurrency 1", server.listen().await);
     let child = bench(&folder, &args).spawn().unwrap();
     reached.recv().await.unwrap();
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let out = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap())
-        .await
-        .unwrap();
+    let out = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
     assert_eq!(out.status.code(), Some(130), "{}", text(&out.stderr));
     let csv = folder.read("milepost-bench/requests.csv");
     assert_eq!(csv.matches("not_sent:").count(), 2, "{csv}");

@@ -16,13 +16,9 @@ use crate::{config, context, data, measured};
 const EVENT: &str = "data: {\"text\":\"a\",\"meta_info\":{\"id\":\"1\",\"finish_reason\":null,\"prompt_tokens\":6,\"completion_tokens\":1,\"cached_tokens\":0}}\n\n";
 
 async fn one(steps: Vec<Step>) -> Row {
-    let server = Server::new(&Clock::system(), move |got| {
-        about(got).unwrap_or_else(|| steps.clone())
-    });
-    let config = LoadConfig {
-        request_timeout: Duration::from_millis(300),
-        ..config(&server.listen().await, 1)
-    };
+    let server = Server::new(&Clock::system(), move |got| about(got).unwrap_or_else(|| steps.clone()));
+    let config =
+        LoadConfig { request_timeout: Duration::from_millis(300), ..config(&server.listen().await, 1) };
     measured(config).await.rows.remove(0)
 }
 
@@ -40,16 +36,8 @@ fn assert_failed(row: &Row, class: Class, text: &str) {
 
 #[tokio::test]
 async fn broken_connections() {
-    assert_failed(
-        &one(vec![Step::Close]).await,
-        Class::Reset,
-        "before an answer",
-    );
-    assert_failed(
-        &one(vec![sse(), chunk(EVENT), Step::Reset]).await,
-        Class::Reset,
-        "inside the answer",
-    );
+    assert_failed(&one(vec![Step::Close]).await, Class::Reset, "before an answer");
+    assert_failed(&one(vec![sse(), chunk(EVENT), Step::Reset]).await, Class::Reset, "inside the answer");
     let cut = one(vec![sse(), chunk(EVENT), Step::Close]).await;
     assert_failed(&cut, Class::Truncated, "");
     assert_eq!(cut.completion_tokens, Some(1));
@@ -59,48 +47,25 @@ async fn broken_connections() {
 
 #[tokio::test]
 async fn answers_that_end_but_are_none() {
-    assert_failed(
-        &one(vec![sse(), chunk(EVENT), end()]).await,
-        Class::Truncated,
-        "[DONE]",
-    );
-    assert_failed(
-        &one(vec![sse(), chunk("data: [DONE]\n\n"), end()]).await,
-        Class::Empty,
-        "no token",
-    );
+    assert_failed(&one(vec![sse(), chunk(EVENT), end()]).await, Class::Truncated, "[DONE]");
+    assert_failed(&one(vec![sse(), chunk("data: [DONE]\n\n"), end()]).await, Class::Empty, "no token");
     assert_failed(&one(json("200 OK", "")).await, Class::Malformed, "");
     let empty = r#"{"text":"","meta_info":{"id":"x","finish_reason":{"type":"length","length":0},"prompt_tokens":6,"completion_tokens":0}}"#;
     assert_failed(&one(json("200 OK", empty)).await, Class::Empty, "");
-    assert_failed(
-        &one(vec![Step::Write(b"SSH-2.0-OpenSSH_9.6\r\n".to_vec())]).await,
-        Class::Malformed,
-        "",
-    );
+    assert_failed(&one(vec![Step::Write(b"SSH-2.0-OpenSSH_9.6\r\n".to_vec())]).await, Class::Malformed, "");
 }
 
 #[tokio::test]
 async fn errors_of_the_server() {
-    let row = one(stream(
-        &data("sglang-0.4.9.post6_err_generate_too_long_stream.sse"),
-        Duration::ZERO,
-    ))
-    .await;
-    assert_failed(
-        &row,
-        Class::ErrorEvent,
-        "longer than the model's context length",
-    );
+    let row = one(stream(&data("sglang-0.4.9.post6_err_generate_too_long_stream.sse"), Duration::ZERO)).await;
+    assert_failed(&row, Class::ErrorEvent, "longer than the model's context length");
     assert_eq!(row.status, Some(200));
-    let full = r#"{"object":"error","message":"The request queue is full.","type":"503","param":null,"code":503}"#;
+    let full =
+        r#"{"object":"error","message":"The request queue is full.","type":"503","param":null,"code":503}"#;
     let row = one(json("503 Service Unavailable", full)).await;
     assert_failed(&row, Class::HttpStatus, "503 The request queue is full.");
     let abort = "data: {\"text\":\"\",\"meta_info\":{\"id\":\"1\",\"finish_reason\":{\"type\":\"abort\",\"message\":\"Aborted\",\"status_code\":503,\"err_type\":null},\"prompt_tokens\":6,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n";
-    assert_failed(
-        &one(stream(abort, Duration::ZERO)).await,
-        Class::Abort,
-        "503 Aborted",
-    );
+    assert_failed(&one(stream(abort, Duration::ZERO)).await, Class::Abort, "503 Aborted");
 }
 
 #[tokio::test]
@@ -119,24 +84,13 @@ async fn nobody_there() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let report = measured(config(&url, 2)).await;
-    report
-        .rows
-        .iter()
-        .for_each(|row| assert_failed(row, Class::Connect, ""));
-    let warm = LoadConfig {
-        warmup_requests: 1,
-        ..config(&url, 2)
-    };
+    report.rows.iter().for_each(|row| assert_failed(row, Class::Connect, ""));
+    let warm = LoadConfig { warmup_requests: 1, ..config(&url, 2) };
     assert!(
         matches!(run(warm, context()).await, Err(LoadError::Target(e)) if e.contains("--warmup-requests 0"))
     );
-    let chat = LoadConfig {
-        backend: Backend::Chat,
-        ..config(&url, 2)
-    };
-    assert!(
-        matches!(run(chat, context()).await, Err(LoadError::Target(e)) if e.contains("--model"))
-    );
+    let chat = LoadConfig { backend: Backend::Chat, ..config(&url, 2) };
+    assert!(matches!(run(chat, context()).await, Err(LoadError::Target(e)) if e.contains("--model")));
 }
 
 /// A reused connection that dies before a byte is replaced once; the request succeeds and the row counts it.
@@ -148,10 +102,7 @@ async fn a_dead_idle_connection_is_replaced_once() {
         (None, 0) => stream(&events, Duration::ZERO),
         (None, _) => vec![Step::Close],
     });
-    let config = LoadConfig {
-        max_concurrency: Some(1),
-        ..config(&server.listen().await, 3)
-    };
+    let config = LoadConfig { max_concurrency: Some(1), ..config(&server.listen().await, 3) };
     let report = measured(config).await;
     assert!(report.rows.iter().all(Row::success));
     assert_eq!(report.rows.iter().map(|r| r.reconnects).sum::<u32>(), 2);
@@ -164,38 +115,25 @@ async fn an_interrupted_run_keeps_its_rows() {
     let (handle, stop) = Stop::pair();
     let handle = std::sync::Mutex::new(Some(handle));
     let events = data("sglang-0.5.23_generate_stream.sse");
-    let server = Server::new(&Clock::system(), move |got| {
-        match (about(got), &got.body["stream"]) {
-            (Some(steps), _) => steps,
-            (None, _)
-                if got
-                    .header("x-request-id")
-                    .is_some_and(|id| id.ends_with("000001")) =>
-            {
-                stream(&events, Duration::ZERO)
+    let server = Server::new(&Clock::system(), move |got| match (about(got), &got.body["stream"]) {
+        (Some(steps), _) => steps,
+        (None, _) if got.header("x-request-id").is_some_and(|id| id.ends_with("000001")) => {
+            stream(&events, Duration::ZERO)
+        }
+        (None, _) => {
+            if let Some(handle) = handle.lock().unwrap().take() {
+                handle.stop();
             }
-            (None, _) => {
-                if let Some(handle) = handle.lock().unwrap().take() {
-                    handle.stop();
-                }
-                vec![Step::Hang]
-            }
+            vec![Step::Hang]
         }
     });
-    let config = LoadConfig {
-        max_concurrency: Some(1),
-        ..config(&server.listen().await, 4)
-    };
+    let config = LoadConfig { max_concurrency: Some(1), ..config(&server.listen().await, 4) };
     let report = run(config, RunContext { stop, ..context() }).await.unwrap();
     assert!(report.partial);
     let metrics = Metrics::of(&report.rows);
     assert_eq!((metrics.requests, metrics.completed), (4, 1));
     assert_eq!(
-        metrics
-            .errors
-            .iter()
-            .map(|(c, n)| (*c, *n))
-            .collect::<Vec<_>>(),
+        metrics.errors.iter().map(|(c, n)| (*c, *n)).collect::<Vec<_>>(),
         [("interrupted", 1), ("not_sent", 2)]
     );
 }

@@ -28,22 +28,14 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(name: &str) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("milepost-{}-{name}.jsonl", std::process::id()));
+        let path = std::env::temp_dir().join(format!("milepost-{}-{name}.jsonl", std::process::id()));
         std::fs::write(&path, "").unwrap();
         Self(path)
     }
 
     fn add(&self, record: &Record) {
         let line = serde_json::to_string(record).unwrap();
-        writeln!(
-            std::fs::OpenOptions::new()
-                .append(true)
-                .open(&self.0)
-                .unwrap(),
-            "{line}"
-        )
-        .unwrap();
+        writeln!(std::fs::OpenOptions::new().append(true).open(&self.0).unwrap(), "{line}").unwrap();
     }
 }
 
@@ -54,10 +46,7 @@ impl Drop for Scratch {
 }
 
 fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .unwrap()
-        .trim()
-        .to_owned()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().to_owned()
 }
 
 fn run_record(clock: ClockSnapshot, boot_id: &str) -> Record {
@@ -90,10 +79,7 @@ fn stamps(at: Stamp) -> ServerStamps {
 /// What a router would have written: sent 0.1 ms, last byte 0.9 ms after arrival. `ahead_ns`: its clock against ours.
 fn record(got: &Got, clock: &Clock, ahead_ns: u64) -> RequestRecord {
     let now = clock.now();
-    let arrival = Stamp {
-        mono_ns: got.at_ns,
-        unix_ns: now.unix_ns - (now.mono_ns - got.at_ns),
-    };
+    let arrival = Stamp { mono_ns: got.at_ns, unix_ns: now.unix_ns - (now.mono_ns - got.at_ns) };
     RequestRecord {
         request_id: got.header("x-request-id").unwrap().to_owned(),
         endpoint: Endpoint::Generate,
@@ -110,15 +96,8 @@ fn record(got: &Got, clock: &Clock, ahead_ns: u64) -> RequestRecord {
         last_byte_ns: Some(900_000),
         outcome: Outcome::Done,
         sse_events: 2,
-        tokens: Tokens {
-            prompt_tokens: Some(6),
-            completion_tokens: Some(8),
-            cached_tokens: Some(0),
-        },
-        server: stamps(Stamp {
-            mono_ns: arrival.mono_ns + ahead_ns,
-            unix_ns: arrival.unix_ns,
-        }),
+        tokens: Tokens { prompt_tokens: Some(6), completion_tokens: Some(8), cached_tokens: Some(0) },
+        server: stamps(Stamp { mono_ns: arrival.mono_ns + ahead_ns, unix_ns: arrival.unix_ns }),
         ..RequestRecord::default()
     }
 }
@@ -130,10 +109,7 @@ fn answer(server: &ServerStamps) -> Vec<Step> {
         meta["prompt_tokens"] = 6.into();
         meta["completion_tokens"] = tokens.into();
         meta["finish_reason"] = serde_json::from_str(finish).unwrap();
-        format!(
-            "data: {}\n\n",
-            serde_json::json!({"text": "ab", "meta_info": meta})
-        )
+        format!("data: {}\n\n", serde_json::json!({"text": "ab", "meta_info": meta}))
     };
     let done = event(8, r#"{"type":"length","length":8}"#);
     let head = head("200 OK", "text/event-stream", "");
@@ -149,10 +125,7 @@ fn answer(server: &ServerStamps) -> Vec<Step> {
 
 fn near(got: Option<i64>, expected_ns: i64, within_ns: i64) {
     let got = got.unwrap();
-    assert!(
-        (got - expected_ns).abs() <= within_ns,
-        "{got} is not {expected_ns} within {within_ns}"
-    );
+    assert!((got - expected_ns).abs() <= within_ns, "{got} is not {expected_ns} within {within_ns}");
 }
 
 fn assert_stages(row: &Row, within_ns: i64) {
@@ -200,12 +173,7 @@ async fn traced(
     });
     let router_trace = Some(TraceSource::File(scratch.0.clone()));
     let trace_wait = Duration::from_millis(300);
-    measured(LoadConfig {
-        router_trace,
-        trace_wait,
-        ..config(&server.listen().await, 3)
-    })
-    .await
+    measured(LoadConfig { router_trace, trace_wait, ..config(&server.listen().await, 3) }).await
 }
 
 #[tokio::test]
@@ -218,10 +186,7 @@ async fn router_and_server_stamps_come_from_the_trace() {
             (row.host.as_deref(), row.attempts, row.simulated),
             (Some("127.0.0.1:31999"), Some(2), Some(true))
         );
-        assert_eq!(
-            (row.trace_completion_tokens, row.completion_tokens),
-            (Some(8), Some(8))
-        );
+        assert_eq!((row.trace_completion_tokens, row.completion_tokens), (Some(8), Some(8)));
         near(row.queue_time_in_router_ns(), 100_000, 0);
         near(row.total_latency_ns(), 900_000, 0);
         near(row.server_latency_ns(), 800_000, 0);
@@ -243,17 +208,9 @@ async fn a_router_on_another_host_is_placed_by_request_pairs() {
     for row in &report.rows {
         assert_stages(row, 200_000);
         near(row.total_latency_ns(), 900_000, 0);
-        near(
-            row.arrival_ns.map(|ns| ns - row.sent_ns.unwrap()),
-            0,
-            50_000_000,
-        );
+        near(row.arrival_ns.map(|ns| ns - row.sent_ns.unwrap()), 0, 50_000_000);
     }
-    assert!(
-        warnings(&report)
-            .iter()
-            .any(|w| w.contains("different clocks"))
-    );
+    assert!(warnings(&report).iter().any(|w| w.contains("different clocks")));
 }
 
 #[tokio::test]
@@ -268,20 +225,12 @@ async fn a_cut_seen_by_the_router_alone_is_a_failure_and_a_missing_record_is_sai
     })
     .await;
     assert!(report.rows[0].success());
-    assert_eq!(
-        report.rows[1].failure.as_ref().map(|f| f.class),
-        Some(Class::Router)
-    );
+    assert_eq!(report.rows[1].failure.as_ref().map(|f| f.class), Some(Class::Router));
     let unseen = &report.rows[2];
     assert!(unseen.success() && !unseen.in_trace);
-    assert_eq!(
-        (unseen.arrival_ns, unseen.ttft_ns, unseen.finish_ns),
-        (None, None, None)
-    );
+    assert_eq!((unseen.arrival_ns, unseen.ttft_ns, unseen.finish_ns), (None, None, None));
     assert!(
-        warnings(&report)
-            .iter()
-            .any(|w| w.starts_with("1 of 3 requests sent are not in the router's trace"))
+        warnings(&report).iter().any(|w| w.starts_with("1 of 3 requests sent are not in the router's trace"))
     );
 }
 
@@ -296,21 +245,11 @@ async fn older_records_with_the_same_id_do_not_count() {
         ..RequestRecord::default()
     })));
     let server = Server::new(&clock.clone(), move |got| {
-        about(got).unwrap_or_else(|| {
-            answer(&stamps(Stamp {
-                mono_ns: got.at_ns,
-                unix_ns: clock.now().unix_ns,
-            }))
-        })
+        about(got)
+            .unwrap_or_else(|| answer(&stamps(Stamp { mono_ns: got.at_ns, unix_ns: clock.now().unix_ns })))
     });
-    let path = PathBuf::from(format!(
-        "{}/tests/data/load/custom.jsonl",
-        env!("CARGO_MANIFEST_DIR")
-    ));
-    let options = milepost::load::dataset::FileOptions {
-        path: Some(path),
-        ..Default::default()
-    };
+    let path = PathBuf::from(format!("{}/tests/data/load/custom.jsonl", env!("CARGO_MANIFEST_DIR")));
+    let options = milepost::load::dataset::FileOptions { path: Some(path), ..Default::default() };
     let report = measured(LoadConfig {
         dataset: milepost::load::dataset::Dataset::Custom(options),
         router_trace: Some(TraceSource::File(scratch.0.clone())),
@@ -318,23 +257,14 @@ async fn older_records_with_the_same_id_do_not_count() {
         ..config(&server.listen().await, 2)
     })
     .await;
-    assert_eq!(
-        report
-            .rows
-            .iter()
-            .map(|r| r.req_id.as_str())
-            .collect::<Vec<_>>(),
-        ["q-1", "q-2"]
-    );
+    assert_eq!(report.rows.iter().map(|r| r.req_id.as_str()).collect::<Vec<_>>(), ["q-1", "q-2"]);
     assert!(report.rows.iter().all(|r| !r.in_trace));
 }
 
 #[tokio::test]
 async fn a_trace_can_be_had_from_an_address() {
     let clock = Clock::system();
-    let lines = Mutex::new(
-        serde_json::to_string(&run_record(clock.snapshot(), &boot_id())).unwrap() + "\n",
-    );
+    let lines = Mutex::new(serde_json::to_string(&run_record(clock.snapshot(), &boot_id())).unwrap() + "\n");
     let server = Server::new(&clock.clone(), move |got| {
         if got.path == "/trace" {
             return json("200 OK", &lines.lock().unwrap());
@@ -348,18 +278,9 @@ async fn a_trace_can_be_had_from_an_address() {
         })
     });
     let url = server.listen().await;
-    let router_trace = Some(TraceSource::Url(
-        Target::parse(&format!("{url}/trace")).unwrap(),
-    ));
-    let report = measured(LoadConfig {
-        router_trace,
-        ..config(&url, 2)
-    })
-    .await;
-    report
-        .rows
-        .iter()
-        .for_each(|row| assert_stages(row, 200_000));
+    let router_trace = Some(TraceSource::Url(Target::parse(&format!("{url}/trace")).unwrap()));
+    let report = measured(LoadConfig { router_trace, ..config(&url, 2) }).await;
+    report.rows.iter().for_each(|row| assert_stages(row, 200_000));
 }
 
 /// Without a router the client's stamps stand in: arrival and send are one moment, and the server's stamps align with them.
@@ -369,35 +290,17 @@ async fn a_server_asked_directly_is_aligned_too() {
     let server = Server::new(&clock.clone(), move |got| {
         about(got).unwrap_or_else(|| {
             let now = clock.now();
-            answer(&stamps(Stamp {
-                mono_ns: got.at_ns,
-                unix_ns: now.unix_ns - (now.mono_ns - got.at_ns),
-            }))
+            answer(&stamps(Stamp { mono_ns: got.at_ns, unix_ns: now.unix_ns - (now.mono_ns - got.at_ns) }))
         })
     });
     let report = measured(config(&server.listen().await, 3)).await;
     for row in &report.rows {
         assert!(row.success(), "{:?}", row.failure);
-        assert_eq!(
-            (row.arrival_ns, row.ttft_source),
-            (row.router_send_ns, "server_patch")
-        );
-        let stages = [
-            row.arrival_ns,
-            row.created_ns,
-            row.queue_start_ns,
-            row.queue_end_ns,
-            row.server_first_token_ns,
-        ];
-        assert!(
-            stages.iter().all(Option::is_some) && stages.is_sorted(),
-            "{stages:?}"
-        );
-        near(
-            row.queue_end_ns.zip(row.queue_start_ns).map(|(e, s)| e - s),
-            100_000,
-            2_000,
-        );
+        assert_eq!((row.arrival_ns, row.ttft_source), (row.router_send_ns, "server_patch"));
+        let stages =
+            [row.arrival_ns, row.created_ns, row.queue_start_ns, row.queue_end_ns, row.server_first_token_ns];
+        assert!(stages.iter().all(Option::is_some) && stages.is_sorted(), "{stages:?}");
+        near(row.queue_end_ns.zip(row.queue_start_ns).map(|(e, s)| e - s), 100_000, 2_000);
         assert!(row.clock_bound_ns.is_some());
     }
 }
@@ -414,10 +317,7 @@ async fn a_trace_that_is_none_is_refused() {
     let scratch = Scratch::new("none");
     std::fs::write(&scratch.0, "hello\nworld\n").unwrap();
     let router_trace = Some(TraceSource::File(scratch.0.clone()));
-    let config = LoadConfig {
-        router_trace,
-        ..config("http://127.0.0.1:1", 1)
-    };
+    let config = LoadConfig { router_trace, ..config("http://127.0.0.1:1", 1) };
     assert!(
         matches!(run(config, context()).await, Err(LoadError::Trace(e)) if e.to_string().contains("not a milepost trace"))
     );
@@ -432,19 +332,8 @@ async fn a_trace_that_goes_away_costs_its_columns() {
         _ => about(got).unwrap_or_else(|| answer(&stamps(clock.now()))),
     });
     let url = server.listen().await;
-    let router_trace = Some(TraceSource::Url(
-        Target::parse(&format!("{url}/trace")).unwrap(),
-    ));
-    let report = measured(LoadConfig {
-        router_trace,
-        ..config(&url, 2)
-    })
-    .await;
-    assert!(
-        report
-            .rows
-            .iter()
-            .all(|r| r.success() && r.arrival_ns.is_none() && r.client_end_ns.is_some())
-    );
+    let router_trace = Some(TraceSource::Url(Target::parse(&format!("{url}/trace")).unwrap()));
+    let report = measured(LoadConfig { router_trace, ..config(&url, 2) }).await;
+    assert!(report.rows.iter().all(|r| r.success() && r.arrival_ns.is_none() && r.client_end_ns.is_some()));
     assert!(warnings(&report).iter().any(|w| w.contains("status 404")));
 }

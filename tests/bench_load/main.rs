@@ -19,11 +19,7 @@ use milepost::load::{LoadConfig, RunContext, RunReport, run};
 
 /// `count` prompts of 6 tokens asking for 8, all at once, without a warm-up.
 pub fn config(url: &str, count: usize) -> LoadConfig {
-    let dataset = Dataset::Random(RandomOptions {
-        input_tokens: 6,
-        output_tokens: 8,
-        range_ratio: 1.0,
-    });
+    let dataset = Dataset::Random(RandomOptions { input_tokens: 6, output_tokens: 8, range_ratio: 1.0 });
     LoadConfig {
         num_prompts: count,
         warmup_requests: 0,
@@ -43,9 +39,5 @@ pub async fn measured(config: LoadConfig) -> RunReport {
 
 /// A file beside the tests.
 pub fn data(name: &str) -> String {
-    std::fs::read_to_string(format!(
-        "{}/tests/data/load/{name}",
-        env!("CARGO_MANIFEST_DIR")
-    ))
-    .unwrap()
+    std::fs::read_to_string(format!("{}/tests/data/load/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }

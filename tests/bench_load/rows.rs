@@ -29,11 +29,7 @@ fn replay(name: &str) -> Server {
 async fn a_generate_stream_gives_counts_and_client_stamps() {
     let server = replay("sglang-0.4.9.post6-patched_generate_stream.sse");
     let url = server.listen().await;
-    let report = measured(LoadConfig {
-        warmup_requests: 2,
-        ..config(&url, 5)
-    })
-    .await;
+    let report = measured(LoadConfig { warmup_requests: 2, ..config(&url, 5) }).await;
     assert_eq!(report.rows.len(), 5);
     assert_eq!(server.load().len(), 5, "warm-up requests are marked");
     for row in &report.rows {
@@ -43,10 +39,7 @@ async fn a_generate_stream_gives_counts_and_client_stamps() {
             (row.prompt_tokens, row.completion_tokens, row.total_tokens()),
             (Some(6), Some(8), Some(14))
         );
-        assert_eq!(
-            (row.max_new_tokens, row.input_words, row.has_generated_text),
-            (Some(8), None, true)
-        );
+        assert_eq!((row.max_new_tokens, row.input_words, row.has_generated_text), (Some(8), None, true));
         assert_eq!(row.arrival_ns, row.router_send_ns);
         assert_eq!(row.gaps.iter().map(|g| g.tokens).sum::<u32>(), 7);
         let stamps = [
@@ -57,10 +50,7 @@ async fn a_generate_stream_gives_counts_and_client_stamps() {
             row.client_first_token_ns,
             row.finish_ns,
         ];
-        assert!(
-            stamps.iter().all(Option::is_some) && stamps.is_sorted(),
-            "{stamps:?}"
-        );
+        assert!(stamps.iter().all(Option::is_some) && stamps.is_sorted(), "{stamps:?}");
         assert!(row.sent_ns >= row.arrival_ns && row.client_end_ns == row.finish_ns);
     }
     assert_eq!(
@@ -72,33 +62,18 @@ async fn a_generate_stream_gives_counts_and_client_stamps() {
 #[tokio::test]
 async fn open_ai_streams_count_tokens_by_usage() {
     for (backend, name, path) in [
-        (
-            Backend::Chat,
-            "sglang-0.5.23_chat_stream_usage.sse",
-            "/v1/chat/completions",
-        ),
-        (
-            Backend::Completions,
-            "sglang-0.5.23_completions_stream_usage.sse",
-            "/v1/completions",
-        ),
+        (Backend::Chat, "sglang-0.5.23_chat_stream_usage.sse", "/v1/chat/completions"),
+        (Backend::Completions, "sglang-0.5.23_completions_stream_usage.sse", "/v1/completions"),
     ] {
         let server = replay(name);
-        let report = measured(LoadConfig {
-            backend,
-            ..config(&server.listen().await, 1)
-        })
-        .await;
+        let report = measured(LoadConfig { backend, ..config(&server.listen().await, 1) }).await;
         let row = &report.rows[0];
         assert!(row.success(), "{:?}", row.failure);
         assert_eq!(row.input_words, Some(6));
         assert_eq!(row.completion_tokens, Some(6));
         assert!(row.client_first_token_ns.is_some());
         let got = &server.load()[0];
-        assert_eq!(
-            (got.path.as_str(), &got.body["model"]),
-            (path, &Value::from("tiny"))
-        );
+        assert_eq!((got.path.as_str(), &got.body["model"]), (path, &Value::from("tiny")));
         assert_eq!(got.header("x-request-id"), Some(row.req_id.as_str()));
     }
 }
@@ -106,44 +81,22 @@ async fn open_ai_streams_count_tokens_by_usage() {
 #[tokio::test]
 async fn a_plain_answer_has_no_first_token() {
     let server = replay("sglang-0.4.9.post6-patched_generate_nonstream.json");
-    let request = RequestOptions {
-        stream: false,
-        ..RequestOptions::default()
-    };
-    let report = measured(LoadConfig {
-        request,
-        ..config(&server.listen().await, 1)
-    })
-    .await;
+    let request = RequestOptions { stream: false, ..RequestOptions::default() };
+    let report = measured(LoadConfig { request, ..config(&server.listen().await, 1) }).await;
     let row = &report.rows[0];
     assert!(row.success(), "{:?}", row.failure);
-    assert_eq!(
-        (
-            row.ttft_router_ns,
-            row.client_first_token_ns,
-            row.gaps.len()
-        ),
-        (None, None, 0)
-    );
+    assert_eq!((row.ttft_router_ns, row.client_first_token_ns, row.gaps.len()), (None, None, 0));
 }
 
 #[tokio::test]
 async fn connections_are_reused_and_headers_sent() {
     let server = replay("sglang-0.5.23_generate_stream.sse");
-    let mut config = LoadConfig {
-        max_concurrency: Some(2),
-        ..config(&server.listen().await, 20)
-    };
+    let mut config = LoadConfig { max_concurrency: Some(2), ..config(&server.listen().await, 20) };
     config.headers.insert("x-team", "blue".parse().unwrap());
     let report = measured(config).await;
     assert!(report.rows.iter().all(Row::success));
     assert!(report.rows.iter().filter(|r| r.reused_connection).count() >= 16);
-    assert!(
-        server
-            .load()
-            .iter()
-            .all(|g| g.header("x-team") == Some("blue"))
-    );
+    assert!(server.load().iter().all(|g| g.header("x-team") == Some("blue")));
     let ids: std::collections::BTreeSet<_> = report.rows.iter().map(|r| &r.req_id).collect();
     assert_eq!(ids.len(), 20);
 }
@@ -155,29 +108,15 @@ async fn the_reports_agree_with_the_rows() {
     let metrics = Metrics::of(&report.rows);
     let text = csv::csv(&report.rows);
     assert_eq!(text.lines().count(), 5);
-    assert!(
-        text.lines()
-            .skip(1)
-            .all(|l| l.split(',').count() == csv::COLUMNS.len() && l.contains(",True,"))
-    );
+    assert!(text.lines().skip(1).all(|l| l.split(',').count() == csv::COLUMNS.len() && l.contains(",True,")));
     let files = vec![("csv", "x.csv".to_owned())];
     let full = json::full_json(&report, &metrics, &files);
     assert_eq!(full["per_request"].as_array().unwrap().len(), 4);
     assert_eq!(full["metrics"]["completed"], Value::from(4));
     assert_eq!(full["metrics"]["success_rate"], Value::from(1.0));
     assert_eq!(full["exported_files"]["csv"], Value::from("x.csv"));
-    assert!(
-        !json::run_json(&report, &metrics, &files)
-            .to_string()
-            .contains('\n')
-    );
+    assert!(!json::run_json(&report, &metrics, &files).to_string().contains('\n'));
     let printed = summary::summary(&report, &metrics, &files);
-    assert!(
-        printed.contains("Successful requests:                 4 of 4 (100.0 %)"),
-        "{printed}"
-    );
-    assert!(
-        printed.contains("max_running_requests 16") && printed.contains("csv: x.csv"),
-        "{printed}"
-    );
+    assert!(printed.contains("Successful requests:                 4 of 4 (100.0 %)"), "{printed}");
+    assert!(printed.contains("max_running_requests 16") && printed.contains("csv: x.csv"), "{printed}");
 }

@@ -53,11 +53,7 @@ pub struct Server {
 
 impl Server {
     pub fn new(clock: &Clock, script: impl Fn(&Got) -> Vec<Step> + Send + Sync + 'static) -> Self {
-        Self {
-            got: Arc::default(),
-            script: Arc::new(script),
-            clock: clock.clone(),
-        }
+        Self { got: Arc::default(), script: Arc::new(script), clock: clock.clone() }
     }
 
     /// Listens on a free port; the base URL.
@@ -133,17 +129,10 @@ impl Server {
                     .find(|(n, _)| n.eq_ignore_ascii_case("content-length"));
                 let length: usize = length.map_or(0, |(_, v)| v.parse().unwrap());
                 if buffer.len() >= end + 4 + length {
-                    let body = serde_json::from_slice(&buffer[end + 4..end + 4 + length])
-                        .unwrap_or_default();
+                    let body = serde_json::from_slice(&buffer[end + 4..end + 4 + length]).unwrap_or_default();
                     buffer.drain(..end + 4 + length);
                     let path = head.split(' ').nth(1).unwrap().to_owned();
-                    return Some(Got {
-                        path,
-                        head,
-                        body,
-                        at_ns: self.clock.mono_ns(),
-                        nth,
-                    });
+                    return Some(Got { path, head, body, at_ns: self.clock.mono_ns(), nth });
                 }
             }
             if stream.read_buf(buffer).await.ok()? == 0 {
@@ -154,7 +143,12 @@ impl Server {
 }
 
 pub fn head(status: &str, content_type: &str, more: &str) -> Step {
-    Step::Write(format!("HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\n{more}\r\n").into_bytes())
+    Step::Write(
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\n{more}\r\n"
+        )
+        .into_bytes(),
+    )
 }
 
 pub fn chunk(data: &str) -> Step {

@@ -21,17 +21,10 @@ async fn arrivals_do_not_wait_for_answers() {
     let server = Server::new(&clock, move |got| {
         about(got).unwrap_or_else(|| stream(&events, Duration::from_secs(5) / count))
     });
-    let config = LoadConfig {
-        rate: Rate::PerSecond(50.0),
-        pacing: Pacing::Timer,
-        ..config("http://pipe:1", 100)
-    };
-    let context = RunContext {
-        clock,
-        connector: server.pipes(),
-        progress: Arc::new(Silent),
-        stop: Stop::never(),
-    };
+    let config =
+        LoadConfig { rate: Rate::PerSecond(50.0), pacing: Pacing::Timer, ..config("http://pipe:1", 100) };
+    let context =
+        RunContext { clock, connector: server.pipes(), progress: Arc::new(Silent), stop: Stop::never() };
     let report = run(config, context).await.unwrap();
 
     let mut at_ns: Vec<u64> = server.load().iter().map(|g| g.at_ns).collect();
@@ -56,29 +49,15 @@ async fn waiting_for_a_place_shows_from_schedule() {
     let server = Server::new(&clock, move |got| {
         about(got).unwrap_or_else(|| stream(&events, Duration::from_secs(1) / count))
     });
-    let config = LoadConfig {
-        max_concurrency: Some(1),
-        pacing: Pacing::Timer,
-        ..config("http://pipe:1", 3)
-    };
-    let context = RunContext {
-        clock,
-        connector: server.pipes(),
-        progress: Arc::new(Silent),
-        stop: Stop::never(),
-    };
+    let config = LoadConfig { max_concurrency: Some(1), pacing: Pacing::Timer, ..config("http://pipe:1", 3) };
+    let context =
+        RunContext { clock, connector: server.pipes(), progress: Arc::new(Silent), stop: Stop::never() };
     let report = run(config, context).await.unwrap();
-    let mut from_schedule: Vec<i64> = report
-        .rows
-        .iter()
-        .map(|r| r.latency_from_schedule_ns().unwrap() / 100_000_000)
-        .collect();
+    let mut from_schedule: Vec<i64> =
+        report.rows.iter().map(|r| r.latency_from_schedule_ns().unwrap() / 100_000_000).collect();
     from_schedule.sort_unstable();
     assert!(
-        report
-            .rows
-            .iter()
-            .all(|r| (800_000_000..1_100_000_000).contains(&r.client_latency_ns().unwrap()))
+        report.rows.iter().all(|r| (800_000_000..1_100_000_000).contains(&r.client_latency_ns().unwrap()))
     );
     assert!(
         (8..=11).contains(&from_schedule[0])

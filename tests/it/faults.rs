@@ -27,10 +27,7 @@ async fn a_worker_that_refuses_is_left_out_and_the_next_one_answers() {
     let retried: Vec<_> = records.iter().filter(|r| r.attempts == 2).collect();
     assert!(!retried.is_empty(), "round robin meets the dead one");
     for r in retried {
-        assert_eq!(
-            (r.failed_attempts.len(), r.worker.as_deref()),
-            (1, Some(worker.url.as_str()))
-        );
+        assert_eq!((r.failed_attempts.len(), r.worker.as_deref()), (1, Some(worker.url.as_str())));
         assert!(
             r.failed_attempts[0].error.starts_with("connect:")
                 && r.failed_attempts[0].router_send_ns.is_none()
@@ -47,27 +44,12 @@ async fn with_nobody_left_the_client_gets_a_502_and_with_nobody_at_all_a_503() {
         (502, Some("call_upstream_connection_failed"))
     );
     let record = &router.finish_requests().await[0];
-    assert_eq!(
-        (
-            record.outcome,
-            record.attempts,
-            record.failed_attempts.len()
-        ),
-        (Outcome::Unreachable, 2, 2)
-    );
+    assert_eq!((record.outcome, record.attempts, record.failed_attempts.len()), (Outcome::Unreachable, 2, 2));
 
     let empty = TestRouter::with_urls(&[], |_| {}).await;
-    assert_eq!(
-        ask(empty.addr, "GET /readiness HTTP/1.1\r\nhost: r\r\n\r\n")
-            .await
-            .status,
-        503
-    );
+    assert_eq!(ask(empty.addr, "GET /readiness HTTP/1.1\r\nhost: r\r\n\r\n").await.status, 503);
     let response = ask(empty.addr, post("/generate", "{}")).await;
-    assert_eq!(
-        (response.status, response.header("x-smg-error-code")),
-        (503, Some("no_available_workers"))
-    );
+    assert_eq!((response.status, response.header("x-smg-error-code")), (503, Some("no_available_workers")));
     empty.finish().await;
 }
 
@@ -79,10 +61,7 @@ async fn a_fresh_connection_that_dies_is_a_failed_attempt() {
     assert_eq!(ask(router.addr, post("/generate", "{}")).await.status, 200);
     let record = &router.finish_requests().await[0];
     assert_eq!((record.attempts, record.reconnects), (2, 0));
-    assert!(
-        record.failed_attempts[0].router_send_ns.is_some(),
-        "it had been sent"
-    );
+    assert!(record.failed_attempts[0].router_send_ns.is_some(), "it had been sent");
     assert_eq!(dying.requests().len(), 1);
 }
 
@@ -94,11 +73,7 @@ async fn death_in_mid_stream_cuts_the_client_and_is_not_retried() {
     let garbage = Worker::start(move |_| steps.clone()).await;
     let fine = Worker::start(|_| ok()).await;
     let router = TestRouter::start(&[&garbage, &fine]).await;
-    let response = ask(
-        router.addr,
-        post("/generate", r#"{"stream":true,"text":"x"}"#),
-    )
-    .await;
+    let response = ask(router.addr, post("/generate", r#"{"stream":true,"text":"x"}"#)).await;
     assert!(!response.whole);
     let record = &router.finish_requests().await[0];
     assert_eq!((record.outcome, record.attempts), (Outcome::WorkerReset, 1));
@@ -126,25 +101,16 @@ async fn a_client_that_leaves_cancels_the_worker_before_the_head_and_in_mid_stre
         .await;
         let router = TestRouter::start(&[&worker]).await;
         let mut client = Client::connect(router.addr).await;
-        client
-            .send(post("/generate", r#"{"text":"a","stream":true}"#))
-            .await;
-        tokio::time::timeout(PATIENCE, seen.notified())
-            .await
-            .expect("the worker gets the request");
+        client.send(post("/generate", r#"{"text":"a","stream":true}"#)).await;
+        tokio::time::timeout(PATIENCE, seen.notified()).await.expect("the worker gets the request");
         if stream {
             client.read_until("data: ").await;
         }
         drop(client);
-        tokio::time::timeout(PATIENCE, closed.notified())
-            .await
-            .expect("the worker's connection is closed");
+        tokio::time::timeout(PATIENCE, closed.notified()).await.expect("the worker's connection is closed");
         let record = &router.finish_requests().await[0];
         assert_eq!(record.outcome, Outcome::ClientGone);
-        assert_eq!(
-            (record.status, record.sse_events),
-            if stream { (Some(200), 1) } else { (None, 0) }
-        );
+        assert_eq!((record.status, record.sse_events), if stream { (Some(200), 1) } else { (None, 0) });
     }
 }
 
@@ -153,23 +119,13 @@ async fn a_client_that_leaves_in_its_own_body_is_recorded_and_no_worker_hears_of
     let worker = Worker::start(|_| ok()).await;
     let router = TestRouter::start(&[&worker]).await;
     let mut client = Client::connect(router.addr).await;
-    client
-        .send("POST /generate HTTP/1.1\r\nhost: r\r\ncontent-length: 100\r\n\r\n{\"text\":")
-        .await;
-    while router
-        .shared
-        .requests
-        .load(std::sync::atomic::Ordering::Relaxed)
-        == 0
-    {
+    client.send("POST /generate HTTP/1.1\r\nhost: r\r\ncontent-length: 100\r\n\r\n{\"text\":").await;
+    while router.shared.requests.load(std::sync::atomic::Ordering::Relaxed) == 0 {
         tokio::task::yield_now().await;
     }
     drop(client);
     let record = &router.finish_requests().await[0];
-    assert_eq!(
-        (record.outcome, worker.requests().len()),
-        (Outcome::ClientGone, 0)
-    );
+    assert_eq!((record.outcome, worker.requests().len()), (Outcome::ClientGone, 0));
 }
 
 #[tokio::test]
@@ -182,13 +138,8 @@ async fn a_worker_that_never_answers_ends_in_a_504() {
     })
     .await;
     let response = ask(router.addr, post("/generate", "{}")).await;
-    assert_eq!(
-        (response.status, response.header("x-smg-error-code")),
-        (504, Some("call_upstream_timeout"))
-    );
-    tokio::time::timeout(PATIENCE, closed.notified())
-        .await
-        .expect("the worker's connection is closed");
+    assert_eq!((response.status, response.header("x-smg-error-code")), (504, Some("call_upstream_timeout")));
+    tokio::time::timeout(PATIENCE, closed.notified()).await.expect("the worker's connection is closed");
     assert_eq!(router.finish_requests().await[0].outcome, Outcome::TimedOut);
 }
 
@@ -197,19 +148,10 @@ async fn a_head_that_cannot_be_read_is_a_connection_record() {
     let worker = Worker::start(|_| ok()).await;
     let router = TestRouter::start(&[&worker]).await;
     assert_eq!(ask(router.addr, "garbage\r\n\r\n").await.status, 400);
-    let huge = format!(
-        "GET / HTTP/1.1\r\nhost: r\r\nx: {}\r\n\r\n",
-        "a".repeat(300_000)
-    );
+    let huge = format!("GET / HTTP/1.1\r\nhost: r\r\nx: {}\r\n\r\n", "a".repeat(300_000));
     assert_eq!(ask(router.addr, huge).await.status, 431);
     let records = router.finish().await;
-    assert_eq!(
-        records
-            .iter()
-            .filter(|r| matches!(r, Record::Connection(_)))
-            .count(),
-        2
-    );
+    assert_eq!(records.iter().filter(|r| matches!(r, Record::Connection(_))).count(), 2);
 }
 
 #[tokio::test]
@@ -219,10 +161,7 @@ async fn what_cannot_be_proxied_is_refused_in_words() {
     let cases = [
         ("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n", 501),
         ("GET /x HTTP/1.1\r\n\r\n", 400),
-        (
-            "GET /x HTTP/1.1\r\nhost: r\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
-            501,
-        ),
+        ("GET /x HTTP/1.1\r\nhost: r\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n", 501),
     ];
     for (request, status) in cases {
         assert_eq!(ask(router.addr, request).await.status, status, "{request}");
@@ -238,9 +177,6 @@ async fn a_router_that_is_its_own_worker_says_so() {
     let own = format!("{{\"url\":\"http://{}\"}}", router.addr);
     assert_eq!(ask(router.addr, post("/workers", &own)).await.status, 202);
     let response = ask(router.addr, post("/generate", "{}")).await;
-    assert_eq!(
-        (response.status, response.header("x-smg-error-code")),
-        (508, Some("loop_detected"))
-    );
+    assert_eq!((response.status, response.header("x-smg-error-code")), (508, Some("loop_detected")));
     router.finish().await;
 }

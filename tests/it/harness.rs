@@ -97,24 +97,15 @@ async fn converse(
     let mut buffer = Vec::new();
     let mut number = None;
     while let Some((head, body)) = read_message(&mut stream, &mut buffer).await {
-        let mut got = Got {
-            head,
-            body,
-            connection: 0,
-        };
+        let mut got = Got { head, body, connection: 0 };
         // The router's own questions carry no request id; they are not what a script is about.
         if got.header("x-request-id").is_none() && !got.head.contains("/flush_cache") {
-            if stream
-                .write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
-                .await
-                .is_err()
-            {
+            if stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.is_err() {
                 return;
             }
             continue;
         }
-        got.connection =
-            *number.get_or_insert_with(|| connections.fetch_add(1, Ordering::Relaxed) as usize);
+        got.connection = *number.get_or_insert_with(|| connections.fetch_add(1, Ordering::Relaxed) as usize);
         log.lock().unwrap().push(got.clone());
         for step in script(&got) {
             match step {
@@ -144,9 +135,7 @@ async fn read_message(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(S
             let length = head
                 .lines()
                 .find_map(|l| {
-                    l.to_ascii_lowercase()
-                        .strip_prefix("content-length:")
-                        .map(|v| v.trim().parse().unwrap())
+                    l.to_ascii_lowercase().strip_prefix("content-length:").map(|v| v.trim().parse().unwrap())
                 })
                 .unwrap_or(0usize);
             if buffer.len() >= end + 4 + length {
@@ -202,11 +191,7 @@ pub fn end() -> Step {
 pub fn generate_stream(tokens: u32) -> Vec<Step> {
     let mut steps = vec![stream_head()];
     for n in 1..=tokens {
-        let finish = if n == tokens {
-            r#"{"type":"length","length":0}"#
-        } else {
-            "null"
-        };
+        let finish = if n == tokens { r#"{"type":"length","length":0}"# } else { "null" };
         steps.push(chunk(&format!(
             "data: {{\"text\":\"{}\",\"meta_info\":{{\"id\":\"x\",\"finish_reason\":{finish},\"prompt_tokens\":5,\"completion_tokens\":{n},\"cached_tokens\":2}}}}\n\n",
             "w ".repeat(n as usize)
@@ -241,11 +226,8 @@ impl TestRouter {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let name = format!(
-            "milepost-it-{}-{}.jsonl",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name =
+            format!("milepost-it-{}-{}.jsonl", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let trace = std::env::temp_dir().join(name);
         let _ = std::fs::remove_file(&trace);
         let mut config = RouteConfig {
@@ -262,47 +244,19 @@ impl TestRouter {
         let shared = Arc::clone(router.shared());
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(router.serve(Listener::Tcp(listener), None, stopped));
-        Self {
-            addr,
-            shared,
-            trace,
-            stop,
-            task,
-        }
+        Self { addr, shared, trace, stop, task }
     }
 
     /// Stops it and returns its whole trace; checks that requests = records + lost and that nothing is held any more.
     pub async fn finish(self) -> Vec<Record> {
         self.stop.send(true).unwrap();
-        tokio::time::timeout(PATIENCE, self.task)
-            .await
-            .expect("the router stops")
-            .unwrap();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("the router stops").unwrap();
         let text = std::fs::read_to_string(&self.trace).unwrap();
         std::fs::remove_file(&self.trace).unwrap();
-        let records: Vec<Record> = text
-            .lines()
-            .map(|l| serde_json::from_str(l).expect(l))
-            .collect();
-        let written = records
-            .iter()
-            .filter(|r| matches!(r, Record::Request(_)))
-            .count() as u64;
-        let lost: u64 = records
-            .iter()
-            .map(|r| {
-                if let Record::Lost(l) = r {
-                    l.requests
-                } else {
-                    0
-                }
-            })
-            .sum();
-        assert_eq!(
-            self.shared.requests.load(Ordering::Relaxed),
-            written + lost,
-            "requests = records + lost"
-        );
+        let records: Vec<Record> = text.lines().map(|l| serde_json::from_str(l).expect(l)).collect();
+        let written = records.iter().filter(|r| matches!(r, Record::Request(_))).count() as u64;
+        let lost: u64 = records.iter().map(|r| if let Record::Lost(l) = r { l.requests } else { 0 }).sum();
+        assert_eq!(self.shared.requests.load(Ordering::Relaxed), written + lost, "requests = records + lost");
         assert_eq!(self.shared.budget.used_bytes(), 0, "body memory is back");
         for worker in self.shared.fleet.workers() {
             assert_eq!(worker.in_flight(), 0, "lease at {} is back", worker.url);
@@ -315,13 +269,7 @@ impl TestRouter {
         let records = self.finish().await;
         let mut requests: Vec<RequestRecord> = records
             .into_iter()
-            .filter_map(|r| {
-                if let Record::Request(r) = r {
-                    Some(*r)
-                } else {
-                    None
-                }
-            })
+            .filter_map(|r| if let Record::Request(r) = r { Some(*r) } else { None })
             .collect();
         requests.sort_by_key(|r| r.seq);
         requests
@@ -361,10 +309,7 @@ impl Client {
     pub async fn connect(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self {
-            stream,
-            buffer: Vec::new(),
-        }
+        Self { stream, buffer: Vec::new() }
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -382,23 +327,17 @@ impl Client {
                 );
             }
         };
-        tokio::time::timeout(PATIENCE, wait)
-            .await
-            .expect("the needle comes");
+        tokio::time::timeout(PATIENCE, wait).await.expect("the needle comes");
     }
 
     /// Reads one response.
     pub async fn response(&mut self) -> Response {
-        tokio::time::timeout(PATIENCE, self.read_response())
-            .await
-            .expect("a response in time")
+        tokio::time::timeout(PATIENCE, self.read_response()).await.expect("a response in time")
     }
 
     /// Reads the head of a response that has no body whatever its headers say (HEAD, 204, 304).
     pub async fn response_head(&mut self) -> Response {
-        tokio::time::timeout(PATIENCE, self.read_head())
-            .await
-            .expect("a head in time")
+        tokio::time::timeout(PATIENCE, self.read_head()).await.expect("a head in time")
     }
 
     async fn read_head(&mut self) -> Response {
@@ -407,28 +346,16 @@ impl Client {
                 break end + 4;
             }
             let read = self.stream.read_buf(&mut self.buffer).await.unwrap_or(0);
-            assert_ne!(
-                read,
-                0,
-                "closed before a head: {:?}",
-                String::from_utf8_lossy(&self.buffer)
-            );
+            assert_ne!(read, 0, "closed before a head: {:?}", String::from_utf8_lossy(&self.buffer));
         };
         let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
         self.buffer.drain(..end);
-        Response {
-            status: head[9..12].parse().unwrap(),
-            head,
-            body: Vec::new(),
-            whole: true,
-        }
+        Response { status: head[9..12].parse().unwrap(), head, body: Vec::new(), whole: true }
     }
 
     async fn read_response(&mut self) -> Response {
         let mut response = self.read_head().await;
-        let length = response
-            .header("content-length")
-            .map(|v| v.parse::<usize>().unwrap());
+        let length = response.header("content-length").map(|v| v.parse::<usize>().unwrap());
         if response.header("transfer-encoding") == Some("chunked") {
             response.whole = self.read_chunks(&mut response.body).await;
         } else if let Some(length) = length {
@@ -448,8 +375,7 @@ impl Client {
         loop {
             if let Some(line_end) = find(&self.buffer, b"\r\n") {
                 let size =
-                    usize::from_str_radix(&String::from_utf8_lossy(&self.buffer[..line_end]), 16)
-                        .unwrap();
+                    usize::from_str_radix(&String::from_utf8_lossy(&self.buffer[..line_end]), 16).unwrap();
                 if self.buffer.len() >= line_end + 4 + size {
                     body.extend_from_slice(&self.buffer[line_end + 2..line_end + 2 + size]);
                     self.buffer.drain(..line_end + 4 + size);
@@ -491,10 +417,6 @@ pub fn sequence(answers: Vec<Vec<Step>>) -> impl Fn(&Got) -> Vec<Step> + Send + 
     let left = Mutex::new(VecDeque::from(answers));
     move |_| {
         let mut left = left.lock().unwrap();
-        if left.len() > 1 {
-            left.pop_front().unwrap()
-        } else {
-            left[0].clone()
-        }
+        if left.len() > 1 { left.pop_front().unwrap() } else { left[0].clone() }
     }
 }

@@ -1,9 +1,6 @@
 //! The router in process, over real sockets on free ports, before scripted workers; every test asserts the trace too.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails here, with the place"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here, with the place")]
 
 mod faults;
 mod harness;

@@ -9,25 +9,13 @@ use crate::harness::{Client, Step, TestRouter, Worker, ask, generate_stream, ok,
 
 #[tokio::test]
 async fn connections_are_reused_for_plain_answers_and_streams() {
-    let worker = Worker::start(|got| {
-        if got.body.is_empty() {
-            ok()
-        } else {
-            generate_stream(2)
-        }
-    })
-    .await;
+    let worker = Worker::start(|got| if got.body.is_empty() { ok() } else { generate_stream(2) }).await;
     let router = TestRouter::start(&[&worker]).await;
     for body in ["", "{\"stream\":true}", "", "{\"stream\":true}"] {
         assert_eq!(ask(router.addr, post("/generate", body)).await.status, 200);
     }
     assert!(worker.requests().iter().all(|g| g.connection == 0));
-    let reused: Vec<bool> = router
-        .finish_requests()
-        .await
-        .iter()
-        .map(|r| r.reused_connection)
-        .collect();
+    let reused: Vec<bool> = router.finish_requests().await.iter().map(|r| r.reused_connection).collect();
     assert_eq!(reused, [false, true, true, true]);
 }
 
@@ -41,23 +29,14 @@ async fn a_reused_connection_that_dies_is_replaced_and_the_client_sees_200() {
     .await;
     let router = TestRouter::start(&[&worker]).await;
     for id in ["first", "second"] {
-        let request = crate::harness::post_with(
-            "/generate",
-            &format!("x-request-id: {id}\r\n"),
-            "{\"text\":\"a\"}",
-        );
+        let request =
+            crate::harness::post_with("/generate", &format!("x-request-id: {id}\r\n"), "{\"text\":\"a\"}");
         assert_eq!(ask(router.addr, request).await.status, 200);
     }
     let records = router.finish_requests().await;
     let r = &records[1];
-    assert_eq!(
-        (r.outcome, r.attempts, r.reconnects, r.reused_connection),
-        (Outcome::Done, 1, 1, false)
-    );
-    assert!(
-        r.failed_attempts.is_empty(),
-        "a reconnect is no failed attempt"
-    );
+    assert_eq!((r.outcome, r.attempts, r.reconnects, r.reused_connection), (Outcome::Done, 1, 1, false));
+    assert!(r.failed_attempts.is_empty(), "a reconnect is no failed attempt");
     assert_eq!(worker.requests()[2].body, b"{\"text\":\"a\"}");
 }
 
@@ -78,9 +57,5 @@ async fn a_connection_that_the_worker_closed_while_idle_is_found_by_the_check() 
         assert_eq!(client.response().await.status, 200);
     }
     let records = router.finish_requests().await;
-    assert!(
-        records
-            .iter()
-            .all(|r| r.outcome == Outcome::Done && r.attempts == 1)
-    );
+    assert!(records.iter().all(|r| r.outcome == Outcome::Done && r.attempts == 1));
 }

@@ -29,14 +29,10 @@ impl Answer {
         let (head, body) = text.split_once("\n\n").unwrap_or((&text, ""));
         let mut lines = head.lines();
         let status = lines.next().unwrap_or_default().to_owned();
-        let headers: Vec<(String, String)> = lines
-            .filter_map(|l| l.split_once(": "))
-            .map(|(n, v)| (n.to_lowercase(), v.to_owned()))
-            .collect();
-        let length: Option<usize> = headers
-            .iter()
-            .find(|h| h.0 == "content-length")
-            .and_then(|h| h.1.parse().ok());
+        let headers: Vec<(String, String)> =
+            lines.filter_map(|l| l.split_once(": ")).map(|(n, v)| (n.to_lowercase(), v.to_owned())).collect();
+        let length: Option<usize> =
+            headers.iter().find(|h| h.0 == "content-length").and_then(|h| h.1.parse().ok());
         let chunked = headers.iter().any(|h| h.0 == "transfer-encoding");
         let (chunks, complete) = match (length, chunked) {
             _ if head_only => (Vec::new(), true),
@@ -44,12 +40,7 @@ impl Answer {
             (None, true) => dechunk(body),
             _ => (vec![body.to_owned()], true),
         };
-        Self {
-            status,
-            headers,
-            chunks,
-            complete,
-        }
+        Self { status, headers, chunks, complete }
     }
 
     /// The body.
@@ -62,22 +53,12 @@ impl Answer {
         let event = |c: &'_ String| {
             c.starts_with("data: ") && c.ends_with("\n\n") && c.matches("data: ").count() == 1
         };
-        assert!(
-            self.chunks.iter().all(event),
-            "one event a chunk: {:?}",
-            self.chunks
-        );
-        self.chunks
-            .iter()
-            .map(|c| c["data: ".len()..].trim_end())
-            .collect()
+        assert!(self.chunks.iter().all(event), "one event a chunk: {:?}", self.chunks);
+        self.chunks.iter().map(|c| c["data: ".len()..].trim_end()).collect()
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|h| h.0 == name)
-            .map(|h| h.1.as_str())
+        self.headers.iter().find(|h| h.0 == name).map(|h| h.1.as_str())
     }
 }
 
@@ -103,10 +84,7 @@ pub fn request(method: &str, path: &str, headers: &str, body: Option<&str>) -> S
         Some(_) if headers.contains("content-type") => {
             format!("content-length: {}\r\n", body.map_or(0, str::len))
         }
-        Some(body) => format!(
-            "content-type: application/json\r\ncontent-length: {}\r\n",
-            body.len()
-        ),
+        Some(body) => format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()),
         None => String::new(),
     };
     format!(
@@ -125,13 +103,9 @@ pub async fn send(
 ) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(to).await?;
     let headers = format!("connection: close\r\n{headers}");
-    stream
-        .write_all(request(method, path, &headers, body).as_bytes())
-        .await?;
+    stream.write_all(request(method, path, &headers, body).as_bytes()).await?;
     let mut bytes = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes))
-        .await
-        .expect("an end in time");
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("an end in time");
     if bytes.is_empty() {
         read?;
     }

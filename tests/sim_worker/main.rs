@@ -14,14 +14,8 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 /// Starts a worker; it stops when the second value is dropped.
-async fn worker(
-    dialect: Dialect,
-    change: impl FnOnce(&mut SimConfig),
-) -> (SocketAddr, oneshot::Sender<()>) {
-    let mut config = SimConfig {
-        dialect,
-        ..SimConfig::default()
-    };
+async fn worker(dialect: Dialect, change: impl FnOnce(&mut SimConfig)) -> (SocketAddr, oneshot::Sender<()>) {
+    let mut config = SimConfig { dialect, ..SimConfig::default() };
     change(&mut config);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let address = listener.local_addr().expect("bound");

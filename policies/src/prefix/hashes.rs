@@ -39,14 +39,10 @@ impl PromptHashes {
         self.hashes.clear();
         self.len_bytes = text.len() as u64;
         let (small, large) = text.split_at(text.len().min(SMALL_REGION_BYTES));
-        self.hashes.reserve(
-            small.len().div_ceil(SMALL_BLOCK_BYTES) + large.len().div_ceil(LARGE_BLOCK_BYTES),
-        );
+        self.hashes
+            .reserve(small.len().div_ceil(SMALL_BLOCK_BYTES) + large.len().div_ceil(LARGE_BLOCK_BYTES));
         let mut chain = CHAIN_START;
-        for block in small
-            .chunks(SMALL_BLOCK_BYTES)
-            .chain(large.chunks(LARGE_BLOCK_BYTES))
-        {
+        for block in small.chunks(SMALL_BLOCK_BYTES).chain(large.chunks(LARGE_BLOCK_BYTES)) {
             chain = mix(chain, xxh3_64(block));
             self.hashes.push(chain);
         }
@@ -73,8 +69,7 @@ impl PromptHashes {
 
 /// Folded 64 x 64 multiply (as in wyhash): order matters, every input bit reaches every output bit. 0 is kept free as a marker.
 fn mix(chain: u64, block: u64) -> u64 {
-    let wide =
-        u128::from(chain ^ 0xA076_1D64_78BD_642F) * u128::from(block ^ 0xE703_7ED1_A0B4_28DB);
+    let wide = u128::from(chain ^ 0xA076_1D64_78BD_642F) * u128::from(block ^ 0xE703_7ED1_A0B4_28DB);
     ((wide as u64) ^ ((wide >> 64) as u64)).max(1)
 }
 
@@ -115,12 +110,7 @@ mod tests {
         other[70] = b'b';
         let (a, b) = (PromptHashes::of(&text), PromptHashes::of(&other));
         assert_eq!(a.as_slice()[0], b.as_slice()[0]);
-        assert!(
-            a.as_slice()[1..]
-                .iter()
-                .zip(&b.as_slice()[1..])
-                .all(|(x, y)| x != y)
-        );
+        assert!(a.as_slice()[1..].iter().zip(&b.as_slice()[1..]).all(|(x, y)| x != y));
     }
 
     #[test]

@@ -60,8 +60,7 @@ pub(super) struct HolderSets {
 
 impl HolderSets {
     /// What a set costs beside its words: itself, a place in the free list and in the table.
-    const BYTES_PER_SET: usize =
-        size_of::<HolderSet>() + size_of::<u32>() + SlotTable::BYTES_PER_SLOT;
+    const BYTES_PER_SET: usize = size_of::<HolderSet>() + size_of::<u32>() + SlotTable::BYTES_PER_SLOT;
     /// What the allocator adds to a set's words.
     const ALLOCATION_BYTES: usize = 16;
 
@@ -85,8 +84,7 @@ impl HolderSets {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        let fixed =
-            self.sets.capacity() * size_of::<HolderSet>() + self.free.capacity() * size_of::<u32>();
+        let fixed = self.sets.capacity() * size_of::<HolderSet>() + self.free.capacity() * size_of::<u32>();
         fixed
             + self.words_bytes
             + self.by_content.memory_bytes()
@@ -106,11 +104,7 @@ impl HolderSets {
     /// `set` with `worker` in it. Takes the caller's reference to `set` and gives one to the set returned.
     pub(super) fn with(&mut self, set: SetId, worker: usize) -> SetId {
         self.refresh(set);
-        if self
-            .words(set)
-            .get(worker / 64)
-            .is_some_and(|word| word >> (worker % 64) & 1 == 1)
-        {
+        if self.words(set).get(worker / 64).is_some_and(|word| word >> (worker % 64) & 1 == 1) {
             return set;
         }
         let to = match self.memo {
@@ -118,11 +112,7 @@ impl HolderSets {
             _ => self.make(set, worker),
         };
         self.retain(to);
-        self.memo = Some(Memo {
-            from: set,
-            worker,
-            to,
-        });
+        self.memo = Some(Memo { from: set, worker, to });
         self.release(set);
         to
     }
@@ -142,10 +132,7 @@ impl HolderSets {
         self.words_bytes -= words_cost(held.words.len());
         *held = HolderSet::default();
         self.free.push(set.0);
-        if self
-            .memo
-            .is_some_and(|memo| memo.from == set || memo.to == set)
-        {
+        if self.memo.is_some_and(|memo| memo.from == set || memo.to == set) {
             self.memo = None;
         }
     }
@@ -161,12 +148,7 @@ impl HolderSets {
 
     /// Leaves in `alive` only members of `set`; calls `dropped` with each worker that was in `alive` and is not a member.
     /// False when nobody is left.
-    pub(super) fn narrow(
-        &mut self,
-        set: SetId,
-        alive: &mut [u64],
-        mut dropped: impl FnMut(usize),
-    ) -> bool {
+    pub(super) fn narrow(&mut self, set: SetId, alive: &mut [u64], mut dropped: impl FnMut(usize)) -> bool {
         self.refresh(set);
         let words = self.words(set);
         let mut any = 0;
@@ -191,29 +173,22 @@ impl HolderSets {
         scratch[..old.len()].copy_from_slice(old);
         scratch[worker / 64] |= 1 << (worker % 64);
         // A quarter is kept for sets of one, so that a fleet of many overlapping sets still knows who was last.
-        if let Some(id) = self.intern(
-            trimmed(&scratch[..len]),
-            self.words_budget_bytes / 4 * 3,
-            self.capacity / 4 * 3,
-        ) {
+        if let Some(id) =
+            self.intern(trimmed(&scratch[..len]), self.words_budget_bytes / 4 * 3, self.capacity / 4 * 3)
+        {
             return id;
         }
         scratch[..len].fill(0);
         scratch[worker / 64] = 1 << (worker % 64);
-        self.intern(
-            &scratch[..=worker / 64],
-            self.words_budget_bytes,
-            self.capacity,
-        )
-        .unwrap_or(SetId::NOBODY)
+        self.intern(&scratch[..=worker / 64], self.words_budget_bytes, self.capacity).unwrap_or(SetId::NOBODY)
     }
 
     /// The set with exactly these words: an existing one, else a new one while there are fewer than `most_sets` in `budget_bytes`.
     fn intern(&mut self, words: &[u64], budget_bytes: usize, most_sets: usize) -> Option<SetId> {
         let hash = hash_of(words);
-        while let Some(slot) = self.by_content.find(hash, |slot| {
-            trimmed(&self.sets[slot as usize].words) == words
-        }) {
+        while let Some(slot) =
+            self.by_content.find(hash, |slot| trimmed(&self.sets[slot as usize].words) == words)
+        {
             // An uncleaned set may only look equal; refreshed, it is equal or it is filed elsewhere.
             if !self.refresh(SetId(slot)) {
                 return Some(SetId(slot));
@@ -230,12 +205,7 @@ impl HolderSets {
             }
             return None;
         }
-        let set = HolderSet {
-            words: words.into(),
-            references: 0,
-            clean_epoch: self.epoch,
-            interned: true,
-        };
+        let set = HolderSet { words: words.into(), references: 0, clean_epoch: self.epoch, interned: true };
         self.words_bytes += words_cost(words.len());
         if (slot as usize) < self.sets.len() {
             self.sets[slot as usize] = set;
@@ -280,10 +250,7 @@ impl HolderSets {
         let words = trimmed(&self.sets[slot as usize].words);
         let hash = hash_of(words);
         let taken = words.is_empty()
-            || self
-                .by_content
-                .find(hash, |s| trimmed(&self.sets[s as usize].words) == words)
-                .is_some();
+            || self.by_content.find(hash, |s| trimmed(&self.sets[s as usize].words) == words).is_some();
         self.sets[slot as usize].interned = !taken && self.by_content.insert(hash, slot);
     }
 
@@ -307,19 +274,12 @@ pub(super) fn for_each_bit(mut word: u64, index: usize, mut each: impl FnMut(usi
 }
 
 fn words_cost(words: usize) -> usize {
-    if words == 0 {
-        0
-    } else {
-        words * size_of::<u64>() + HolderSets::ALLOCATION_BYTES
-    }
+    if words == 0 { 0 } else { words * size_of::<u64>() + HolderSets::ALLOCATION_BYTES }
 }
 
 /// Without the zero words at the end, so that equal sets have equal words.
 fn trimmed(words: &[u64]) -> &[u64] {
-    let len = words
-        .iter()
-        .rposition(|&word| word != 0)
-        .map_or(0, |last| last + 1);
+    let len = words.iter().rposition(|&word| word != 0).map_or(0, |last| last + 1);
     &words[..len]
 }
 
@@ -344,9 +304,7 @@ impl HolderSets {
         for (slot, set) in self.sets.iter().enumerate() {
             assert_eq!(set.references, references[slot], "set {slot}");
             assert_eq!(set.references == 0, self.free.contains(&(slot as u32)));
-            let found = self
-                .by_content
-                .find(hash_of(&set.words), |found| found as usize == slot);
+            let found = self.by_content.find(hash_of(&set.words), |found| found as usize == slot);
             assert_eq!(found.is_some(), set.interned);
             words_bytes += words_cost(set.words.len());
         }

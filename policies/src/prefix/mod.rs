@@ -126,9 +126,7 @@ impl PrefixIndex {
             };
             let next_set = self.nodes.set_of(next);
             if next_set != set
-                && !self
-                    .holders
-                    .narrow(next_set, alive, |worker| matched[worker] = depth_bytes)
+                && !self.holders.narrow(next_set, alive, |worker| matched[worker] = depth_bytes)
             {
                 return;
             }

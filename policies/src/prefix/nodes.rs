@@ -46,14 +46,7 @@ impl Nodes {
 
     pub(super) fn with_capacity(capacity: usize) -> Self {
         let by_hash = SlotTable::with_capacity(capacity);
-        Self {
-            slots: Vec::with_capacity(capacity),
-            by_hash,
-            capacity,
-            spare: None,
-            newest: NIL,
-            oldest: NIL,
-        }
+        Self { slots: Vec::with_capacity(capacity), by_hash, capacity, spare: None, newest: NIL, oldest: NIL }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -75,25 +68,14 @@ impl Nodes {
 
     /// The entry of `hash`, which follows `parent` ([`NIL`] for the first of a chain).
     pub(super) fn find(&self, hash: u64, parent: u32) -> Option<u32> {
-        if self
-            .slots
-            .get(parent as usize)
-            .is_some_and(|node| node.children == 0)
-        {
+        if self.slots.get(parent as usize).is_some_and(|node| node.children == 0) {
             return None;
         }
-        let beside = |slot: u32| {
-            self.slots
-                .get(slot as usize)
-                .is_some_and(|node| node.hash == hash)
-                .then_some(slot)
-        };
+        let beside =
+            |slot: u32| self.slots.get(slot as usize).is_some_and(|node| node.hash == hash).then_some(slot);
         beside(parent.wrapping_add(1))
             .or_else(|| beside(parent.wrapping_sub(1)))
-            .or_else(|| {
-                self.by_hash
-                    .find(hash, |slot| self.slots[slot as usize].hash == hash)
-            })
+            .or_else(|| self.by_hash.find(hash, |slot| self.slots[slot as usize].hash == hash))
     }
 
     /// Notes that insert number `now` passes through `slot`, and takes it out of eviction's reach until [`Nodes::settle`].
@@ -138,16 +120,7 @@ impl Nodes {
             older: NIL,
         };
         let filed = is_beside(slot, parent) || self.by_hash.insert(hash, slot);
-        let node = if filed {
-            Node {
-                hash,
-                parent,
-                used_at: now,
-                ..free
-            }
-        } else {
-            free
-        };
+        let node = if filed { Node { hash, parent, used_at: now, ..free } } else { free };
         if (slot as usize) < self.slots.len() {
             self.slots[slot as usize] = node;
         } else {
@@ -237,9 +210,8 @@ impl Nodes {
     /// The sets of all entries in use, after checking that chains are prefix-closed, children are counted right, and the list
     /// holds exactly the leaves.
     pub(super) fn checked(&self) -> Vec<SetId> {
-        let used: Vec<u32> = (0..self.slots.len() as u32)
-            .filter(|&slot| self.slots[slot as usize].hash != 0)
-            .collect();
+        let used: Vec<u32> =
+            (0..self.slots.len() as u32).filter(|&slot| self.slots[slot as usize].hash != 0).collect();
         assert_eq!(used.len(), self.len());
         assert!(self.slots.len() <= self.capacity);
         let mut children = vec![0; self.slots.len()];
@@ -247,17 +219,11 @@ impl Nodes {
             let node = self.slots[slot as usize];
             assert_eq!(self.find(node.hash, node.parent), Some(slot));
             if node.parent != NIL {
-                assert_ne!(
-                    self.slots[node.parent as usize].hash, 0,
-                    "a parent went before its child"
-                );
+                assert_ne!(self.slots[node.parent as usize].hash, 0, "a parent went before its child");
                 children[node.parent as usize] += 1;
             }
         }
-        assert!(
-            used.iter()
-                .all(|&slot| self.slots[slot as usize].children == children[slot as usize])
-        );
+        assert!(used.iter().all(|&slot| self.slots[slot as usize].children == children[slot as usize]));
         let mut listed = Vec::new();
         let (mut at, mut older) = (self.oldest, NIL);
         while at != NIL {
@@ -267,14 +233,8 @@ impl Nodes {
         }
         assert_eq!(older, self.newest);
         listed.sort_unstable();
-        let leaves: Vec<u32> = used
-            .iter()
-            .copied()
-            .filter(|&slot| children[slot as usize] == 0)
-            .collect();
+        let leaves: Vec<u32> = used.iter().copied().filter(|&slot| children[slot as usize] == 0).collect();
         assert_eq!(listed, leaves);
-        used.iter()
-            .map(|&slot| self.slots[slot as usize].set)
-            .collect()
+        used.iter().map(|&slot| self.slots[slot as usize].set).collect()
     }
 }

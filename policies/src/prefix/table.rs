@@ -22,9 +22,7 @@ impl SlotTable {
 
     /// A table for `capacity` slots at a load factor of 2/3. Zeroed by the operating system, so pages are paid for when used.
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self {
-            buckets: vec![0; capacity + capacity / 2 + 1],
-        }
+        Self { buckets: vec![0; capacity + capacity / 2 + 1] }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
@@ -95,19 +93,11 @@ impl SlotTable {
     }
 
     fn after(&self, at: usize) -> usize {
-        if at + 1 == self.buckets.len() {
-            0
-        } else {
-            at + 1
-        }
+        if at + 1 == self.buckets.len() { 0 } else { at + 1 }
     }
 
     fn distance(&self, from: usize, to: usize) -> usize {
-        if to >= from {
-            to - from
-        } else {
-            to + self.buckets.len() - from
-        }
+        if to >= from { to - from } else { to + self.buckets.len() - from }
     }
 }
 
@@ -150,9 +140,7 @@ mod tests {
     #[test]
     fn keys_made_to_collide_are_refused_not_searched_for() {
         let mut table = SlotTable::with_capacity(4096);
-        let stored = (0..2000)
-            .filter(|&slot| table.insert(7 << 32, slot))
-            .count();
+        let stored = (0..2000).filter(|&slot| table.insert(7 << 32, slot)).count();
         assert_eq!(stored, MAX_PROBE);
         let mut looked_at = 0;
         assert_eq!(

@@ -26,10 +26,7 @@ enum Step {
 /// Texts that share prefixes: a path of few symbols, each worth one block, and a rest of any length.
 fn text() -> impl Strategy<Value = Vec<u8>> {
     (prop::collection::vec(0u8..3, 0..6), 0usize..64).prop_map(|(path, rest)| {
-        let mut text: Vec<u8> = path
-            .iter()
-            .flat_map(|&symbol| [b'a' + symbol; SMALL_BLOCK_BYTES])
-            .collect();
+        let mut text: Vec<u8> = path.iter().flat_map(|&symbol| [b'a' + symbol; SMALL_BLOCK_BYTES]).collect();
         text.extend(std::iter::repeat_n(b'r', rest));
         text
     })
@@ -61,13 +58,9 @@ impl Model {
     }
 
     fn longest(&self, text: &[u8], worker: usize) -> u64 {
-        let sent = self
-            .sent
-            .iter()
-            .filter(|(_, sent)| *sent as usize == worker);
-        sent.map(|(sent, _)| sent.iter().zip(text).take_while(|(a, b)| a == b).count())
-            .max()
-            .unwrap_or(0) as u64
+        let sent = self.sent.iter().filter(|(_, sent)| *sent as usize == worker);
+        sent.map(|(sent, _)| sent.iter().zip(text).take_while(|(a, b)| a == b).count()).max().unwrap_or(0)
+            as u64
     }
 }
 
@@ -134,10 +127,7 @@ proptest! {
 #[test]
 fn what_goes_first_is_the_least_recently_used_tail() {
     let mut index = tiny(6, 10_000);
-    let (old, new) = (
-        PromptHashes::of(&[b'o'; 192]),
-        PromptHashes::of(&[b'n'; 192]),
-    );
+    let (old, new) = (PromptHashes::of(&[b'o'; 192]), PromptHashes::of(&[b'n'; 192]));
     index.insert(&old, WorkerId(0));
     index.insert(&new, WorkerId(0));
     index.insert(&PromptHashes::of(&[b'x'; 128]), WorkerId(1));
@@ -169,10 +159,7 @@ fn a_prompt_longer_than_the_index_is_remembered_as_far_as_it_fits() {
 #[test]
 fn a_worker_that_comes_back_starts_with_nothing() {
     let mut index = tiny(100, 10_000);
-    let (a, b) = (
-        PromptHashes::of(&[b'a'; 640]),
-        PromptHashes::of(&[b'b'; 640]),
-    );
+    let (a, b) = (PromptHashes::of(&[b'a'; 640]), PromptHashes::of(&[b'b'; 640]));
     for worker in [0, 1, 100] {
         index.insert(&a, WorkerId(worker));
     }
@@ -208,10 +195,7 @@ fn a_slot_number_that_is_too_high_is_refused() {
     assert!(index.insert(&PromptHashes::of(b"hi"), WorkerId(MAX_WORKERS as u32 - 1)));
     let mut matched = vec![0; MAX_WORKERS + 7];
     index.match_into(&PromptHashes::of(b"hi"), &mut matched);
-    assert_eq!(
-        matched.iter().position(|&bytes| bytes > 0),
-        Some(MAX_WORKERS - 1)
-    );
+    assert_eq!(matched.iter().position(|&bytes| bytes > 0), Some(MAX_WORKERS - 1));
 }
 
 #[test]

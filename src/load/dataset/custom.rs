@@ -21,24 +21,18 @@ pub(super) fn load(options: &FileOptions, count: usize) -> Result<Loaded, Datase
             break;
         }
         let prompt = prompt_of(&row, options).map_err(|what| {
-            DatasetError::new(format!(
-                "--dataset-path {} line {line}: {what}",
-                path.display()
-            ))
+            DatasetError::new(format!("--dataset-path {} line {line}: {what}", path.display()))
         })?;
-        if options
-            .context_tokens
-            .is_some_and(|most| prompt.planned_tokens + prompt.output_tokens > most)
-        {
+        if options.context_tokens.is_some_and(|most| prompt.planned_tokens + prompt.output_tokens > most) {
             too_long += 1;
         } else {
             loaded.prompts.push(prompt);
         }
     }
     if too_long > 0 {
-        loaded.notes.push(format!(
-            "{too_long} prompts are longer than the context length given and were left out"
-        ));
+        loaded
+            .notes
+            .push(format!("{too_long} prompts are longer than the context length given and were left out"));
     }
     Ok(loaded)
 }
@@ -59,10 +53,7 @@ fn prompt_of(row: &Value, options: &FileOptions) -> Result<Prompt, String> {
             .map(Some)?,
         (None, Some(Value::String(answer))) => Some(approximate_tokens(answer).max(1)),
         (None, Some(other)) => {
-            return Err(format!(
-                "completion: expected a string, got {}",
-                kind(other)
-            ));
+            return Err(format!("completion: expected a string, got {}", kind(other)));
         }
         (None, None) => None,
     };
@@ -78,10 +69,7 @@ fn prompt_of(row: &Value, options: &FileOptions) -> Result<Prompt, String> {
         Some(Value::String(id)) => Some(id.clone()),
         Some(Value::Number(id)) => Some(id.to_string()),
         Some(other) => {
-            return Err(format!(
-                "id: expected a string or a number, got {}",
-                kind(other)
-            ));
+            return Err(format!("id: expected a string or a number, got {}", kind(other)));
         }
     };
     Ok(Prompt {
@@ -94,21 +82,12 @@ fn prompt_of(row: &Value, options: &FileOptions) -> Result<Prompt, String> {
 }
 
 fn conversation(row: &Value) -> Result<(&str, Option<&Value>), String> {
-    let turns = row
-        .get("conversations")
-        .or_else(|| row.get("conversation"))
-        .and_then(Value::as_array);
+    let turns = row.get("conversations").or_else(|| row.get("conversation")).and_then(Value::as_array);
     let turns = turns.ok_or("expected a field prompt (or conversations)")?;
-    let text = |i: usize| {
-        turns
-            .get(i)
-            .and_then(|t| t.get("content").or_else(|| t.get("value")))
-    };
+    let text = |i: usize| turns.get(i).and_then(|t| t.get("content").or_else(|| t.get("value")));
     match text(0) {
         Some(Value::String(first)) => Ok((first, text(1))),
-        _ => {
-            Err("conversations[0]: expected an object with a string content (or value)".to_owned())
-        }
+        _ => Err("conversations[0]: expected an object with a string content (or value)".to_owned()),
     }
 }
 
@@ -131,22 +110,11 @@ mod tests {
     #[test]
     fn rows_of_each_shape() {
         let o = FileOptions::default();
-        let p = prompt_of(
-            &json!({"prompt": "Hello world", "output_len": 5, "id": "a"}),
-            &o,
-        )
-        .unwrap();
-        assert_eq!(
-            (p.output_tokens, p.id.as_deref(), p.words()),
-            (5, Some("a"), Some(2))
-        );
+        let p = prompt_of(&json!({"prompt": "Hello world", "output_len": 5, "id": "a"}), &o).unwrap();
+        assert_eq!((p.output_tokens, p.id.as_deref(), p.words()), (5, Some("a"), Some(2)));
         let p = prompt_of(&json!({"prompt": "x y", "completion": "one two three"}), &o).unwrap();
         assert_eq!(p.output_tokens, 3);
-        let p = prompt_of(
-            &json!({"conversations": [{"value": "x"}, {"value": "one two"}]}),
-            &o,
-        )
-        .unwrap();
+        let p = prompt_of(&json!({"conversations": [{"value": "x"}, {"value": "one two"}]}), &o).unwrap();
         assert_eq!(p.output_tokens, 2);
     }
 
@@ -155,10 +123,7 @@ mod tests {
         let o = FileOptions::default();
         let cases = [
             (json!({"text": "x"}), "prompt"),
-            (
-                json!({"prompt": 3, "output_len": 1}),
-                "expected a string, got a number",
-            ),
+            (json!({"prompt": 3, "output_len": 1}), "expected a string, got a number"),
             (json!({"prompt": " ", "output_len": 1}), "empty"),
             (json!({"prompt": "x"}), "output_len or completion"),
             (json!({"prompt": "x", "output_len": 0}), "at least 1"),

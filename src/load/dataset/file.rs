@@ -14,8 +14,7 @@ const MAX_FILE_BYTES: u64 = 2 << 30;
 
 /// Reads a file as text.
 pub(super) fn read(path: &Path) -> Result<String, DatasetError> {
-    let fail =
-        |what: String| DatasetError::new(format!("--dataset-path {}: {what}", path.display()));
+    let fail = |what: String| DatasetError::new(format!("--dataset-path {}: {what}", path.display()));
     let meta = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?;
     if meta.is_dir() {
         return Err(fail("expected a file, this is a directory".to_owned()));
@@ -33,19 +32,14 @@ pub(super) fn read(path: &Path) -> Result<String, DatasetError> {
     String::from_utf8(bytes).map_err(|e| {
         let good = e.utf8_error().valid_up_to();
         let line = line_of(&String::from_utf8_lossy(&e.as_bytes()[..good]));
-        fail(format!(
-            "line {line}: not UTF-8 (byte {good}); convert the file, for example with iconv"
-        ))
+        fail(format!("line {line}: not UTF-8 (byte {good}); convert the file, for example with iconv"))
     })
 }
 
 /// The rows of a JSON array, or of JSON lines; each with the line it begins on. Empty lines are passed over.
 pub(super) fn rows(text: &str, path: &Path) -> Result<Vec<(usize, Value)>, DatasetError> {
     let fail = |line: usize, what: String| {
-        DatasetError::new(format!(
-            "--dataset-path {} line {line}: {what}",
-            path.display()
-        ))
+        DatasetError::new(format!("--dataset-path {} line {line}: {what}", path.display()))
     };
     if text.trim_start().starts_with('[') {
         let items: Vec<&serde_json::value::RawValue> =
@@ -57,23 +51,13 @@ pub(super) fn rows(text: &str, path: &Path) -> Result<Vec<(usize, Value)>, Datas
             let begin = item.get().as_ptr() as usize - text.as_ptr() as usize;
             line += text[seen..begin].matches('\n').count();
             seen = begin;
-            rows.push((
-                line,
-                serde_json::from_str(item.get()).map_err(|e| fail(line, e.to_string()))?,
-            ));
+            rows.push((line, serde_json::from_str(item.get()).map_err(|e| fail(line, e.to_string()))?));
         }
         return Ok(rows);
     }
-    let lines = text
-        .lines()
-        .enumerate()
-        .filter(|(_, row)| !row.trim().is_empty());
+    let lines = text.lines().enumerate().filter(|(_, row)| !row.trim().is_empty());
     lines
-        .map(|(i, row)| {
-            serde_json::from_str(row)
-                .map(|v| (i + 1, v))
-                .map_err(|e| fail(i + 1, e.to_string()))
-        })
+        .map(|(i, row)| serde_json::from_str(row).map(|v| (i + 1, v)).map_err(|e| fail(i + 1, e.to_string())))
         .collect()
 }
 

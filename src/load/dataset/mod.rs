@@ -118,12 +118,7 @@ impl Dataset {
     ///
     /// # Errors
     /// The file is missing or malformed, an id is there twice or cannot be a header value, or nothing is left.
-    pub fn load(
-        &self,
-        count: usize,
-        seed: u64,
-        exact_tokens: bool,
-    ) -> Result<Loaded, DatasetError> {
+    pub fn load(&self, count: usize, seed: u64, exact_tokens: bool) -> Result<Loaded, DatasetError> {
         let loaded = match self {
             Self::ShareGpt(options) => sharegpt::load(options, count, seed),
             Self::Random(options) => random::make(options, count, seed, exact_tokens),
@@ -131,10 +126,7 @@ impl Dataset {
             Self::SharedPrefix(options) => shared_prefix::make(options, seed),
         }?;
         if loaded.prompts.is_empty() {
-            return Err(DatasetError::new(format!(
-                "dataset {}: no prompt is left to send",
-                self.name()
-            )));
+            return Err(DatasetError::new(format!("dataset {}: no prompt is left to send", self.name())));
         }
         check_ids(&loaded.prompts)?;
         Ok(loaded)
@@ -144,11 +136,7 @@ impl Dataset {
 /// Ids become `x-request-id`: 1 to 128 visible ASCII characters, none twice.
 fn check_ids(prompts: &[Prompt]) -> Result<(), DatasetError> {
     let mut seen = BTreeSet::new();
-    for (row, id) in prompts
-        .iter()
-        .enumerate()
-        .filter_map(|(row, p)| Some((row + 1, p.id.as_deref()?)))
-    {
+    for (row, id) in prompts.iter().enumerate().filter_map(|(row, p)| Some((row + 1, p.id.as_deref()?))) {
         if id.is_empty() || id.len() > 128 || !id.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(DatasetError::new(format!(
                 "prompt {row}: id {id:?} cannot be a request id: expected 1 to 128 visible ASCII characters without spaces"

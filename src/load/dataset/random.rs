@@ -28,11 +28,7 @@ pub struct RandomOptions {
 impl Default for RandomOptions {
     /// `bench_serving`'s: 1024, 1024, 0.0.
     fn default() -> Self {
-        Self {
-            input_tokens: 1024,
-            output_tokens: 1024,
-            range_ratio: 0.0,
-        }
+        Self { input_tokens: 1024, output_tokens: 1024, range_ratio: 0.0 }
     }
 }
 
@@ -51,38 +47,18 @@ pub(super) fn make(
         let planned_tokens = draw(&mut rng, o.input_tokens, o.range_ratio);
         let output_tokens = draw(&mut rng, o.output_tokens, o.range_ratio);
         let content = if exact_tokens {
-            Content::Tokens(
-                (0..planned_tokens)
-                    .map(|_| rng.random_range(TOKEN_IDS))
-                    .collect(),
-            )
+            Content::Tokens((0..planned_tokens).map(|_| rng.random_range(TOKEN_IDS)).collect())
         } else {
             Content::Text(random_words(&mut rng, planned_tokens))
         };
-        prompts.push(Prompt {
-            id: None,
-            content,
-            planned_tokens,
-            output_tokens,
-            group: None,
-        });
+        prompts.push(Prompt { id: None, content, planned_tokens, output_tokens, group: None });
     }
-    let (input, output): (u64, u64) = (
-        prompts.iter().map(|p| p.planned_tokens).sum(),
-        prompts.iter().map(|p| p.output_tokens).sum(),
-    );
-    let how = if exact_tokens {
-        "exact, sent as input_ids"
-    } else {
-        "about one a word"
-    };
-    let note = format!(
-        "random: {count} prompts, {input} prompt tokens ({how}), {output} output tokens asked for"
-    );
-    Ok(Loaded {
-        prompts,
-        notes: vec![note],
-    })
+    let (input, output): (u64, u64) =
+        (prompts.iter().map(|p| p.planned_tokens).sum(), prompts.iter().map(|p| p.output_tokens).sum());
+    let how = if exact_tokens { "exact, sent as input_ids" } else { "about one a word" };
+    let note =
+        format!("random: {count} prompts, {input} prompt tokens ({how}), {output} output tokens asked for");
+    Ok(Loaded { prompts, notes: vec![note] })
 }
 
 /// A uniform whole number in [max(1, len·ratio), len].
@@ -95,9 +71,7 @@ pub(super) fn check_ratio(flag: &str, ratio: f64) -> Result<(), DatasetError> {
     if (0.0..=1.0).contains(&ratio) {
         Ok(())
     } else {
-        Err(DatasetError::new(format!(
-            "{flag}: expected 0 to 1, got {ratio}"
-        )))
+        Err(DatasetError::new(format!("{flag}: expected 0 to 1, got {ratio}")))
     }
 }
 
@@ -106,9 +80,7 @@ pub(super) fn check_length(flag: &str, tokens: u64) -> Result<(), DatasetError> 
     if (1..=10_000_000).contains(&tokens) {
         Ok(())
     } else {
-        Err(DatasetError::new(format!(
-            "{flag}: expected 1 to 10000000 tokens, got {tokens}"
-        )))
+        Err(DatasetError::new(format!("{flag}: expected 1 to 10000000 tokens, got {tokens}")))
     }
 }
 
@@ -134,35 +106,15 @@ mod tests {
 
     #[test]
     fn words_stand_in_where_ids_cannot_go() {
-        let o = RandomOptions {
-            input_tokens: 12,
-            output_tokens: 3,
-            range_ratio: 1.0,
-        };
+        let o = RandomOptions { input_tokens: 12, output_tokens: 3, range_ratio: 1.0 };
         assert_eq!(make(&o, 1, 1, false).unwrap().prompts[0].words(), Some(12));
     }
 
     #[test]
     fn impossible_options_name_the_flag() {
-        let bad = RandomOptions {
-            range_ratio: 1.5,
-            ..RandomOptions::default()
-        };
-        assert!(
-            make(&bad, 1, 1, true)
-                .unwrap_err()
-                .to_string()
-                .contains("--random-range-ratio")
-        );
-        let bad = RandomOptions {
-            output_tokens: 0,
-            ..RandomOptions::default()
-        };
-        assert!(
-            make(&bad, 1, 1, true)
-                .unwrap_err()
-                .to_string()
-                .contains("--random-output-len")
-        );
+        let bad = RandomOptions { range_ratio: 1.5, ..RandomOptions::default() };
+        assert!(make(&bad, 1, 1, true).unwrap_err().to_string().contains("--random-range-ratio"));
+        let bad = RandomOptions { output_tokens: 0, ..RandomOptions::default() };
+        assert!(make(&bad, 1, 1, true).unwrap_err().to_string().contains("--random-output-len"));
     }
 }

@@ -74,11 +74,7 @@ pub(super) fn make(o: &SharedPrefixOptions, seed: u64) -> Result<Loaded, Dataset
             Popularity::Zipf(alpha) => zipf(&mut rng, o.groups, alpha),
         };
         let words = draw(&mut rng, o.question_tokens, o.range_ratio);
-        let text = format!(
-            "{}\n\n{}",
-            systems[group as usize],
-            random_words(&mut rng, words)
-        );
+        let text = format!("{}\n\n{}", systems[group as usize], random_words(&mut rng, words));
         prompts.push(Prompt {
             id: None,
             planned_tokens: approximate_tokens(&text),
@@ -95,10 +91,7 @@ pub(super) fn make(o: &SharedPrefixOptions, seed: u64) -> Result<Loaded, Dataset
         o.groups,
         prompts.len()
     );
-    Ok(Loaded {
-        prompts,
-        notes: vec![note],
-    })
+    Ok(Loaded { prompts, notes: vec![note] })
 }
 
 fn check(o: &SharedPrefixOptions) -> Result<(), DatasetError> {
@@ -113,9 +106,9 @@ fn check(o: &SharedPrefixOptions) -> Result<(), DatasetError> {
         )));
     }
     match o.popularity {
-        Popularity::Zipf(alpha) if !(alpha.is_finite() && alpha > 0.0) => Err(DatasetError::new(
-            format!("--gsp-zipf-alpha: expected a number above 0, got {alpha}"),
-        )),
+        Popularity::Zipf(alpha) if !(alpha.is_finite() && alpha > 0.0) => {
+            Err(DatasetError::new(format!("--gsp-zipf-alpha: expected a number above 0, got {alpha}")))
+        }
         _ => Ok(()),
     }
 }
@@ -155,17 +148,10 @@ mod tests {
         let made = make(&small(), 9).unwrap();
         let mut systems: BTreeMap<u32, (String, u32)> = BTreeMap::new();
         for p in &made.prompts {
-            let Content::Text(text) = &p.content else {
-                panic!("text")
-            };
+            let Content::Text(text) = &p.content else { panic!("text") };
             let (system, question) = text.split_once("\n\n").unwrap();
-            assert_eq!(
-                (system.split(' ').count(), question.split(' ').count()),
-                (30, 6)
-            );
-            let entry = systems
-                .entry(p.group.unwrap())
-                .or_insert_with(|| (system.to_owned(), 0));
+            assert_eq!((system.split(' ').count(), question.split(' ').count()), (30, 6));
+            let entry = systems.entry(p.group.unwrap()).or_insert_with(|| (system.to_owned(), 0));
             assert_eq!(entry.0, system);
             entry.1 += 1;
         }
@@ -178,43 +164,17 @@ mod tests {
 
     #[test]
     fn zipf_prefers_the_first_group() {
-        let o = SharedPrefixOptions {
-            prompts_per_group: 100,
-            popularity: Popularity::Zipf(1.5),
-            ..small()
-        };
+        let o = SharedPrefixOptions { prompts_per_group: 100, popularity: Popularity::Zipf(1.5), ..small() };
         let made = make(&o, 1).unwrap();
         let of = |g| made.prompts.iter().filter(|p| p.group == Some(g)).count();
-        assert!(
-            of(0) > 2 * of(1) && of(1) > of(3),
-            "{} {} {}",
-            of(0),
-            of(1),
-            of(3)
-        );
+        assert!(of(0) > 2 * of(1) && of(1) > of(3), "{} {} {}", of(0), of(1), of(3));
     }
 
     #[test]
     fn impossible_options_name_the_flag() {
-        let bad = SharedPrefixOptions {
-            groups: 0,
-            ..small()
-        };
-        assert!(
-            make(&bad, 1)
-                .unwrap_err()
-                .to_string()
-                .contains("--gsp-num-groups")
-        );
-        let bad = SharedPrefixOptions {
-            popularity: Popularity::Zipf(f64::NAN),
-            ..small()
-        };
-        assert!(
-            make(&bad, 1)
-                .unwrap_err()
-                .to_string()
-                .contains("--gsp-zipf-alpha")
-        );
+        let bad = SharedPrefixOptions { groups: 0, ..small() };
+        assert!(make(&bad, 1).unwrap_err().to_string().contains("--gsp-num-groups"));
+        let bad = SharedPrefixOptions { popularity: Popularity::Zipf(f64::NAN), ..small() };
+        assert!(make(&bad, 1).unwrap_err().to_string().contains("--gsp-zipf-alpha"));
     }
 }

@@ -32,10 +32,7 @@ struct Turn {
 }
 
 pub(super) fn load(options: &FileOptions, count: usize, seed: u64) -> Result<Loaded, DatasetError> {
-    let path = options
-        .path
-        .as_ref()
-        .ok_or_else(|| DatasetError::new(WHERE_TO_GET_IT))?;
+    let path = options.path.as_ref().ok_or_else(|| DatasetError::new(WHERE_TO_GET_IT))?;
     let text = file::read(path)?;
     let rows: Vec<Row> = serde_json::from_str(&text).map_err(|e| {
         DatasetError::new(format!(
@@ -46,10 +43,7 @@ pub(super) fn load(options: &FileOptions, count: usize, seed: u64) -> Result<Loa
     })?;
     drop(text);
     let all = rows.len();
-    let mut rows: Vec<Row> = rows
-        .into_iter()
-        .filter(|r| r.conversations.len() >= 2)
-        .collect();
+    let mut rows: Vec<Row> = rows.into_iter().filter(|r| r.conversations.len() >= 2).collect();
     let single = all - rows.len();
     shuffle(&mut rows, &mut ChaCha8Rng::seed_from_u64(seed));
     let mut loaded = Loaded::default();
@@ -74,12 +68,8 @@ fn prompt_of(row: Row, options: &FileOptions) -> Option<Prompt> {
     let mut turns = row.conversations.into_iter().map(|t| t.value);
     let (text, answer) = (turns.next()?, turns.next()?);
     let planned_tokens = approximate_tokens(&text);
-    let output_tokens = options
-        .output_tokens
-        .unwrap_or_else(|| approximate_tokens(&answer));
-    let fits = options
-        .context_tokens
-        .is_none_or(|most| planned_tokens + output_tokens <= most);
+    let output_tokens = options.output_tokens.unwrap_or_else(|| approximate_tokens(&answer));
+    let fits = options.context_tokens.is_none_or(|most| planned_tokens + output_tokens <= most);
     let long_enough = planned_tokens >= MIN_TOKENS && output_tokens >= MIN_TOKENS;
     (fits && long_enough).then_some(Prompt {
         id: None,

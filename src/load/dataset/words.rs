@@ -188,10 +188,7 @@ mod tests {
     fn random_words_have_the_length_asked_for() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for count in [0, 1, 7, 300] {
-            assert_eq!(
-                random_words(&mut rng, count).split_whitespace().count() as u64,
-                count
-            );
+            assert_eq!(random_words(&mut rng, count).split_whitespace().count() as u64, count);
         }
     }
 

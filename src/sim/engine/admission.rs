@@ -25,10 +25,7 @@ impl Reserve {
     /// From (tokens made, tokens allowed) of what still runs.
     pub(super) fn after_retraction(&mut self, left: impl Iterator<Item = (u32, u32)>) {
         let (made, allowed) = left.fold((0_u64, 0_u64), |(made, allowed), (m, a)| {
-            (
-                made + u64::from(m) + super::RETRACT_DECODE_STEPS,
-                allowed + u64::from(a),
-            )
+            (made + u64::from(m) + super::RETRACT_DECODE_STEPS, allowed + u64::from(a))
         });
         self.0 = (made as f64 / allowed.max(1) as f64).min(1.0);
     }
@@ -75,14 +72,10 @@ impl Engine {
 
     /// Room that running requests and the one in chunks are likely to need.
     fn reserved_tokens(&self) -> u64 {
-        let live = self
-            .running
-            .iter()
-            .chain(&self.chunked)
-            .filter_map(|id| self.tasks.get(id));
+        let live = self.running.iter().chain(&self.chunked).filter_map(|id| self.tasks.get(id));
         live.map(|t| {
-            let to_come = u64::from(t.job.max_new_tokens.saturating_sub(t.progress.tokens))
-                .min(CLIP_NEW_TOKENS);
+            let to_come =
+                u64::from(t.job.max_new_tokens.saturating_sub(t.progress.tokens)).min(CLIP_NEW_TOKENS);
             (to_come as f64 * self.reserve.0).ceil() as u64
         })
         .sum()
@@ -96,8 +89,8 @@ impl Engine {
         self.cache.lock(node);
         let missing = (sequence.len() - shared) as u64;
         let task = self.tasks.get_mut(&id)?;
-        let new = u64::from(task.job.max_new_tokens.saturating_sub(task.progress.tokens))
-            .min(CLIP_NEW_TOKENS);
+        let new =
+            u64::from(task.job.max_new_tokens.saturating_sub(task.progress.tokens)).min(CLIP_NEW_TOKENS);
         let empty = self.running.is_empty() && self.chunked.is_none() && reserved == 0;
         if self.available() < missing + if empty { 0 } else { new + reserved } {
             self.cache.unlock(node);
@@ -105,8 +98,7 @@ impl Engine {
         }
         self.take(missing);
         let task = self.tasks.get_mut(&id)?;
-        (task.node, task.shared, task.private, task.computed) =
-            (node, shared as u64, missing, shared as u64);
+        (task.node, task.shared, task.private, task.computed) = (node, shared as u64, missing, shared as u64);
         if task.progress.queue_end_ns.is_none() {
             task.progress.queue_end_ns = Some(now_ns);
             task.progress.cached_tokens = shared as u32;

@@ -91,21 +91,8 @@ impl Engine {
     /// Takes a job; it enters the queue at its `queued_at_ns`.
     pub fn submit(&mut self, job: Job) {
         self.arriving.insert((job.queued_at_ns, job.id));
-        let progress = Progress {
-            queue_start_ns: job.queued_at_ns,
-            ..Progress::default()
-        };
-        self.tasks.insert(
-            job.id,
-            Task {
-                job,
-                progress,
-                node: ROOT,
-                shared: 0,
-                private: 0,
-                computed: 0,
-            },
-        );
+        let progress = Progress { queue_start_ns: job.queued_at_ns, ..Progress::default() };
+        self.tasks.insert(job.id, Task { job, progress, node: ROOT, shared: 0, private: 0, computed: 0 });
     }
 
     /// When there is something to do: 0 for at once, `None` for not before another job comes.
@@ -124,10 +111,7 @@ impl Engine {
                 break;
             }
             self.arriving.pop_first();
-            if self
-                .max_queued_requests
-                .is_some_and(|limit| self.waiting.len() >= limit)
-            {
+            if self.max_queued_requests.is_some_and(|limit| self.waiting.len() >= limit) {
                 refused.extend(self.end(id, at_ns, End::QueueFull));
             } else {
                 self.waiting.push_back(id);
@@ -138,10 +122,8 @@ impl Engine {
 
     /// Ends a job now, wherever it is; `None` if it has ended before.
     pub fn abort(&mut self, id: JobId, now_ns: u64) -> Option<Event> {
-        let (queued_at_ns, queued_before) = self
-            .tasks
-            .get(&id)
-            .map(|t| (t.job.queued_at_ns, t.progress.queue_end_ns.is_none()))?;
+        let (queued_at_ns, queued_before) =
+            self.tasks.get(&id).map(|t| (t.job.queued_at_ns, t.progress.queue_end_ns.is_none()))?;
         self.arriving.remove(&(queued_at_ns, id));
         self.waiting.retain(|w| *w != id);
         if self.running.contains(&id) || self.chunked == Some(id) {
@@ -150,15 +132,7 @@ impl Engine {
             self.release(id);
         }
         self.totals.aborted_total += 1;
-        self.end(
-            id,
-            now_ns.max(queued_at_ns),
-            if queued_before {
-                End::AbortedInQueue
-            } else {
-                End::Aborted
-            },
-        )
+        self.end(id, now_ns.max(queued_at_ns), if queued_before { End::AbortedInQueue } else { End::Aborted })
     }
 
     /// Runs one forward pass that starts at `now_ns`; `None` if there is nothing to run.
@@ -189,29 +163,20 @@ impl Engine {
         Load {
             running: self.running.len() + usize::from(self.chunked.is_some()),
             waiting: self.waiting.len(),
-            waiting_tokens: self
-                .waiting
-                .iter()
-                .filter_map(|id| self.tasks.get(id))
-                .map(Task::len)
-                .sum(),
+            waiting_tokens: self.waiting.iter().filter_map(|id| self.tasks.get(id)).map(Task::len).sum(),
             used_tokens: self.cache.tokens() + self.private_tokens - evictable_tokens,
             evictable_tokens,
             capacity_tokens: self.profile.kv_tokens,
-            tokens_per_s: if self.running.is_empty() {
-                0.0
-            } else {
-                self.totals.tokens_per_s
-            },
+            tokens_per_s: if self.running.is_empty() { 0.0 } else { self.totals.tokens_per_s },
             ..self.totals
         }
     }
 
     fn prefill(&mut self, now_ns: u64, parts: &[(JobId, u64)]) -> Step {
         let tokens = parts.iter().map(|(_, n)| n).sum();
-        let pairs = parts.iter().filter_map(|(id, n)| {
-            Some(*n as f64 * (self.tasks.get(id)?.computed as f64 + *n as f64 / 2.0))
-        });
+        let pairs = parts
+            .iter()
+            .filter_map(|(id, n)| Some(*n as f64 * (self.tasks.get(id)?.computed as f64 + *n as f64 / 2.0)));
         let duration_ns = self.scaled_ns(self.profile.prefill_ns(tokens, pairs.sum()));
         let at_ns = now_ns + duration_ns;
         let mut events = Vec::with_capacity(parts.len());
@@ -232,21 +197,13 @@ impl Engine {
         }
         self.totals.prefill_steps += 1;
         self.totals.prefill_busy_ns += duration_ns;
-        Step {
-            kind: StepKind::Prefill { tokens },
-            duration_ns,
-            events,
-        }
+        Step { kind: StepKind::Prefill { tokens }, duration_ns, events }
     }
 
     fn decode(&mut self, now_ns: u64) -> Step {
         self.make_room();
         let batch = self.running.clone();
-        let context: u64 = batch
-            .iter()
-            .filter_map(|id| self.tasks.get(id))
-            .map(Task::len)
-            .sum();
+        let context: u64 = batch.iter().filter_map(|id| self.tasks.get(id)).map(Task::len).sum();
         let duration_ns = self.scaled_ns(self.profile.decode_ns(batch.len(), context));
         self.reserve.decay();
         let mut events = Vec::with_capacity(batch.len());
@@ -260,11 +217,7 @@ impl Engine {
         }
         self.totals.decode_steps += 1;
         self.totals.tokens_per_s = (batch.len() as f64 / (duration_ns as f64 / 1e9)).round();
-        Step {
-            kind: StepKind::Decode { batch: batch.len() },
-            duration_ns,
-            events,
-        }
+        Step { kind: StepKind::Decode { batch: batch.len() }, duration_ns, events }
     }
 
     /// Retracts until every running request can get a token.
@@ -272,13 +225,9 @@ impl Engine {
         if self.available() >= self.running.len() as u64 {
             return;
         }
-        while self.running.len() > 1
-            && self.available() < self.running.len() as u64 * RETRACT_DECODE_STEPS
-        {
+        while self.running.len() > 1 && self.available() < self.running.len() as u64 * RETRACT_DECODE_STEPS {
             let fewest = |id: &JobId| {
-                self.tasks
-                    .get(id)
-                    .map(|t| (t.progress.tokens, std::cmp::Reverse(t.job.prompt.len())))
+                self.tasks.get(id).map(|t| (t.progress.tokens, std::cmp::Reverse(t.job.prompt.len())))
             };
             let Some(at) = (0..self.running.len()).min_by_key(|i| fewest(&self.running[*i])) else {
                 return;
@@ -292,8 +241,7 @@ impl Engine {
             self.totals.retracted_total += 1;
         }
         let left = self.running.iter().filter_map(|id| self.tasks.get(id));
-        self.reserve
-            .after_retraction(left.map(|t| (t.progress.tokens, t.job.max_new_tokens)));
+        self.reserve.after_retraction(left.map(|t| (t.progress.tokens, t.job.max_new_tokens)));
     }
 
     /// One more token of a running job.
@@ -308,10 +256,7 @@ impl Engine {
             progress.first_report_ns.get_or_insert(at_ns);
         }
         if !last {
-            return Some(Event {
-                id,
-                progress: *progress,
-            });
+            return Some(Event { id, progress: *progress });
         }
         // The last token was sampled, not computed: it has no KV.
         let mut sequence = task.sequence();
@@ -355,8 +300,7 @@ impl Engine {
 
     /// KV tokens that could be had, by eviction if need be.
     fn available(&self) -> u64 {
-        self.profile.kv_tokens - self.private_tokens - self.cache.tokens()
-            + self.cache.evictable_tokens()
+        self.profile.kv_tokens - self.private_tokens - self.cache.tokens() + self.cache.evictable_tokens()
     }
 
     /// Takes KV tokens that are `available`.

@@ -1,3 +1,5 @@
+//! The engine's tests: order, limits, cache, retraction, abort.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -6,12 +8,7 @@ use super::*;
 use crate::sim::tokens::Answer;
 
 fn profile() -> Profile {
-    Profile {
-        kv_tokens: 1_000,
-        max_running_requests: 4,
-        chunked_prefill_tokens: 100,
-        ..Profile::default()
-    }
+    Profile { kv_tokens: 1_000, max_running_requests: 4, chunked_prefill_tokens: 100, ..Profile::default() }
 }
 
 fn engine() -> Engine {
@@ -21,15 +18,7 @@ fn engine() -> Engine {
 fn job(id: JobId, prompt: Vec<Token>, output_tokens: u32) -> Job {
     let prompt: Arc<[Token]> = prompt.into();
     let answer = Answer::new(9, &prompt, 0);
-    Job {
-        id,
-        prompt,
-        answer,
-        output_tokens,
-        max_new_tokens: output_tokens,
-        report_every: 1,
-        queued_at_ns: 0,
-    }
+    Job { id, prompt, answer, output_tokens, max_new_tokens: output_tokens, report_every: 1, queued_at_ns: 0 }
 }
 
 /// A prompt that shares no prefix with another id's.
@@ -48,19 +37,10 @@ fn run(engine: &mut Engine) -> BTreeMap<JobId, Progress> {
             events.extend(step.events);
         }
         let load = engine.load();
-        assert!(
-            load.used_tokens + load.evictable_tokens <= load.capacity_tokens,
-            "{load:?}"
-        );
-        assert!(
-            load.running <= engine.profile.max_running_requests,
-            "{load:?}"
-        );
+        assert!(load.used_tokens + load.evictable_tokens <= load.capacity_tokens, "{load:?}");
+        assert!(load.running <= engine.profile.max_running_requests, "{load:?}");
         for event in events.iter().filter(|e| e.progress.end.is_some()) {
-            assert!(
-                ended.insert(event.id, event.progress).is_none(),
-                "ended twice: {event:?}"
-            );
+            assert!(ended.insert(event.id, event.progress).is_none(), "ended twice: {event:?}");
         }
     }
     ended
@@ -70,19 +50,12 @@ fn run(engine: &mut Engine) -> BTreeMap<JobId, Progress> {
 fn first_come_first_served_up_to_the_batch_limit() {
     let mut engine = engine();
     for id in 0..6 {
-        engine.submit(Job {
-            queued_at_ns: 6 - id,
-            ..job(id, prompt(id as u32, 10), 3)
-        });
+        engine.submit(Job { queued_at_ns: 6 - id, ..job(id, prompt(id as u32, 10), 3) });
     }
     engine.receive(10);
     let first = engine.step(10).expect("prefill");
     assert_eq!(first.kind, StepKind::Prefill { tokens: 40 });
-    assert_eq!(
-        first.events.iter().map(|e| e.id).collect::<Vec<_>>(),
-        [5, 4, 3, 2],
-        "in order of arrival"
-    );
+    assert_eq!(first.events.iter().map(|e| e.id).collect::<Vec<_>>(), [5, 4, 3, 2], "in order of arrival");
     assert_eq!(engine.load().waiting, 2);
     let second = engine.step(20).expect("decode: the batch is full");
     assert_eq!(second.kind, StepKind::Decode { batch: 4 });
@@ -95,20 +68,9 @@ fn a_long_prompt_is_prefilled_in_chunks_while_decoding_waits() {
     let mut engine = engine();
     engine.submit(job(1, prompt(1, 250), 2));
     engine.receive(1);
-    let kinds: Vec<StepKind> = (1..=4)
-        .filter_map(|t| engine.step(t))
-        .map(|s| s.kind)
-        .collect();
+    let kinds: Vec<StepKind> = (1..=4).filter_map(|t| engine.step(t)).map(|s| s.kind).collect();
     let chunk = |tokens| StepKind::Prefill { tokens };
-    assert_eq!(
-        kinds,
-        [
-            chunk(100),
-            chunk(100),
-            chunk(50),
-            StepKind::Decode { batch: 1 }
-        ]
-    );
+    assert_eq!(kinds, [chunk(100), chunk(100), chunk(50), StepKind::Decode { batch: 1 }]);
     assert_eq!(engine.load().prompt_tokens_total, 250);
 }
 
@@ -131,23 +93,12 @@ fn a_second_turn_finds_the_first_turns_prompt_and_answer() {
     let answer = first.answer;
     engine.submit(first);
     assert_eq!(run(&mut engine)[&1].cached_tokens, 0);
-    let turn: Vec<Token> = prompt(1, 20)
-        .into_iter()
-        .chain((0..10).map(|i| answer.token(i)))
-        .chain([7, 8])
-        .collect();
+    let turn: Vec<Token> =
+        prompt(1, 20).into_iter().chain((0..10).map(|i| answer.token(i))).chain([7, 8]).collect();
     engine.submit(job(2, turn, 1));
-    assert_eq!(
-        run(&mut engine)[&2].cached_tokens,
-        29,
-        "the last generated token has no KV"
-    );
+    assert_eq!(run(&mut engine)[&2].cached_tokens, 29, "the last generated token has no KV");
     engine.submit(job(3, prompt(1, 20), 1));
-    assert_eq!(
-        run(&mut engine)[&3].cached_tokens,
-        19,
-        "the last prompt token is always computed"
-    );
+    assert_eq!(run(&mut engine)[&3].cached_tokens, 19, "the last prompt token is always computed");
     assert!(engine.flush());
     engine.submit(job(4, prompt(1, 20), 1));
     assert_eq!(run(&mut engine)[&4].cached_tokens, 0);
@@ -164,11 +115,7 @@ fn least_recently_used_prefixes_leave_first() {
     assert_eq!((load.used_tokens, load.evictable_tokens), (0, 900));
     for (again, cached) in [(4, 299), (3, 299), (2, 299), (1, 0)] {
         engine.submit(job(again + 10, prompt(again as u32, 300), 1));
-        assert_eq!(
-            run(&mut engine)[&(again + 10)].cached_tokens,
-            cached,
-            "prompt {again}"
-        );
+        assert_eq!(run(&mut engine)[&(again + 10)].cached_tokens, cached, "prompt {again}");
     }
 }
 
@@ -177,26 +124,13 @@ fn when_kv_runs_out_the_request_with_the_fewest_tokens_is_retracted_and_still_fi
     let mut engine = engine();
     // Each says it may make 10 tokens and makes 300: admission believes it, decoding runs out.
     for id in 1..=4 {
-        engine.submit(Job {
-            max_new_tokens: 10,
-            ..job(id, prompt(id as u32, 100), 300)
-        });
+        engine.submit(Job { max_new_tokens: 10, ..job(id, prompt(id as u32, 100), 300) });
     }
     let ended = run(&mut engine);
     assert_eq!(ended.len(), 4);
-    assert!(
-        ended
-            .values()
-            .all(|p| p.tokens == 300 && p.end == Some(End::Finished))
-    );
+    assert!(ended.values().all(|p| p.tokens == 300 && p.end == Some(End::Finished)));
     assert!(engine.load().retracted_total > 0);
-    assert_eq!(
-        ended
-            .values()
-            .map(|p| u64::from(p.retractions))
-            .sum::<u64>(),
-        engine.load().retracted_total
-    );
+    assert_eq!(ended.values().map(|p| u64::from(p.retractions)).sum::<u64>(), engine.load().retracted_total);
     assert_eq!(engine.load().used_tokens, 0);
 }
 
@@ -205,24 +139,13 @@ fn abort_ends_a_job_wherever_it_is_and_frees_its_kv() {
     let mut engine = engine();
     engine.submit(job(1, prompt(1, 250), 5));
     engine.submit(job(2, prompt(2, 10), 5));
-    engine.submit(Job {
-        queued_at_ns: 99,
-        ..job(3, prompt(3, 10), 5)
-    });
+    engine.submit(Job { queued_at_ns: 99, ..job(3, prompt(3, 10), 5) });
     engine.receive(1);
     engine.step(1);
     let end = |event: Option<Event>| event.and_then(|e| e.progress.end);
-    assert_eq!(
-        end(engine.abort(1, 2)),
-        Some(End::Aborted),
-        "half prefilled"
-    );
+    assert_eq!(end(engine.abort(1, 2)), Some(End::Aborted), "half prefilled");
     assert_eq!(end(engine.abort(2, 2)), Some(End::AbortedInQueue));
-    assert_eq!(
-        end(engine.abort(3, 2)),
-        Some(End::AbortedInQueue),
-        "not there yet"
-    );
+    assert_eq!(end(engine.abort(3, 2)), Some(End::AbortedInQueue), "not there yet");
     assert_eq!(engine.abort(1, 3), None, "once");
     assert_eq!((engine.next_ns(), engine.load().used_tokens), (None, 0));
 }
@@ -235,10 +158,7 @@ fn a_full_queue_refuses_and_speedup_divides_time() {
     }
     let refused = engine.receive(1);
     assert_eq!(
-        refused
-            .iter()
-            .map(|e| (e.id, e.progress.end))
-            .collect::<Vec<_>>(),
+        refused.iter().map(|e| (e.id, e.progress.end)).collect::<Vec<_>>(),
         [(2, Some(End::QueueFull)), (3, Some(End::QueueFull))]
     );
     assert_eq!(engine.step(1).expect("prefill").duration_ns, 700_000);
@@ -247,14 +167,8 @@ fn a_full_queue_refuses_and_speedup_divides_time() {
 #[test]
 fn a_report_comes_every_so_many_tokens_or_at_the_end() {
     let mut engine = engine();
-    engine.submit(Job {
-        report_every: 50,
-        ..job(1, prompt(1, 5), 120)
-    });
-    engine.submit(Job {
-        report_every: 50,
-        ..job(2, prompt(2, 5), 8)
-    });
+    engine.submit(Job { report_every: 50, ..job(1, prompt(1, 5), 120) });
+    engine.submit(Job { report_every: 50, ..job(2, prompt(2, 5), 8) });
     let ended = run(&mut engine);
     assert_eq!(ended[&2].first_report_ns, ended[&2].ended_ns);
     assert!(

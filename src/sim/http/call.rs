@@ -23,9 +23,7 @@ impl Rids {
         let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let ids = live.entry(rid.to_owned()).or_default();
         if refuse_duplicate && !ids.is_empty() {
-            return Err(Refusal::Value(format!(
-                "Duplicate request ID detected: {rid}"
-            )));
+            return Err(Refusal::Value(format!("Duplicate request ID detected: {rid}")));
         }
         ids.push(id);
         Ok(())
@@ -44,9 +42,7 @@ impl Rids {
     /// Jobs whose request id starts with `prefix`, as the real scheduler matches.
     pub fn starting_with(&self, prefix: &str) -> Vec<JobId> {
         let live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let matching = live
-            .range(prefix.to_owned()..)
-            .take_while(|(rid, _)| rid.starts_with(prefix));
+        let matching = live.range(prefix.to_owned()..).take_while(|(rid, _)| rid.starts_with(prefix));
         matching.flat_map(|(_, ids)| ids.iter().copied()).collect()
     }
 }
@@ -85,8 +81,7 @@ impl Sequence {
             if index > 0 {
                 self.token_ids.push(',');
             }
-            self.token_ids
-                .push_str(&self.answer.token(index).to_string());
+            self.token_ids.push_str(&self.answer.token(index).to_string());
         }
         self.progress = to;
         true
@@ -124,8 +119,7 @@ impl Call {
         let mut dispatched_ns = created.mono_ns;
         let (mut jobs, mut sequences): (Vec<Job>, Vec<Sequence>) = (Vec::new(), Vec::new());
         for item in &ask.items {
-            let tokenize_ns =
-                worker.config.profile.tokenize_ns(item.text_bytes) / worker.config.speedup;
+            let tokenize_ns = worker.config.profile.tokenize_ns(item.text_bytes) / worker.config.speedup;
             dispatched_ns += tokenize_ns as u64;
             let id = worker.next_id();
             let rid = item.rid.clone().unwrap_or_else(|| worker.random_id(id));
@@ -139,13 +133,7 @@ impl Call {
             sequences.push(sequence(id, rid, item, dispatched_ns));
         }
         let jobs = worker.runner.submit(jobs);
-        Ok(Self {
-            sequences,
-            clocks,
-            stream,
-            worker: worker.clone(),
-            jobs,
-        })
+        Ok(Self { sequences, clocks, stream, worker: worker.clone(), jobs })
     }
 
     /// The worker.
@@ -178,9 +166,7 @@ impl Call {
 
     /// Whether the queue was full for any sequence.
     pub fn refused(&self) -> bool {
-        self.sequences
-            .iter()
-            .any(|s| s.progress.end == Some(End::QueueFull))
+        self.sequences.iter().any(|s| s.progress.end == Some(End::QueueFull))
     }
 
     /// `meta_info` of a sequence.
@@ -210,9 +196,7 @@ impl Call {
 
     fn take(&mut self, states: &[Progress]) -> Vec<usize> {
         let pairs = self.sequences.iter_mut().zip(states).enumerate();
-        pairs
-            .filter_map(|(at, (sequence, state))| sequence.advance(*state).then_some(at))
-            .collect()
+        pairs.filter_map(|(at, (sequence, state))| sequence.advance(*state).then_some(at)).collect()
     }
 }
 

@@ -55,10 +55,9 @@ impl Fault {
             "empty_200" => Self::Empty200,
             "truncate" => Self::Truncate,
             _ => {
-                let chunks = value
-                    .strip_prefix("reset_mid_stream:")
-                    .and_then(|n| n.parse().ok());
-                let expected = "reset_before_head, reset_mid_stream:N, stall, error_500, empty_200 or truncate";
+                let chunks = value.strip_prefix("reset_mid_stream:").and_then(|n| n.parse().ok());
+                let expected =
+                    "reset_before_head, reset_mid_stream:N, stall, error_500, empty_200 or truncate";
                 Self::ResetMidStream(
                     chunks.ok_or_else(|| format!("{HEADER}: expected {expected}, got {value}"))?,
                 )
@@ -80,11 +79,7 @@ impl Fault {
                 }
                 other => other,
             };
-            SimBody::Chunks(Box::pin(Short {
-                body,
-                chunks_left: chunks,
-                flushed: false,
-            }))
+            SimBody::Chunks(Box::pin(Short { body, chunks_left: chunks, flushed: false }))
         })
     }
 }
@@ -100,10 +95,7 @@ impl Body for Short {
     type Data = Bytes;
     type Error = Cut;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         if self.chunks_left == 0 {
             return poll_cut(&mut self.flushed, cx);
         }

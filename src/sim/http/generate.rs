@@ -15,25 +15,15 @@ use super::reply::{Cut, DONE, Piece, Replies, SimBody, Source, event};
 pub async fn answer(exchange: &Exchange, body: &Result<Value, Refusal>) -> Response<SimBody> {
     let replies = exchange.replies();
     let stream = body.as_ref().is_ok_and(ask::is_stream);
-    let asked: Result<Ask, Refusal> = body
-        .as_ref()
-        .map_err(Clone::clone)
-        .and_then(|b| ask::generate(b, exchange.limits()));
-    let call = asked
-        .and_then(|ask| Call::start(&exchange.worker, &ask, stream).map(|call| (call, ask.list)));
+    let asked: Result<Ask, Refusal> =
+        body.as_ref().map_err(Clone::clone).and_then(|b| ask::generate(b, exchange.limits()));
+    let call = asked.and_then(|ask| Call::start(&exchange.worker, &ask, stream).map(|call| (call, ask.list)));
     let (mut call, list) = match call {
         Ok(started) => started,
         Err(refusal) => return refusal.answer(replies, Family::Native, stream),
     };
     if stream {
-        return replies.events(
-            false,
-            Stream {
-                call,
-                list,
-                over: false,
-            },
-        );
+        return replies.events(false, Stream { call, list, over: false });
     }
     if !call.ended().await {
         return problem::internal_error(replies);
@@ -46,25 +36,16 @@ pub async fn answer(exchange: &Exchange, body: &Result<Value, Refusal>) -> Respo
 
 fn whole(call: &Call, list: bool, replies: Replies) -> Response<SimBody> {
     let sent_ns = call.worker().clock.mono_ns();
-    let items: Vec<String> = (0..call.sequences.len())
-        .map(|at| object(call, at, Some(sent_ns), None))
-        .collect();
-    let body = if list {
-        format!("[{}]", items.join(","))
-    } else {
-        items.concat()
-    };
+    let items: Vec<String> =
+        (0..call.sequences.len()).map(|at| object(call, at, Some(sent_ns), None)).collect();
+    let body = if list { format!("[{}]", items.join(",")) } else { items.concat() };
     replies.json(http::StatusCode::OK, body)
 }
 
 /// `{"text":..,"meta_info":..}` in the order of the dialect; `index` in the events of a list.
 fn object(call: &Call, at: usize, sent_ns: Option<u64>, index: Option<usize>) -> String {
     let sequence = &call.sequences[at];
-    let (text, ids, meta_info) = (
-        &sequence.text,
-        &sequence.token_ids,
-        call.meta_info(at, sent_ns),
-    );
+    let (text, ids, meta_info) = (&sequence.text, &sequence.token_ids, call.meta_info(at, sent_ns));
     let index = index.map(|i| format!(",\"index\":{i}")).unwrap_or_default();
     // Words of an answer need no escapes.
     let dialect = call.worker().config.dialect;
@@ -95,11 +76,7 @@ impl Source for Stream {
             pieces.push(Ok(DONE));
         }
         // Nothing moved and not over: the worker has stopped.
-        if pieces.is_empty() {
-            vec![Err(Cut)]
-        } else {
-            pieces
-        }
+        if pieces.is_empty() { vec![Err(Cut)] } else { pieces }
     }
 }
 
@@ -110,17 +87,9 @@ impl Stream {
         }
         let now_ns = self.call.worker().clock.mono_ns();
         let sequence = &mut self.call.sequences[at];
-        let (first, last) = (
-            sequence.first_sent_ns.is_none(),
-            sequence.progress.end.is_some(),
-        );
+        let (first, last) = (sequence.first_sent_ns.is_none(), sequence.progress.end.is_some());
         let sent_ns = *sequence.first_sent_ns.get_or_insert(now_ns);
         let index = self.list.then_some(at);
-        Ok(event(&object(
-            &self.call,
-            at,
-            (first || last).then_some(sent_ns),
-            index,
-        )))
+        Ok(event(&object(&self.call, at, (first || last).then_some(sent_ns), index)))
     }
 }

@@ -34,11 +34,7 @@ impl<T: AsyncRead + Unpin> Read for HyperIo<T> {
 }
 
 impl<T: AsyncWrite + Unpin> Write for HyperIo<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 
@@ -85,9 +81,7 @@ impl Timer for HyperTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        Box::pin(TokioSleep(Box::pin(tokio::time::sleep_until(
-            deadline.into(),
-        ))))
+        Box::pin(TokioSleep(Box::pin(tokio::time::sleep_until(deadline.into()))))
     }
 
     fn now(&self) -> Instant {

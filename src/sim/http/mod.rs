@@ -64,22 +64,10 @@ pub struct Worker {
 impl Worker {
     /// Starts the engine. Inside a tokio runtime.
     pub fn start(config: SimConfig, clock: Clock) -> std::io::Result<Arc<Self>> {
-        config
-            .check()
-            .map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidInput, e))?;
-        let engine = Engine::new(
-            config.profile.clone(),
-            config.speedup,
-            config.max_queued_requests,
-        );
+        config.check().map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidInput, e))?;
+        let engine = Engine::new(config.profile.clone(), config.speedup, config.max_queued_requests);
         let runner = Runner::start(engine, clock.clone())?;
-        Ok(Arc::new(Self {
-            config,
-            clock,
-            runner,
-            rids: Rids::default(),
-            next_id: AtomicU64::new(0),
-        }))
+        Ok(Arc::new(Self { config, clock, runner, rids: Rids::default(), next_id: AtomicU64::new(0) }))
     }
 
     /// How well the engine kept its deadlines so far.
@@ -119,10 +107,7 @@ impl Worker {
         let keep_alive = Duration::from_secs(self.config.dialect.keep_alive_s());
         let service = service_fn(|request| Box::pin(self.clone().respond(request, reset.clone())));
         let mut server = http1::Builder::new();
-        server
-            .timer(HyperTimer)
-            .header_read_timeout(keep_alive)
-            .max_headers(256);
+        server.timer(HyperTimer).header_read_timeout(keep_alive).max_headers(256);
         let mut connection = server.serve_connection(HyperIo(stream), service);
         // What ends a connection is the client's doing or a fault asked for.
         let _ = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
@@ -140,11 +125,7 @@ impl Worker {
         reset: Arc<AtomicBool>,
     ) -> Result<Response<SimBody>, Cut> {
         let exchange = Exchange { worker: self };
-        let fault = if exchange.worker.config.allow_faults {
-            Fault::of(request.headers())
-        } else {
-            Ok(None)
-        };
+        let fault = if exchange.worker.config.allow_faults { Fault::of(request.headers()) } else { Ok(None) };
         let fault = match fault {
             Ok(fault) => fault,
             Err(message) => {
@@ -155,10 +136,7 @@ impl Worker {
             }
         };
         reset.store(
-            matches!(
-                fault,
-                Some(Fault::ResetBeforeHead | Fault::ResetMidStream(_) | Fault::Stall)
-            ),
+            matches!(fault, Some(Fault::ResetBeforeHead | Fault::ResetMidStream(_) | Fault::Stall)),
             Ordering::Relaxed,
         );
         match fault {
@@ -201,22 +179,13 @@ impl Exchange {
         let offset_ns = self.worker.config.clock_offset_us.saturating_mul(1_000);
         Replies {
             dialect: self.worker.config.dialect,
-            unix_ns: self
-                .worker
-                .clock
-                .now()
-                .unix_ns
-                .saturating_add_signed(offset_ns),
+            unix_ns: self.worker.clock.now().unix_ns.saturating_add_signed(offset_ns),
         }
     }
 
     fn limits(&self) -> Limits<'_> {
         let config = &self.worker.config;
-        Limits {
-            dialect: config.dialect,
-            profile: &config.profile,
-            seed: config.seed,
-        }
+        Limits { dialect: config.dialect, profile: &config.profile, seed: config.seed }
     }
 
     async fn dispatch(&self, request: Request<Incoming>) -> Response<SimBody> {
@@ -236,12 +205,9 @@ impl Exchange {
             "/v1/completions" => Family::Completions,
             _ => Family::Native,
         };
-        let is_json = head
-            .headers
-            .get(CONTENT_TYPE)
-            .is_none_or(|v| v.as_bytes().starts_with(b"application/json"));
-        let must_be_json =
-            path != "/abort_request" && (family == Family::Native || !dialect.is_rust());
+        let is_json =
+            head.headers.get(CONTENT_TYPE).is_none_or(|v| v.as_bytes().starts_with(b"application/json"));
+        let must_be_json = path != "/abort_request" && (family == Family::Native || !dialect.is_rust());
         let parsed = match read(body).await {
             Ok(bytes) if bytes.is_empty() => Err(Refusal::NoBody),
             Ok(_) if must_be_json && !is_json => Err(Refusal::ContentType),
@@ -263,9 +229,7 @@ impl Exchange {
         };
         let all = (body["abort_all"] == true).then_some("");
         if let Some(prefix) = all.or(body["rid"].as_str().filter(|rid| !rid.is_empty())) {
-            self.worker
-                .runner
-                .abort(&self.worker.rids.starting_with(prefix));
+            self.worker.runner.abort(&self.worker.rids.starting_with(prefix));
         }
         self.replies().empty(StatusCode::OK)
     }
@@ -275,22 +239,17 @@ impl Exchange {
             return self.replies().whole(status, None, allow, Bytes::new());
         }
         let detail = status.canonical_reason().unwrap_or_default();
-        self.replies().whole(
-            status,
-            Some(reply::JSON),
-            allow,
-            format!("{{\"detail\":\"{detail}\"}}").into(),
-        )
+        self.replies().whole(status, Some(reply::JSON), allow, format!("{{\"detail\":\"{detail}\"}}").into())
     }
 }
 
 async fn read(body: Incoming) -> Result<Bytes, Refusal> {
     let whole = Limited::new(body, LARGEST_BODY_BYTES).collect().await;
-    whole
-        .map(http_body_util::Collected::to_bytes)
-        .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+    whole.map(http_body_util::Collected::to_bytes).map_err(|error| {
+        match error.downcast_ref::<LengthLimitError>() {
             Some(_) => Refusal::TooLarge(LARGEST_BODY_BYTES),
             // The client has gone; nobody reads this.
             None => Refusal::NoBody,
-        })
+        }
+    })
 }

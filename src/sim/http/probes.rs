@@ -32,27 +32,16 @@ pub async fn answer(exchange: &Exchange, path: &str) -> Response<SimBody> {
         "/health" | "/health_generate" => health(exchange).await,
         "/get_model_info" | "/model_info" => json(model_info(exchange)),
         "/get_server_info" | "/server_info" => json(server_info(exchange, &load)),
-        "/get_load" => json(format!(
-            "{{\"load\":{}}}",
-            load.used_tokens + load.waiting_tokens
-        )),
+        "/get_load" => json(format!("{{\"load\":{}}}", load.used_tokens + load.waiting_tokens)),
         "/v1/loads" => json(loads(exchange, &load)),
-        "/v1/models" => json(format!(
-            "{{\"object\":\"list\",\"data\":[{}]}}",
-            model(exchange)
-        )),
+        "/v1/models" => json(format!("{{\"object\":\"list\",\"data\":[{}]}}", model(exchange))),
         "/metrics" | "/metrics/" if !exchange.worker.config.metrics => {
             exchange.refuse_path(StatusCode::NOT_FOUND, None)
         }
-        "/metrics" | "/metrics/" if dialect.is_rust() => replies.whole(
-            StatusCode::OK,
-            Some(METRICS),
-            None,
-            metrics(exchange, &load).into(),
-        ),
-        "/metrics" | "/metrics/" => {
-            replies.chunks(METRICS, vec![Ok(metrics(exchange, &load).into())])
+        "/metrics" | "/metrics/" if dialect.is_rust() => {
+            replies.whole(StatusCode::OK, Some(METRICS), None, metrics(exchange, &load).into())
         }
+        "/metrics" | "/metrics/" => replies.chunks(METRICS, vec![Ok(metrics(exchange, &load).into())]),
         "/flush_cache" => flush(exchange).await,
         "/milepost/sim" => json(simulation(exchange, &load)),
         "/ping" => replies.empty(StatusCode::OK),
@@ -72,8 +61,7 @@ async fn health(exchange: &Exchange) -> Response<SimBody> {
     let steps_before = worker.runner.pace().steps;
     let rid = format!("HEALTH_CHECK_{}", worker.random_id(worker.next_id()));
     let body = json!({"input_ids": [0], "rid": rid, "sampling_params": {"max_new_tokens": 1}});
-    let Ok(call) =
-        ask::generate(&body, exchange.limits()).and_then(|ask| Call::start(worker, &ask, false))
+    let Ok(call) = ask::generate(&body, exchange.limits()).and_then(|ask| Call::start(worker, &ask, false))
     else {
         return replies.empty(StatusCode::SERVICE_UNAVAILABLE);
     };
@@ -89,26 +77,15 @@ async fn health(exchange: &Exchange) -> Response<SimBody> {
 
 async fn flush(exchange: &Exchange) -> Response<SimBody> {
     let flushed = exchange.worker.runner.flush().await;
-    let status = if flushed {
-        StatusCode::OK
-    } else {
-        StatusCode::BAD_REQUEST
-    };
+    let status = if flushed { StatusCode::OK } else { StatusCode::BAD_REQUEST };
     let body = "Cache flushed.\nPlease check backend logs for more details. (When there are running or waiting requests, the operation will not be performed.)\n";
     exchange.replies().whole(status, None, None, body.into())
 }
 
 fn model(exchange: &Exchange) -> String {
     let config = &exchange.worker.config;
-    let (name, created) = (
-        quoted(&config.model_path),
-        exchange.replies().unix_ns / 1_000_000_000,
-    );
-    let parent = if config.dialect.is_049() {
-        ""
-    } else {
-        "\"parent\":null,"
-    };
+    let (name, created) = (quoted(&config.model_path), exchange.replies().unix_ns / 1_000_000_000);
+    let parent = if config.dialect.is_049() { "" } else { "\"parent\":null," };
     let longest = config.profile.context_tokens;
     format!(
         r#"{{"id":{name},"object":"model","created":{created},"owned_by":"sglang","root":{name},{parent}"max_model_len":{longest}}}"#
@@ -121,12 +98,8 @@ fn one_model(exchange: &Exchange, path: &str) -> Response<SimBody> {
         return exchange.replies().json(StatusCode::OK, model(exchange));
     }
     let body = if exchange.worker.config.dialect.is_rust() {
-        let error = problem::object(
-            "error",
-            &format!("The model `{name}` does not exist"),
-            "BadRequestError",
-            404,
-        );
+        let error =
+            problem::object("error", &format!("The model `{name}` does not exist"), "BadRequestError", 404);
         format!("{{\"error\":{error}}}")
     } else {
         let message = quoted(&format!("The model '{name}' does not exist"));
@@ -164,11 +137,7 @@ fn server_info(exchange: &Exchange, load: &Load) -> String {
         None if config.dialect.is_049() => i64::MAX.to_string(),
         None => "null".to_owned(),
     };
-    let (running, kv, chunk) = (
-        p.max_running_requests,
-        p.kv_tokens,
-        p.chunked_prefill_tokens,
-    );
+    let (running, kv, chunk) = (p.max_running_requests, p.kv_tokens, p.chunked_prefill_tokens);
     let (metrics, input) = (config.metrics, p.max_input_tokens());
     let state = internal_state(exchange, load);
     let tail = match (config.dialect.is_049(), config.dialect.is_rust()) {
@@ -206,35 +175,15 @@ fn loads(exchange: &Exchange, load: &Load) -> String {
     let config = &exchange.worker.config;
     let unix_ns = exchange.replies().unix_ns;
     let ratio = |part: u64, whole: u64| {
-        if whole == 0 {
-            0.0
-        } else {
-            (part as f64 / whole as f64 * 1e4).round() / 1e4
-        }
+        if whole == 0 { 0.0 } else { (part as f64 / whole as f64 * 1e4).round() / 1e4 }
     };
-    let Load {
-        running,
-        waiting,
-        waiting_tokens,
-        used_tokens,
-        capacity_tokens,
-        ..
-    } = *load;
-    let (usage, hits) = (
-        ratio(used_tokens, capacity_tokens),
-        ratio(load.cached_tokens_total, load.prompt_tokens_total),
-    );
+    let Load { running, waiting, waiting_tokens, used_tokens, capacity_tokens, .. } = *load;
+    let (usage, hits) =
+        (ratio(used_tokens, capacity_tokens), ratio(load.cached_tokens_total, load.prompt_tokens_total));
     let most_running = config.profile.max_running_requests;
-    let (at, iso, version) = (
-        seconds(unix_ns),
-        iso_date(unix_ns),
-        config.dialect.version(),
-    );
+    let (at, iso, version) = (seconds(unix_ns), iso_date(unix_ns), config.dialect.version());
     let utilization = ratio(running as u64, most_running as u64).max(usage);
-    let (throughput, uncached) = (
-        load.tokens_per_s,
-        load.prompt_tokens_total - load.cached_tokens_total,
-    );
+    let (throughput, uncached) = (load.tokens_per_s, load.prompt_tokens_total - load.cached_tokens_total);
     let (busy_us, total) = (load.prefill_busy_ns / 1_000, used_tokens + waiting_tokens);
     format!(
         r#"{{"timestamp":"{iso}","version":"{version}","accelerator":null,"num_accelerators":1,"loads":[{{"timestamp":{at:?},"dp_rank":0,"num_running_reqs":{running},"num_waiting_reqs":{waiting},"num_waiting_uncached_tokens":{waiting_tokens},"num_used_tokens":{used_tokens},"num_total_tokens":{total},"num_active_tokens":{used_tokens},"num_prealloc_ready_tokens":0,"max_total_num_tokens":{capacity_tokens},"max_running_requests":{most_running},"token_usage":{usage:?},"gen_throughput":{throughput:?},"cache_hit_rate":{hits:?},"utilization":{utilization:?},"total_prefill_uncached_tokens":{uncached},"total_prefill_busy_us":{busy_us},"decode_moments":null,"memory":{{"weight_gb":null,"kv_cache_gb":null,"graph_gb":null,"token_capacity":{capacity_tokens}}},"disaggregation":{{"mode":"null","prefill_bootstrap_queue_reqs":0,"prefill_inflight_queue_reqs":0,"decode_prealloc_queue_reqs":0,"decode_transfer_queue_reqs":0,"decode_retracted_queue_reqs":0,"kv_transfer_speed_gb_s":0.0,"kv_transfer_latency_ms":0.0}},"queues":{{"waiting":{waiting},"grammar":0,"paused":0,"retracted":0,"prealloc_ready":0}}}}]}}"#
@@ -244,71 +193,26 @@ fn loads(exchange: &Exchange, load: &Load) -> String {
 fn metrics(exchange: &Exchange, load: &Load) -> String {
     let config = &exchange.worker.config;
     let name = quoted(&config.model_path);
-    let rank = if config.dialect.is_049() {
-        ""
-    } else {
-        r#"moe_ep_rank="0","#
-    };
-    let engine =
-        format!(r#"engine_type="unified",model_name={name},{rank}pp_rank="0",tp_rank="0""#);
+    let rank = if config.dialect.is_049() { "" } else { r#"moe_ep_rank="0","# };
+    let engine = format!(r#"engine_type="unified",model_name={name},{rank}pp_rank="0",tp_rank="0""#);
     let plain = format!("model_name={name}");
     let capacity = load.capacity_tokens.max(1) as f64;
     let hit_rate = load.cached_tokens_total as f64 / load.prompt_tokens_total.max(1) as f64;
     let mut series = vec![
-        (
-            "prompt_tokens_total",
-            "counter",
-            &plain,
-            load.prompt_tokens_total as f64,
-        ),
-        (
-            "generation_tokens_total",
-            "counter",
-            &plain,
-            load.generated_tokens_total as f64,
-        ),
-        (
-            "cached_tokens_total",
-            "counter",
-            &plain,
-            load.cached_tokens_total as f64,
-        ),
-        (
-            "num_requests_total",
-            "counter",
-            &plain,
-            load.finished_total as f64,
-        ),
-        (
-            "num_aborted_requests_total",
-            "counter",
-            &plain,
-            load.aborted_total as f64,
-        ),
+        ("prompt_tokens_total", "counter", &plain, load.prompt_tokens_total as f64),
+        ("generation_tokens_total", "counter", &plain, load.generated_tokens_total as f64),
+        ("cached_tokens_total", "counter", &plain, load.cached_tokens_total as f64),
+        ("num_requests_total", "counter", &plain, load.finished_total as f64),
+        ("num_aborted_requests_total", "counter", &plain, load.aborted_total as f64),
         ("num_running_reqs", "gauge", &engine, load.running as f64),
         ("num_used_tokens", "gauge", &engine, load.used_tokens as f64),
-        (
-            "token_usage",
-            "gauge",
-            &engine,
-            load.used_tokens as f64 / capacity,
-        ),
+        ("token_usage", "gauge", &engine, load.used_tokens as f64 / capacity),
         ("num_queue_reqs", "gauge", &engine, load.waiting as f64),
         ("cache_hit_rate", "gauge", &engine, hit_rate),
     ];
     if !config.dialect.is_049() {
-        series.push((
-            "max_total_num_tokens",
-            "gauge",
-            &engine,
-            load.capacity_tokens as f64,
-        ));
-        series.push((
-            "kv_evictable_tokens",
-            "gauge",
-            &engine,
-            load.evictable_tokens as f64,
-        ));
+        series.push(("max_total_num_tokens", "gauge", &engine, load.capacity_tokens as f64));
+        series.push(("kv_evictable_tokens", "gauge", &engine, load.evictable_tokens as f64));
     }
     let mut text = String::new();
     for (metric, kind, labels, value) in series {

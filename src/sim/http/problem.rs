@@ -83,10 +83,8 @@ impl Refusal {
         match self {
             Self::TooLarge(limit) => {
                 let message = format!("the simulated worker reads bodies of at most {limit} bytes");
-                replies.json(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    object("error", &message, "Payload Too Large", 413),
-                )
+                replies
+                    .json(StatusCode::PAYLOAD_TOO_LARGE, object("error", &message, "Payload Too Large", 413))
             }
             Self::UnknownSampling(_) if replies.dialect.is_049() && family == Family::Native => {
                 internal_error(replies)
@@ -95,22 +93,12 @@ impl Refusal {
             _ if replies.dialect.is_rust() => replies.json(bad, self.rust(family)),
             Self::Early(message, kind) => replies.json(bad, object("error", message, kind, 400)),
             Self::Value(message) if family == Family::Native => replies.json(bad, native(message)),
-            Self::UnknownSampling(key) => replies.json(
-                bad,
-                format!("{{\"error\":{}}}", quoted(&unknown_sampling(key))),
-            ),
-            Self::Value(message) => {
-                replies.json(bad, object("error", message, "BadRequestError", 400))
+            Self::UnknownSampling(key) => {
+                replies.json(bad, format!("{{\"error\":{}}}", quoted(&unknown_sampling(key))))
             }
-            _ => replies.json(
-                bad,
-                object(
-                    "error",
-                    &self.validation(replies.dialect, family),
-                    "Bad Request",
-                    400,
-                ),
-            ),
+            Self::Value(message) => replies.json(bad, object("error", message, "BadRequestError", 400)),
+            _ => replies
+                .json(bad, object("error", &self.validation(replies.dialect, family), "Bad Request", 400)),
         }
     }
 
@@ -162,9 +150,16 @@ impl Refusal {
     fn rust(&self, family: Family) -> String {
         let message = match self {
             Self::BadJson(_, words) => format!("Failed to parse the request body as JSON: {words}"),
-            Self::NoBody => "Failed to parse the request body as JSON: EOF while parsing a value at line 1 column 0".to_owned(),
-            Self::WrongType(_, input) => format!("invalid type: {input}, expected a value or an array of values for StringOrList"),
-            Self::Missing(field, _) => format!("Failed to deserialize the JSON body into the target type: missing field `{field}`"),
+            Self::NoBody => {
+                "Failed to parse the request body as JSON: EOF while parsing a value at line 1 column 0"
+                    .to_owned()
+            }
+            Self::WrongType(_, input) => {
+                format!("invalid type: {input}, expected a value or an array of values for StringOrList")
+            }
+            Self::Missing(field, _) => {
+                format!("Failed to deserialize the JSON body into the target type: missing field `{field}`")
+            }
             Self::ContentType => "Expected request with `Content-Type: application/json`".to_owned(),
             Self::Value(message) => format!("validation failed: {message}"),
             Self::UnknownSampling(key) => unknown_sampling(key),
@@ -172,15 +167,9 @@ impl Refusal {
             Self::TooLarge(_) => "body too large".to_owned(),
         };
         match (family, self) {
-            (Family::Native, _) => format!(
-                "{{\"error\":{{\"message\":{},\"code\":400}}}}",
-                quoted(&message)
-            ),
+            (Family::Native, _) => format!("{{\"error\":{{\"message\":{},\"code\":400}}}}", quoted(&message)),
             (_, Self::Value(_)) => object("error", &message, "BadRequestError", 400),
-            _ => format!(
-                "{{\"error\":{}}}",
-                object("error", &message, "BadRequestError", 400)
-            ),
+            _ => format!("{{\"error\":{}}}", object("error", &message, "BadRequestError", 400)),
         }
     }
 }
@@ -189,10 +178,7 @@ impl Refusal {
 pub fn queue_full(replies: Replies) -> Response<SimBody> {
     let message = "The request queue is full.";
     let body = if replies.dialect.is_rust() {
-        format!(
-            "{{\"error\":{{\"message\":{},\"code\":503}}}}",
-            quoted(message)
-        )
+        format!("{{\"error\":{{\"message\":{},\"code\":503}}}}", quoted(message))
     } else {
         object("error", message, "503", 503)
     };
@@ -203,24 +189,14 @@ pub fn queue_full(replies: Replies) -> Response<SimBody> {
 pub fn queue_full_event() -> Bytes {
     event(&format!(
         "{{\"error\":{}}}",
-        object(
-            "error",
-            "The request queue is full.",
-            "SERVICE_UNAVAILABLE",
-            503
-        )
+        object("error", "The request queue is full.", "SERVICE_UNAVAILABLE", 503)
     ))
 }
 
 /// What uvicorn says when a handler raised.
 pub fn internal_error(replies: Replies) -> Response<SimBody> {
     let body = Bytes::from_static(b"Internal Server Error");
-    replies.whole(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        Some("text/plain; charset=utf-8"),
-        None,
-        body,
-    )
+    replies.whole(StatusCode::INTERNAL_SERVER_ERROR, Some("text/plain; charset=utf-8"), None, body)
 }
 
 /// `{"object":"error","message":..,"type":..,"param":null,"code":..}`.
@@ -241,10 +217,7 @@ fn native(message: &str) -> String {
 }
 
 fn unknown_sampling(key: &str) -> String {
-    format!(
-        "unknown field `{key}`, expected one of `{}`",
-        SAMPLING_PARAMS.join("`, `")
-    )
+    format!("unknown field `{key}`, expected one of `{}`", SAMPLING_PARAMS.join("`, `"))
 }
 
 fn value_in_stream(replies: Replies, family: Family, message: &str) -> Response<SimBody> {

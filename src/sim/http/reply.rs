@@ -74,10 +74,7 @@ impl Body for SimBody {
     type Data = Bytes;
     type Error = Cut;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match &mut *self {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
@@ -111,10 +108,7 @@ impl<S: Source + Unpin> Body for Chunked<S> {
     type Data = Bytes;
     type Error = Cut;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         if self.ready.is_empty() {
             if let Some(mut source) = self.source.take() {
                 self.refill = Some(Box::pin(async move {
@@ -187,26 +181,13 @@ impl Replies {
     }
 
     /// A chunked answer.
-    pub fn chunks<S: Source + Unpin>(
-        self,
-        content_type: &'static str,
-        source: S,
-    ) -> Response<SimBody> {
-        let chunked = Chunked {
-            ready: VecDeque::new(),
-            refill: None,
-            source: Some(source),
-            flushed: false,
-        };
+    pub fn chunks<S: Source + Unpin>(self, content_type: &'static str, source: S) -> Response<SimBody> {
+        let chunked = Chunked { ready: VecDeque::new(), refill: None, source: Some(source), flushed: false };
         let mut response = Response::new(SimBody::Chunks(Box::pin(chunked)));
         self.open(&mut response);
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if self.dialect.is_rust() && content_type == "text/event-stream" {
-            response
-                .headers_mut()
-                .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         }
         self.close(&mut response);
         response
@@ -215,14 +196,7 @@ impl Replies {
     /// An event stream. `python_like`: the Rust front end's chat streams name their character set as uvicorn's do.
     pub fn events<S: Source + Unpin>(self, python_like: bool, source: S) -> Response<SimBody> {
         let plain = self.dialect.is_rust() && !python_like;
-        self.chunks(
-            if plain {
-                "text/event-stream"
-            } else {
-                "text/event-stream; charset=utf-8"
-            },
-            source,
-        )
+        self.chunks(if plain { "text/event-stream" } else { "text/event-stream; charset=utf-8" }, source)
     }
 
     fn open(self, response: &mut Response<SimBody>) {

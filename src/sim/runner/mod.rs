@@ -109,17 +109,13 @@ impl Call {
 
     /// Waits until every job has ended.
     pub async fn ended(&mut self) -> Vec<Progress> {
-        let all_ended = self
-            .progress
-            .wait_for(|jobs| jobs.iter().all(|p| p.end.is_some()))
-            .await;
+        let all_ended = self.progress.wait_for(|jobs| jobs.iter().all(|p| p.end.is_some())).await;
         all_ended.map(|jobs| jobs.clone()).unwrap_or_default()
     }
 
     /// Whether the worker has stopped before the jobs ended.
     pub fn is_orphaned(&self) -> bool {
-        self.progress.has_changed().is_err()
-            && self.progress.borrow().iter().any(|p| p.end.is_none())
+        self.progress.has_changed().is_err() && self.progress.borrow().iter().any(|p| p.end.is_none())
     }
 }
 
@@ -134,26 +130,12 @@ impl Drop for Call {
 impl Runner {
     /// Starts driving `engine` by `clock`.
     pub fn start(engine: Engine, clock: Clock) -> io::Result<Self> {
-        let virtual_time = clock.mono_ns().abs_diff(Clock::system().mono_ns()) > 1_000_000_000;
-        let status = Mutex::new(Status {
-            load: engine.load(),
-            pace: Pace::default(),
-        });
+        let virtual_time = clock.is_virtual();
+        let status = Mutex::new(Status { load: engine.load(), pace: Pace::default() });
         let (inbox, wake_thread, wake_task) = (Mutex::default(), Condvar::new(), Notify::new());
-        let shared = Arc::new(Shared {
-            clock,
-            inbox,
-            wake_thread,
-            wake_task,
-            status,
-        });
-        let driver = Driver {
-            engine,
-            shared: shared.clone(),
-            readers: BTreeMap::new(),
-            cursor_ns: 0,
-            step: None,
-        };
+        let shared = Arc::new(Shared { clock, inbox, wake_thread, wake_task, status });
+        let driver =
+            Driver { engine, shared: shared.clone(), readers: BTreeMap::new(), cursor_ns: 0, step: None };
         if virtual_time {
             tokio::spawn(paced::in_virtual_time(driver));
         } else {
@@ -169,16 +151,9 @@ impl Runner {
         let (sender, progress) = watch::channel(vec![Progress::default(); jobs.len()]);
         let sender = Arc::new(sender);
         let ids = jobs.iter().map(|j| j.id).collect();
-        let commands = jobs
-            .into_iter()
-            .enumerate()
-            .map(|(i, job)| Command::Submit(job, sender.clone(), i));
+        let commands = jobs.into_iter().enumerate().map(|(i, job)| Command::Submit(job, sender.clone(), i));
         self.send(commands);
-        Call {
-            ids,
-            progress,
-            runner: self.clone(),
-        }
+        Call { ids, progress, runner: self.clone() }
     }
 
     /// Aborts jobs at the end of the current step; ended ones are left alone.
@@ -258,9 +233,7 @@ impl Driver {
         if let Some(step) = self.step.take() {
             self.publish(&step.events);
             let late_ns = self.shared.clock.mono_ns().saturating_sub(self.cursor_ns);
-            locked(&self.shared.status)
-                .pace
-                .note(late_ns, step.duration_ns);
+            locked(&self.shared.status).pace.note(late_ns, step.duration_ns);
         }
         loop {
             if self.take_commands() {

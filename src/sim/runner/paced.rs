@@ -41,9 +41,7 @@ pub(super) async fn in_virtual_time(mut driver: Driver) {
     loop {
         let next = driver.advance();
         let wait = |at_ns: u64| {
-            tokio::time::sleep(Duration::from_nanos(
-                at_ns.saturating_sub(shared.clock.mono_ns()),
-            ))
+            tokio::time::sleep(Duration::from_nanos(at_ns.saturating_sub(shared.clock.mono_ns())))
         };
         // `Notify` keeps a wake that came before the wait.
         locked(&shared.inbox).parked = true;
@@ -66,13 +64,9 @@ fn park(shared: &Shared, until_ns: Option<u64>) {
         return;
     }
     inbox.parked = true;
-    let wait_ns = until_ns.map_or(u64::from(u32::MAX), |at_ns| {
-        at_ns.saturating_sub(shared.clock.mono_ns())
-    });
+    let wait_ns = until_ns.map_or(u64::from(u32::MAX), |at_ns| at_ns.saturating_sub(shared.clock.mono_ns()));
     // Woken, timed out or neither: the caller looks again.
-    let waited = shared
-        .wake_thread
-        .wait_timeout(inbox, Duration::from_nanos(wait_ns));
+    let waited = shared.wake_thread.wait_timeout(inbox, Duration::from_nanos(wait_ns));
     let (mut inbox, _) = waited.unwrap_or_else(PoisonError::into_inner);
     inbox.parked = false;
 }
@@ -80,17 +74,12 @@ fn park(shared: &Shared, until_ns: Option<u64>) {
 #[cfg(target_os = "linux")]
 fn sleep_until(_shared: &Shared, at_ns: u64) {
     let nanos = (at_ns % 1_000_000_000).cast_signed();
-    let at = Timespec {
-        tv_sec: (at_ns / 1_000_000_000).cast_signed(),
-        tv_nsec: nanos,
-    };
+    let at = Timespec { tv_sec: (at_ns / 1_000_000_000).cast_signed(), tv_nsec: nanos };
     // A signal may end the sleep early; another error cannot be helped by trying again.
     while clock_nanosleep_absolute(ClockId::Monotonic, &at) == Err(rustix::io::Errno::INTR) {}
 }
 
 #[cfg(not(target_os = "linux"))]
 fn sleep_until(shared: &Shared, at_ns: u64) {
-    std::thread::sleep(Duration::from_nanos(
-        at_ns.saturating_sub(shared.clock.mono_ns()),
-    ));
+    std::thread::sleep(Duration::from_nanos(at_ns.saturating_sub(shared.clock.mono_ns())));
 }

@@ -109,13 +109,7 @@ pub fn generate(body: &Value, limits: Limits<'_>) -> Result<Ask, Refusal> {
     for (at, (prompt, text_bytes)) in prompts.into_iter().enumerate() {
         let sampling = native_sampling(per_prompt(at).as_object(), limits.dialect)?;
         ask.samples = sampling.samples;
-        ask.push(
-            prompt,
-            text_bytes,
-            &sampling,
-            limits,
-            Some(NATIVE_MAX_NEW_TOKENS),
-        )?;
+        ask.push(prompt, text_bytes, &sampling, limits, Some(NATIVE_MAX_NEW_TOKENS))?;
     }
     ask.list = batch || ask.samples > 1;
     ask.name(&body["rid"]);
@@ -128,11 +122,7 @@ pub fn chat(body: &Value, limits: Limits<'_>) -> Result<Ask, Refusal> {
         Value::Null => return Err(Refusal::Missing("messages", body.clone())),
         Value::Array(list) if list.is_empty() => {
             let rust = limits.dialect.is_rust();
-            let message = if rust {
-                "messages cannot be empty"
-            } else {
-                "Messages cannot be empty."
-            };
+            let message = if rust { "messages cannot be empty" } else { "Messages cannot be empty." };
             return Err(Refusal::Early(message, "BadRequestError"));
         }
         Value::Array(list) => list,
@@ -146,11 +136,7 @@ pub fn chat(body: &Value, limits: Limits<'_>) -> Result<Ask, Refusal> {
     for message in messages {
         let content = message_text(&message["content"])?;
         text_bytes += content.len();
-        tokenize_message(
-            message["role"].as_str().unwrap_or("user"),
-            &content,
-            &mut prompt,
-        );
+        tokenize_message(message["role"].as_str().unwrap_or("user"), &content, &mut prompt);
     }
     open_answer(&mut prompt);
     let mut ask = Ask::of(body);
@@ -174,13 +160,7 @@ pub fn completions(body: &Value, limits: Limits<'_>) -> Result<Ask, Refusal> {
     let sampling = openai_sampling(body, limits.dialect)?;
     ask.samples = sampling.samples;
     for (prompt, text_bytes) in prompts {
-        ask.push(
-            prompt,
-            text_bytes,
-            &sampling,
-            limits,
-            Some(COMPLETIONS_MAX_TOKENS),
-        )?;
+        ask.push(prompt, text_bytes, &sampling, limits, Some(COMPLETIONS_MAX_TOKENS))?;
     }
     ask.name(&body["rid"]);
     Ok(ask)
@@ -224,10 +204,7 @@ impl Ask {
                 "Input length ({len} tokens) exceeds the maximum allowed length ({longest} tokens). Use a shorter input or enable --allow-auto-truncate."
             )));
         }
-        if let Some(new) = sampling
-            .max_new_tokens
-            .filter(|new| new.saturating_add(len) >= context)
-        {
+        if let Some(new) = sampling.max_new_tokens.filter(|new| new.saturating_add(len) >= context) {
             return Err(Refusal::Value(format!(
                 "Requested token count exceeds the model's maximum context length of {context} tokens. You requested a total of {} tokens: {len} tokens from the input messages and {new} tokens for the completion. Please reduce the number of tokens in the input messages or the completion to fit within the limit.",
                 new.saturating_add(len)
@@ -245,11 +222,7 @@ impl Ask {
         for sample in 0..sampling.samples {
             let answer = Answer::new(limits.seed, &prompt, sample);
             let stops = !sampling.ignore_eos && answer.natural_tokens() < max_new_tokens;
-            let output_tokens = if stops {
-                answer.natural_tokens()
-            } else {
-                max_new_tokens
-            };
+            let output_tokens = if stops { answer.natural_tokens() } else { max_new_tokens };
             let text_bytes = if sample == 0 { text_bytes } else { 0 };
             let prompt = prompt.clone();
             self.items.push(Item {
@@ -299,11 +272,8 @@ fn text_prompts(field: &'static str, value: &Value) -> Result<Prompts, Refusal> 
     match value {
         Value::String(text) => Ok((vec![one(text)], false)),
         Value::Array(list) => {
-            let texts = list.iter().map(|v| {
-                v.as_str()
-                    .map(one)
-                    .ok_or_else(|| Refusal::WrongType(field, v.clone()))
-            });
+            let texts =
+                list.iter().map(|v| v.as_str().map(one).ok_or_else(|| Refusal::WrongType(field, v.clone())));
             Ok((texts.collect::<Result<_, _>>()?, true))
         }
         other => Err(Refusal::WrongType(field, other.clone())),
@@ -315,17 +285,12 @@ fn ids_prompts(field: &'static str, value: &Value) -> Result<Prompts, Refusal> {
     let wrong = |v: &Value| Refusal::WrongType(field, v.clone());
     let list = value.as_array().ok_or_else(|| wrong(value))?;
     let one = |ids: &Vec<Value>| {
-        let ids = ids.iter().map(|v| {
-            v.as_u64()
-                .and_then(|id| Token::try_from(id).ok())
-                .ok_or_else(|| wrong(v))
-        });
+        let ids =
+            ids.iter().map(|v| v.as_u64().and_then(|id| Token::try_from(id).ok()).ok_or_else(|| wrong(v)));
         Ok((ids.collect::<Result<Vec<Token>, Refusal>>()?, 0))
     };
     if list.first().is_some_and(Value::is_array) {
-        let lists = list
-            .iter()
-            .map(|v| v.as_array().ok_or_else(|| wrong(v)).and_then(one));
+        let lists = list.iter().map(|v| v.as_array().ok_or_else(|| wrong(v)).and_then(one));
         return Ok((lists.collect::<Result<_, _>>()?, true));
     }
     Ok((vec![one(list)?], false))
@@ -336,36 +301,24 @@ fn message_text(content: &Value) -> Result<String, Refusal> {
     match content {
         Value::Null => Ok(String::new()),
         Value::String(text) => Ok(text.clone()),
-        Value::Array(parts) => Ok(parts
-            .iter()
-            .filter_map(|p| p["text"].as_str())
-            .collect::<Vec<_>>()
-            .join("\n")),
+        Value::Array(parts) => {
+            Ok(parts.iter().filter_map(|p| p["text"].as_str()).collect::<Vec<_>>().join("\n"))
+        }
         other => Err(Refusal::WrongType("messages", other.clone())),
     }
 }
 
-fn native_sampling(
-    params: Option<&Map<String, Value>>,
-    dialect: Dialect,
-) -> Result<Sampling, Refusal> {
+fn native_sampling(params: Option<&Map<String, Value>>, dialect: Dialect) -> Result<Sampling, Refusal> {
     let none = Map::new();
     let params = params.unwrap_or(&none);
-    if let Some(key) = params
-        .keys()
-        .find(|key| !SAMPLING_PARAMS.contains(&key.as_str()))
-    {
+    if let Some(key) = params.keys().find(|key| !SAMPLING_PARAMS.contains(&key.as_str())) {
         return Err(Refusal::UnknownSampling(key.clone()));
     }
     sampling(|key| params.get(key), "max_new_tokens", dialect)
 }
 
 fn openai_sampling(body: &Value, dialect: Dialect) -> Result<Sampling, Refusal> {
-    let key = if body["max_completion_tokens"].is_null() {
-        "max_tokens"
-    } else {
-        "max_completion_tokens"
-    };
+    let key = if body["max_completion_tokens"].is_null() { "max_tokens" } else { "max_completion_tokens" };
     sampling(|key| body.get(key), key, dialect)
 }
 
@@ -377,21 +330,14 @@ fn sampling<'a>(
     let given = |key: &str| get(key).filter(|v| !v.is_null());
     if let Some(temperature) = given("temperature").filter(|v| v.as_f64().is_none_or(|t| t < 0.0)) {
         let stop = if dialect.is_rust() { "" } else { "." };
-        let must = if dialect.is_049() {
-            "non-negative"
-        } else {
-            "a non-negative finite number"
-        };
-        return Err(Refusal::Value(format!(
-            "temperature must be {must}, got {temperature}{stop}"
-        )));
+        let must = if dialect.is_049() { "non-negative" } else { "a non-negative finite number" };
+        return Err(Refusal::Value(format!("temperature must be {must}, got {temperature}{stop}")));
     }
     let count = |key: &str| match given(key) {
         None => Ok(None),
-        Some(v) => v
-            .as_u64()
-            .map(Some)
-            .ok_or_else(|| Refusal::Value(format!("{key} must be at least 0, got {v}."))),
+        Some(v) => {
+            v.as_u64().map(Some).ok_or_else(|| Refusal::Value(format!("{key} must be at least 0, got {v}.")))
+        }
     };
     let samples = count("n")?.unwrap_or(1).max(1);
     if dialect.is_rust() && samples > 1 {
@@ -400,9 +346,7 @@ fn sampling<'a>(
     Ok(Sampling {
         max_new_tokens: count(max_key)?,
         ignore_eos: given("ignore_eos") == Some(&Value::Bool(true)),
-        samples: usize::try_from(samples)
-            .unwrap_or(usize::MAX)
-            .min(MOST_ITEMS + 1),
+        samples: usize::try_from(samples).unwrap_or(usize::MAX).min(MOST_ITEMS + 1),
     })
 }
 

@@ -1,13 +1,11 @@
+//! Tests of what is read from a request.
+
 use serde_json::json;
 
 use super::*;
 
 fn limits(profile: &Profile) -> Limits<'_> {
-    Limits {
-        dialect: Dialect::V0523,
-        profile,
-        seed: 1,
-    }
+    Limits { dialect: Dialect::V0523, profile, seed: 1 }
 }
 
 #[test]
@@ -16,15 +14,9 @@ fn a_batch_with_samples_is_prompt_major_and_named() {
     let body = json!({"text": ["a b", "c"], "rid": "r", "sampling_params": {"n": 2, "max_new_tokens": 3, "ignore_eos": true}});
     let ask = generate(&body, limits(&profile)).expect("fits");
     assert!(ask.list);
+    assert_eq!(ask.items.iter().map(|i| i.prompt.len()).collect::<Vec<_>>(), [2, 2, 1, 1]);
     assert_eq!(
-        ask.items.iter().map(|i| i.prompt.len()).collect::<Vec<_>>(),
-        [2, 2, 1, 1]
-    );
-    assert_eq!(
-        ask.items
-            .iter()
-            .filter_map(|i| i.rid.as_deref())
-            .collect::<Vec<_>>(),
+        ask.items.iter().filter_map(|i| i.rid.as_deref()).collect::<Vec<_>>(),
         ["r_0", "r_1", "r_2", "r_3"]
     );
     assert_ne!(ask.items[0].answer, ask.items[1].answer);
@@ -42,15 +34,10 @@ fn an_answer_ends_by_itself_unless_told_to_go_on() {
 
 #[test]
 fn the_default_length_never_exceeds_what_the_kv_cache_holds() {
-    let profile = Profile {
-        kv_tokens: 50,
-        ..Profile::default()
-    };
-    let ask = generate(
-        &json!({"input_ids": [1, 2, 3], "sampling_params": {"ignore_eos": true}}),
-        limits(&profile),
-    )
-    .expect("fits");
+    let profile = Profile { kv_tokens: 50, ..Profile::default() };
+    let ask =
+        generate(&json!({"input_ids": [1, 2, 3], "sampling_params": {"ignore_eos": true}}), limits(&profile))
+            .expect("fits");
     assert_eq!(ask.items[0].output_tokens, 46);
     let chat = chat(
         &json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}], "ignore_eos": true}),
@@ -62,16 +49,10 @@ fn the_default_length_never_exceeds_what_the_kv_cache_holds() {
 
 #[test]
 fn bodies_that_are_refused() {
-    let profile = Profile {
-        context_tokens: 20,
-        ..Profile::default()
-    };
+    let profile = Profile { context_tokens: 20, ..Profile::default() };
     let refused = |body: Value| generate(&body, limits(&profile)).expect_err("refused");
     assert!(matches!(refused(json!({})), Refusal::Value(_)));
-    assert!(matches!(
-        refused(json!({"text": 5})),
-        Refusal::WrongType("text", _)
-    ));
+    assert!(matches!(refused(json!({"text": 5})), Refusal::WrongType("text", _)));
     assert!(matches!(
         refused(json!({"text": "x", "sampling_params": {"no_such": 1}})),
         Refusal::UnknownSampling(_)
@@ -80,8 +61,7 @@ fn bodies_that_are_refused() {
     assert_eq!(
         long,
         Refusal::Value(
-            "The input (30 tokens) is longer than the model's context length (20 tokens)."
-                .to_owned()
+            "The input (30 tokens) is longer than the model's context length (20 tokens).".to_owned()
         )
     );
     assert!(matches!(

@@ -17,39 +17,20 @@ use super::reply::{Cut, DONE, Piece, SimBody, Source, event};
 use shape::{Shape, Usage};
 
 /// Answers one request of either endpoint.
-pub async fn answer(
-    exchange: &Exchange,
-    body: &Result<Value, Refusal>,
-    family: Family,
-) -> Response<SimBody> {
+pub async fn answer(exchange: &Exchange, body: &Result<Value, Refusal>, family: Family) -> Response<SimBody> {
     let replies = exchange.replies();
     let stream = body.as_ref().is_ok_and(ask::is_stream);
-    let check = if family == Family::Chat {
-        ask::chat
-    } else {
-        ask::completions
-    };
-    let asked: Result<Ask, Refusal> = body
-        .as_ref()
-        .map_err(Clone::clone)
-        .and_then(|b| check(b, exchange.limits()));
-    let call =
-        asked.and_then(|ask| Call::start(&exchange.worker, &ask, stream).map(|call| (call, ask)));
+    let check = if family == Family::Chat { ask::chat } else { ask::completions };
+    let asked: Result<Ask, Refusal> =
+        body.as_ref().map_err(Clone::clone).and_then(|b| check(b, exchange.limits()));
+    let call = asked.and_then(|ask| Call::start(&exchange.worker, &ask, stream).map(|call| (call, ask)));
     let (mut call, ask) = match call {
         Ok(started) => started,
         Err(refusal) => return refusal.answer(replies, family, stream),
     };
     let shape = Shape::new(&call, &ask, family);
     if stream {
-        return replies.events(
-            family == Family::Chat,
-            Stream {
-                call,
-                ask,
-                shape,
-                over: false,
-            },
-        );
+        return replies.events(family == Family::Chat, Stream { call, ask, shape, over: false });
     }
     if !call.ended().await {
         return problem::internal_error(replies);
@@ -61,10 +42,7 @@ pub async fn answer(
     let choices: Vec<String> = (0..call.sequences.len())
         .map(|at| shape.whole_choice(&call, at, ask.return_meta_info.then_some(sent_ns)))
         .collect();
-    replies.json(
-        http::StatusCode::OK,
-        shape.whole(&choices, Usage::of(&call, &ask)),
-    )
+    replies.json(http::StatusCode::OK, shape.whole(&choices, Usage::of(&call, &ask)))
 }
 
 struct Stream {
@@ -83,11 +61,7 @@ impl Source for Stream {
         if self.call.refused() {
             self.over = true;
             let cut = self.call.worker().config.dialect.is_049();
-            return if cut {
-                vec![Err(Cut)]
-            } else {
-                vec![Ok(problem::queue_full_event()), Ok(DONE)]
-            };
+            return if cut { vec![Err(Cut)] } else { vec![Ok(problem::queue_full_event()), Ok(DONE)] };
         }
         let mut pieces: Vec<Piece> = Vec::new();
         for at in moved {
@@ -96,18 +70,12 @@ impl Source for Stream {
         self.over = self.call.all_ended();
         if self.over {
             if self.ask.include_usage {
-                pieces.push(Ok(event(
-                    &self.shape.usage_event(Usage::of(&self.call, &self.ask)),
-                )));
+                pieces.push(Ok(event(&self.shape.usage_event(Usage::of(&self.call, &self.ask)))));
             }
             pieces.push(Ok(DONE));
         }
         // Nothing moved and not over: the worker has stopped.
-        if pieces.is_empty() {
-            vec![Err(Cut)]
-        } else {
-            pieces
-        }
+        if pieces.is_empty() { vec![Err(Cut)] } else { pieces }
     }
 }
 
@@ -117,19 +85,11 @@ impl Stream {
         let now_ns = self.call.worker().clock.mono_ns();
         let first = self.call.sequences[at].first_sent_ns.is_none();
         self.call.sequences[at].first_sent_ns.get_or_insert(now_ns);
-        let usage = self
-            .ask
-            .continuous_usage
-            .then(|| Usage::of(&self.call, &self.ask));
+        let usage = self.ask.continuous_usage.then(|| Usage::of(&self.call, &self.ask));
         let finish = self.call.finish_reason(at);
         let text = self.call.sequences[at].new_text();
         if !self.shape.is_chat() {
-            return vec![Ok(event(&self.shape.text_chunk(
-                at,
-                text,
-                finish.as_ref(),
-                usage,
-            )))];
+            return vec![Ok(event(&self.shape.text_chunk(at, text, finish.as_ref(), usage)))];
         }
         let mut pieces = Vec::with_capacity(3);
         if first {

@@ -36,10 +36,7 @@ impl Usage {
             .step_by(ask.samples.max(1))
             .map(super::super::call::Sequence::prompt_tokens)
             .sum();
-        Self {
-            prompt,
-            completion: call.sequences.iter().map(|s| s.progress.tokens).sum(),
-        }
+        Self { prompt, completion: call.sequences.iter().map(|s| s.progress.tokens).sum() }
     }
 }
 
@@ -49,11 +46,7 @@ impl Shape {
         let dialect = worker.config.dialect;
         let rid = call.sequences.first().map_or("", |s| s.rid.as_str());
         let given = ask.items.first().is_some_and(|i| i.rid.is_some());
-        let prefix = if dialect.is_rust() && family == Family::Completions && !given {
-            "cmpl-"
-        } else {
-            ""
-        };
+        let prefix = if dialect.is_rust() && family == Family::Completions && !given { "cmpl-" } else { "" };
         let model = ask.model.as_deref().unwrap_or(&worker.config.model_path);
         Self {
             dialect,
@@ -81,9 +74,7 @@ impl Shape {
     /// Text of a chat choice.
     pub fn delta_chunk(&self, at: usize, text: &str, usage: Option<Usage>) -> String {
         let delta = if self.dialect.is_049() {
-            format!(
-                r#"{{"role":null,"content":"{text}","reasoning_content":null,"tool_calls":null}}"#
-            )
+            format!(r#"{{"role":null,"content":"{text}","reasoning_content":null,"tool_calls":null}}"#)
         } else {
             format!(r#"{{"reasoning_content":null,"content":"{text}"}}"#)
         };
@@ -113,9 +104,7 @@ impl Shape {
             None => String::new(),
         };
         let (head, ending) = (self.head("chat.completion.chunk"), ending(reason));
-        format!(
-            r#"{{{head},"choices":[{{"index":{at},"delta":{delta},"logprobs":null,{ending}}}]{usage}}}"#
-        )
+        format!(r#"{{{head},"choices":[{{"index":{at},"delta":{delta},"logprobs":null,{ending}}}]{usage}}}"#)
     }
 
     /// Text of a completions choice; the last has the reason.
@@ -126,20 +115,12 @@ impl Shape {
         reason: Option<&FinishReason>,
         usage: Option<Usage>,
     ) -> String {
-        let usage = usage
-            .filter(|_| !self.dialect.is_049())
-            .map_or("null".to_owned(), |u| self.stream_usage(u));
+        let usage =
+            usage.filter(|_| !self.dialect.is_049()).map_or("null".to_owned(), |u| self.stream_usage(u));
         let ending = ending(reason);
         if self.dialect.is_rust() {
-            let ending = if reason.is_some() {
-                ending
-            } else {
-                "\"matched_stop\":null".to_owned()
-            };
-            return self.rust(
-                &format!(r#"{{"text":"{text}","index":{at},{ending}}}"#),
-                &usage,
-            );
+            let ending = if reason.is_some() { ending } else { "\"matched_stop\":null".to_owned() };
+            return self.rust(&format!(r#"{{"text":"{text}","index":{at},{ending}}}"#), &usage);
         }
         let head = self.head("text_completion");
         format!(
@@ -159,11 +140,7 @@ impl Shape {
         if self.dialect.is_rust() {
             return self.rust("", &self.stream_usage(usage));
         }
-        format!(
-            r#"{{{},"choices":[],"usage":{}}}"#,
-            self.head("text_completion"),
-            self.stream_usage(usage)
-        )
+        format!(r#"{{{},"choices":[],"usage":{}}}"#, self.head("text_completion"), self.stream_usage(usage))
     }
 
     /// A choice of an answer that is not streamed; with `meta_info` where it was asked for and the server has it.
@@ -177,19 +154,12 @@ impl Shape {
                 format!(r#"{{"index":{at},"text":"{text}","logprobs":null,{ending}}}"#)
             };
         }
-        let tools = if self.dialect.is_049() {
-            ",\"tool_calls\":null"
-        } else {
-            ""
-        };
+        let tools = if self.dialect.is_049() { ",\"tool_calls\":null" } else { "" };
         let meta_info = meta_sent_ns
             .filter(|_| self.dialect == Dialect::V0523)
             .map(|sent_ns| call.meta_info(at, Some(sent_ns)));
-        let meta_info = meta_info
-            .map(|m| format!(",\"meta_info\":{m}"))
-            .unwrap_or_default();
-        let message =
-            format!(r#"{{"role":"assistant","content":"{text}","reasoning_content":null{tools}}}"#);
+        let meta_info = meta_info.map(|m| format!(",\"meta_info\":{m}")).unwrap_or_default();
+        let message = format!(r#"{{"role":"assistant","content":"{text}","reasoning_content":null{tools}}}"#);
         format!(r#"{{"index":{at},"message":{message},"logprobs":null,{ending}{meta_info}}}"#)
     }
 
@@ -199,35 +169,23 @@ impl Shape {
         if self.dialect.is_rust() && !self.is_chat() {
             return self.rust(&choices, &self.stream_usage(usage));
         }
-        let head = self.head(if self.is_chat() {
-            "chat.completion"
-        } else {
-            "text_completion"
-        });
+        let head = self.head(if self.is_chat() { "chat.completion" } else { "text_completion" });
         let metadata = if self.dialect.is_049() {
             String::new()
         } else {
-            let versions =
-                serde_json::to_string(&weight_versions(usage.completion)).unwrap_or_default();
+            let versions = serde_json::to_string(&weight_versions(usage.completion)).unwrap_or_default();
             format!(r#","metadata":{{"weight_version":"default","weight_versions":{versions}}}"#)
         };
-        format!(
-            r#"{{{head},"choices":[{choices}],"usage":{}{metadata}}}"#,
-            self.usage(usage)
-        )
+        format!(r#"{{{head},"choices":[{choices}],"usage":{}{metadata}}}"#, self.usage(usage))
     }
 
     fn head(&self, object: &str) -> String {
-        let Self {
-            id, created, model, ..
-        } = self;
+        let Self { id, created, model, .. } = self;
         format!(r#""id":{id},"object":"{object}","created":{created},"model":{model}"#)
     }
 
     fn rust(&self, choices: &str, usage: &str) -> String {
-        let Self {
-            id, created, model, ..
-        } = self;
+        let Self { id, created, model, .. } = self;
         format!(
             r#"{{"id":{id},"choices":[{choices}],"created":{created},"model":{model},"usage":{usage},"object":"text_completion"}}"#
         )
@@ -255,11 +213,7 @@ impl Shape {
                 r#"{{"prompt_tokens":{prompt},"completion_tokens":{completion},"total_tokens":{total}}}"#
             );
         }
-        let more = if self.dialect.is_049() {
-            ""
-        } else {
-            ",\"reasoning_tokens\":0"
-        };
+        let more = if self.dialect.is_049() { "" } else { ",\"reasoning_tokens\":0" };
         format!(
             r#"{{"prompt_tokens":{prompt},"total_tokens":{total},"completion_tokens":{completion}{more}}}"#
         )
@@ -269,8 +223,6 @@ impl Shape {
 /// `"finish_reason":..,"matched_stop":..`.
 fn ending(reason: Option<&FinishReason>) -> String {
     let word = reason.map_or("null".to_owned(), |r| format!("\"{}\"", r.word()));
-    let matched = reason
-        .and_then(FinishReason::matched_stop)
-        .map_or("null".to_owned(), |m| m.to_string());
+    let matched = reason.and_then(FinishReason::matched_stop).map_or("null".to_owned(), |m| m.to_string());
     format!(r#""finish_reason":{word},"matched_stop":{matched}"#)
 }
