@@ -113,7 +113,7 @@ fn json_type(rust_type: &str) -> String {
         return format!("[{}]", json_type(of));
     }
     match rust_type {
-        "String" => "string".to_owned(),
+        "String" | "Arc<str>" | "Cow<'static, str>" => "string".to_owned(),
         "bool" => "true/false".to_owned(),
         "f64" => "number".to_owned(),
         "u8" | "u16" | "u32" | "u64" | "i64" => "integer".to_owned(),
