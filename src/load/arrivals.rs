@@ -4,10 +4,12 @@
 //! before and after, see `run`.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::client::{Client, Exchange};
@@ -120,7 +122,7 @@ impl Load<'_> {
             index,
             scheduled_ns: self.start.mono_ns + self.schedule.at_ns[index],
             client: Arc::clone(self.client),
-            places: Arc::clone(&now.places),
+            place: queue(&now.places),
             planned: Arc::clone(self.planned),
             clock: self.context.clock.clone(),
             stop: self.context.stop.clone(),
@@ -175,12 +177,25 @@ fn never_sent(scheduled_ns: u64) -> Seen {
     }
 }
 
+type Place = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+
+/// A place in the queue for `--max-concurrency`. Places go out in the order of the first poll, so that is done here, in the
+/// order of the schedule: of spawned tasks the runtime would take any first, and prefix caches would see another order in
+/// every run. Unconstrained, as a poll beyond tokio's budget would not queue.
+fn queue(places: &Arc<Semaphore>) -> Place {
+    let mut place = Box::pin(tokio::task::unconstrained(Arc::clone(places).acquire_owned()));
+    match place.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(place) => Box::pin(std::future::ready(place)),
+        Poll::Pending => place,
+    }
+}
+
 /// One request from its due time to its end.
 struct Arrival {
     index: usize,
     scheduled_ns: u64,
     client: Arc<Client>,
-    places: Arc<Semaphore>,
+    place: Place,
     planned: Arc<Vec<Planned>>,
     clock: Clock,
     stop: Stop,
@@ -191,7 +206,7 @@ impl Arrival {
         let place = tokio::select! {
             biased;
             () = self.stop.wait() => None,
-            place = self.places.acquire() => place.ok(),
+            place = self.place => place.ok(),
         };
         if place.is_none() {
             return (self.index, never_sent(self.scheduled_ns));
