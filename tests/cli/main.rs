@@ -1,0 +1,10 @@
+//! The binary as a user meets it: flags, files, exit codes, signals, and what it must never say.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here, with the place")]
+
+mod bench;
+mod canary;
+mod help;
+mod http;
+mod process;
+mod route;
