@@ -104,7 +104,7 @@ struct Run {
 async fn measured(folder: &Folder, lengths: &[(usize, u64)], workers: &[String]) -> Run {
     let mut trace = None;
     let router = TestRouter::with_urls(workers, |config| {
-        config.policy = "cache_aware".to_owned();
+        "cache_aware".clone_into(&mut config.policy);
         trace.clone_from(&config.trace_log);
     })
     .await;
@@ -206,7 +206,7 @@ fn order(row: &Cells) {
     let bound_ns = row.ns("clock_bound");
     let exact = |a: &str, b: &str| assert!(row.ns(a) <= row.ns(b), "{name}: {a} after {b}");
     let within = |a: &str, b: &str| {
-        assert!(row.ns(a) <= row.ns(b) + bound_ns, "{name}: {a} after {b} by over {bound_ns}")
+        assert!(row.ns(a) <= row.ns(b) + bound_ns, "{name}: {a} after {b} by over {bound_ns}");
     };
     assert!((0..5_000_000).contains(&bound_ns), "{name}: one host, so {bound_ns} is the clocks' bracket");
     exact("scheduled_time", "arrival_time");
@@ -283,7 +283,8 @@ fn one_axis(rows: &[Cells], records: &[RequestRecord]) {
         .iter()
         .flat_map(|row| {
             let record = by_id[row.text("req_id")];
-            let at = |after_ns: Option<u64>| (record.arrival_mono_ns + after_ns.unwrap()) as i64;
+            let at =
+                |after_ns: Option<u64>| i64::try_from(record.arrival_mono_ns + after_ns.unwrap()).unwrap();
             [
                 at(Some(0)) - row.ns("arrival_time"),
                 at(record.router_send_ns) - row.ns("router_send_time"),

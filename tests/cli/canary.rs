@@ -106,7 +106,9 @@ fn nothing_of_a_client_is_said_or_written() {
     let seen = seen.lock().unwrap();
     let passed =
         ["canaryPROMPT", "canaryAUTH", "canaryFIELD", "canaryQUERY", "canaryBROKEN", "canaryMESSAGE"];
-    passed.iter().for_each(|c| assert!(seen.contains(c), "{c} reaches the worker"));
+    for canary in passed {
+        assert!(seen.contains(canary), "{canary} reaches the worker");
+    }
     for stopped in ["canaryCOOKIE", "canaryHEADER", "canaryPROXY", "canaryPASSWORD", "canaryHEAD"] {
         assert!(!seen.contains(stopped), "{stopped} stops at the router");
     }

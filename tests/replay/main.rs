@@ -94,15 +94,13 @@ fn answer(capture: &Capture, gate: &Arc<Notify>) -> Vec<Step> {
 }
 
 fn request(capture: &Capture) -> Vec<u8> {
-    let mut head = format!(
-        "{} {} HTTP/1.1\r\nhost: router\r\nx-request-id: {}\r\n",
-        capture.method, capture.path, capture.name
-    );
-    if let Some(content_type) = &capture.content_type {
-        head +=
-            &format!("content-type: {content_type}\r\ncontent-length: {}\r\n", capture.request_body.len());
-    }
-    [head.as_bytes(), b"\r\n", &capture.request_body].concat()
+    let Capture { method, path, name, request_body, .. } = capture;
+    let body_headers = capture.content_type.as_ref().map_or_else(String::new, |content_type| {
+        format!("content-type: {content_type}\r\ncontent-length: {}\r\n", request_body.len())
+    });
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nhost: router\r\nx-request-id: {name}\r\n{body_headers}\r\n");
+    [head.as_bytes(), request_body].concat()
 }
 
 /// The worker got what the client sent.
