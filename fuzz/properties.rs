@@ -1,0 +1,146 @@
+//! What must hold for any bytes, one function a fuzz target: it panics where it does not.
+//!
+//! Rule: the first bytes choose settings, the rest is the input, so that a corpus file is a whole case. Shared by the fuzz
+//! targets and by `tests/fuzz_corpus.rs`. Deliberately not here: inputs.
+
+use bytes::Bytes;
+use milepost::trace::align::align;
+use milepost::trace::axis::Offsets;
+use milepost::trace::reader::{TraceFile, TraceReader};
+use milepost::trace::record::{Record, RequestRecord};
+use milepost::wire::Endpoint;
+use milepost::wire::answer::{Answer, AnswerReader};
+use milepost::wire::call::{Parsed, look};
+use milepost::wire::sse::{Event, Scanner};
+use serde_json::Value;
+
+/// A byte chooses an endpoint; `a` to `d` in a corpus file.
+fn endpoint(choice: u8) -> Endpoint {
+    match choice % 4 {
+        1 => Endpoint::Generate,
+        2 => Endpoint::Chat,
+        3 => Endpoint::Completions,
+        _ => Endpoint::Other,
+    }
+}
+
+/// Endpoint, body. What `serde_json` reads is read, with the same values.
+pub fn request_look(data: &[u8]) {
+    let Some((choice, body)) = data.split_first() else { return };
+    let endpoint = endpoint(*choice);
+    let found = look(endpoint, body);
+    if endpoint == Endpoint::Other {
+        assert_eq!(found.parsed, Parsed::NotLooked);
+        return;
+    }
+    let Ok(value) = serde_json::from_slice::<Value>(body) else { return };
+    assert_eq!(found.parsed, Parsed::Json);
+    let Value::Object(members) = value else {
+        assert_eq!((found.prompts, found.text), (0, None));
+        return;
+    };
+    let text = |key: &str| members.get(key).and_then(Value::as_str);
+    assert_eq!(found.model.as_deref(), text("model"));
+    assert_eq!(found.stream, members.get("stream") == Some(&Value::Bool(true)));
+    if let Some(rid) = text("rid") {
+        assert_eq!(found.rid.as_deref(), Some(rid));
+    }
+    let prompt = match endpoint {
+        Endpoint::Generate => text("text"),
+        Endpoint::Completions => text("prompt"),
+        Endpoint::Chat | Endpoint::Other => None,
+    };
+    if let Some(prompt) = prompt.filter(|p| !p.is_empty()) {
+        assert_eq!(found.text.as_deref(), Some(prompt.as_bytes()));
+        assert_eq!(found.prompts, 1);
+    }
+}
+
+fn scan<'a>(chunks: impl Iterator<Item = &'a [u8]>, cap_bytes: usize) -> (Vec<Event>, bool) {
+    let mut events = Vec::new();
+    let mut scanner = Scanner::new(cap_bytes);
+    for chunk in chunks {
+        scanner.push(&Bytes::copy_from_slice(chunk), &mut |event| events.push(event));
+    }
+    (events, scanner.finish())
+}
+
+/// Cap, length of a chunk, stream. Any chunking gives the same events, none longer than the cap.
+pub fn sse_scanner(data: &[u8]) {
+    let [cap, length, stream @ ..] = data else { return };
+    let (cap_bytes, length) = (usize::from(*cap), usize::from(*length).max(1));
+    let whole = scan(std::iter::once(stream), cap_bytes);
+    assert_eq!(scan(stream.chunks(length), cap_bytes), whole);
+    assert_eq!(scan(stream.chunks(1), cap_bytes), whole);
+    for event in &whole.0 {
+        assert!(event.data.len() <= cap_bytes && (!event.overlong || event.data.is_empty()));
+    }
+}
+
+fn read(settings: (u8, u8), chunks: &[&[u8]]) -> Answer {
+    let (choice, flags) = settings;
+    let status = [200, 400, 200, 503][usize::from(flags >> 4 & 3)];
+    let mut reader = AnswerReader::new(endpoint(choice), status, flags & 1 != 0, flags & 2 != 0);
+    if flags & 4 != 0 {
+        reader = reader.with_token_times();
+    }
+    for chunk in chunks {
+        reader.push(&Bytes::copy_from_slice(chunk), 1);
+    }
+    reader.finish(flags & 8 == 0)
+}
+
+/// Endpoint, flags (stream, several, token times, incomplete, status), length of a chunk, body. Any chunking tells the same,
+/// nothing made up.
+pub fn answer_reader(data: &[u8]) {
+    let [choice, flags, length, body @ ..] = data else { return };
+    let settings = (*choice, *flags);
+    let answer = read(settings, &[body]);
+    let chunks: Vec<&[u8]> = body.chunks(usize::from(*length).max(1)).collect();
+    assert_eq!(without_nan(read(settings, &chunks)), without_nan(answer.clone()));
+    if let Some(error) = &answer.error {
+        assert!(error.message.chars().count() <= 200);
+    }
+    assert!(answer.first_token_ns.is_none() || answer.first_event_ns.is_some());
+    assert!(answer.token_times.windows(2).all(|pair| pair[0].tokens <= pair[1].tokens));
+    // A good answer that was read has tokens.
+    assert!(answer.error.is_some() || !answer.looked || answer.tokens.completion_tokens != Some(0));
+}
+
+/// A stamp that is no number would be unequal to itself; there must be none.
+fn without_nan(answer: Answer) -> Answer {
+    let stamps = serde_json::to_value(answer.stamps).expect("stamps are numbers");
+    assert!(!stamps.as_object().expect("an object").values().any(Value::is_null), "{stamps}");
+    answer
+}
+
+/// A trace. Every record that is read can be written and read again, and aligned.
+pub fn trace_reader(data: &[u8]) {
+    let mut lines = 0;
+    for record in TraceReader::new(data) {
+        let Ok((line, record)) = record else { break };
+        assert!(line >= lines);
+        lines = line;
+        let text = serde_json::to_string(&record).expect("a record is JSON");
+        let again: Record = serde_json::from_str(&text).expect("what was written is read");
+        assert_eq!(again, record);
+    }
+    let Ok(trace) = TraceFile::collect(TraceReader::new(data)) else { return };
+    assert!(trace.bad_lines.len() as u64 <= trace.torn_lines);
+    for run in &trace.runs {
+        let mut offsets = Offsets::default();
+        run.requests.iter().for_each(|request| offsets.learn(request));
+        for request in &run.requests {
+            aligned(request, &align(request, &run.clocks, &offsets));
+        }
+    }
+}
+
+fn aligned(request: &RequestRecord, found: &milepost::trace::align::Aligned) {
+    // Without a stamp of the server nothing about the server is known.
+    if request.server.is_empty() {
+        let server = [found.created_ns, found.queue_start_ns, found.queue_end_ns, found.first_token_ns];
+        assert_eq!(server, [None; 4]);
+        assert_eq!((found.tokenize_ns, found.pure_queue_ns), (None, None));
+    }
+}
