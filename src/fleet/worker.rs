@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use http::HeaderValue;
 use milepost_policies::WorkerId;
 
 use super::pool::Pool;
@@ -25,6 +26,10 @@ pub struct Worker {
     pub id: WorkerId,
     /// Its URL.
     pub url: WorkerUrl,
+    /// Its URL as a header value.
+    pub url_value: HeaderValue,
+    /// `host:port` as a header value.
+    pub host_value: HeaderValue,
     /// Idle connections.
     pub pool: Pool,
     connector: Connector,
@@ -65,6 +70,8 @@ impl Worker {
     pub fn new(id: WorkerId, url: WorkerUrl, connector: Connector, healthy: bool) -> Self {
         Self {
             id,
+            url_value: header_value(url.as_str()),
+            host_value: header_value(url.authority()),
             url,
             pool: Pool::default(),
             connector,
@@ -162,6 +169,11 @@ impl Worker {
         self.addrs.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&addrs);
         Ok(addrs)
     }
+}
+
+/// A worker URL is made of visible ASCII, so this is never empty.
+fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn ewma(old: Option<f64>, new: Option<f64>) -> Option<f64> {

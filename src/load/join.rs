@@ -206,7 +206,7 @@ impl Run<'_> {
         Some(RequestRecord {
             request_id: plan.req_id.clone(),
             method: "POST".into(),
-            path: plan.outgoing.path.path().to_owned(),
+            path: plan.outgoing.path.path().to_owned().into(),
             endpoint: plan.outgoing.endpoint,
             stream: plan.stream,
             max_new_tokens: plan.max_new_tokens,
