@@ -71,8 +71,7 @@ impl Load<'_> {
     /// Sends and waits. Adds a clock snapshot every 10 s.
     pub(super) async fn make(&self, clocks: &mut Vec<ClockSnapshot>) -> io::Result<Made> {
         let RunContext { clock, stop, .. } = self.context;
-        let pacing = self.config.pacing;
-        let mut paced = pacer::start(Arc::clone(self.schedule), self.start.mono_ns, clock.clone(), pacing)?;
+        let mut paced = pacer::start(Arc::clone(self.schedule), self.start.mono_ns, clock.clone())?;
         let most = self.config.max_concurrency.unwrap_or(Semaphore::MAX_PERMITS);
         let mut now = Underway {
             requests: JoinSet::new(),
@@ -85,12 +84,13 @@ impl Load<'_> {
         };
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut stopping = std::pin::pin!(stop.wait());
         let (mut arrivals_left, mut stopped, mut ticks) = (true, false, 0_u64);
         while arrivals_left || !now.requests.is_empty() {
             tokio::select! {
                 biased;
                 // Requests in flight see it too and end by themselves.
-                () = stop.wait(), if !stopped => (stopped, arrivals_left) = (true, false),
+                () = stopping.as_mut(), if !stopped => (stopped, arrivals_left) = (true, false),
                 due = paced.next(), if arrivals_left => match due {
                     None => arrivals_left = false,
                     Some(index) => self.send(index, &mut now),
@@ -139,7 +139,7 @@ impl Load<'_> {
         if now.tending.is_empty() {
             let client = Arc::clone(self.client);
             let spare = if arrivals_left { spare(self.config.rate) } else { 0 };
-            now.tending.spawn(async move { client.pool.tend(spare).await });
+            now.tending.spawn(async move { client.connections.tend(spare).await });
         }
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milepost::clock::Clock;
-use milepost::load::pacer::Pacing;
 use milepost::load::progress::{Silent, Stop};
 use milepost::load::schedule::Rate;
 use milepost::load::{LoadConfig, RunContext, run};
@@ -21,8 +20,7 @@ async fn arrivals_do_not_wait_for_answers() {
     let server = Server::new(&clock, move |got| {
         about(got).unwrap_or_else(|| stream(&events, Duration::from_secs(5) / count))
     });
-    let config =
-        LoadConfig { rate: Rate::PerSecond(50.0), pacing: Pacing::Timer, ..config("http://pipe:1", 100) };
+    let config = LoadConfig { rate: Rate::PerSecond(50.0), ..config("http://pipe:1", 100) };
     let context =
         RunContext { clock, connector: server.pipes(), progress: Arc::new(Silent), stop: Stop::never() };
     let report = run(config, context).await.unwrap();
@@ -49,7 +47,7 @@ async fn waiting_for_a_place_shows_from_schedule() {
     let server = Server::new(&clock, move |got| {
         about(got).unwrap_or_else(|| stream(&events, Duration::from_secs(1) / count))
     });
-    let config = LoadConfig { max_concurrency: Some(1), pacing: Pacing::Timer, ..config("http://pipe:1", 3) };
+    let config = LoadConfig { max_concurrency: Some(1), ..config("http://pipe:1", 3) };
     let context =
         RunContext { clock, connector: server.pipes(), progress: Arc::new(Silent), stop: Stop::never() };
     let report = run(config, context).await.unwrap();
