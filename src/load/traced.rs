@@ -319,3 +319,30 @@ fn read_lines(
         place += bytes as u64;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(id: &str) -> String {
+        let record = RequestRecord { request_id: id.to_owned(), ..RequestRecord::default() };
+        serde_json::to_string(&Record::Request(Box::new(record))).unwrap() + "\n"
+    }
+
+    /// Longer than where this run began by the time of the look, yet shorter than what was read.
+    #[test]
+    fn a_file_begun_anew_is_read_from_its_start_and_once() {
+        let path = std::env::temp_dir().join(format!("milepost-{}-anew.jsonl", std::process::id()));
+        let wanted = BTreeSet::from(["a", "b"]);
+        let mut traced = Traced::default();
+        std::fs::write(&path, line("old") + &line("x") + &line("y") + &line("a")).unwrap();
+        let begin = line("old").len() as u64;
+        let (read, begin) = read_lines(&path, 0, begin, &wanted, &mut traced).unwrap();
+        std::fs::write(&path, line("x") + &line("b")).unwrap();
+        let (read, begin) = read_lines(&path, read, begin, &wanted, &mut traced).unwrap();
+        let (again, _) = read_lines(&path, read, begin, &wanted, &mut traced).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(traced.records.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!((again, traced.repeated), (read, 0));
+    }
+}
