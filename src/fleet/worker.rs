@@ -10,10 +10,9 @@ use std::sync::{Mutex, PoisonError};
 use http::HeaderValue;
 use milepost_policies::WorkerId;
 
-use super::pool::Pool;
-use super::upstream::Upstream;
 use crate::clock::Clock;
 use crate::config::worker_url::WorkerUrl;
+use crate::http1::{Connection, Pool};
 use crate::net::Connector;
 
 /// Weight of the newest value in the moving averages a policy sees.
@@ -137,7 +136,7 @@ impl Worker {
     }
 
     /// A new connection. Resolves the name again if it is not an address, or if the last known addresses fail.
-    pub async fn connect(&self, clock: &Clock) -> Result<Upstream, String> {
+    pub async fn connect(&self, clock: &Clock) -> Result<Connection, String> {
         let known = self.known_addrs();
         let fresh = known.is_empty();
         let addrs = if fresh { self.resolve().await? } else { known };
@@ -151,7 +150,7 @@ impl Worker {
                 self.connector.connect(&addrs).await.map_err(|error| format!("connect: {error}"))?
             }
         };
-        Upstream::handshake(io, link, clock.clone()).await.map_err(|error| format!("connect: {error}"))
+        Connection::handshake(io, link, clock.clone()).await.map_err(|error| format!("connect: {error}"))
     }
 
     fn known_addrs(&self) -> Vec<SocketAddr> {

@@ -255,6 +255,13 @@ impl Run<'_> {
             self.notes
                 .push(format!("the router could not write {} request records of this time", traced.lost));
         }
+        if traced.repeated > 0 {
+            self.notes.push(format!(
+                "{} records of the router's trace have an id that another has too (sent again on a new connection, or used by \
+                 another client): the one that arrived last was taken",
+                traced.repeated
+            ));
+        }
         if traced.unreadable > 0 {
             self.notes.push(format!(
                 "{} lines of the trace are no records of this version and were passed over",
