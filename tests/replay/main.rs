@@ -126,7 +126,7 @@ fn told(capture: &Capture, record: &RequestRecord) {
     let name = &capture.name;
     let values = capture.values();
     let asked: Value = serde_json::from_slice(&capture.request_body).unwrap_or(Value::Null);
-    assert_eq!((record.request_id.as_str(), record.path.as_str()), (name.as_str(), capture.path.as_str()));
+    assert_eq!((&*record.request_id, &*record.path), (name.as_str(), capture.path.as_str()));
     assert_eq!(record.status, Some(capture.status), "{name}");
     assert_eq!(record.request_body_bytes, capture.request_body.len() as u64, "{name}");
     assert_eq!(record.response_body_bytes, capture.body.len() as u64, "{name}");
