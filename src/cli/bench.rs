@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
 use crate::clock::Clock;
@@ -294,10 +295,14 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
 }
 
 async fn stop_on_ctrl_c(handle: StopHandle) {
-    if tokio::signal::ctrl_c().await.is_ok() {
+    // One listener for both, or a second Ctrl-C right behind the first would be lost between two.
+    let Ok(mut interrupts) = signal(SignalKind::interrupt()) else {
+        return;
+    };
+    if interrupts.recv().await.is_some() {
         eprintln!("\ninterrupted: writing what was measured so far (once more to leave at once)");
         handle.stop();
-        if tokio::signal::ctrl_c().await.is_ok() {
+        if interrupts.recv().await.is_some() {
             std::process::exit(130);
         }
     }

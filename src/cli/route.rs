@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::Failure;
+use super::signal::StopSignals;
 use crate::clock::Clock;
 use crate::config::{RouteConfig, worker_urls};
 use crate::fleet::health::HealthConfig;
@@ -145,23 +146,26 @@ async fn route(args: &RouteArgs) -> Result<(), Failure> {
     let connector = Connector::Tcp { timeout: CONNECT_TIMEOUT };
     let router = Router::start(config, &address.to_string(), Clock::system(), connector)
         .map_err(|e| Failure::Usage(e.to_string()))?;
+    // Before the router says that it is there: whoever reads that may stop it.
+    let signals =
+        StopSignals::listen().map_err(|e| Failure::Run(format!("cannot listen for signals: {e}")))?;
     let metrics_at = metrics.as_ref().and_then(Listener::local_addr);
     log::info(&format!(
         "routing on http://{address}, policy {policy}, {workers} workers, trace {trace}, metrics {}",
         metrics_at.map_or("off".to_owned(), |a| format!("http://{a}/metrics"))
     ));
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(stop_on_signal(stop));
+    tokio::spawn(stop_on_signal(signals, stop));
     router.serve(Listener::Tcp(listener), metrics, stopped).await;
     Ok(())
 }
 
 /// The first signal ends the accepting, the second the process.
-async fn stop_on_signal(stop: watch::Sender<bool>) {
-    super::signal::stop_requested().await;
+async fn stop_on_signal(mut signals: StopSignals, stop: watch::Sender<bool>) {
+    signals.next().await;
     log::info("stopping: no new connections, waiting for streams; a second signal ends at once");
     let _ = stop.send(true);
-    super::signal::stop_requested().await;
+    signals.next().await;
     std::process::exit(130);
 }
 
