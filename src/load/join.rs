@@ -178,6 +178,7 @@ impl Run<'_> {
             scheduled_ns: self.after_start(seen.scheduled_ns),
             dispatched_ns: at(seen.dispatched_ns),
             connected_ns: at(stamps.connected_ns),
+            write_begun_ns: at(stamps.write_begun_ns),
             sent_ns: at(stamps.sent_ns),
             client_first_token_ns: at(answer.as_ref().and_then(|a| a.first_token_ns)),
             client_end_ns: at(end_ns),
