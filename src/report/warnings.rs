@@ -5,9 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::stats::Samples;
 use crate::load::row::Row;
 use crate::load::run::RunReport;
 use crate::trace::align;
+
+/// Lateness, at p99, above which the schedule was not the one asked for.
+const LATE_MS: f64 = 10.0;
+
+/// Rows whose worker is not known.
+const UNNAMED: &str = "(not named)";
 
 /// What to do about each reason for which a column stays empty.
 fn remedy(reason: &str) -> &'static str {
@@ -22,6 +29,9 @@ fn remedy(reason: &str) -> &'static str {
              SGLang 0.5.10 or newer"
         }
         align::NO_OFFSET => "nothing tells the worker's clock at that time: send more requests, streamed",
+        align::UNKNOWN_WORKER => {
+            "the answers do not name their worker: ask the worker itself, or through milepost route"
+        }
         align::NO_CLOCK_RECORD => "the trace holds no clock record: give the whole file, from its first line",
         align::RETRACTED => {
             "the server threw requests out of the batch for lack of memory: lower the load or --max-running-requests"
@@ -36,6 +46,7 @@ pub fn warnings(run: &RunReport) -> Vec<String> {
     out.extend(simulated(&run.rows));
     out.extend(stamps(&run.rows));
     out.extend(sources(&run.rows));
+    out.extend(unnamed(run));
     out.extend(joined(run));
     out.extend(order(&run.rows));
     out.extend(pace(run));
@@ -60,9 +71,7 @@ fn stamps(rows: &[Row]) -> Vec<String> {
     let mut by_worker: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
     // Rows without a record of the router have a warning of their own; failed ones have no answer to hold a stamp.
     for row in rows.iter().filter(|r| r.success() && r.arrival_ns.is_some()) {
-        if let Some(host) = &row.host {
-            by_worker.entry(host).or_default().push(row);
-        }
+        by_worker.entry(row.host.as_deref().unwrap_or(UNNAMED)).or_default().push(row);
     }
     by_worker.into_iter().filter_map(|(host, rows)| stamps_of(host, &rows)).collect()
 }
@@ -103,6 +112,14 @@ fn sources(rows: &[Row]) -> Option<String> {
     })
 }
 
+/// A target that is neither a worker nor a router that names one.
+fn unnamed(run: &RunReport) -> Option<String> {
+    let unnamed = run.rows.iter().filter(|r| r.success() && r.host.is_none()).count();
+    (unnamed > 0 && !run.has_trace).then(|| {
+        format!("host is empty in {unnamed} rows: {} tells no SGLang version, so it is taken for a router, and its answers do not name their worker", run.config.target)
+    })
+}
+
 fn joined(run: &RunReport) -> Option<String> {
     if !run.has_trace {
         return None;
@@ -127,13 +144,12 @@ fn order(rows: &[Row]) -> Option<String> {
 
 /// A client that could not keep its schedule did not offer the load asked for.
 fn pace(run: &RunReport) -> Option<String> {
-    let mut late: Vec<i64> = run.rows.iter().filter_map(Row::lateness_ns).collect();
-    late.sort_unstable();
-    let p99 = *late.get((late.len() * 99 / 100).min(late.len().checked_sub(1)?))?;
+    // The table's own p99, so that the two cannot contradict each other.
+    let late: Samples = run.rows.iter().filter_map(Row::lateness_ns).map(|ns| ns as f64 / 1e6).collect();
+    let p99_ms = late.summary()?.p99;
     let bounded = run.config.max_concurrency.is_some();
-    let limit_ns = 10_000_000;
-    (p99 > limit_ns && !bounded && run.config.rate.per_second().is_some()).then(|| {
-        format!("the schedule was kept badly: 1 % of requests left more than {:.1} ms late; the client's machine is too busy, figures from schedule include it", p99 as f64 / 1e6)
+    (p99_ms > LATE_MS && !bounded && run.config.rate.per_second().is_some()).then(|| {
+        format!("the schedule was kept badly: lateness has a p99 of {p99_ms:.1} ms; the client's machine is too busy, figures from schedule include it")
     })
 }
 
