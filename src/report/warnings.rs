@@ -1,6 +1,6 @@
 //! What a reader of the figures has to know.
 //!
-//! Rule: one warning for one cause, with the worker, the share of its rows, and what to do; nothing that is absent goes
+//! Rule: one warning for one cause, with the workers, the share of its rows, and what to do; nothing that is absent goes
 //! unsaid. Deliberately not here: errors of single requests, they are in their rows.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,8 +20,8 @@ const UNNAMED: &str = "(not named)";
 fn remedy(reason: &str) -> &'static str {
     match reason {
         align::NOT_SENT => {
-            "the answers do not tell it: start the worker with --enable-metrics, use --backend sglang (the OpenAI endpoints tell \
-             no times), and SGLang 0.5.10 or newer, or patched"
+            "the answers do not tell it: it takes SGLang 0.5.10 or newer (or patched) with --enable-metrics and the Python front end \
+             (SGLANG_RUST_SERVER tells no times), and --backend sglang (nor do the OpenAI endpoints)"
         }
         align::NOT_STREAMED => "stream (no --disable-stream), or SGLang 0.5.23",
         align::REMOTE_MONOTONIC => {
@@ -66,17 +66,27 @@ fn list(hosts: &BTreeSet<&str>) -> String {
     hosts.iter().copied().collect::<Vec<_>>().join(", ")
 }
 
-/// One warning for each worker with empty columns: which, how many rows, why, and what to do.
+/// One warning for workers with the same empty columns: which, how many rows, why, and what to do.
 fn stamps(rows: &[Row]) -> Vec<String> {
     let mut by_worker: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
     // Rows without a record of the router have a warning of their own; failed ones have no answer to hold a stamp.
     for row in rows.iter().filter(|r| r.success() && r.arrival_ns.is_some()) {
         by_worker.entry(row.host.as_deref().unwrap_or(UNNAMED)).or_default().push(row);
     }
-    by_worker.into_iter().filter_map(|(host, rows)| stamps_of(host, &rows)).collect()
+    // Workers that lack the same are told together.
+    let mut hosts_by_text: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (host, rows) in by_worker {
+        if let Some(text) = stamps_of(&rows) {
+            hosts_by_text.entry(text).or_default().insert(host);
+        }
+    }
+    let told = |(text, hosts): (&String, &BTreeSet<&str>)| {
+        format!("worker{} {}: empty {text}", if hosts.len() > 1 { "s" } else { "" }, list(hosts))
+    };
+    hosts_by_text.iter().map(told).collect()
 }
 
-fn stamps_of(host: &str, rows: &[&Row]) -> Option<String> {
+fn stamps_of(rows: &[&Row]) -> Option<String> {
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for (column, reason) in rows.iter().flat_map(|r| r.missing.iter().copied()) {
         *counts.entry((reason, column)).or_insert(0) += 1;
@@ -98,7 +108,7 @@ fn stamps_of(host: &str, rows: &[&Row]) -> Option<String> {
             format!("in {share:.0} % of rows {}: {reason}: {}{stream}", columns.join(", "), remedy(reason))
         })
         .collect();
-    (!parts.is_empty()).then(|| format!("worker {host}: empty {}", parts.join("; empty ")))
+    (!parts.is_empty()).then(|| parts.join("; empty "))
 }
 
 fn sources(rows: &[Row]) -> Option<String> {
@@ -116,7 +126,7 @@ fn sources(rows: &[Row]) -> Option<String> {
 fn unnamed(run: &RunReport) -> Option<String> {
     let unnamed = run.rows.iter().filter(|r| r.success() && r.host.is_none()).count();
     (unnamed > 0 && !run.has_trace).then(|| {
-        format!("host is empty in {unnamed} rows: {} tells no SGLang version, so it is taken for a router, and its answers do not name their worker", run.config.target)
+        format!("host is empty in {unnamed} rows: {} tells no SGLang version, so it is taken for a router, and its answers do not name their worker; arrival_time and router_send_time are the client's", run.config.target)
     })
 }
 
@@ -177,6 +187,14 @@ mod tests {
             assert!(told[0].contains(part), "{part}: {}", told[0]);
         }
         assert!(stamps(&[example()]).is_empty());
+        let other = Row { host: Some("127.0.0.1:31001".to_owned()), ..rows[1].clone() };
+        let told = stamps(&[rows[1].clone(), other]);
+        assert_eq!(told.len(), 1);
+        assert!(
+            told[0].starts_with("workers 127.0.0.1:31000, 127.0.0.1:31001: empty in 100 %"),
+            "{}",
+            told[0]
+        );
     }
 
     #[test]
