@@ -71,7 +71,7 @@ pub async fn watch(fleet: Arc<Fleet>, worker: Arc<Worker>) {
                 if good >= config.success_threshold && worker.set_healthy(true) {
                     fleet.announce(&worker, "healthy", None);
                 }
-                if worker.described().model.is_none() {
+                if worker.described().version.is_none() {
                     describe(&fleet, &worker, config.timeout).await;
                 }
             }
@@ -130,14 +130,22 @@ async fn describe(fleet: &Fleet, worker: &Worker, timeout: Duration) {
         described = Described {
             model: text("model_path").or(described.model),
             version: text("version").or(described.version),
-            max_running_requests: info.get("max_running_requests").and_then(serde_json::Value::as_u64),
-            simulated: info.get("simulated").and_then(serde_json::Value::as_bool),
+            max_running_requests: info
+                .get("max_running_requests")
+                .and_then(serde_json::Value::as_u64)
+                .or(described.max_running_requests),
+            // A server that tells its version and not that it is simulated is a real one.
+            simulated: info
+                .get("simulated")
+                .and_then(serde_json::Value::as_bool)
+                .or_else(|| text("version").map(|_| false))
+                .or(described.simulated),
         };
-        if described.model.is_some() {
+        if described.version.is_some() {
             break;
         }
     }
-    if described != Described::default() {
+    if described != Described::default() && described != worker.described() {
         worker.describe(described);
         fleet.announce(worker, "described", None);
     }

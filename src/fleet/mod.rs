@@ -7,7 +7,6 @@ pub mod ask;
 pub mod dispatch;
 pub mod health;
 pub mod lease;
-pub mod upstream;
 pub mod worker;
 
 use std::collections::BTreeMap;

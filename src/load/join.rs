@@ -17,7 +17,7 @@ use super::row::{Gap, Row};
 use super::target::{Target, host_port_of};
 use super::traced::{RouterRun, Traced, TracedRequest, Tracing};
 use crate::clock::{Clock, ClockSnapshot, Stamp};
-use crate::trace::align::{Aligned, align};
+use crate::trace::align::{Aligned, TtftSource, align};
 use crate::trace::axis::{ClockTrack, Offsets};
 use crate::trace::record::{Outcome, RequestRecord};
 
@@ -127,6 +127,7 @@ impl Run<'_> {
                 if let Some(record) = &own[index] {
                     row.host = record.worker.as_deref().map(host_port_of);
                     fill(row, record, align(record, clocks, offsets), -ns_of(self.start.mono_ns));
+                    without_router(row);
                 }
             }
             Axis::Router { traced, shifts_ns } => {
@@ -178,6 +179,7 @@ impl Run<'_> {
             scheduled_ns: self.after_start(seen.scheduled_ns),
             dispatched_ns: at(seen.dispatched_ns),
             connected_ns: at(stamps.connected_ns),
+            write_begun_ns: at(stamps.write_begun_ns),
             sent_ns: at(stamps.sent_ns),
             client_first_token_ns: at(answer.as_ref().and_then(|a| a.first_token_ns)),
             client_end_ns: at(end_ns),
@@ -201,8 +203,11 @@ impl Run<'_> {
         let arrival_ns = stamps.write_begun_ns?;
         let after = |ns: Option<u64>| ns.map(|ns| ns.saturating_sub(arrival_ns));
         let answer = answer.clone().unwrap_or_default();
-        let target = self.config.target.to_string();
-        let worker = seen.exchange.worker_url.clone().unwrap_or(target);
+        let target = self.target.is_worker().then(|| self.config.target.to_string());
+        let worker = seen.exchange.worker_url.clone().or(target);
+        let same_host = |worker: &String| {
+            seen.exchange.same_host.map(|same| same && on_this_host(&self.config.target, worker))
+        };
         Some(RequestRecord {
             request_id: plan.req_id.clone(),
             method: "POST".into(),
@@ -210,8 +215,8 @@ impl Run<'_> {
             endpoint: plan.outgoing.endpoint,
             stream: plan.stream,
             max_new_tokens: plan.max_new_tokens,
-            same_host: seen.exchange.same_host.map(|same| same && on_this_host(&self.config.target, &worker)),
-            worker: Some(worker.into()),
+            same_host: worker.as_ref().and_then(same_host),
+            worker: worker.map(Into::into),
             attempts: 1,
             arrival_mono_ns: arrival_ns,
             arrival_unix_ns: self.start.unix_ns_at(arrival_ns),
@@ -365,6 +370,14 @@ fn own_boot_id() -> Option<String> {
 /// Monotonic nanoseconds are far below 2^63: 292 years of uptime.
 fn ns_of(ns: u64) -> i64 {
     i64::try_from(ns).unwrap_or(i64::MAX)
+}
+
+/// The record was made from the client's stamps: none of them is a router's.
+fn without_router(row: &mut Row) {
+    row.ttft_router_ns = None;
+    if row.ttft_source == TtftSource::Router.as_str() {
+        row.ttft_source = "client";
+    }
 }
 
 /// The aligned stamps of a record; `shift_ns` added to its host's monotonic clock gives time after the start of the run.

@@ -34,6 +34,12 @@ pub struct ServerInfo {
 }
 
 impl ServerInfo {
+    /// It tells its version, as every SGLang server does and no router (sglang-router 0.3.2 answers without one). What does
+    /// not is not taken for the worker that answers: who stands behind it, and in which clock, is then unknown.
+    pub fn is_worker(&self) -> bool {
+        self.version.is_some()
+    }
+
     /// For the report.
     pub fn to_json(&self) -> Value {
         json!({

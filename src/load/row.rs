@@ -62,7 +62,7 @@ pub struct Row {
     pub finish_ns: Option<i64>,
     /// First token, after arrival.
     pub ttft_ns: Option<i64>,
-    /// What `ttft_ns` rests on.
+    /// What `ttft_ns` rests on: a [`crate::trace::align::TtftSource`], or `client` where there is no record of a router.
     pub ttft_source: &'static str,
     /// First token at the router, after arrival.
     pub ttft_router_ns: Option<i64>,
@@ -85,7 +85,10 @@ pub struct Row {
     pub dispatched_ns: Option<i64>,
     /// A connection was in hand.
     pub connected_ns: Option<i64>,
-    /// The first write returned.
+    /// Just before the first write: latencies from the send begin here, as `bench_serving`'s do.
+    pub write_begun_ns: Option<i64>,
+    /// The first write returned: lateness ends here. A client that is put off the processor in the write sees this late, when
+    /// the answer may be there already, so that no latency may begin here.
     pub sent_ns: Option<i64>,
     /// First event with tokens, at the client.
     pub client_first_token_ns: Option<i64>,
@@ -177,9 +180,9 @@ impl Row {
         (tokens > 0).then(|| ns as f64 / tokens as f64)
     }
 
-    /// First token at the client, after the send.
+    /// First token at the client, after the first write was begun.
     pub fn ttft_client_ns(&self) -> Option<i64> {
-        between(self.sent_ns, self.client_first_token_ns)
+        between(self.write_begun_ns, self.client_first_token_ns)
     }
 
     /// First token at the client, after the due time: what a user waited.
@@ -187,9 +190,9 @@ impl Row {
         Some(self.client_first_token_ns? - self.scheduled_ns)
     }
 
-    /// Last byte at the client, after the send.
+    /// Last byte at the client, after the first write was begun: never less than the router's E2E.
     pub fn client_latency_ns(&self) -> Option<i64> {
-        between(self.sent_ns, self.client_end_ns)
+        between(self.write_begun_ns, self.client_end_ns)
     }
 
     /// Last byte at the client, after the due time.
@@ -231,6 +234,7 @@ pub(crate) fn example() -> Row {
         pure_queue_ns: Some(10_000_000),
         clock_bound_ns: Some(500),
         scheduled_ns: 999_000_000,
+        write_begun_ns: Some(999_400_000),
         sent_ns: Some(999_500_000),
         client_first_token_ns: Some(1_022_500_000),
         client_end_ns: Some(1_062_000_000),

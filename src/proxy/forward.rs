@@ -17,7 +17,7 @@ use super::headers;
 use super::intake::Call;
 use super::journey::{Journey, Refusal};
 use crate::fleet::dispatch::Ask;
-use crate::fleet::upstream::Upstream;
+use crate::http1::Connection;
 use crate::fleet::worker::Worker;
 use crate::trace::record::Outcome;
 use crate::wire::Endpoint;
@@ -29,7 +29,7 @@ pub struct WorkerAnswer {
     /// The head, and hyper's handle to the body.
     pub response: Response<Incoming>,
     /// The connection.
-    pub upstream: Upstream,
+    pub upstream: Connection,
     /// The worker.
     pub worker: Arc<Worker>,
     /// What the path meant.
@@ -128,7 +128,7 @@ async fn attempt(
     call: &Call,
     worker: &Worker,
     journey: &mut Journey,
-) -> Result<(Response<Incoming>, Upstream), String> {
+) -> Result<(Response<Incoming>, Connection), String> {
     let clock = journey.shared().clock.clone();
     if let Some(upstream) = worker.pool.checkout(clock.mono_ns()) {
         match send(call, worker, upstream, journey).await {
@@ -148,9 +148,9 @@ struct Failed {
 async fn send(
     call: &Call,
     worker: &Worker,
-    mut upstream: Upstream,
+    mut upstream: Connection,
     journey: &mut Journey,
-) -> Result<(Response<Incoming>, Upstream), Failed> {
+) -> Result<(Response<Incoming>, Connection), Failed> {
     let connected_ns = journey.elapsed_ns();
     let mut request = Request::new(Full::new(call.body.clone()));
     *request.method_mut() = call.method.clone();

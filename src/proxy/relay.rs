@@ -19,7 +19,7 @@ use super::body::AnswerBody;
 use super::forward::WorkerAnswer;
 use super::headers;
 use super::journey::Journey;
-use crate::fleet::upstream::Upstream;
+use crate::http1::Connection;
 use crate::fleet::worker::Worker;
 use crate::trace::record::Outcome;
 use crate::wire::Endpoint;
@@ -39,7 +39,7 @@ pub struct RelayBody {
 struct Passage {
     journey: Journey,
     reader: AnswerReader,
-    upstream: Upstream,
+    upstream: Connection,
     worker: Arc<Worker>,
     deadline: Pin<Box<Sleep>>,
     status: u16,
@@ -130,13 +130,7 @@ impl Body for RelayBody {
         let Some(passage) = &mut this.passage else {
             return Poll::Ready(None);
         };
-        // Asking the body first tells the connection that there is room; polled the other way round, the connection would
-        // find none and wake this task once more for every frame.
-        let mut frame = Pin::new(&mut this.body).poll_frame(cx);
-        if frame.is_pending() {
-            passage.upstream.poll_io(cx);
-            frame = Pin::new(&mut this.body).poll_frame(cx);
-        }
+        let frame = passage.upstream.poll_frame(&mut this.body, cx);
         let Poll::Ready(frame) = frame else {
             ready!(passage.deadline.as_mut().poll(cx));
             let late =

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use crate::load::row::Row;
 
 /// The header, inherited columns first.
-pub const COLUMNS: [&str; 53] = [
+pub const COLUMNS: [&str; 54] = [
     "req_id",
     "success",
     "error",
@@ -63,6 +63,7 @@ pub const COLUMNS: [&str; 53] = [
     "latency_from_schedule",
     "ttft_from_schedule",
     "client_reconnects",
+    "write_begun_time",
 ];
 
 /// Header and rows; lines end with a line feed.
@@ -83,7 +84,7 @@ pub fn csv(rows: &[Row]) -> String {
 }
 
 /// The cells of one row, in the order of [`COLUMNS`].
-pub fn cells(row: &Row) -> [String; 53] {
+pub fn cells(row: &Row) -> [String; 54] {
     [
         row.req_id.clone(),
         truth(row.success()),
@@ -138,6 +139,7 @@ pub fn cells(row: &Row) -> [String; 53] {
         seconds(row.latency_from_schedule_ns()),
         seconds(row.ttft_from_schedule_ns()),
         row.reconnects.to_string(),
+        seconds(row.write_begun_ns),
     ]
 }
 
@@ -198,8 +200,8 @@ mod tests {
         let expected = "a-1,True,,127.0.0.1:31000,True,2,5,3,5,8,5,5,\
             1.000000000,1.001000000,1.002000000,1.003000000,1.013000000,1.021000000,1.061000000,\
             0.060000000,0.061000000,0.021000000,0.001000000,0.019000000,0.001000000,0.010000000,\
-            server_patch,0.023000000,0.022000000,0.008000000,0.040000000,0.001000000,0.010000000,0.010000000,1,1,round_robin,\
-            0.999000000,0.999500000,0.062500000,real,0.000000500,False,,200,,,1.022500000,1.062000000,0.000500000,0.063000000,0.023500000,0";
+            server_patch,0.023100000,0.022000000,0.008000000,0.040000000,0.001000000,0.010000000,0.010000000,1,1,round_robin,\
+            0.999000000,0.999500000,0.062600000,real,0.000000500,False,,200,,,1.022500000,1.062000000,0.000500000,0.063000000,0.023500000,0,0.999400000";
         assert_eq!(line, expected);
     }
 

@@ -78,10 +78,7 @@ fn counts(out: &mut Lines, run: &RunReport, m: &Metrics) {
     number(out, "Total token throughput (tok/s)", m.per_second(m.input_tokens + m.output_tokens));
     out.pair("Concurrency (mean, peak)", &format!("{:.2}, {}", m.in_flight.mean, m.in_flight.peak));
     if m.running.peak > 0 {
-        out.pair(
-            "Running at the servers (mean, peak)",
-            &format!("{:.2}, {}", m.running.mean, m.running.peak),
-        );
+        out.pair("Past server queue (mean, peak)", &format!("{:.2}, {}", m.running.mean, m.running.peak));
     }
     out.pair("Connections opened by the client", &run.connections_opened.to_string());
     let reconnects: u64 = run.rows.iter().map(|r| u64::from(r.reconnects)).sum();

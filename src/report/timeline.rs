@@ -75,7 +75,8 @@ pub fn in_flight(rows: &[Row]) -> Concurrency {
     concurrency(rows.iter().filter_map(|r| Some((r.sent_ns?, r.client_end_ns?))))
 }
 
-/// Requests the servers were working on: out of the waiting queue until their end. Empty where no server gave the stamp.
+/// Requests past the server's waiting queue and not yet ended at the router. The last bytes of an answer are on their way
+/// after its place in the batch is free, so this may exceed `max_running_requests`. Empty where no server gave the stamp.
 pub fn running(rows: &[Row]) -> Concurrency {
     concurrency(rows.iter().filter_map(|r| Some((r.queue_end_ns?, r.finish_ns?))))
 }

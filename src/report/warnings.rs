@@ -1,20 +1,27 @@
 //! What a reader of the figures has to know.
 //!
-//! Rule: one warning for one cause, with the worker, the share of its rows, and what to do; nothing that is absent goes
+//! Rule: one warning for one cause, with the workers, the share of its rows, and what to do; nothing that is absent goes
 //! unsaid. Deliberately not here: errors of single requests, they are in their rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::stats::Samples;
 use crate::load::row::Row;
 use crate::load::run::RunReport;
 use crate::trace::align;
+
+/// Lateness, at p99, above which the schedule was not the one asked for.
+const LATE_MS: f64 = 10.0;
+
+/// Rows whose worker is not known.
+const UNNAMED: &str = "(not named)";
 
 /// What to do about each reason for which a column stays empty.
 fn remedy(reason: &str) -> &'static str {
     match reason {
         align::NOT_SENT => {
-            "the answers do not tell it: start the worker with --enable-metrics, use --backend sglang (the OpenAI endpoints tell \
-             no times), and SGLang 0.5.10 or newer, or patched"
+            "the answers do not tell it: it takes SGLang 0.5.10 or newer (or patched) with --enable-metrics and the Python front end \
+             (SGLANG_RUST_SERVER tells no times), and --backend sglang (nor do the OpenAI endpoints)"
         }
         align::NOT_STREAMED => "stream (no --disable-stream), or SGLang 0.5.23",
         align::REMOTE_MONOTONIC => {
@@ -22,6 +29,9 @@ fn remedy(reason: &str) -> &'static str {
              SGLang 0.5.10 or newer"
         }
         align::NO_OFFSET => "nothing tells the worker's clock at that time: send more requests, streamed",
+        align::UNKNOWN_WORKER => {
+            "the answers do not name their worker: ask the worker itself, or through milepost route"
+        }
         align::NO_CLOCK_RECORD => "the trace holds no clock record: give the whole file, from its first line",
         align::RETRACTED => {
             "the server threw requests out of the batch for lack of memory: lower the load or --max-running-requests"
@@ -36,6 +46,7 @@ pub fn warnings(run: &RunReport) -> Vec<String> {
     out.extend(simulated(&run.rows));
     out.extend(stamps(&run.rows));
     out.extend(sources(&run.rows));
+    out.extend(unnamed(run));
     out.extend(joined(run));
     out.extend(order(&run.rows));
     out.extend(pace(run));
@@ -55,19 +66,27 @@ fn list(hosts: &BTreeSet<&str>) -> String {
     hosts.iter().copied().collect::<Vec<_>>().join(", ")
 }
 
-/// One warning for each worker with empty columns: which, how many rows, why, and what to do.
+/// One warning for workers with the same empty columns: which, how many rows, why, and what to do.
 fn stamps(rows: &[Row]) -> Vec<String> {
     let mut by_worker: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
     // Rows without a record of the router have a warning of their own; failed ones have no answer to hold a stamp.
     for row in rows.iter().filter(|r| r.success() && r.arrival_ns.is_some()) {
-        if let Some(host) = &row.host {
-            by_worker.entry(host).or_default().push(row);
+        by_worker.entry(row.host.as_deref().unwrap_or(UNNAMED)).or_default().push(row);
+    }
+    // Workers that lack the same are told together.
+    let mut hosts_by_text: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (host, rows) in by_worker {
+        if let Some(text) = stamps_of(&rows) {
+            hosts_by_text.entry(text).or_default().insert(host);
         }
     }
-    by_worker.into_iter().filter_map(|(host, rows)| stamps_of(host, &rows)).collect()
+    let told = |(text, hosts): (&String, &BTreeSet<&str>)| {
+        format!("worker{} {}: empty {text}", if hosts.len() > 1 { "s" } else { "" }, list(hosts))
+    };
+    hosts_by_text.iter().map(told).collect()
 }
 
-fn stamps_of(host: &str, rows: &[&Row]) -> Option<String> {
+fn stamps_of(rows: &[&Row]) -> Option<String> {
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for (column, reason) in rows.iter().flat_map(|r| r.missing.iter().copied()) {
         *counts.entry((reason, column)).or_insert(0) += 1;
@@ -89,7 +108,7 @@ fn stamps_of(host: &str, rows: &[&Row]) -> Option<String> {
             format!("in {share:.0} % of rows {}: {reason}: {}{stream}", columns.join(", "), remedy(reason))
         })
         .collect();
-    (!parts.is_empty()).then(|| format!("worker {host}: empty {}", parts.join("; empty ")))
+    (!parts.is_empty()).then(|| parts.join("; empty "))
 }
 
 fn sources(rows: &[Row]) -> Option<String> {
@@ -100,6 +119,14 @@ fn sources(rows: &[Row]) -> Option<String> {
     (counts.len() > 1).then(|| {
         let each: Vec<String> = counts.iter().map(|(source, n)| format!("{source} {n}")).collect();
         format!("ttft mixes sources, which do not mean quite the same moment: {}; compare within one (column ttft_source)", each.join(", "))
+    })
+}
+
+/// A target that is neither a worker nor a router that names one.
+fn unnamed(run: &RunReport) -> Option<String> {
+    let unnamed = run.rows.iter().filter(|r| r.success() && r.host.is_none()).count();
+    (unnamed > 0 && !run.has_trace).then(|| {
+        format!("host is empty in {unnamed} rows: {} tells no SGLang version, so it is taken for a router, and its answers do not name their worker; arrival_time and router_send_time are the client's", run.config.target)
     })
 }
 
@@ -127,13 +154,12 @@ fn order(rows: &[Row]) -> Option<String> {
 
 /// A client that could not keep its schedule did not offer the load asked for.
 fn pace(run: &RunReport) -> Option<String> {
-    let mut late: Vec<i64> = run.rows.iter().filter_map(Row::lateness_ns).collect();
-    late.sort_unstable();
-    let p99 = *late.get((late.len() * 99 / 100).min(late.len().checked_sub(1)?))?;
+    // The table's own p99, so that the two cannot contradict each other.
+    let late: Samples = run.rows.iter().filter_map(Row::lateness_ns).map(|ns| ns as f64 / 1e6).collect();
+    let p99_ms = late.summary()?.p99;
     let bounded = run.config.max_concurrency.is_some();
-    let limit_ns = 10_000_000;
-    (p99 > limit_ns && !bounded && run.config.rate.per_second().is_some()).then(|| {
-        format!("the schedule was kept badly: 1 % of requests left more than {:.1} ms late; the client's machine is too busy, figures from schedule include it", p99 as f64 / 1e6)
+    (p99_ms > LATE_MS && !bounded && run.config.rate.per_second().is_some()).then(|| {
+        format!("the schedule was kept badly: lateness has a p99 of {p99_ms:.1} ms; the client's machine is too busy, figures from schedule include it")
     })
 }
 
@@ -161,6 +187,14 @@ mod tests {
             assert!(told[0].contains(part), "{part}: {}", told[0]);
         }
         assert!(stamps(&[example()]).is_empty());
+        let other = Row { host: Some("127.0.0.1:31001".to_owned()), ..rows[1].clone() };
+        let told = stamps(&[rows[1].clone(), other]);
+        assert_eq!(told.len(), 1);
+        assert!(
+            told[0].starts_with("workers 127.0.0.1:31000, 127.0.0.1:31001: empty in 100 %"),
+            "{}",
+            told[0]
+        );
     }
 
     #[test]

@@ -6,7 +6,9 @@ use milepost::clock::Clock;
 use milepost::load::LoadConfig;
 use milepost::load::body::{Backend, RequestOptions};
 use milepost::load::row::Row;
+use milepost::report::warnings::warnings;
 use milepost::report::{Metrics, csv, json, summary};
+use milepost::trace::align::UNKNOWN_WORKER;
 use serde_json::Value;
 
 use crate::server::{Server, about, json as plain, stream};
@@ -72,10 +74,38 @@ async fn open_ai_streams_count_tokens_by_usage() {
         assert_eq!(row.input_words, Some(6));
         assert_eq!(row.completion_tokens, Some(6));
         assert!(row.client_first_token_ns.is_some());
+        // There is no router whose time this could be.
+        assert_eq!(
+            (row.ttft_source, row.ttft_router_ns, row.ttft_ns),
+            ("client", None, row.ttft_client_ns())
+        );
         let got = &server.load()[0];
         assert_eq!((got.path.as_str(), &got.body["model"]), (path, &Value::from("tiny")));
         assert_eq!(got.header("x-request-id"), Some(row.req_id.as_str()));
     }
+}
+
+/// As behind sglang-router, whose answers name no worker: whose clock the stamps are of is not known.
+#[tokio::test]
+async fn a_target_that_tells_no_version_is_not_taken_for_the_worker() {
+    let events = data("sglang-0.5.23_generate_stream.sse");
+    let server = Server::new(&Clock::system(), move |got| match got.path.as_str() {
+        "/get_server_info" | "/server_info" => plain("200 OK", r#"{"router_manager":true}"#),
+        _ => about(got).unwrap_or_else(|| stream(&events, Duration::ZERO)),
+    });
+    let report = measured(config(&server.listen().await, 2)).await;
+    let row = &report.rows[0];
+    assert!(row.success(), "{:?}", row.failure);
+    assert_eq!(
+        (row.host.as_deref(), row.created_ns, row.queue_start_ns, row.simulated),
+        (None, None, None, None)
+    );
+    assert!(row.missing.contains(&("server_created_time", UNKNOWN_WORKER)), "{:?}", row.missing);
+    // Differences in one clock stay.
+    assert!(row.pure_queue_ns.is_some() && row.queue_in_server_ns.is_some() && row.tokenize_ns.is_some());
+    assert_eq!((row.ttft_source, Metrics::of(&report.rows).workers.len()), ("client", 0));
+    let told = warnings(&report).join("\n");
+    assert!(told.contains("host is empty in 2 rows") && told.contains("worker (not named)"), "{told}");
 }
 
 #[tokio::test]
