@@ -30,7 +30,12 @@ pub struct DemoArgs {
     #[arg(long, default_value = "./milepost-demo", value_name = "DIR")]
     output_dir: PathBuf,
     /// Policies to compare, in this order
-    #[arg(long, value_delimiter = ',', default_values_t = demo::POLICIES.map(str::to_owned), value_name = "A,B")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "cache_aware,round_robin,random,shortest_queue",
+        value_name = "A,B"
+    )]
     policies: Vec<String>,
     /// Simulated workers
     #[arg(long, default_value_t = 4)]

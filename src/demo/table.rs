@@ -52,14 +52,14 @@ pub fn head(report: &DemoReport) -> String {
     let config = &report.config;
     let profile = config.worker().profile;
     let mut out = String::new();
-    let plural = |n: usize| if n == 1 { "" } else { "s" };
     line(
         &mut out,
         format_args!(
-            "{BOLD}milepost demo{PLAIN}: {} policies, {} {WARN}SIMULATED{PLAIN} worker{}, one router, one load generator, one process",
+            "{BOLD}milepost demo{PLAIN}: {} polic{}, {} {WARN}SIMULATED{PLAIN} worker{}, one router, one load generator, one process",
             config.policies.len(),
+            if config.policies.len() == 1 { "y" } else { "ies" },
             config.workers,
-            plural(config.workers),
+            if config.workers == 1 { "" } else { "s" },
         ),
     );
     line(
@@ -69,7 +69,7 @@ pub fn head(report: &DemoReport) -> String {
             config.dialect.name(),
             profile.name,
             thousands(profile.kv_tokens),
-            if config.workload.kv_tokens.is_some() { ", small on purpose" } else { "" },
+            if too_small_for_all(config) { ", on purpose too few for all prefixes" } else { "" },
             speedup(config),
         ),
     );
@@ -87,6 +87,17 @@ pub fn head(report: &DemoReport) -> String {
     out
 }
 
+/// One word makes at least one token.
+fn too_small_for_all(config: &DemoConfig) -> bool {
+    let Dataset::SharedPrefix(o) = &config.workload.dataset else { return false };
+    u64::from(o.groups) * mean(o.system_tokens, o.range_ratio) > config.worker().profile.kv_tokens
+}
+
+/// Of lengths drawn evenly between `ratio` times `most` and `most`.
+fn mean(most: u64, ratio: f64) -> u64 {
+    (most as f64 * f64::midpoint(ratio, 1.0)) as u64
+}
+
 fn speedup(config: &DemoConfig) -> String {
     if (config.speedup - 1.0).abs() < 1e-9 {
         String::new()
@@ -98,15 +109,14 @@ fn speedup(config: &DemoConfig) -> String {
 fn sent(report: &DemoReport) -> String {
     match &report.config.workload.dataset {
         Dataset::SharedPrefix(o) => {
-            let mean = |most: u64| (most as f64 * f64::midpoint(o.range_ratio, 1.0)) as u64;
             format!(
                 "{} requests = {} shared prefixes x {}; on average {} + {} words in, {} tokens out",
                 report.requests,
                 o.groups,
                 o.prompts_per_group,
-                mean(o.system_tokens),
-                mean(o.question_tokens),
-                mean(o.output_tokens)
+                mean(o.system_tokens, o.range_ratio),
+                mean(o.question_tokens, o.range_ratio),
+                mean(o.output_tokens, o.range_ratio)
             )
         }
         Dataset::ShareGpt(o) | Dataset::Custom(o) => {
@@ -125,7 +135,10 @@ pub fn body(report: &DemoReport) -> String {
     }
     let title =
         if report.partial { "PARTIAL (interrupted), one run each" } else { "one run each, not a verdict" };
-    line(&mut out, format_args!("{WARN}SIMULATED{PLAIN} workers, {title}; times in ms"));
+    line(
+        &mut out,
+        format_args!("{WARN}SIMULATED{PLAIN} workers, {title}; times in ms, TTFT by {}", sources(report)),
+    );
     table(&mut out, &report.arms);
     out.push('\n');
     picture::ttft(&mut out, &report.arms);
@@ -143,6 +156,13 @@ pub fn body(report: &DemoReport) -> String {
         ),
     );
     out
+}
+
+/// What TTFT rests on; more than one is not comparable, so all are named.
+fn sources(report: &DemoReport) -> String {
+    let rows = report.arms.iter().flat_map(|a| &a.run.rows).filter(|r| r.ttft_ns.is_some());
+    let sources: BTreeSet<&str> = rows.map(|r| r.ttft_source).collect();
+    if sources.is_empty() { "none".to_owned() } else { sources.into_iter().collect::<Vec<_>>().join(" and ") }
 }
 
 type Cell = fn(&Arm) -> String;
@@ -258,7 +278,7 @@ fn late(report: &DemoReport) -> Option<String> {
     (worst.late_share() > WORTH_SAYING).then(|| {
         format!(
             "SUSPECT: up to {:.1} % of the simulated steps ended more than 2 % of their length late ({}: mean {:.2} ms, most {:.1} ms): this machine was \
-             busy; E2E and tokens/s include that, the servers' own stamps (queue, prefill, TTFT) far less",
+             busy; E2E, tokens/s and a TTFT by router include that, the servers' own stamps far less",
             100.0 * worst.late_share(),
             worst.policy,
             mean_us / 1e3,
