@@ -1,6 +1,6 @@
 //! CPU of the proxy process per request and per streamed event, beside haproxy, nginx and sglang-router where installed.
 //!
-//! `cargo bench --bench end_to_end [-- --requests 20000 --rounds 3 --only haproxy]`: all peers in one run, interleaved, medians of the
+//! `cargo bench --bench end_to_end [-- --requests 20000 --rounds 3 --only haproxy,nginx]`: all peers in one run, interleaved, medians of the
 //! rounds; the proxy is pinned to one core, worker and load to the others. CPU comes from `/proc/PID/stat`, all threads and
 //! children, so it counts what the load costs the machine and not how fast the load was made. Deliberately not here:
 //! latency.
@@ -27,6 +27,7 @@ fn main() {
         args.nth(1).map_or(default, |v| v.parse().unwrap())
     };
     let (requests, rounds) = (option("--requests", 20_000), option("--rounds", 3));
+    leave_last_core();
     let worker = load::start_worker();
     let only: Vec<String> = std::env::args().skip_while(|a| a != "--only").skip(1).take(1).collect();
     let peers = Peer::installed(worker, only.first().map_or("", String::as_str));
@@ -45,28 +46,38 @@ fn main() {
             for (p, peer) in peers.iter().enumerate() {
                 let before_us = peer.cpu_us();
                 let units = load::run(case, peer.port());
-                cells[p][c].push((peer.cpu_us() - before_us) as f64 / units as f64);
+                let after_us = peer.cpu_us();
+                cells[p][c].push([0, 1].map(|i| (after_us[i] - before_us[i]) as f64 / units as f64));
             }
         }
     }
     println!(
-        "CPU of the proxy process, µs per request (last column: per streamed event), median of {rounds}"
+        "CPU of the proxy process, µs per request (last column: per streamed event), user + system, median of {rounds}"
     );
     print!("{:<28}", "");
     for case in &cases {
-        print!("{:>12}", case.name);
+        print!("{:>18}", case.name);
     }
     println!();
     for (peer, row) in peers.iter().zip(&mut cells) {
         print!("{:<28}", peer.name);
         for samples in row {
-            print!("{:>12.1}", median(samples));
+            let [user, system] = median(samples);
+            print!("{:>18}", format!("{:.1} ({user:.1}+{system:.1})", user + system));
         }
         println!();
     }
 }
 
-fn median(samples: &mut [f64]) -> f64 {
-    samples.sort_by(f64::total_cmp);
+/// Keeps this process, worker and load, off the core that the proxies are pinned to.
+fn leave_last_core() {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut set = rustix::thread::CpuSet::new();
+    (0..cores.saturating_sub(1).max(1)).for_each(|core| set.set(core));
+    rustix::thread::sched_setaffinity(None, &set).unwrap();
+}
+
+fn median(samples: &mut [[f64; 2]]) -> [f64; 2] {
+    samples.sort_by(|a, b| (a[0] + a[1]).total_cmp(&(b[0] + b[1])));
     samples[samples.len() / 2]
 }

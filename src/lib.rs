@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`clock`], [`units`] | the only reader of time; how durations and counts are printed |
 //! | [`log`], [`net`] | one line an event on standard error; sockets and pipes as values |
+//! | [`http1`] | a client connection that stamps its own bytes, and the pool of idle ones |
 //! | [`wire`] | SGLang and `OpenAI` wire formats: bytes in, facts out, no I/O |
 //! | [`trace`] | the product: records, the bounded sink, the writer, the reader, alignment of server stamps |
 //! | [`config`] | what was asked for, as values that cannot be wrong |
@@ -24,6 +25,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod fleet;
+pub mod http1;
 pub mod load;
 pub mod log;
 pub mod net;

@@ -102,9 +102,11 @@ impl Connector {
     async fn connect_one(&self, addr: SocketAddr) -> io::Result<(Io, Link)> {
         match self {
             Self::Tcp { timeout } => {
-                let stream = tokio::time::timeout(*timeout, TcpStream::connect(addr))
-                    .await
-                    .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "connect timed out"))??;
+                let stream =
+                    tokio::time::timeout(*timeout, TcpStream::connect(addr)).await.map_err(|_| {
+                        let text = format!("no connection to {addr} in {} s", timeout.as_secs_f64());
+                        io::Error::new(io::ErrorKind::TimedOut, text)
+                    })??;
                 stream.set_nodelay(true)?;
                 let same_host = stream.local_addr().is_ok_and(|local| local.ip() == addr.ip());
                 Ok((Io::Tcp(stream), Link { peer: Some(addr), same_host }))

@@ -16,9 +16,9 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Starts every proxy that is installed and whose name contains `only`, milepost with three settings among them.
+    /// Starts every proxy that is installed and whose name contains one of the words of `only` (comma between), milepost with three settings among them.
     pub fn installed(worker: u16, only: &str) -> Vec<Self> {
-        let wanted = |name: &str| name.contains(only);
+        let wanted = |name: &str| only.split(',').any(|word| name.contains(word));
         let folder = std::env::temp_dir().join(format!("milepost-bench-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let url = format!("http://127.0.0.1:{worker}");
@@ -49,7 +49,7 @@ impl Peer {
 
     fn start(name: &str, port: u16, command: Command) -> Self {
         // taskset comes with util-linux; where it is missing the proxy is not pinned, and the CPU per request still holds.
-        let core = std::thread::available_parallelism().map_or(0, |n| n.get() - 1);
+        let core = peers_core();
         let mut pinned = Command::new("taskset");
         pinned.args(["-c", &core.to_string()]).arg(command.get_program()).args(command.get_args());
         let quiet =
@@ -70,8 +70,8 @@ impl Peer {
     }
 
     /// User and system time of the process and its children so far, in microseconds.
-    pub fn cpu_us(&self) -> u64 {
-        self.child.as_ref().map_or(0, |child| tree_cpu_us(child.id()))
+    pub fn cpu_us(&self) -> [u64; 2] {
+        self.child.as_ref().map_or([0; 2], |child| tree_cpu_us(child.id()))
     }
 }
 
@@ -88,15 +88,17 @@ impl Drop for Peer {
     }
 }
 
-fn tree_cpu_us(pid: u32) -> u64 {
-    std::iter::once(pid).chain(descendants(pid)).map(cpu_us).sum()
+fn tree_cpu_us(pid: u32) -> [u64; 2] {
+    let add = |a: [u64; 2], b: [u64; 2]| [a[0] + b[0], a[1] + b[1]];
+    std::iter::once(pid).chain(descendants(pid)).map(cpu_us).fold([0; 2], add)
 }
 
-fn cpu_us(pid: u32) -> u64 {
+fn cpu_us(pid: u32) -> [u64; 2] {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default().to_owned();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
     // Fields 14 and 15 (utime, stime), in ticks of 10 ms on every Linux that Rust runs on.
-    after_name.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum::<u64>() * 10_000
+    let mut ticks = after_name.split_whitespace().skip(11).map(|t| t.parse::<u64>().unwrap_or(0) * 10_000);
+    [ticks.next().unwrap_or(0), ticks.next().unwrap_or(0)]
 }
 
 fn descendants(pid: u32) -> Vec<u32> {
@@ -187,4 +189,10 @@ fn ready(port: u16) -> bool {
     stream.write_all(request.as_bytes()).is_ok()
         && stream.read_exact(&mut answer).is_ok()
         && answer.ends_with(b"200")
+}
+
+/// The last core of the machine, whatever this process itself is pinned to.
+fn peers_core() -> usize {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    text.lines().filter(|l| l.starts_with("processor")).count().saturating_sub(1)
 }

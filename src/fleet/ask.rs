@@ -4,12 +4,10 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::{Body, Incoming};
 use hyper::{Method, Request, StatusCode};
 
-use super::upstream::Upstream;
 use super::worker::Worker;
 use crate::clock::Clock;
 
@@ -50,7 +48,7 @@ pub async fn ask(worker: &Worker, clock: &Clock, question: &Question) -> Result<
 async fn ask_now(worker: &Worker, clock: &Clock, question: &Question) -> Result<(StatusCode, Bytes), String> {
     let fail = |what: &dyn std::fmt::Display| format!("{}: {what}", question.path);
     // A fresh connection: a probe must not be the one that finds a stale one, and it proves that the worker accepts.
-    let mut upstream = worker.connect(clock).await?;
+    let mut connection = worker.connect(clock).await?;
     let mut request = Request::builder()
         .method(question.method.clone())
         .uri(&question.path)
@@ -62,36 +60,8 @@ async fn ask_now(worker: &Worker, clock: &Clock, question: &Question) -> Result<
         request = request.header(http::header::CONTENT_TYPE, "application/json");
     }
     let request = request.body(Full::new(question.body.clone())).map_err(|e| fail(&e))?;
-    let response = upstream.send(request).await.map_err(|e| fail(&e.error))?;
+    let response = connection.send(request).await.map_err(|e| fail(&e.error))?;
     let status = response.status();
-    let body = collect(&mut upstream, response.into_body()).await.map_err(|e| fail(&e))?;
+    let body = connection.collect(response.into_body(), MAX_ANSWER_BYTES).await.map_err(|e| fail(&e))?;
     Ok((status, body))
-}
-
-async fn collect(upstream: &mut Upstream, mut body: Incoming) -> Result<Bytes, String> {
-    let mut all = BytesMut::new();
-    loop {
-        let frame = std::future::poll_fn(|cx| {
-            let frame = std::pin::Pin::new(&mut body).poll_frame(cx);
-            if frame.is_ready() {
-                return frame;
-            }
-            upstream.poll_io(cx);
-            std::pin::Pin::new(&mut body).poll_frame(cx)
-        })
-        .await;
-        match frame {
-            None => return Ok(all.freeze()),
-            Some(Err(error)) => return Err(error.to_string()),
-            Some(Ok(frame)) => {
-                let Ok(data) = frame.into_data() else {
-                    continue;
-                };
-                if all.len() + data.len() > MAX_ANSWER_BYTES {
-                    return Err(format!("answer larger than {MAX_ANSWER_BYTES} bytes"));
-                }
-                all.extend_from_slice(&data);
-            }
-        }
-    }
 }

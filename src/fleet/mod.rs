@@ -1,13 +1,12 @@
 //! The workers: the only shared mutable state of the router.
 //!
-//! `worker` (one worker), `upstream` and `pool` (its connections), `lease` (a claim on it), `dispatch` (the critical section
+//! `worker` (one worker and its connections), `lease` (a claim on it), `dispatch` (the critical section
 //! of a decision), `health` (probes). Rule: a policy sees a snapshot taken under one lock; no lock is held across an await.
 
 pub mod ask;
 pub mod dispatch;
 pub mod health;
 pub mod lease;
-pub mod pool;
 pub mod upstream;
 pub mod worker;
 

@@ -7,12 +7,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use http::HeaderValue;
 use milepost_policies::WorkerId;
 
-use super::pool::Pool;
-use super::upstream::Upstream;
 use crate::clock::Clock;
 use crate::config::worker_url::WorkerUrl;
+use crate::http1::{Connection, Pool};
 use crate::net::Connector;
 
 /// Weight of the newest value in the moving averages a policy sees.
@@ -25,6 +25,10 @@ pub struct Worker {
     pub id: WorkerId,
     /// Its URL.
     pub url: WorkerUrl,
+    /// Its URL as a header value.
+    pub url_value: HeaderValue,
+    /// `host:port` as a header value.
+    pub host_value: HeaderValue,
     /// Idle connections.
     pub pool: Pool,
     connector: Connector,
@@ -65,6 +69,8 @@ impl Worker {
     pub fn new(id: WorkerId, url: WorkerUrl, connector: Connector, healthy: bool) -> Self {
         Self {
             id,
+            url_value: header_value(url.as_str()),
+            host_value: header_value(url.authority()),
             url,
             pool: Pool::default(),
             connector,
@@ -130,7 +136,7 @@ impl Worker {
     }
 
     /// A new connection. Resolves the name again if it is not an address, or if the last known addresses fail.
-    pub async fn connect(&self, clock: &Clock) -> Result<Upstream, String> {
+    pub async fn connect(&self, clock: &Clock) -> Result<Connection, String> {
         let known = self.known_addrs();
         let fresh = known.is_empty();
         let addrs = if fresh { self.resolve().await? } else { known };
@@ -144,7 +150,7 @@ impl Worker {
                 self.connector.connect(&addrs).await.map_err(|error| format!("connect: {error}"))?
             }
         };
-        Upstream::handshake(io, link, clock.clone()).await.map_err(|error| format!("connect: {error}"))
+        Connection::handshake(io, link, clock.clone()).await.map_err(|error| format!("connect: {error}"))
     }
 
     fn known_addrs(&self) -> Vec<SocketAddr> {
@@ -162,6 +168,11 @@ impl Worker {
         self.addrs.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&addrs);
         Ok(addrs)
     }
+}
+
+/// A worker URL is made of visible ASCII, so this is never empty.
+fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn ewma(old: Option<f64>, new: Option<f64>) -> Option<f64> {

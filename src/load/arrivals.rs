@@ -21,8 +21,10 @@ use super::run::{RunContext, spare};
 use super::schedule::Schedule;
 use crate::clock::{Clock, ClockSnapshot, Stamp};
 
-/// Seconds between two looks at both clocks, as the router's.
+/// Seconds between two snapshots of both clocks, as the router's.
 const SNAPSHOT_SECONDS: u64 = 10;
+/// A wall clock that moved by more than this in a second was stepped.
+const STEP_NS: u64 = 1_000_000;
 
 /// Events with tokens whose times are kept, of all requests together: 320 MB.
 const MOST_TOKEN_TIMES: usize = 20_000_000;
@@ -68,11 +70,10 @@ struct Underway {
 }
 
 impl Load<'_> {
-    /// Sends and waits. Adds a clock snapshot every 10 s.
+    /// Sends and waits. Adds a clock snapshot every 10 s, and two round a step of the wall clock.
     pub(super) async fn make(&self, clocks: &mut Vec<ClockSnapshot>) -> io::Result<Made> {
         let RunContext { clock, stop, .. } = self.context;
-        let pacing = self.config.pacing;
-        let mut paced = pacer::start(Arc::clone(self.schedule), self.start.mono_ns, clock.clone(), pacing)?;
+        let mut paced = pacer::start(Arc::clone(self.schedule), self.start.mono_ns, clock.clone())?;
         let most = self.config.max_concurrency.unwrap_or(Semaphore::MAX_PERMITS);
         let mut now = Underway {
             requests: JoinSet::new(),
@@ -85,12 +86,14 @@ impl Load<'_> {
         };
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut stopping = std::pin::pin!(stop.wait());
+        let mut before = clock.snapshot();
         let (mut arrivals_left, mut stopped, mut ticks) = (true, false, 0_u64);
         while arrivals_left || !now.requests.is_empty() {
             tokio::select! {
                 biased;
                 // Requests in flight see it too and end by themselves.
-                () = stop.wait(), if !stopped => (stopped, arrivals_left) = (true, false),
+                () = stopping.as_mut(), if !stopped => (stopped, arrivals_left) = (true, false),
                 due = paced.next(), if arrivals_left => match due {
                     None => arrivals_left = false,
                     Some(index) => self.send(index, &mut now),
@@ -98,9 +101,9 @@ impl Load<'_> {
                 Some(ended) = now.requests.join_next(), if !now.requests.is_empty() => now.take(ended.ok()),
                 _ = tick.tick() => {
                     ticks += 1;
-                    if ticks.is_multiple_of(SNAPSHOT_SECONDS) {
-                        clocks.push(clock.snapshot());
-                    }
+                    let looked = clock.snapshot();
+                    watch(clocks, before, looked, ticks.is_multiple_of(SNAPSHOT_SECONDS));
+                    before = looked;
                     self.tell(&mut now);
                     self.tend(&mut now, arrivals_left);
                 }
@@ -139,7 +142,7 @@ impl Load<'_> {
         if now.tending.is_empty() {
             let client = Arc::clone(self.client);
             let spare = if arrivals_left { spare(self.config.rate) } else { 0 };
-            now.tending.spawn(async move { client.pool.tend(spare).await });
+            now.tending.spawn(async move { client.connections.tend(spare).await });
         }
     }
 }
@@ -162,6 +165,19 @@ impl Underway {
             }
             None => self.standing.failed += 1,
         }
+    }
+}
+
+/// Keeps a snapshot where one is due, and both sides of a step, so that no more than its second is in doubt.
+fn watch(clocks: &mut Vec<ClockSnapshot>, before: ClockSnapshot, looked: ClockSnapshot, due: bool) {
+    let wall_ns = looked.unix_ns.wrapping_sub(before.unix_ns);
+    let moved_ns = wall_ns.cast_signed().abs_diff(looked.mono_ns.wrapping_sub(before.mono_ns).cast_signed());
+    let stepped = moved_ns > STEP_NS;
+    if stepped {
+        clocks.push(before);
+    }
+    if stepped || due {
+        clocks.push(looked);
     }
 }
 
@@ -193,7 +209,8 @@ impl Arrival {
             () = self.stop.wait() => None,
             place = self.places.acquire() => place.ok(),
         };
-        if place.is_none() {
+        // The stop may have freed the place before its word reached this task.
+        if place.is_none() || self.stop.is_set() {
             return (self.index, never_sent(self.scheduled_ns));
         }
         let dispatched_ns = Some(self.clock.mono_ns());

@@ -1,38 +1,40 @@
 //! One request: send, read, stamp.
 //!
 //! Rule: no silent retry. A reused connection that dies before any byte of an answer (a server closes idle ones, and a race
-//! remains) is replaced by a fresh one once, and that is counted; everything else is a failure of the request. Whatever ends
-//! it, what was seen up to then stays. Deliberately not here: when requests are sent, see `run`.
+//! remains) is replaced by a fresh one once, and that is counted and inside the latency; everything else is a failure of the
+//! request. Whatever ends it, what was seen up to then stays. Deliberately not here: when requests are sent, see `arrivals`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::connection::{Conn, Marks};
+use super::connections::Connections;
 use super::failure::{Class, Failure, of_connection};
-use super::pool::Pool;
 use crate::clock::Clock;
+use crate::http1::Connection;
 use crate::wire::Endpoint;
 use crate::wire::answer::{Answer, AnswerReader};
 
 /// Header of every answer of a simulated worker.
-const SIMULATED: &str = "x-milepost-simulated";
+const SIMULATED: HeaderName = HeaderName::from_static("x-milepost-simulated");
+/// Header of every answer that a router passes on.
+const WORKER_URL: HeaderName = HeaderName::from_static("x-worker-url");
 /// Longest answer of a request that is not part of the load.
 const SIMPLE_BYTES: usize = 256 << 20;
 
 /// When the steps of one request happened, `CLOCK_MONOTONIC` nanoseconds of this host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamps {
-    /// A connection was in hand.
+    /// A connection was in hand; of several, the first.
     pub connected_ns: Option<u64>,
-    /// Just before the first byte was written.
+    /// Just before the first byte was written, on the first connection.
     pub write_begun_ns: Option<u64>,
-    /// The first write returned: the request is on its way. This is "sent".
+    /// The first write returned, on the first connection: the request is on its way. This is "sent".
     pub sent_ns: Option<u64>,
     /// First byte of the answer.
     pub first_byte_ns: Option<u64>,
@@ -74,6 +76,8 @@ pub struct Outgoing {
     pub path: Uri,
     /// What the path means.
     pub endpoint: Endpoint,
+    /// It asks for several answers in one.
+    pub multiple: bool,
     /// JSON.
     pub body: Bytes,
     /// Headers of this request.
@@ -86,7 +90,7 @@ pub struct SimpleAnswer {
     /// Its status.
     pub status: u16,
     /// Its body.
-    pub body: Vec<u8>,
+    pub body: Bytes,
     /// A simulated worker made it.
     pub simulated: bool,
 }
@@ -95,9 +99,9 @@ pub struct SimpleAnswer {
 #[derive(Debug)]
 pub struct Client {
     /// Its connections.
-    pub pool: Pool,
+    pub connections: Arc<Connections>,
     clock: Clock,
-    host: HeaderValue,
+    /// Of every request.
     headers: HeaderMap,
     timeout: Duration,
 }
@@ -107,33 +111,44 @@ pub struct Client {
 struct Progress {
     seen: Exchange,
     reader: Option<AnswerReader>,
-    marks: Option<Arc<Marks>>,
+    connection: Option<Connection>,
 }
 
 impl Progress {
-    fn copy_marks(&mut self) {
-        if let Some(marks) = &self.marks {
+    /// Notes what the connection in hand knows. A first write stays the first, or the time that a dead connection took would
+    /// be in no latency from send.
+    fn note_connection(&mut self) {
+        if let Some(connection) = &self.connection {
             let stamps = &mut self.seen.stamps;
-            stamps.write_begun_ns = marks.write_begun_ns();
-            stamps.sent_ns = marks.write_returned_ns();
-            stamps.first_byte_ns = marks.first_read_ns();
-            stamps.last_byte_ns = marks.last_read_ns();
+            stamps.sent_ns = stamps.sent_ns.or(connection.first_write_ns());
+            stamps.first_byte_ns = connection.first_read_ns();
+            self.seen.reused_connection = connection.is_reused();
         }
     }
+}
+
+/// Why there is no head of an answer.
+struct Unanswered {
+    failure: Failure,
+    /// The connection was an idle one that the server may just have closed.
+    stale: bool,
 }
 
 impl Client {
     /// `headers` go with every request; `timeout` is for a whole exchange.
     pub fn new(
-        pool: Pool,
+        connections: Connections,
         clock: Clock,
         host_port: &str,
-        headers: HeaderMap,
+        headers: &HeaderMap,
         timeout: Duration,
     ) -> Result<Self, String> {
         let host =
             HeaderValue::from_str(host_port).map_err(|_| format!("{host_port} cannot be a Host header"))?;
-        Ok(Self { pool, clock, host, headers, timeout })
+        let mut all = HeaderMap::with_capacity(headers.len() + 4);
+        all.insert(HOST, host);
+        all.extend(headers.clone());
+        Ok(Self { connections: Arc::new(connections), clock, headers: all, timeout })
     }
 
     /// Sends one request and reads its answer. `stop` ends it early.
@@ -145,11 +160,13 @@ impl Client {
             result = self.travel(outgoing, &mut progress) => result.err().map(Some),
             () = tokio::time::sleep(self.timeout) => Some(None),
         };
-        // Where it ended well, the connection is parked and its marks may already be another request's.
-        if ended.is_some() {
-            progress.copy_marks();
+        progress.note_connection();
+        let Progress { mut seen, reader, connection } = progress;
+        match connection {
+            Some(connection) if ended.is_none() => self.connections.park(connection),
+            // Closed now, so that the server sees that nobody waits.
+            other => drop(other),
         }
-        let Progress { mut seen, reader, .. } = progress;
         seen.answer = reader.map(|r| r.finish(ended.is_none()));
         seen.failure = ended.map(|failure| failure.unwrap_or_else(|| self.timed_out(&seen.stamps)));
         seen
@@ -164,25 +181,15 @@ impl Client {
 
     async fn simple_now(&self, method: Method, path: &str) -> Result<SimpleAnswer, String> {
         let fail = |e: &dyn std::fmt::Display| format!("{path}: {e}");
-        let mut conn = self.pool.open().await.map_err(|e| fail(&e))?;
+        let mut connection = self.connections.open().await.map_err(|e| fail(&e))?;
         let mut request = Request::new(Full::default());
         *request.method_mut() = method;
         *request.uri_mut() = path.parse().map_err(|e| fail(&e))?;
-        request.headers_mut().insert(HOST, self.host.clone());
-        request.headers_mut().extend(self.headers.clone());
-        let answer = conn.send(request).await.map_err(|e| fail(&e))?;
+        *request.headers_mut() = self.headers.clone();
+        let answer = connection.send(request).await.map_err(|e| fail(&e.error))?;
         let status = answer.status().as_u16();
         let simulated = answer.headers().contains_key(SIMULATED);
-        let mut incoming = answer.into_body();
-        let mut body = Vec::new();
-        while let Some(frame) = conn.frame(&mut incoming).await {
-            if let Some(data) = frame.map_err(|e| fail(&e))?.data_ref() {
-                if body.len() + data.len() > SIMPLE_BYTES {
-                    return Err(format!("{path}: the answer is longer than {SIMPLE_BYTES} bytes"));
-                }
-                body.extend_from_slice(data);
-            }
-        }
+        let body = connection.collect(answer.into_body(), SIMPLE_BYTES).await.map_err(|e| fail(&e))?;
         Ok(SimpleAnswer { status, body, simulated })
     }
 
@@ -196,28 +203,29 @@ impl Client {
     }
 
     async fn travel(&self, outgoing: &Outgoing, progress: &mut Progress) -> Result<(), Failure> {
-        let mut idle = self.pool.take().await;
+        let mut idle = self.connections.take();
         loop {
-            let from_pool = idle.is_some();
-            let mut conn = match idle.take() {
-                Some(conn) => conn,
-                None => self.pool.open().await.map_err(|e| Failure::new(Class::Connect, e.to_string()))?,
-            };
-            progress.marks = Some(conn.marks());
-            progress.seen.stamps.connected_ns = Some(self.clock.mono_ns());
-            progress.seen.reused_connection = conn.carried > 0;
-            progress.seen.same_host = Some(conn.same_host);
-            match self.ask(&mut conn, outgoing, progress).await {
-                Ok(answer) => {
-                    read(&mut conn, answer, progress).await?;
-                    self.pool.park(conn).await;
-                    return Ok(());
+            let connection = match idle.take() {
+                Some(connection) => connection,
+                None => {
+                    let opened = self.connections.open().await;
+                    opened.map_err(|e| Failure::new(Class::Connect, e.to_string()))?
                 }
-                Err(failure) => {
-                    let no_byte = conn.marks().first_read_ns().is_none();
-                    if !(from_pool && no_byte && failure.class == Class::Reset) {
+            };
+            progress.seen.stamps.connected_ns.get_or_insert_with(|| self.clock.mono_ns());
+            progress.seen.same_host = Some(connection.link().same_host);
+            let connection = progress.connection.insert(connection);
+            match self.ask(connection, outgoing, &mut progress.seen).await {
+                Ok(answer) => {
+                    progress.reader = Some(reader(outgoing, &answer).with_token_times());
+                    return self.read(answer, progress).await;
+                }
+                Err(Unanswered { failure, stale }) => {
+                    progress.note_connection();
+                    if !stale {
                         return Err(failure);
                     }
+                    progress.connection = None;
                     progress.seen.reconnects += 1;
                 }
             }
@@ -226,42 +234,57 @@ impl Client {
 
     async fn ask(
         &self,
-        conn: &mut Conn,
+        connection: &mut Connection,
         outgoing: &Outgoing,
-        progress: &mut Progress,
-    ) -> Result<Response<Incoming>, Failure> {
+        seen: &mut Exchange,
+    ) -> Result<Response<Incoming>, Unanswered> {
         let mut request = Request::new(Full::new(outgoing.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = outgoing.path.clone();
         let headers = request.headers_mut();
-        headers.insert(HOST, self.host.clone());
+        headers.clone_from(&self.headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.extend(self.headers.clone());
-        headers.extend(outgoing.headers.clone());
-        let answer = conn.send(request).await.map_err(|e| of_connection(&e, false))?;
-        let head_ns = self.clock.mono_ns();
-        progress.seen.stamps.head_ns = Some(head_ns);
-        let status = answer.status().as_u16();
-        progress.seen.status = Some(status);
-        let header = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok());
-        progress.seen.simulated = answer.headers().contains_key(SIMULATED);
-        progress.seen.worker_url = header("x-worker-url").map(str::to_owned);
-        let event_stream = header("content-type").is_some_and(|t| t.starts_with("text/event-stream"));
-        progress.reader =
-            Some(AnswerReader::new(outgoing.endpoint, status, event_stream, false).with_token_times());
+        headers.extend(outgoing.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        seen.stamps.write_begun_ns.get_or_insert_with(|| self.clock.mono_ns());
+        let answer = connection.send(request).await.map_err(|e| Unanswered {
+            failure: of_connection(&e.error, false),
+            stale: connection.is_reused() && !e.response_began,
+        })?;
+        seen.stamps.head_ns = Some(self.clock.mono_ns());
+        seen.status = Some(answer.status().as_u16());
+        seen.simulated = answer.headers().contains_key(SIMULATED);
+        let worker_url = answer.headers().get(WORKER_URL).and_then(|v| v.to_str().ok());
+        seen.worker_url = worker_url.map(str::to_owned);
         Ok(answer)
+    }
+
+    /// Reads the body. A time is taken when a frame is handed over, as the router takes its own.
+    async fn read(&self, answer: Response<Incoming>, progress: &mut Progress) -> Result<(), Failure> {
+        let Progress { seen, reader: Some(reader), connection: Some(connection) } = progress else {
+            return Ok(());
+        };
+        let mut body = answer.into_body();
+        while let Some(frame) = connection.frame(&mut body).await {
+            let frame = frame.map_err(|e| of_connection(&e, true))?;
+            if let Some(data) = frame.data_ref() {
+                let now_ns = self.clock.mono_ns();
+                seen.stamps.last_byte_ns = Some(now_ns);
+                seen.body_bytes += data.len() as u64;
+                reader.push(data, now_ns);
+            }
+        }
+        seen.stamps.last_byte_ns = Some(self.clock.mono_ns());
+        Ok(())
     }
 }
 
-async fn read(conn: &mut Conn, answer: Response<Incoming>, progress: &mut Progress) -> Result<(), Failure> {
-    let mut body = answer.into_body();
-    while let Some(frame) = conn.frame(&mut body).await {
-        let frame = frame.map_err(|e| of_connection(&e, true))?;
-        if let (Some(data), Some(reader)) = (frame.data_ref(), progress.reader.as_mut()) {
-            progress.seen.body_bytes += data.len() as u64;
-            reader.push(data, conn.marks().last_read_ns().unwrap_or_default());
-        }
+fn reader(outgoing: &Outgoing, answer: &Response<Incoming>) -> AnswerReader {
+    let status = answer.status().as_u16();
+    if answer.headers().contains_key(CONTENT_ENCODING) {
+        return AnswerReader::blind(status);
     }
-    progress.copy_marks();
-    Ok(())
+    let content_type = answer.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let event_stream =
+        content_type.get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"));
+    AnswerReader::new(outgoing.endpoint, status, event_stream, outgoing.multiple)
 }

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::body::{Backend, RequestOptions};
 use super::dataset::Dataset;
-use super::pacer::Pacing;
 use super::schedule::Rate;
 use super::target::Target;
 
@@ -68,8 +67,6 @@ pub struct LoadConfig {
     pub router_trace: Option<TraceSource>,
     /// Longest wait for the router's last records.
     pub trace_wait: Duration,
-    /// What waits for the due times.
-    pub pacing: Pacing,
 }
 
 impl LoadConfig {
@@ -91,7 +88,6 @@ impl LoadConfig {
             flush_cache: false,
             router_trace: None,
             trace_wait: Duration::from_secs(5),
-            pacing: Pacing::Thread,
         }
     }
 
@@ -144,7 +140,12 @@ pub fn request_headers(given: &[String], api_key: Option<&str>) -> Result<Header
         let (name, value) = parsed.ok_or_else(|| format!("--header: expected NAME=VALUE, got {pair}"))?;
         if matches!(
             name.as_str(),
-            "x-request-id" | "x-milepost-phase" | "content-length" | "host" | "content-type"
+            "x-request-id"
+                | "x-milepost-phase"
+                | "content-length"
+                | "transfer-encoding"
+                | "host"
+                | "content-type"
         ) {
             return Err(format!("--header: {name} is set by bench itself"));
         }
@@ -173,7 +174,7 @@ mod tests {
 
     #[test]
     fn bad_headers_are_named() {
-        for bad in ["x", "a b=c", "x-request-id=1", "Content-Length=3"] {
+        for bad in ["x", "a b=c", "x-request-id=1", "Content-Length=3", "Transfer-Encoding=chunked"] {
             assert!(request_headers(&[bad.to_owned()], None).unwrap_err().contains("--header"), "{bad}");
         }
     }

@@ -206,7 +206,7 @@ impl Run<'_> {
         Some(RequestRecord {
             request_id: plan.req_id.clone(),
             method: "POST".into(),
-            path: plan.outgoing.path.path().to_owned(),
+            path: plan.outgoing.path.path().to_owned().into(),
             endpoint: plan.outgoing.endpoint,
             stream: plan.stream,
             max_new_tokens: plan.max_new_tokens,
@@ -254,6 +254,13 @@ impl Run<'_> {
         if traced.lost > 0 {
             self.notes
                 .push(format!("the router could not write {} request records of this time", traced.lost));
+        }
+        if traced.repeated > 0 {
+            self.notes.push(format!(
+                "{} records of the router's trace have an id that another has too (sent again on a new connection, or used by \
+                 another client): the one that arrived last was taken",
+                traced.repeated
+            ));
         }
         if traced.unreadable > 0 {
             self.notes.push(format!(

@@ -2,7 +2,7 @@
 //!
 //! Rule: never early, never re-anchored, nothing skipped; whoever is late is late against the absolute clock, and the row
 //! says by how much. A thread of its own, because tokio's timer has a grid of 1 ms (p99 lateness about 2 ms, against
-//! 0.06 to 0.09 ms for `clock_nanosleep` and a short spin). Deliberately not here: what a request does.
+//! 0.06 to 0.09 ms for `clock_nanosleep` and a short spin); in virtual time there is no thread, only that timer. Deliberately not here: what a request does.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -21,16 +21,6 @@ use crate::clock::Clock;
 const SPIN_NS: u64 = 60_000;
 /// Longest single sleep, so that a stop is seen.
 const NAP_NS: u64 = 50_000_000;
-
-/// What waits for the due times.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pacing {
-    /// A thread against `CLOCK_MONOTONIC`. Needs [`Clock::system`].
-    #[default]
-    Thread,
-    /// tokio's timer, for virtual time.
-    Timer,
-}
 
 /// The due requests, in order. Dropping it stops the pacer.
 #[derive(Debug)]
@@ -56,37 +46,31 @@ impl Drop for Paced {
 ///
 /// # Errors
 /// The operating system gave no thread.
-pub fn start(
-    schedule: Arc<Schedule>,
-    start_mono_ns: u64,
-    clock: Clock,
-    pacing: Pacing,
-) -> std::io::Result<Paced> {
+pub fn start(schedule: Arc<Schedule>, start_mono_ns: u64, clock: Clock) -> std::io::Result<Paced> {
     // Room for all, so that the pacer never waits for the other side.
     let (tx, due) = mpsc::channel(schedule.at_ns.len().max(1));
     let stopped = Arc::new(AtomicBool::new(false));
-    match pacing {
-        Pacing::Thread => {
-            let flag = Arc::clone(&stopped);
-            std::thread::Builder::new()
-                .name("pacer".to_owned())
-                .spawn(move || keep(&schedule, start_mono_ns, &clock, &tx, &flag))?;
-        }
-        Pacing::Timer => {
-            tokio::spawn(async move {
-                for (index, at_ns) in schedule.at_ns.iter().enumerate() {
-                    let left_ns = (start_mono_ns + at_ns).saturating_sub(clock.mono_ns());
-                    if left_ns > 0 {
-                        tokio::time::sleep(Duration::from_nanos(left_ns)).await;
-                    }
-                    if tx.try_send(index).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
+    if clock.is_virtual() {
+        tokio::spawn(keep_virtual(schedule, start_mono_ns, clock, tx));
+    } else {
+        let flag = Arc::clone(&stopped);
+        std::thread::Builder::new()
+            .name("pacer".to_owned())
+            .spawn(move || keep(&schedule, start_mono_ns, &clock, &tx, &flag))?;
     }
     Ok(Paced { due, stopped })
+}
+
+async fn keep_virtual(schedule: Arc<Schedule>, start_mono_ns: u64, clock: Clock, tx: mpsc::Sender<usize>) {
+    for (index, at_ns) in schedule.at_ns.iter().enumerate() {
+        let left_ns = (start_mono_ns + at_ns).saturating_sub(clock.mono_ns());
+        if left_ns > 0 {
+            tokio::time::sleep(Duration::from_nanos(left_ns)).await;
+        }
+        if tx.try_send(index).is_err() {
+            return;
+        }
+    }
 }
 
 fn keep(
@@ -139,7 +123,7 @@ mod tests {
         let clock = Clock::system();
         let schedule = Arc::new(Schedule::new(Rate::PerSecond(2000.0), 50, 3));
         let start_ns = clock.mono_ns() + 1_000_000;
-        let mut paced = start(Arc::clone(&schedule), start_ns, clock.clone(), Pacing::Thread).unwrap();
+        let mut paced = start(Arc::clone(&schedule), start_ns, clock.clone()).unwrap();
         for expected in 0..50 {
             assert_eq!(paced.next().await, Some(expected));
             assert!(clock.mono_ns() >= start_ns + schedule.at_ns[expected]);
@@ -152,7 +136,7 @@ mod tests {
         let clock = Clock::virtual_time(1_000_000_000, 0);
         let schedule = Arc::new(Schedule::new(Rate::PerSecond(1.0), 20, 3));
         let start_ns = clock.mono_ns();
-        let mut paced = start(Arc::clone(&schedule), start_ns, clock.clone(), Pacing::Timer).unwrap();
+        let mut paced = start(Arc::clone(&schedule), start_ns, clock.clone()).unwrap();
         while let Some(index) = paced.next().await {
             let late_ns = clock.mono_ns() - start_ns - schedule.at_ns[index];
             assert!(late_ns < 2_000_000, "{late_ns}"); // tokio's timer has a grid of 1 ms
@@ -163,7 +147,7 @@ mod tests {
     async fn dropping_the_receiver_ends_the_thread() {
         let clock = Clock::system();
         let schedule = Arc::new(Schedule { at_ns: vec![0, 3_600_000_000_000] });
-        let mut paced = start(schedule, clock.mono_ns(), clock, Pacing::Thread).unwrap();
+        let mut paced = start(schedule, clock.mono_ns(), clock).unwrap();
         assert_eq!(paced.next().await, Some(0));
         let flag = Arc::clone(&paced.stopped);
         drop(paced);

@@ -9,6 +9,7 @@ use super::client::Outgoing;
 use super::config::LoadConfig;
 use super::dataset::Prompt;
 use crate::clock::Stamp;
+use crate::wire::call::look;
 
 /// One request, ready.
 #[derive(Clone, Debug)]
@@ -78,9 +79,12 @@ fn one(
     }
     let path = config.target.path(config.backend.path());
     let path: Uri = path.parse().map_err(|e| format!("path {path}: {e}"))?;
+    let endpoint = config.backend.endpoint();
+    // --extra-request-body may ask for several answers in one.
+    let multiple = look(endpoint, &bytes).multiple();
     Ok(Planned {
         req_id,
-        outgoing: Outgoing { path, endpoint: config.backend.endpoint(), body: bytes, headers },
+        outgoing: Outgoing { path, endpoint, multiple, body: bytes, headers },
         words: prompt.words(),
         prompt_tokens: prompt.planned_tokens,
         max_new_tokens,

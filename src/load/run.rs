@@ -10,18 +10,19 @@ use super::arrivals::{Load, Made};
 use super::body::Backend;
 use super::client::Client;
 use super::config::LoadConfig;
-use super::connection::Connector;
+use super::connections::{CONNECT_TIMEOUT, Connections};
 use super::dataset::DatasetError;
+use super::descriptors;
 use super::failure::Class;
 use super::join;
 use super::plan::{self, Planned};
-use super::pool::Pool;
 use super::probe::{self, ServerInfo};
 use super::progress::{Progress, Stop};
 use super::row::Row;
 use super::schedule::{Rate, Schedule};
 use super::traced::{TraceError, Tracing};
 use crate::clock::{Clock, Stamp};
+use crate::net::Connector;
 
 /// From planning to the first arrival: time for the pacer's thread to start.
 const LEAD_NS: u64 = 20_000_000;
@@ -44,7 +45,8 @@ pub struct RunContext {
 impl RunContext {
     /// Over TCP, until the end.
     pub fn new(clock: Clock, progress: Arc<dyn Progress>) -> Self {
-        Self { clock, connector: Connector::Tcp, progress, stop: Stop::never() }
+        let connector = Connector::Tcp { timeout: CONNECT_TIMEOUT };
+        Self { clock, connector, progress, stop: Stop::never() }
     }
 }
 
@@ -96,7 +98,7 @@ pub struct RunReport {
     pub has_trace: bool,
     /// What else a reader has to know.
     pub notes: Vec<String>,
-    /// Connections the client opened.
+    /// Connections the client opened for the load; those of the warm-up and of questions about the server are not in it.
     pub connections_opened: u64,
 }
 
@@ -106,12 +108,18 @@ pub struct RunReport {
 /// Nothing was measured: no prompts, no target, no readable trace. Failures of single requests are rows.
 pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, LoadError> {
     let clock = &context.clock;
-    let tracing = config.router_trace.as_ref().map(|source| Tracing::begin(source.clone()));
-    let tracing = tracing.transpose().map_err(LoadError::Trace)?;
+    let tracing = match &config.router_trace {
+        Some(source) => {
+            Some(Tracing::begin(source, &context.connector, clock).await.map_err(LoadError::Trace)?)
+        }
+        None => None,
+    };
     let mut notes = Vec::new();
     let Prepared { client, planned, target } = prepare(&config, &context, &mut notes).await?;
     let schedule = Arc::new(Schedule::new(config.rate, planned.len(), config.seed));
-    client.pool.tend(first_spare(&config, planned.len())).await;
+    notes.extend(descriptors::shortage(at_once(&config, planned.len()), descriptors::raise()));
+    let opened_before = client.connections.opened();
+    client.connections.tend(first_spare(&config, planned.len())).await;
     let mut clocks = vec![clock.snapshot()];
     let now = clock.now();
     let start = Stamp { mono_ns: now.mono_ns + LEAD_NS, unix_ns: now.unix_ns + LEAD_NS };
@@ -129,9 +137,11 @@ pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, L
     }
     clocks.push(clock.snapshot());
     let partial = context.stop.is_set();
+    let connections_opened = client.connections.opened() - opened_before;
+    // Closes the idle connections: their descriptors may be what reading the trace lacks.
+    drop(client);
     let joined = join::Run { config: &config, start, clocks, target, clock, notes: &mut notes };
     let (rows, servers) = joined.rows(&planned, seen, tracing).await;
-    let connections_opened = client.pool.opened();
     let has_trace = config.router_trace.is_some();
     Ok(RunReport { config, start, rows, servers, partial, has_trace, notes, connections_opened })
 }
@@ -171,12 +181,12 @@ async fn prepare(
 }
 
 async fn connect(config: &LoadConfig, context: &RunContext) -> Result<Arc<Client>, LoadError> {
-    let pool =
-        Pool::new(&config.target, context.connector.clone(), context.clock.clone()).await.map_err(|e| {
-            LoadError::Target(format!("{}: cannot look up {}: {e}", config.target, config.target.host))
-        })?;
+    let (connector, clock) = (context.connector.clone(), context.clock.clone());
+    let connections = Connections::to(&config.target, connector, clock.clone()).await.map_err(|e| {
+        LoadError::Target(format!("{}: cannot look up {}: {e}", config.target, config.target.host))
+    })?;
     let host = config.target.host_port();
-    Client::new(pool, context.clock.clone(), &host, config.headers.clone(), config.request_timeout)
+    Client::new(connections, clock, &host, &config.headers, config.request_timeout)
         .map(Arc::new)
         .map_err(LoadError::Options)
 }
@@ -204,16 +214,21 @@ async fn warm_up(client: &Client, request: &Planned, stop: &Stop) -> Result<(), 
     }
 }
 
-/// As many connections as the first moments need; later ones come back from use.
-fn first_spare(config: &LoadConfig, planned: usize) -> usize {
-    let wanted = match config.rate {
-        Rate::AllAtOnce => planned,
-        Rate::PerSecond(_) => spare(config.rate),
-    };
-    wanted.min(planned).min(config.max_concurrency.unwrap_or(usize::MAX)).min(4 * MOST_SPARE)
+/// Requests that are due at the very beginning.
+fn at_once(config: &LoadConfig, planned: usize) -> usize {
+    match config.rate {
+        Rate::AllAtOnce => planned.min(config.max_concurrency.unwrap_or(usize::MAX)),
+        Rate::PerSecond(_) => 1,
+    }
 }
 
-/// Connections to keep open ahead of arrivals: a quarter second's worth.
+/// As many connections as the first moments need; later ones come back from use.
+fn first_spare(config: &LoadConfig, planned: usize) -> usize {
+    let most = planned.min(config.max_concurrency.unwrap_or(usize::MAX)).min(4 * MOST_SPARE);
+    at_once(config, planned).max(spare(config.rate)).min(most)
+}
+
+/// Connections to keep open ahead of arrivals: a quarter second's worth; none where no more arrivals come.
 pub(super) fn spare(rate: Rate) -> usize {
-    rate.per_second().map_or(2, |r| (r / 4.0).ceil() as usize + 2).min(MOST_SPARE)
+    rate.per_second().map_or(0, |r| (r / 4.0).ceil() as usize + 2).min(MOST_SPARE)
 }

@@ -4,6 +4,7 @@
 //! workers count from the beginning. The router writes a little later than it answers, so records are waited for, up to a
 //! limit. Deliberately not here: what the records mean for a row, see `join`.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
@@ -11,14 +12,15 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method};
 
 use super::client::Client;
 use super::config::TraceSource;
-use super::connection::Connector;
-use super::pool::Pool;
+use super::connections::Connections;
 use super::target::Target;
 use crate::clock::Clock;
+use crate::net::Connector;
 use crate::trace::axis::{ClockTrack, Offsets};
 use crate::trace::reader::MAX_LINE_BYTES;
 use crate::trace::record::{Record, RequestRecord, WorkerRecord};
@@ -67,12 +69,14 @@ pub struct TracedRequest {
 /// What a trace told about this run.
 #[derive(Debug, Default)]
 pub struct Traced {
-    /// Records by request id; the last one wins.
+    /// Records by request id; of several the one that arrived last.
     pub records: BTreeMap<String, TracedRequest>,
     /// The router's runs.
     pub runs: Vec<RouterRun>,
     /// Workers by URL, with all that was ever told of them.
     pub workers: BTreeMap<String, WorkerRecord>,
+    /// Records whose id another record has too.
+    pub repeated: u64,
     /// Requests the router could not write down.
     pub lost: u64,
     /// Lines that are records.
@@ -113,12 +117,28 @@ impl Traced {
             Record::Request(record) if ours && wanted.contains(record.request_id.as_str()) => {
                 self.last_run(|run| run.offsets.learn(&record));
                 let run = self.runs.len() - 1;
-                self.records.insert(record.request_id.clone(), TracedRequest { run, record: *record });
+                self.keep(TracedRequest { run, record: *record });
             }
             Record::Lost(lost) if ours => self.lost += lost.requests,
             Record::Request(_) | Record::Lost(_) | Record::Connection(_) => {}
         }
         Ok(())
+    }
+
+    /// The order in the file is not that of arrival: a request that was given up may be written after the one sent again.
+    fn keep(&mut self, new: TracedRequest) {
+        let order = |r: &TracedRequest| (r.run, r.record.arrival_mono_ns);
+        match self.records.entry(new.record.request_id.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(new);
+            }
+            Entry::Occupied(mut known) => {
+                self.repeated += 1;
+                if order(&new) > order(known.get()) {
+                    known.insert(new);
+                }
+            }
+        }
     }
 
     fn last_run(&mut self, change: impl FnOnce(&mut RouterRun)) {
@@ -149,26 +169,45 @@ impl Traced {
 /// A trace that is being written.
 #[derive(Debug)]
 pub struct Tracing {
-    source: TraceSource,
-    /// Where the file ended when the run began.
+    source: Source,
+    /// Where the trace ended when the run began, in bytes.
     begin: u64,
+}
+
+#[derive(Debug)]
+enum Source {
+    File(PathBuf),
+    Url(Target, Client),
 }
 
 impl Tracing {
     /// Remembers where the trace is now.
     ///
     /// # Errors
-    /// The file cannot be read.
-    pub fn begin(source: TraceSource) -> Result<Self, TraceError> {
-        let begin = match &source {
-            TraceSource::Url(_) => 0,
+    /// The file or address cannot be read.
+    pub async fn begin(
+        source: &TraceSource,
+        connector: &Connector,
+        clock: &Clock,
+    ) -> Result<Self, TraceError> {
+        match source {
             TraceSource::File(path) => {
                 let fail = |what: String| TraceError(format!("{}: {what}", path.display()));
                 let expected = "expected the file that `milepost route --trace-log` writes";
-                begun(path).map_err(|e| fail(format!("{e}; {expected}")))?
+                let begin = begun(path).map_err(|e| fail(format!("{e}; {expected}")))?;
+                Ok(Self { source: Source::File(path.clone()), begin })
             }
-        };
-        Ok(Self { source, begin })
+            TraceSource::Url(url) => {
+                let fail = |what: String| TraceError(format!("{url}: {what}"));
+                let connections = Connections::to(url, connector.clone(), clock.clone());
+                let connections = connections.await.map_err(|e| fail(e.to_string()))?;
+                let client =
+                    Client::new(connections, clock.clone(), &url.host_port(), &HeaderMap::new(), GET_TIMEOUT)
+                        .map_err(fail)?;
+                let begin = get(&client, url).await?.len() as u64;
+                Ok(Self { source: Source::Url(url.clone(), client), begin })
+            }
+        }
     }
 
     /// Reads until every wanted id is there or the wait is over.
@@ -183,16 +222,8 @@ impl Tracing {
     ) -> Result<Traced, TraceError> {
         let until_ns = clock.mono_ns() + wait.as_nanos() as u64;
         match self.source {
-            TraceSource::File(path) => follow(path, self.begin, wanted, clock, until_ns).await,
-            TraceSource::Url(url) => {
-                let pool = Pool::new(&url, Connector::Tcp, clock.clone())
-                    .await
-                    .map_err(|e| TraceError(format!("{url}: {e}")))?;
-                let client =
-                    Client::new(pool, clock.clone(), &url.host_port(), HeaderMap::new(), GET_TIMEOUT)
-                        .map_err(TraceError)?;
-                fetch(&client, &url, wanted, clock, until_ns).await
-            }
+            Source::File(path) => follow(path, self.begin, wanted, clock, until_ns).await,
+            Source::Url(url, client) => fetch(&client, &url, self.begin, wanted, clock, until_ns).await,
         }
     }
 }
@@ -209,23 +240,33 @@ fn begun(path: &Path) -> std::io::Result<u64> {
     Ok(length)
 }
 
+async fn get(client: &Client, url: &Target) -> Result<Bytes, TraceError> {
+    let fail = |what: String| TraceError(format!("{url}: {what}"));
+    let path = if url.prefix.is_empty() { "/" } else { &url.prefix };
+    let answer = client.simple(Method::GET, path, GET_TIMEOUT).await.map_err(fail)?;
+    if answer.status != 200 {
+        return Err(fail(format!("status {}", answer.status)));
+    }
+    Ok(answer.body)
+}
+
 async fn fetch(
     client: &Client,
     url: &Target,
+    begin: u64,
     wanted: &BTreeSet<&str>,
     clock: &Clock,
     until_ns: u64,
 ) -> Result<Traced, TraceError> {
-    let fail = |what: String| TraceError(format!("{url}: {what}"));
-    let path = if url.prefix.is_empty() { "/" } else { &url.prefix };
     loop {
-        let answer = client.simple(Method::GET, path, GET_TIMEOUT).await.map_err(fail)?;
-        if answer.status != 200 {
-            return Err(fail(format!("status {}", answer.status)));
-        }
+        let body = get(client, url).await?;
+        // One that has become shorter was begun anew.
+        let begin = if (body.len() as u64) < begin { 0 } else { begin };
         let mut traced = Traced::default();
-        for line in answer.body.split(|b| *b == b'\n') {
-            traced.take(line, wanted, true).map_err(fail)?;
+        let mut place = 0;
+        for line in body.split(|b| *b == b'\n') {
+            traced.take(line, wanted, place >= begin).map_err(|what| TraceError(format!("{url}: {what}")))?;
+            place += line.len() as u64 + 1;
         }
         if traced.records.len() == wanted.len() || clock.mono_ns() >= until_ns {
             return traced.checked(url);
@@ -236,7 +277,7 @@ async fn fetch(
 
 async fn follow(
     path: PathBuf,
-    begin: u64,
+    mut begin: u64,
     wanted: &BTreeSet<&str>,
     clock: &Clock,
     until_ns: u64,
@@ -244,7 +285,7 @@ async fn follow(
     let mut traced = Traced::default();
     let mut read = 0;
     loop {
-        read = read_lines(&path, read, begin, wanted, &mut traced)
+        (read, begin) = read_lines(&path, read, begin, wanted, &mut traced)
             .map_err(|e| TraceError(format!("{}: {e}", path.display())))?;
         if traced.records.len() == wanted.len() || clock.mono_ns() >= until_ns {
             return traced.checked(&path.display());
@@ -253,17 +294,18 @@ async fn follow(
     }
 }
 
-/// Takes the whole lines from `read` on; the place after the last one. A file that has become shorter was begun anew.
+/// Takes the whole lines from `read` on; the place after the last one, and where this run begins. A file that has become
+/// shorter was begun anew, and all of it is of this run.
 fn read_lines(
     path: &Path,
     read: u64,
     begin: u64,
     wanted: &BTreeSet<&str>,
     traced: &mut Traced,
-) -> std::io::Result<u64> {
+) -> std::io::Result<(u64, u64)> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
-    let (mut place, begin) = if length < begin { (0, 0) } else { (read, begin) };
+    let (mut place, begin) = if length < read.max(begin) { (0, 0) } else { (read, begin) };
     file.seek(SeekFrom::Start(place))?;
     let mut lines = BufReader::new(file);
     let mut line = Vec::new();
@@ -271,9 +313,36 @@ fn read_lines(
         line.clear();
         let bytes = lines.by_ref().take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut line)?;
         if line.last() != Some(&b'\n') && bytes < MAX_LINE_BYTES {
-            return Ok(place);
+            return Ok((place, begin));
         }
         traced.take(&line, wanted, place >= begin).map_err(std::io::Error::other)?;
         place += bytes as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(id: &str) -> String {
+        let record = RequestRecord { request_id: id.to_owned(), ..RequestRecord::default() };
+        serde_json::to_string(&Record::Request(Box::new(record))).unwrap() + "\n"
+    }
+
+    /// Longer than where this run began by the time of the look, yet shorter than what was read.
+    #[test]
+    fn a_file_begun_anew_is_read_from_its_start_and_once() {
+        let path = std::env::temp_dir().join(format!("milepost-{}-anew.jsonl", std::process::id()));
+        let wanted = BTreeSet::from(["a", "b"]);
+        let mut traced = Traced::default();
+        std::fs::write(&path, line("old") + &line("x") + &line("y") + &line("a")).unwrap();
+        let begin = line("old").len() as u64;
+        let (read, begin) = read_lines(&path, 0, begin, &wanted, &mut traced).unwrap();
+        std::fs::write(&path, line("x") + &line("b")).unwrap();
+        let (read, begin) = read_lines(&path, read, begin, &wanted, &mut traced).unwrap();
+        let (again, _) = read_lines(&path, read, begin, &wanted, &mut traced).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(traced.records.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!((again, traced.repeated), (read, 0));
     }
 }

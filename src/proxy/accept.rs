@@ -84,10 +84,11 @@ async fn connection(
     let requests = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&requests);
     let service_shared = Arc::clone(&shared);
+    let client: Option<Arc<str>> = link.peer.map(|peer| peer.to_string().into());
     let service = service_fn(move |request| {
         counter.fetch_add(1, Ordering::Relaxed);
-        let shared = Arc::clone(&service_shared);
-        async move { Ok::<_, Infallible>(handle(shared, request, link).await) }
+        let (shared, client) = (Arc::clone(&service_shared), client.clone());
+        async move { Ok::<_, Infallible>(handle(shared, request, client).await) }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())

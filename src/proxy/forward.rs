@@ -5,11 +5,13 @@
 //! to the same worker, with no new decision (uvicorn closes idle connections; that race is nobody's failure). Deliberately
 //! not here: the body of the answer (`relay`).
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use tokio::time::Sleep;
 
 use super::headers;
 use super::intake::Call;
@@ -34,6 +36,8 @@ pub struct WorkerAnswer {
     pub endpoint: Endpoint,
     /// The answer holds several sequences.
     pub multiple: bool,
+    /// When the request must have ended; one timer serves the head and the body.
+    pub deadline: Pin<Box<Sleep>>,
 }
 
 /// Sends the request to workers until one gives a response head.
@@ -42,7 +46,7 @@ pub async fn forward(
     call: Call,
     journey: &mut Journey,
 ) -> Result<WorkerAnswer, Refusal> {
-    let deadline = journey.deadline();
+    let mut deadline = Box::pin(tokio::time::sleep_until(journey.deadline()));
     let mut tried = Vec::new();
     let mut last_error = None;
     while tried.len() < shared.config.max_attempts as usize {
@@ -50,9 +54,13 @@ pub async fn forward(
             break;
         };
         tried.push(worker.id);
-        let attempt = attempt(&call, &worker, journey);
-        match tokio::time::timeout_at(deadline, attempt).await {
-            Ok(Ok((response, upstream))) => {
+        let attempted = tokio::select! {
+            biased;
+            attempted = attempt(&call, &worker, journey) => Some(attempted),
+            () = deadline.as_mut() => None,
+        };
+        match attempted {
+            Some(Ok((response, upstream))) => {
                 // No retry is possible from here on, so the body's memory is free.
                 journey.drop_body();
                 return Ok(WorkerAnswer {
@@ -61,13 +69,14 @@ pub async fn forward(
                     worker,
                     endpoint: call.endpoint,
                     multiple: call.multiple,
+                    deadline,
                 });
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 journey.attempt_failed(&worker, error.clone());
                 last_error = Some(error);
             }
-            Err(_) => {
+            None => {
                 journey.attempt_failed(&worker, "no response head in time".to_owned());
                 let problem = Problem::new(504, "call_upstream_timeout", "the worker did not answer in time");
                 return Err(Refusal { problem, outcome: Outcome::TimedOut });
@@ -146,18 +155,14 @@ async fn send(
     let mut request = Request::new(Full::new(call.body.clone()));
     *request.method_mut() = call.method.clone();
     *request.uri_mut() = http::Uri::from(call.path_and_query.clone());
-    *request.headers_mut() = call.headers.clone();
-    let out = request.headers_mut();
-    out.insert(http::header::HOST, headers::ascii(worker.url.authority()));
-    out.append(headers::HOP, headers::ascii(&journey.shared().instance));
+    let shared = journey.shared();
+    let mut out = headers::to_worker(&call.headers, &shared.config.forward_headers);
+    out.insert(http::header::HOST, worker.host_value.clone());
+    out.append(headers::HOP, shared.instance_value.clone());
     // The send stamp is taken last, as its value is part of the head that is about to be written.
-    let router_send_ns = journey.elapsed_ns();
-    journey.note(|r| {
-        r.connected_ns = Some(connected_ns);
-        r.router_send_ns = Some(router_send_ns);
-        r.same_host = Some(upstream.link().same_host);
-    });
-    headers::stamp_request(out, journey);
+    journey.sending(connected_ns, upstream.link().same_host);
+    headers::stamp_request(&mut out, journey);
+    *request.headers_mut() = out;
     let sent = upstream.send(request).await;
     let head_ns = journey.elapsed_ns();
     match sent {

@@ -29,45 +29,51 @@ pub const ROUTING_KEY: HeaderName = HeaderName::from_static("x-smg-routing-key")
 pub const ERROR_CODE: HeaderName = HeaderName::from_static("x-smg-error-code");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Names of the request id, in sglang-router's order.
-const ID_NAMES: [&str; 4] = ["x-request-id", "x-correlation-id", "x-trace-id", "request-id"];
 /// Longest request id kept, in characters.
 const MAX_ID_CHARS: usize = 128;
 
-/// Passed to a worker as they are. The first six are sglang-router 0.3.2's list; the others say what the body is, who asks,
-/// or are read by SGLang itself.
-const ALLOWED: [&str; 13] = [
-    "authorization",
-    "x-correlation-id",
-    "traceparent",
-    "tracestate",
-    "x-smg-routing-key",
-    "x-request-id",
-    "content-type",
-    "content-encoding",
-    "x-body-compressed",
-    "accept",
-    "user-agent",
-    "x-data-parallel-rank",
-    "x-milepost-sim-fault",
-];
-const ALLOWED_PREFIXES: [&str; 2] = ["x-request-id-", "x-override-"];
+/// What the router itself reads of a client's headers, found in one pass: each look-up by name would hash the name.
+#[derive(Debug, Default)]
+pub struct ClientHeaders<'a> {
+    ids: [Option<&'a HeaderValue>; 4],
+    /// `x-milepost-phase`.
+    pub phase: Option<&'a HeaderValue>,
+    /// `x-arrival-time` of a router in front.
+    pub arrival_time: Option<&'a HeaderValue>,
+    /// `upgrade`.
+    pub upgrade: Option<&'a HeaderValue>,
+    /// There is a `host`.
+    pub has_host: bool,
+    /// This router has seen the request before.
+    pub is_loop: bool,
+}
 
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+impl<'a> ClientHeaders<'a> {
+    /// Reads them; `instance` is this router's mark.
+    pub fn scan(headers: &'a HeaderMap, instance: &HeaderValue) -> Self {
+        let mut found = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                // The four names of a request id, in sglang-router's order.
+                "x-request-id" => found.ids[0] = Some(value),
+                "x-correlation-id" => found.ids[1] = Some(value),
+                "x-trace-id" => found.ids[2] = Some(value),
+                "request-id" => found.ids[3] = Some(value),
+                "x-milepost-phase" => found.phase = Some(value),
+                "x-arrival-time" => found.arrival_time = Some(value),
+                "upgrade" => found.upgrade = Some(value),
+                "host" => found.has_host = true,
+                "x-milepost-hop" => found.is_loop |= value == instance,
+                _ => {}
+            }
+        }
+        found
+    }
 
-/// The client's request id: the first of the four names that holds 1 to 128 visible ASCII characters.
-pub fn client_request_id(headers: &HeaderMap) -> Option<String> {
-    ID_NAMES.iter().find_map(|name| visible(headers.get(*name)?))
+    /// The first of the four ids that is 1 to 128 visible ASCII characters, as text and as it came.
+    pub fn request_id(&self) -> Option<(String, HeaderValue)> {
+        self.ids.iter().flatten().find_map(|value| Some((visible(value)?, (*value).clone())))
+    }
 }
 
 /// A header's text, if it is short and visible ASCII.
@@ -81,50 +87,63 @@ pub fn visible(value: &HeaderValue) -> Option<String> {
 pub fn to_worker(client: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(16);
     for (name, value) in client {
-        let text = name.as_str();
-        let allowed = ALLOWED.contains(&text)
-            || ALLOWED_PREFIXES.iter().any(|p| text.starts_with(p))
-            || extra.contains(name);
-        if allowed && !is_router_owned(text) && !is_hop_by_hop(text) {
+        if passes(name.as_str()) || (extra.contains(name) && !is_router_owned(name.as_str())) {
             out.append(name.clone(), value.clone());
         }
-    }
-    // The router's mark on the way: a request that comes back is a loop.
-    for hop in client.get_all(HOP) {
-        out.append(HOP, hop.clone());
     }
     out
 }
 
+/// The allowlist. The first six are sglang-router 0.3.2's (with `x-request-id-*`); the others say what the body is, who
+/// asks, or are read by SGLang itself; the last two are marks of routers on the way and of `milepost worker`'s faults.
+fn passes(name: &str) -> bool {
+    match name {
+        "authorization" | "x-correlation-id" | "traceparent" | "tracestate" | "x-smg-routing-key"
+        | "x-request-id" => true,
+        "content-type" | "content-encoding" | "x-body-compressed" | "accept" | "user-agent" => true,
+        "x-data-parallel-rank" | "x-milepost-hop" | "x-milepost-sim-fault" => true,
+        _ => name.starts_with("x-request-id-") || name.starts_with("x-override-"),
+    }
+}
+
+/// Never taken from a client, whatever `--forward-headers` says: the router sets them, or they are of one hop.
 fn is_router_owned(name: &str) -> bool {
-    matches!(name, "host" | "content-length" | "x-arrival-time" | "x-router-send-time")
+    matches!(name, "host" | "content-length" | "x-arrival-time" | "x-router-send-time") || is_hop_by_hop(name)
 }
 
 fn is_hop_by_hop(name: &str) -> bool {
-    HOP_BY_HOP.contains(&name)
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// Adds the stamps that a worker sees.
 pub fn stamp_request(headers: &mut HeaderMap, journey: &Journey) {
     headers.insert(REQUEST_ID, journey.id_value().clone());
     headers.insert(ARRIVAL_TIME, journey.arrival_value().clone());
-    headers.insert(ROUTER_SEND_TIME, seconds(journey.router_send_unix_ns()));
+    if let Some(send) = journey.send_value() {
+        headers.insert(ROUTER_SEND_TIME, send.clone());
+    }
 }
 
 /// Turns a worker's response headers into the client's.
 pub fn to_client(headers: &mut HeaderMap, journey: &Journey) {
-    // `Connection` may name more hop-by-hop headers.
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .filter_map(|n| n.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
+    // Most answers have no hop-by-hop header but `transfer-encoding`, so look before removing. `Connection` may name more.
+    let mut drop: Vec<HeaderName> = headers.keys().filter(|n| is_hop_by_hop(n.as_str())).cloned().collect();
+    if drop.contains(&header::CONNECTION) {
+        let named = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
+        drop.extend(named.flat_map(|v| v.split(',')).filter_map(|n| n.trim().parse().ok()));
     }
-    for name in HOP_BY_HOP {
+    for name in drop {
         headers.remove(name);
     }
     stamp_response(headers, journey);
@@ -132,32 +151,34 @@ pub fn to_client(headers: &mut HeaderMap, journey: &Journey) {
 
 /// Adds the stamps that a client sees.
 pub fn stamp_response(headers: &mut HeaderMap, journey: &Journey) {
-    let record = journey.record();
     headers.insert(REQUEST_ID, journey.id_value().clone());
     headers.insert(ARRIVAL_TIME, journey.arrival_value().clone());
-    if let Some(send_ns) = record.router_send_ns {
-        headers.insert(ROUTER_SEND_TIME, seconds(journey.router_send_unix_ns()));
-        let wait_ns = record.head_ns.map_or(0, |head_ns| head_ns.saturating_sub(send_ns));
-        let timing =
-            format!("router;dur={}, worker-head;dur={}", units::millis(send_ns), units::millis(wait_ns));
-        headers.insert(SERVER_TIMING, ascii(&timing));
+    let record = journey.record();
+    if let (Some(send), Some(send_ns)) = (journey.send_value(), record.router_send_ns) {
+        headers.insert(ROUTER_SEND_TIME, send.clone());
+        let mut timing = Vec::with_capacity(64);
+        timing.extend_from_slice(b"router;dur=");
+        units::push_millis(&mut timing, send_ns);
+        timing.extend_from_slice(b", worker-head;dur=");
+        units::push_millis(&mut timing, record.head_ns.map_or(0, |head_ns| head_ns.saturating_sub(send_ns)));
+        headers.insert(SERVER_TIMING, value(timing));
     }
-    if let Some(worker) = &record.worker {
-        headers.insert(WORKER_URL, ascii(worker));
-    }
-    if let Some(policy) = &record.policy {
-        headers.insert(POLICY, ascii(policy));
+    if let Some(worker) = journey.worker() {
+        headers.insert(WORKER_URL, worker.url_value.clone());
+        headers.insert(POLICY, HeaderValue::from_static(journey.shared().fleet.policy()));
     }
 }
 
 /// A Unix time as a header value.
 pub fn seconds(unix_ns: u64) -> HeaderValue {
-    ascii(&units::unix_seconds(unix_ns))
+    let mut text = Vec::with_capacity(24);
+    units::push_unix_seconds(&mut text, unix_ns);
+    value(text)
 }
 
-/// Text known to be ASCII as a header value; anything else becomes empty rather than a panic.
-pub fn ascii(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+/// Bytes known to be ASCII as a header value; anything else becomes empty rather than a panic.
+pub fn value(text: Vec<u8>) -> HeaderValue {
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 #[cfg(test)]
@@ -193,13 +214,14 @@ mod tests {
 
     #[test]
     fn an_id_is_taken_from_the_first_name_that_is_fit_to_be_kept() {
-        let headers = map(&[("request-id", "d"), ("x-correlation-id", "b")]);
-        assert_eq!(client_request_id(&headers).as_deref(), Some("b"));
+        let id = |pairs: &[(&str, &str)]| {
+            let headers = map(pairs);
+            let mark = HeaderValue::from_static("me");
+            ClientHeaders::scan(&headers, &mark).request_id().map(|(text, _)| text)
+        };
+        assert_eq!(id(&[("request-id", "d"), ("x-correlation-id", "b")]).as_deref(), Some("b"));
         let long = "a".repeat(129);
-        assert_eq!(
-            client_request_id(&map(&[("x-request-id", &long), ("x-trace-id", "t")])).as_deref(),
-            Some("t")
-        );
-        assert_eq!(client_request_id(&map(&[("x-request-id", "has space")])), None);
+        assert_eq!(id(&[("x-request-id", &long), ("x-trace-id", "t")]).as_deref(), Some("t"));
+        assert_eq!(id(&[("x-request-id", "has space")]), None);
     }
 }

@@ -27,7 +27,7 @@ pub struct Call {
     pub method: Method,
     /// Path and query as they came.
     pub path_and_query: http::uri::PathAndQuery,
-    /// Headers for the worker, without the stamps.
+    /// The client's headers.
     pub headers: HeaderMap,
     /// The body as it came.
     pub body: Bytes,
@@ -65,6 +65,7 @@ pub async fn read(
         r.request_body_bytes = body.len() as u64;
     });
     let endpoint = journey.record().endpoint;
+    let routing_key = head.headers.get(headers::ROUTING_KEY).and_then(headers::visible);
     let mut call = Call {
         method: head.method,
         path_and_query: head
@@ -72,14 +73,14 @@ pub async fn read(
             .path_and_query()
             .cloned()
             .unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")),
-        headers: headers::to_worker(&head.headers, &shared.config.forward_headers),
+        headers: head.headers,
         body,
         endpoint,
         multiple: false,
         prompt: None,
-        routing_key: head.headers.get(headers::ROUTING_KEY).and_then(headers::visible),
+        routing_key,
     };
-    look(shared, &head.headers, &mut call, journey);
+    look(shared, &mut call, journey);
     Ok(call)
 }
 
@@ -150,12 +151,12 @@ fn too_large(limit: u64) -> Problem {
     )
 }
 
-fn look(shared: &Shared, head: &HeaderMap, call: &mut Call, journey: &mut Journey) {
+fn look(shared: &Shared, call: &mut Call, journey: &mut Journey) {
     if call.endpoint == Endpoint::Other || call.method != Method::POST {
         journey.note(|r| r.body_look = "not_json_endpoint".into());
         return;
     }
-    if head.contains_key(CONTENT_ENCODING) || head.contains_key("x-body-compressed") {
+    if call.headers.contains_key(CONTENT_ENCODING) || call.headers.contains_key("x-body-compressed") {
         journey.note(|r| r.body_look = "content_encoding".into());
         return;
     }

@@ -3,6 +3,7 @@
 //! Rule: this value is the drop guard. Whoever holds it (the handler, then the response body) may be dropped at any moment,
 //! because the client left or because code panicked; dropping it finishes the request. Deliberately not here: I/O.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -13,19 +14,18 @@ use milepost_policies::{Event, WorkerId};
 use super::Shared;
 use super::body::AnswerBody;
 use super::budget::Reserved;
-use super::headers;
+use super::headers::{self, ClientHeaders};
 use crate::clock::Stamp;
 use crate::fleet::dispatch::Chosen;
 use crate::fleet::lease::Lease;
 use crate::fleet::worker::Worker;
-use crate::net::Link;
 use crate::trace::record::{AttemptRecord, Outcome, Record, RequestKind, RequestRecord};
 use crate::wire::Endpoint;
 use crate::wire::answer::Answer;
 use crate::wire::problem::Problem;
 
-/// Longest path kept in a record, in bytes.
-const MAX_PATH_BYTES: usize = 256;
+/// Longest path kept in a record.
+const MAX_PATH_CHARS: usize = 256;
 
 /// One request on its way.
 #[derive(Debug)]
@@ -35,6 +35,9 @@ pub struct Journey {
     arrival: Stamp,
     arrival_value: HeaderValue,
     id_value: HeaderValue,
+    send_value: Option<HeaderValue>,
+    deadline: tokio::time::Instant,
+    worker: Option<Arc<Worker>>,
     shared: Arc<Shared>,
     lease: Option<Lease>,
     reserved: Option<Reserved>,
@@ -57,26 +60,29 @@ impl From<Problem> for Refusal {
 
 impl Journey {
     /// Starts at the moment the head has been parsed.
-    pub fn begin<B>(shared: &Arc<Shared>, request: &Request<B>, client: Link) -> Self {
+    pub fn begin<B>(
+        shared: &Arc<Shared>,
+        request: &Request<B>,
+        known: &ClientHeaders<'_>,
+        client: Option<Arc<str>>,
+    ) -> Self {
         let arrival = shared.clock.now();
         let seq = shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
         shared.metrics.request_began();
         let path = request.uri().path();
         let endpoint = Endpoint::of_path(path);
-        let headers_in = request.headers();
-        let request_id = headers::client_request_id(headers_in)
-            .unwrap_or_else(|| generated_id(&shared.instance, endpoint, seq));
-        let id_value = headers::ascii(&request_id);
+        let (request_id, id_value) =
+            known.request_id().unwrap_or_else(|| generated_id(&shared.instance, endpoint, seq));
         let record = RequestRecord {
             seq,
             request_id,
             method: method_name(request.method()),
-            path: path.chars().take(MAX_PATH_BYTES).collect(),
+            path: path_name(endpoint, path),
             endpoint,
             body_look: "empty".into(),
-            phase: headers_in.get(headers::PHASE).and_then(headers::visible),
-            client: client.peer.map(|p| p.to_string()),
-            client_arrival_time: headers_in.get(headers::ARRIVAL_TIME).and_then(headers::visible),
+            phase: known.phase.and_then(headers::visible),
+            client,
+            client_arrival_time: known.arrival_time.and_then(headers::visible),
             arrival_mono_ns: arrival.mono_ns,
             arrival_unix_ns: arrival.unix_ns,
             ..RequestRecord::default()
@@ -86,7 +92,10 @@ impl Journey {
             arrival,
             arrival_value: headers::seconds(arrival.unix_ns),
             id_value,
+            send_value: None,
+            deadline: tokio::time::Instant::now() + shared.config.request_timeout,
             shared: Arc::clone(shared),
+            worker: None,
             lease: None,
             reserved: None,
         }
@@ -130,20 +139,31 @@ impl Journey {
         &self.arrival_value
     }
 
-    /// The send stamp in Unix nanoseconds; arrival if nothing was sent.
-    pub fn router_send_unix_ns(&self) -> u64 {
-        let send_ns = self.record().router_send_ns.unwrap_or(0);
-        self.arrival.unix_ns_at(self.arrival.mono_ns + send_ns)
+    /// `x-router-send-time`, once something was sent.
+    pub fn send_value(&self) -> Option<&HeaderValue> {
+        self.send_value.as_ref()
+    }
+
+    /// The worker chosen last.
+    pub fn worker(&self) -> Option<&Worker> {
+        self.worker.as_deref()
+    }
+
+    /// The request is about to be written: takes the send stamp.
+    pub fn sending(&mut self, connected_ns: u64, same_host: bool) {
+        let router_send_ns = self.elapsed_ns();
+        let unix_ns = self.arrival.unix_ns_at(self.arrival.mono_ns + router_send_ns);
+        self.send_value = Some(headers::seconds(unix_ns));
+        self.note(|r| {
+            r.connected_ns = Some(connected_ns);
+            r.router_send_ns = Some(router_send_ns);
+            r.same_host = Some(same_host);
+        });
     }
 
     /// When the request must have ended.
     pub fn deadline(&self) -> tokio::time::Instant {
-        let left = self
-            .shared
-            .config
-            .request_timeout
-            .saturating_sub(std::time::Duration::from_nanos(self.elapsed_ns()));
-        tokio::time::Instant::now() + left
+        self.deadline
     }
 
     /// Holds the memory of the request body.
@@ -162,6 +182,7 @@ impl Journey {
         let policy = self.shared.fleet.policy();
         let decided_ns = self.elapsed_ns();
         self.lease = Some(chosen.lease);
+        self.worker = Some(Arc::clone(&worker));
         self.note(|r| {
             r.attempts += 1;
             r.worker = Some(worker.url.shared());
@@ -303,7 +324,7 @@ fn ended(worker: WorkerId, record: &RequestRecord, ok: bool) -> Event {
     }
 }
 
-fn method_name(method: &http::Method) -> std::borrow::Cow<'static, str> {
+fn method_name(method: &http::Method) -> Cow<'static, str> {
     match method.as_str() {
         "POST" => "POST".into(),
         "GET" => "GET".into(),
@@ -311,15 +332,32 @@ fn method_name(method: &http::Method) -> std::borrow::Cow<'static, str> {
     }
 }
 
+/// The path, without copying the usual ones.
+fn path_name(endpoint: Endpoint, path: &str) -> Cow<'static, str> {
+    match endpoint {
+        Endpoint::Generate => "/generate".into(),
+        Endpoint::Chat => "/v1/chat/completions".into(),
+        Endpoint::Completions => "/v1/completions".into(),
+        Endpoint::Other => path.chars().take(MAX_PATH_CHARS).collect::<String>().into(),
+    }
+}
+
 /// An id like sglang-router's (a prefix by endpoint and 24 characters), unique over runs by the instance in it.
-fn generated_id(instance: &str, endpoint: Endpoint, seq: u64) -> String {
+fn generated_id(instance: &str, endpoint: Endpoint, seq: u64) -> (String, HeaderValue) {
     let prefix = match endpoint {
-        Endpoint::Generate => "gnt",
-        Endpoint::Chat => "chatcmpl",
-        Endpoint::Completions => "cmpl",
-        Endpoint::Other => "req",
+        Endpoint::Generate => "gnt-",
+        Endpoint::Chat => "chatcmpl-",
+        Endpoint::Completions => "cmpl-",
+        Endpoint::Other => "req-",
     };
-    format!("{prefix}-{instance}{seq:010x}")
+    let mut id = String::with_capacity(40);
+    id.push_str(prefix);
+    id.push_str(instance);
+    for shift in (0..40).step_by(4).rev() {
+        id.push(char::from(b"0123456789abcdef"[(seq >> shift & 0xf) as usize]));
+    }
+    let value = headers::value(id.clone().into_bytes());
+    (id, value)
 }
 
 impl std::fmt::Debug for Shared {

@@ -9,16 +9,17 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
 
 use self::body::AnswerBody;
+use self::headers::ClientHeaders;
 use self::journey::Journey;
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::RouteConfig;
 use crate::fleet::Fleet;
-use crate::net::Link;
 use crate::trace::sink::Sink;
 use crate::wire::problem::Problem;
 
@@ -48,6 +49,8 @@ pub struct Shared {
     pub metrics: admin::metrics::Metrics,
     /// Tells this router's requests from those of others: loop detection, generated ids.
     pub instance: String,
+    /// The same as a header value.
+    pub instance_value: HeaderValue,
     /// Requests so far.
     pub requests: std::sync::atomic::AtomicU64,
     /// The router is going away: not ready, but still serving.
@@ -55,9 +58,14 @@ pub struct Shared {
 }
 
 /// One request from head to response; the body of the response carries the rest of the journey.
-pub async fn handle(shared: Arc<Shared>, request: Request<Incoming>, client: Link) -> Response<AnswerBody> {
-    let mut journey = Journey::begin(&shared, &request, client);
-    if let Err(problem) = admit(&shared, &request) {
+pub async fn handle(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+    client: Option<Arc<str>>,
+) -> Response<AnswerBody> {
+    let known = ClientHeaders::scan(request.headers(), &shared.instance_value);
+    let mut journey = Journey::begin(&shared, &request, &known, client);
+    if let Err(problem) = admit(&request, &known) {
         return journey.refuse(problem);
     }
     if admin::owns(request.method(), request.uri().path()) {
@@ -74,15 +82,15 @@ pub async fn handle(shared: Arc<Shared>, request: Request<Incoming>, client: Lin
 }
 
 /// What cannot be proxied at all.
-fn admit(shared: &Shared, request: &Request<Incoming>) -> Result<(), Problem> {
-    let upgrade = request.headers().get(http::header::UPGRADE).and_then(|v| v.to_str().ok()).unwrap_or("");
-    if request.method() == Method::CONNECT || upgrade.eq_ignore_ascii_case("websocket") {
+fn admit(request: &Request<Incoming>, known: &ClientHeaders<'_>) -> Result<(), Problem> {
+    let websocket = known.upgrade.is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if request.method() == Method::CONNECT || websocket {
         return Err(Problem::new(501, "not_implemented", "CONNECT and protocol upgrades are not proxied"));
     }
-    if request.version() == http::Version::HTTP_11 && !request.headers().contains_key(http::header::HOST) {
+    if request.version() == http::Version::HTTP_11 && !known.has_host {
         return Err(Problem::new(400, "bad_request", "an HTTP/1.1 request needs a Host header"));
     }
-    if request.headers().get_all(headers::HOP).iter().any(|v| v.as_bytes() == shared.instance.as_bytes()) {
+    if known.is_loop {
         return Err(Problem::new(508, "loop_detected", "this router is its own worker: check --worker-urls"));
     }
     Ok(())

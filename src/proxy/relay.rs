@@ -60,7 +60,7 @@ pub fn relay(mut journey: Journey, answer: WorkerAnswer) -> Response<AnswerBody>
     head.version = http::Version::HTTP_11;
     journey.note(|r| r.status = Some(status));
     let passage = Passage {
-        deadline: Box::pin(tokio::time::sleep_until(journey.deadline())),
+        deadline: answer.deadline,
         journey,
         reader: AnswerReader::new(endpoint, status, event_stream, answer.multiple),
         upstream: answer.upstream,

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::watch;
 
 use super::budget::Budget;
+use super::headers::value;
 use super::{Shared, accept};
 use crate::admin::metrics::{self, Metrics};
 use crate::clock::Clock;
@@ -54,9 +55,11 @@ impl Router {
             // Two equal URLs were refused with the configuration.
             let _ = fleet.add(url.clone());
         }
+        let instance = instance(&clock);
         let shared = Arc::new(Shared {
             budget: Budget::new(config.max_buffered_request_bytes),
-            instance: instance(&clock),
+            instance_value: value(instance.clone().into_bytes()),
+            instance,
             clock,
             fleet,
             sink,

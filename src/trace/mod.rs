@@ -5,6 +5,7 @@
 
 pub mod align;
 pub mod axis;
+pub mod json;
 pub mod reader;
 pub mod record;
 pub mod schema;

@@ -106,7 +106,7 @@ pub struct RequestRecord {
     /// Request method.
     pub method: Cow<'static, str>,
     /// Request path without the query.
-    pub path: String,
+    pub path: Cow<'static, str>,
     /// What the path means to a worker.
     pub endpoint: Endpoint,
     /// Who answered.
@@ -132,7 +132,7 @@ pub struct RequestRecord {
     pub max_new_tokens: Option<u64>,
     /// The client's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client: Option<String>,
+    pub client: Option<Arc<str>>,
     /// The client's own `x-arrival-time`, which the router replaced: set by a router in front of this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_arrival_time: Option<String>,
@@ -211,7 +211,7 @@ pub struct RequestRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sse_done: Option<bool>,
     /// Token counts as the server gave them.
-    #[serde(flatten)]
+    #[serde(default, skip_serializing_if = "Tokens::is_empty")]
     pub tokens: Tokens,
     /// The answer held text.
     #[serde(default, skip_serializing_if = "Option::is_none")]

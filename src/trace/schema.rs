@@ -205,3 +205,5 @@ fn member(code: &str, in_enum: bool) -> Option<(String, String)> {
 #[cfg(test)]
 #[path = "schema_tests.rs"]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::filled_records;

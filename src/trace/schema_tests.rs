@@ -56,7 +56,7 @@ fn request() -> RequestRecord {
         prompts: Some(1),
         prompt_bytes: Some(1),
         max_new_tokens: Some(1),
-        client: Some(text_value()),
+        client: Some(text_value().into()),
         client_arrival_time: Some(text_value()),
         worker: Some(text_value().into()),
         same_host: Some(true),
@@ -117,6 +117,11 @@ fn others() -> [Record; 5] {
     ]
 }
 
+/// One record of each kind with every field filled.
+pub fn filled_records() -> Vec<Record> {
+    others().into_iter().chain([Record::Request(Box::new(request()))]).collect()
+}
+
 fn keys(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(members) => {
@@ -134,7 +139,7 @@ fn keys(value: &Value, found: &mut Vec<String>) {
 fn every_key_that_is_written_is_in_the_schema() {
     let text = text();
     let mut found = Vec::new();
-    for record in others().into_iter().chain([Record::Request(Box::new(request()))]) {
+    for record in filled_records() {
         let value = serde_json::to_value(&record).unwrap();
         let kind = value["kind"].as_str().unwrap().to_owned();
         assert!(text.contains(&format!("\nkind \"{kind}\": ")), "{kind}");

@@ -16,6 +16,7 @@ use std::{fmt, io};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::json::push_json;
 use super::record::{LostRecord, Record, RunRecord};
 use super::sink::Sink;
 use crate::clock::{Clock, ClockSnapshot};
@@ -211,9 +212,11 @@ impl Scribe {
     }
 
     fn put(&mut self, record: &Record) {
-        // Writing JSON into memory fails only for a map with keys that are not strings, which no record has.
-        if serde_json::to_writer(&mut self.buffer, record).is_ok() {
-            self.buffer.push(b'\n');
+        let start = self.buffer.len();
+        match push_json(&mut self.buffer, record) {
+            Ok(()) => self.buffer.push(b'\n'),
+            // No record of ours can do this; half a line must not stay if one day one does.
+            Err(_) => self.buffer.truncate(start),
         }
     }
 

@@ -34,6 +34,11 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// True if the server gave none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Each count of `later`, and those that only this one has.
     #[must_use]
     pub fn updated_by(self, later: Self) -> Self {

@@ -13,7 +13,7 @@ mod json;
 pub mod meta_info;
 pub mod problem;
 mod reply;
-mod scan;
+pub(crate) mod scan;
 pub mod sse;
 
 /// What a path means to a worker.

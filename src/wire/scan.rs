@@ -35,7 +35,7 @@ fn find(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
 }
 
 /// Length of the run before the first `"`, `\` or control character.
-pub(super) fn plain_run(bytes: &[u8]) -> usize {
+pub(crate) fn plain_run(bytes: &[u8]) -> usize {
     find(bytes, |word| {
         let control = word.wrapping_sub(splat(0x20)) & !word & HIGHS;
         equal(word, b'"') | equal(word, b'\\') | control

@@ -137,3 +137,39 @@ async fn an_interrupted_run_keeps_its_rows() {
         [("interrupted", 1), ("not_sent", 2)]
     );
 }
+
+/// Only a connection that has carried a request may have been closed for idleness; the request on any other is sent once.
+#[tokio::test]
+async fn a_fresh_connection_that_dies_is_not_replaced() {
+    let server = Server::new(&Clock::system(), |got| about(got).unwrap_or_else(|| vec![Step::Close]));
+    let row = measured(config(&server.listen().await, 1)).await.rows.remove(0);
+    assert_failed(&row, Class::Reset, "before an answer");
+    assert_eq!((server.load().len(), row.reconnects), (1, 0));
+}
+
+/// A dead connection took its time from the request, from send too: else a killed server would look like a healthy one.
+#[tokio::test]
+async fn a_reconnect_is_inside_the_latency() {
+    let events = data("sglang-0.5.23_generate_stream.sse");
+    let held = Duration::from_millis(60);
+    let server = Server::new(&Clock::system(), move |got| match (about(got), got.nth) {
+        (Some(steps), _) => steps,
+        (None, 0) => stream(&events, Duration::ZERO),
+        (None, _) => vec![Step::Sleep(held), Step::Close],
+    });
+    let report = measured(LoadConfig { max_concurrency: Some(1), ..config(&server.listen().await, 2) }).await;
+    let row = report.rows.iter().find(|r| r.reconnects == 1).unwrap();
+    assert!(row.success(), "{:?}", row.failure);
+    assert!(row.client_latency_ns().unwrap() >= 60_000_000, "{row:?}");
+    assert!(row.ttft_client_ns().unwrap() >= 60_000_000, "{row:?}");
+    let stamps =
+        [row.dispatched_ns, row.connected_ns, row.arrival_ns, row.sent_ns, row.client_first_token_ns];
+    assert!(stamps.iter().all(Option::is_some) && stamps.is_sorted(), "{stamps:?}");
+}
+
+#[tokio::test]
+async fn an_encoded_answer_is_not_taken_for_one_without_tokens() {
+    let head = head("200 OK", "text/event-stream", "content-encoding: gzip\r\n");
+    let row = one(vec![head, chunk("\u{1f}gzip"), end()]).await;
+    assert_failed(&row, Class::Malformed, "encoded");
+}

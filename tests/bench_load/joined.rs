@@ -314,6 +314,12 @@ async fn a_trace_that_is_none_is_refused() {
     assert!(
         matches!(run(missing, context()).await, Err(LoadError::Trace(e)) if e.to_string().contains("/nonexistent/trace"))
     );
+    let server = Server::new(&Clock::system(), |_| json("404 Not Found", "{}"));
+    let url = server.listen().await;
+    let router_trace = Some(TraceSource::Url(Target::parse(&format!("{url}/trace")).unwrap()));
+    let unserved = run(LoadConfig { router_trace, ..config(&url, 1) }, context()).await;
+    assert!(matches!(unserved, Err(LoadError::Trace(e)) if e.to_string().contains("/trace: status 404")));
+    assert!(server.load().is_empty());
     let scratch = Scratch::new("none");
     std::fs::write(&scratch.0, "hello\nworld\n").unwrap();
     let router_trace = Some(TraceSource::File(scratch.0.clone()));
@@ -327,7 +333,9 @@ async fn a_trace_that_is_none_is_refused() {
 #[tokio::test]
 async fn a_trace_that_goes_away_costs_its_columns() {
     let clock = Clock::system();
+    let there = Mutex::new(true);
     let server = Server::new(&clock.clone(), move |got| match got.path.as_str() {
+        "/trace" if std::mem::take(&mut *there.lock().unwrap()) => json("200 OK", ""),
         "/trace" => json("404 Not Found", "{}"),
         _ => about(got).unwrap_or_else(|| answer(&stamps(clock.now()))),
     });
@@ -336,4 +344,53 @@ async fn a_trace_that_goes_away_costs_its_columns() {
     let report = measured(LoadConfig { router_trace, ..config(&url, 2) }).await;
     assert!(report.rows.iter().all(|r| r.success() && r.arrival_ns.is_none() && r.client_end_ns.is_some()));
     assert!(warnings(&report).iter().any(|w| w.contains("status 404")));
+}
+
+/// A request sent again has two records, and the one given up may be written last.
+#[tokio::test]
+async fn of_two_records_with_one_id_the_later_arrival_counts() {
+    let scratch = Scratch::new("twice");
+    let path = scratch.0.clone();
+    let report = traced(&scratch, 0, &boot_id(), move |_, record| {
+        let early = RequestRecord {
+            arrival_mono_ns: record.arrival_mono_ns - 1_000_000,
+            outcome: Outcome::ClientGone,
+            attempts: 1,
+            ..record.clone()
+        };
+        let file = std::mem::ManuallyDrop::new(Scratch(path.clone()));
+        file.add(&Record::Request(Box::new(record.clone())));
+        file.add(&Record::Request(Box::new(early)));
+        false
+    })
+    .await;
+    for row in &report.rows {
+        assert!(row.success() && row.attempts == Some(2), "{:?}", row.failure);
+        assert_stages(row, 200_000);
+    }
+    assert!(warnings(&report).iter().any(|w| w.starts_with("3 records of the router's trace have an id")));
+}
+
+/// As for a file: what an address gave before the run is of another run, even under the same id.
+#[tokio::test]
+async fn older_records_from_an_address_do_not_count() {
+    let clock = Clock::system();
+    let old = RequestRecord { request_id: "q-1".to_owned(), ..RequestRecord::default() };
+    let lines = [run_record(clock.snapshot(), &boot_id()), Record::Request(Box::new(old))];
+    let lines: String = lines.iter().map(|l| serde_json::to_string(l).unwrap() + "\n").collect();
+    let server = Server::new(&clock.clone(), move |got| match got.path.as_str() {
+        "/trace" => json("200 OK", &lines),
+        _ => about(got).unwrap_or_else(|| answer(&stamps(clock.now()))),
+    });
+    let url = server.listen().await;
+    let path = PathBuf::from(format!("{}/tests/data/load/custom.jsonl", env!("CARGO_MANIFEST_DIR")));
+    let options = milepost::load::dataset::FileOptions { path: Some(path), ..Default::default() };
+    let report = measured(LoadConfig {
+        dataset: milepost::load::dataset::Dataset::Custom(options),
+        router_trace: Some(TraceSource::Url(Target::parse(&format!("{url}/trace")).unwrap())),
+        trace_wait: Duration::ZERO,
+        ..config(&url, 2)
+    })
+    .await;
+    assert!(report.rows.iter().all(|r| r.success() && !r.in_trace));
 }

@@ -120,3 +120,33 @@ async fn the_reports_agree_with_the_rows() {
     assert!(printed.contains("Successful requests:                 4 of 4 (100.0 %)"), "{printed}");
     assert!(printed.contains("max_running_requests 16") && printed.contains("csv: x.csv"), "{printed}");
 }
+
+/// `n` > 1: the members of the answer are added up, not mistaken for one another.
+#[tokio::test]
+async fn several_answers_in_one_are_added_up() {
+    let event = |index: u8, tokens: u8| {
+        format!(
+            "data: {{\"text\":\"a\",\"index\":{index},\"meta_info\":{{\"id\":\"{index}\",\"finish_reason\":null,\"prompt_tokens\":6,\
+             \"completion_tokens\":{tokens},\"cached_tokens\":0}}}}\n\n"
+        )
+    };
+    let events = [event(0, 1), event(1, 1), event(0, 3), event(1, 5)].concat() + "data: [DONE]\n\n";
+    let server = Server::new(&Clock::system(), move |got| {
+        about(got).unwrap_or_else(|| stream(&events, Duration::ZERO))
+    });
+    let extra = serde_json::json!({"sampling_params": {"n": 2}});
+    let request = RequestOptions { extra: extra.as_object().unwrap().clone(), ..RequestOptions::default() };
+    let report = measured(LoadConfig { request, ..config(&server.listen().await, 1) }).await;
+    let row = &report.rows[0];
+    assert!(row.success(), "{:?}", row.failure);
+    assert_eq!((row.completion_tokens, row.counted_tokens), (Some(8), Some(8)));
+}
+
+/// The warm-up and the questions about the server are in no figure: the load goes over the connection that they left.
+#[tokio::test]
+async fn connections_of_the_warm_up_are_not_counted() {
+    let server = replay("sglang-0.5.23_generate_stream.sse");
+    let config = LoadConfig { warmup_requests: 3, ..config(&server.listen().await, 1) };
+    let report = measured(config).await;
+    assert_eq!((report.connections_opened, report.rows[0].reused_connection), (0, true));
+}

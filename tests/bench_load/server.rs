@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use milepost::clock::Clock;
-use milepost::load::connection::Connector;
+use milepost::net::{Connector, PipeNet};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -75,15 +75,18 @@ impl Server {
         url
     }
 
-    /// Pipes into this server.
+    /// Pipes into this server, at port 1.
     pub fn pipes(&self) -> Connector {
+        let net = PipeNet::default();
+        let mut listener = net.listen(1);
         let server = self.clone();
-        Connector::Memory(Arc::new(move || {
-            let (near, mut far) = tokio::io::duplex(64 * 1024);
-            let server = server.clone();
-            tokio::spawn(async move { server.serve(&mut far).await });
-            near
-        }))
+        tokio::spawn(async move {
+            while let Ok((mut pipe, _)) = listener.accept().await {
+                let server = server.clone();
+                tokio::spawn(async move { server.serve(&mut pipe).await });
+            }
+        });
+        Connector::Pipes(net)
     }
 
     /// The requests of the load itself.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milepost::clock::Clock;
-use milepost::load::pacer::Pacing;
 use milepost::load::progress::{Silent, Stop};
 use milepost::load::schedule::Rate;
 use milepost::load::{LoadConfig, RunContext, run};
@@ -21,8 +20,7 @@ async fn arrivals_do_not_wait_for_answers() {
     let server = Server::new(&clock, move |got| {
         about(got).unwrap_or_else(|| stream(&events, Duration::from_secs(5) / count))
     });
-    let config =
-        LoadConfig { rate: Rate::PerSecond(50.0), pacing: Pacing::Timer, ..config("http://pipe:1", 100) };
+    let config = LoadConfig { rate: Rate::PerSecond(50.0), ..config("http://pipe:1", 100) };
     let context =
         RunContext { clock, connector: server.pipes(), progress: Arc::new(Silent), stop: Stop::never() };
     let report = run(config, context).await.unwrap();
@@ -49,7 +47,7 @@ async fn waiting_for_a_place_shows_from_schedule() {
     let server = Server::new(&clock, move |got| {
         about(got).unwrap_or_else(|| stream(&events, Duration::from_secs(1) / count))
     });
-    let config = LoadConfig { max_concurrency: Some(1), pacing: Pacing::Timer, ..config("http://pipe:1", 3) };
+    let config = LoadConfig { max_concurrency: Some(1), ..config("http://pipe:1", 3) };
     let context =
         RunContext { clock, connector: server.pipes(), progress: Arc::new(Silent), stop: Stop::never() };
     let report = run(config, context).await.unwrap();
@@ -65,4 +63,42 @@ async fn waiting_for_a_place_shows_from_schedule() {
             && (24..=33).contains(&from_schedule[2])
     );
     assert_eq!(milepost::report::timeline::in_flight(&report.rows).peak, 1);
+}
+
+/// A step of the wall clock in the run leaves the server's stamps where they belong, save within a second of the step.
+#[tokio::test(start_paused = true)]
+async fn a_clock_step_is_in_doubt_for_a_second_only() {
+    const STEP_NS: u64 = 50_000_000;
+    let clock = Clock::virtual_time(1_000_000_000, 1_700_000_000_000_000_000);
+    let (server_clock, stepped) = (clock.clone(), std::sync::atomic::AtomicBool::new(false));
+    let server = Server::new(&clock, move |got| {
+        about(got).unwrap_or_else(|| {
+            let now = server_clock.now();
+            if now.mono_ns > 6_000_000_000 && !stepped.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                server_clock.step_wall(STEP_NS);
+            }
+            let created = now.unix_ns as f64 / 1e9;
+            stream(
+                &format!(
+                    "data: {{\"text\":\"a\",\"meta_info\":{{\"id\":\"1\",\"finish_reason\":null,\"prompt_tokens\":6,\"completion_tokens\":1,\
+                     \"cached_tokens\":0,\"request_received_ts\":{created:.9}}}}}\n\ndata: [DONE]\n\n"
+                ),
+                Duration::from_millis(10),
+            )
+        })
+    });
+    let config = LoadConfig { rate: Rate::PerSecond(20.0), ..config("http://pipe:1", 160) };
+    let context =
+        RunContext { clock, connector: server.pipes(), progress: Arc::new(Silent), stop: Stop::never() };
+    let report = run(config, context).await.unwrap();
+    assert!(report.rows.last().unwrap().arrival_ns.unwrap() > 6_500_000_000);
+    for row in &report.rows {
+        let sent_ns = row.arrival_ns.unwrap();
+        let off_ns = (row.created_ns.unwrap() - sent_ns).unsigned_abs();
+        let bound_ns = row.clock_bound_ns.unwrap();
+        assert!(off_ns <= bound_ns + 1_000_000 && !row.order_broken, "{off_ns} {bound_ns}");
+        if !(3_900_000_000..6_100_000_000).contains(&sent_ns) {
+            assert!(bound_ns < 1_000_000, "at {sent_ns}: {bound_ns}");
+        }
+    }
 }

@@ -41,7 +41,7 @@ async fn a_plain_request_passes_unchanged_and_is_stamped_both_ways() {
     );
     assert_eq!((r.outcome, r.status, r.attempts, r.reconnects), (Outcome::Done, Some(200), 1, 0));
     assert_eq!(
-        (r.request_id.as_str(), r.path.as_str(), r.request_kind),
+        (r.request_id.as_str(), &*r.path, r.request_kind),
         ("my-id", "/generate", RequestKind::Routed)
     );
     assert_eq!(
