@@ -16,12 +16,14 @@
 //! | [`sim`] | the simulated SGLang worker |
 //! | [`load`] | the load generator |
 //! | [`report`] | pure functions from rows to CSV, JSON and the console summary |
+//! | [`demo`] | workers, router and load in one process: each policy on the same schedule |
 //! | [`cli`] | one file a command |
 
 pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod fleet;
 pub mod http1;
 pub mod load;

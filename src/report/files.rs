@@ -39,9 +39,9 @@ pub fn write_run(run: &RunReport, metrics: &Metrics, to: &Destination) -> io::Re
     if let Some(path) = &to.collection {
         files.push(("output_file", path.display().to_string()));
     }
-    write(&csv_path, &csv(&run.rows))?;
+    write_whole(&csv_path, &csv(&run.rows))?;
     let full = full_json(run, metrics, &files);
-    write(&json_path, &format!("{full}\n"))?;
+    write_whole(&json_path, &format!("{full}\n"))?;
     if let Some(path) = &to.collection {
         let line = if to.details { full } else { run_json(run, metrics, &files) };
         append_line(path, &line.to_string())?;
@@ -73,8 +73,8 @@ fn choose(folder: &Path) -> io::Result<PathBuf> {
     )))
 }
 
-/// Writes a file so that it is there whole or not at all.
-fn write(path: &Path, text: &str) -> io::Result<()> {
+/// Writes a file so that it is there whole or not at all; the error names it.
+pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let partial = path.with_extension("partial");
     fs::write(&partial, text)
         .and_then(|()| fs::rename(&partial, path))
@@ -101,7 +101,7 @@ mod tests {
         let root = std::env::temp_dir().join(format!("milepost-export-{}", std::process::id()));
         let folder = root.join("a/b");
         assert_eq!(choose(&folder).unwrap(), folder);
-        write(&folder.join("run.json"), "1").unwrap();
+        write_whole(&folder.join("run.json"), "1").unwrap();
         assert_eq!(choose(&folder).unwrap(), folder.join("run-001"));
         assert_eq!(choose(&folder).unwrap(), folder.join("run-002"));
         append_line(&folder.join("all.jsonl"), "{}").unwrap();
