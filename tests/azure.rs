@@ -238,7 +238,7 @@ fn sums(row: &Cells) {
     exact("total_latency", "arrival_time", "finish_time");
     exact("ttft", "arrival_time", "server_first_token_time");
     exact("queue_time_in_router", "arrival_time", "router_send_time");
-    exact("client_latency", "sent_time", "client_end_time");
+    exact("client_latency", "write_begun_time", "client_end_time");
     exact("latency_from_schedule", "scheduled_time", "client_end_time");
     within("queue_time_in_server", "server_created_time", "server_first_token_time");
     within("tokenize_time", "server_created_time", "queue_time_start");

@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
 use crate::clock::Clock;
 use crate::load::body::{Backend, RequestOptions};
 use crate::load::config::request_headers;
 use crate::load::dataset::{Dataset, FileOptions, Popularity, RandomOptions, SharedPrefixOptions};
-use crate::load::progress::{Progress, Stop, StopHandle};
+use crate::load::progress::{Progress, Stop};
 use crate::load::schedule::Rate;
 use crate::load::target::Target;
 use crate::load::{LoadConfig, LoadError, RunContext, RunReport, TraceSource, run as run_load};
@@ -281,7 +280,7 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let (handle, stop) = Stop::pair();
     let context = RunContext { stop, ..RunContext::new(Clock::system(), console) };
     let outcome = runtime.block_on(async move {
-        let watcher = tokio::spawn(stop_on_ctrl_c(handle));
+        let watcher = tokio::spawn(super::signal::stop_measuring(handle));
         let outcome = run_load(config, context).await;
         watcher.abort();
         outcome
@@ -292,20 +291,6 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
         LoadError::Target(_) | LoadError::System(_) => Failure::Run(e.to_string()),
     })?;
     finish(&args, &report)
-}
-
-async fn stop_on_ctrl_c(handle: StopHandle) {
-    // One listener for both, or a second Ctrl-C right behind the first would be lost between two.
-    let Ok(mut interrupts) = signal(SignalKind::interrupt()) else {
-        return;
-    };
-    if interrupts.recv().await.is_some() {
-        eprintln!("\ninterrupted: writing what was measured so far (once more to leave at once)");
-        handle.stop();
-        if interrupts.recv().await.is_some() {
-            std::process::exit(130);
-        }
-    }
 }
 
 fn finish(args: &Flags, report: &RunReport) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::demo::arm::Arm;
 use crate::demo::workload::Workload;
 use crate::demo::{self, Audience, DemoConfig, DemoContext, DemoError, DemoReport, table};
-use crate::load::progress::{Standing, Stop, StopHandle};
+use crate::load::progress::{Standing, Stop};
 use crate::load::schedule::Rate;
 use crate::log;
 use crate::sim::Dialect;
@@ -98,7 +98,7 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
     let audience: Arc<dyn Audience> = Arc::clone(&console) as _;
     let context = DemoContext { clock: Clock::system(), audience, stop };
     let outcome = runtime.block_on(async move {
-        let watcher = tokio::spawn(stop_on_signal(handle));
+        let watcher = tokio::spawn(super::signal::stop_measuring(handle));
         let outcome = demo::run(config, context).await;
         watcher.abort();
         outcome
@@ -134,14 +134,6 @@ fn failure(e: DemoError) -> Failure {
 /// As it was called, so that the next commands can be copied.
 fn program() -> String {
     std::env::args().next().filter(|name| !name.is_empty()).unwrap_or_else(|| "milepost".to_owned())
-}
-
-async fn stop_on_signal(handle: StopHandle) {
-    super::signal::stop_requested().await;
-    eprintln!("\ninterrupted: writing what was measured so far (once more to leave at once)");
-    handle.stop();
-    super::signal::stop_requested().await;
-    std::process::exit(130);
 }
 
 /// Standard output and error.

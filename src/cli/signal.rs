@@ -7,6 +7,8 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::load::progress::StopHandle;
+
 /// SIGINT and SIGTERM, from the moment this is made.
 #[derive(Debug)]
 pub struct StopSignals {
@@ -29,4 +31,15 @@ impl StopSignals {
             _ = self.terminate.recv() => {}
         }
     }
+}
+
+/// For commands that measure: the first signal stops the run, so that what there is gets written; the second ends at once.
+pub async fn stop_measuring(handle: StopHandle) {
+    // Without a handler the default action ends the process, which is what a signal asks for.
+    let Ok(mut signals) = StopSignals::listen() else { return };
+    signals.next().await;
+    eprintln!("\ninterrupted: writing what was measured so far (once more to leave at once)");
+    handle.stop();
+    signals.next().await;
+    std::process::exit(130);
 }

@@ -6,9 +6,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
+use super::signal::StopSignals;
 use crate::clock::Clock;
 use crate::sim::{Dialect, Profile, SimConfig, Worker};
 
@@ -115,19 +115,12 @@ async fn serve(config: SimConfig, address: SocketAddr) -> Result<(), Failure> {
         ))
     })?;
     let local = listener.local_addr().map_err(|e| Failure::Run(format!("worker: {e}")))?;
-    let mut terminate = signal(SignalKind::terminate())
-        .map_err(|e| Failure::Run(format!("worker: cannot wait for SIGTERM: {e}")))?;
+    let mut signals =
+        StopSignals::listen().map_err(|e| Failure::Run(format!("worker: cannot listen for signals: {e}")))?;
     let dialect = config.dialect.name();
     let worker = Worker::start(config, Clock::system()).map_err(|e| Failure::Run(format!("worker: {e}")))?;
     println!("SIMULATED SGLang worker ({dialect}) on http://{local}");
-    let ended = async {
-        tokio::select! {
-            biased;
-            _ = terminate.recv() => {}
-            // An error means that Ctrl-C cannot be waited for; SIGTERM still can.
-            Ok(()) = tokio::signal::ctrl_c() => {}
-        }
-    };
+    let ended = async move { signals.next().await };
     let served = worker.clone().serve(listener, ended).await;
     let pace = worker.pace();
     if pace.late_share > WORTH_SAYING {

@@ -94,16 +94,30 @@ pub fn to_worker(client: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
     out
 }
 
-/// The allowlist. The first six are sglang-router 0.3.2's (with `x-request-id-*`); the others say what the body is, who
-/// asks, or are read by SGLang itself; the last two are marks of routers on the way and of `milepost worker`'s faults.
+/// The allowlist: the first line is sglang-router 0.3.2's (with `x-request-id-*`); then what says what the body is and who
+/// asks, what SGLang itself reads, and the marks of routers on the way and of `milepost worker`'s faults.
 fn passes(name: &str) -> bool {
-    match name {
-        "authorization" | "x-correlation-id" | "traceparent" | "tracestate" | "x-smg-routing-key"
-        | "x-request-id" => true,
-        "content-type" | "content-encoding" | "x-body-compressed" | "accept" | "user-agent" => true,
-        "x-data-parallel-rank" | "x-milepost-hop" | "x-milepost-sim-fault" => true,
-        _ => name.starts_with("x-request-id-") || name.starts_with("x-override-"),
-    }
+    let allowed = [
+        [
+            "authorization",
+            "x-correlation-id",
+            "traceparent",
+            "tracestate",
+            "x-smg-routing-key",
+            "x-request-id",
+        ],
+        [
+            "content-type",
+            "content-encoding",
+            "x-body-compressed",
+            "accept",
+            "user-agent",
+            "x-data-parallel-rank",
+        ],
+    ];
+    allowed.as_flattened().contains(&name)
+        || ["x-request-id-", "x-override-"].iter().any(|prefix| name.starts_with(prefix))
+        || matches!(name, "x-milepost-hop" | "x-milepost-sim-fault")
 }
 
 /// Never taken from a client, whatever `--forward-headers` says: the router sets them, or they are of one hop.

@@ -67,11 +67,11 @@ impl Dialect {
         const POST: &[&str] = &["POST"];
         Some(match path {
             "/health" | "/health_generate" if self.is_rust() => &["GET", "HEAD"],
-            "/health" | "/health_generate" | "/get_model_info" | "/v1/models" | "/milepost/sim" => GET,
+            "/health" | "/health_generate" | "/get_model_info" | "/v1/models" | "/milepost/sim"
+            | "/metrics" | "/metrics/" => GET,
             "/model_info" | "/server_info" | "/v1/loads" if !self.is_049() => GET,
             "/ping" | "/get_server_info" if !self.is_rust() => GET,
             "/get_load" if self.is_049() => GET,
-            "/metrics" | "/metrics/" => GET,
             "/flush_cache" => &["GET", "POST"],
             "/generate" if self.is_rust() => POST,
             "/generate" => &["PUT", "POST"],
