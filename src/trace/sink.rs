@@ -19,7 +19,9 @@ pub const DEFAULT_CAPACITY_RECORDS: usize = 65_536;
 #[derive(Debug)]
 pub struct Sink {
     shards: Option<Vec<Mutex<Vec<Record>>>>,
-    shard_capacity: usize,
+    capacity_records: usize,
+    // One count for all shards: a limit of each would hold one sixteenth when one thread does the work.
+    held: AtomicUsize,
     lost: AtomicU64,
     offered: AtomicU64,
 }
@@ -30,7 +32,8 @@ impl Sink {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         Self {
             shards: Some(shards),
-            shard_capacity: capacity_records.div_ceil(SHARDS).max(1),
+            capacity_records: capacity_records.max(1),
+            held: AtomicUsize::new(0),
             lost: AtomicU64::new(0),
             offered: AtomicU64::new(0),
         }
@@ -38,7 +41,13 @@ impl Sink {
 
     /// A sink that takes nothing: tracing is off.
     pub fn off() -> Self {
-        Self { shards: None, shard_capacity: 0, lost: AtomicU64::new(0), offered: AtomicU64::new(0) }
+        Self {
+            shards: None,
+            capacity_records: 0,
+            held: AtomicUsize::new(0),
+            lost: AtomicU64::new(0),
+            offered: AtomicU64::new(0),
+        }
     }
 
     /// Tracing is on.
@@ -53,11 +62,12 @@ impl Sink {
         if is_request {
             self.offered.fetch_add(1, Ordering::Relaxed);
         }
-        let mut shard = lock(&shards[thread_number() % SHARDS]);
-        if shard.len() < self.shard_capacity {
-            shard.push(record);
-        } else if is_request {
-            drop(shard);
+        if self.held.fetch_add(1, Ordering::Relaxed) < self.capacity_records {
+            lock(&shards[thread_number() % SHARDS]).push(record);
+            return;
+        }
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        if is_request {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -69,7 +79,9 @@ impl Sink {
             let mut shard = lock(shard);
             into.append(&mut shard);
         }
-        into.len() > before
+        let drained = into.len() - before;
+        self.held.fetch_sub(drained, Ordering::Relaxed);
+        drained > 0
     }
 
     /// Request records lost since the last call.
@@ -108,13 +120,16 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_counted() {
-        let sink = Sink::bounded(SHARDS * 2);
-        (0..5).for_each(|_| sink.offer(request()));
-        let mut out = Vec::new();
-        assert!(sink.drain(&mut out));
-        assert_eq!((out.len(), sink.take_lost(), sink.take_lost(), sink.offered()), (2, 3, 0, 5));
-        assert_eq!(out[0], Record::Request(Box::<RequestRecord>::default()));
+    fn one_thread_may_fill_all_of_it_and_what_does_not_fit_is_counted() {
+        let sink = Sink::bounded(20);
+        for _ in 0..2 {
+            (0..23).for_each(|_| sink.offer(request()));
+            let mut out = Vec::new();
+            assert!(sink.drain(&mut out));
+            assert_eq!((out.len(), sink.take_lost(), sink.take_lost()), (20, 3, 0));
+            assert_eq!(out[0], Record::Request(Box::<RequestRecord>::default()));
+        }
+        assert_eq!(sink.offered(), 46);
     }
 
     #[test]
