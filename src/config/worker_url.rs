@@ -31,7 +31,11 @@ impl WorkerUrl {
     /// Reads `http://host:port` with an optional trailing slash.
     pub fn parse(text: &str) -> Result<Self, WorkerUrlError> {
         let text = text.trim();
-        if text.len() >= 8 && text[..8].eq_ignore_ascii_case("https://") {
+        if text.contains('@') {
+            // First of all, as the other refusals quote the text.
+            return Err(WorkerUrlError("a worker URL must not carry a user or password".to_owned()));
+        }
+        if text.as_bytes().get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https://")) {
             return Err(WorkerUrlError(format!(
                 "{text}: https workers are not supported yet; use http://host:port inside the cluster"
             )));
@@ -42,9 +46,6 @@ impl WorkerUrl {
             return Err(expected(""));
         }
         let authority = uri.authority().ok_or_else(|| expected(""))?;
-        if authority.as_str().contains('@') {
-            return Err(WorkerUrlError("a worker URL must not carry a user or password".to_owned()));
-        }
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(expected(" (a path does not belong to a worker; requests bring their own)"));
         }
@@ -134,12 +135,18 @@ mod tests {
             "http://",
             "http://a b:1",
             "http://gpu3:8000?x=1",
+            "http://\u{e9}\u{e9}",
+            "httpsx\u{20ac}y",
         ];
         for text in bad {
             let error = WorkerUrl::parse(text).unwrap_err().to_string();
             assert!(error.contains("expected http://host:port"), "{text}: {error}");
         }
         assert!(WorkerUrl::parse("https://gpu3:8000").unwrap_err().to_string().contains("https"));
-        assert!(!WorkerUrl::parse("http://u:secret@gpu3:1").unwrap_err().to_string().contains("secret"));
+        for text in
+            ["http://u:secret@gpu3:1", "u:secret@gpu3:1", "https://u:secret@gpu3", "http://u:secret@gpu 3"]
+        {
+            assert!(!WorkerUrl::parse(text).unwrap_err().to_string().contains("secret"), "{text}");
+        }
     }
 }
