@@ -26,6 +26,11 @@ use crate::net::{Io, Link};
 /// Largest response head plus one read, in bytes; a worker's head is a few hundred.
 const MAX_READ_BUFFER_BYTES: usize = 256 * 1024;
 
+/// How soon after the write a reused connection must have died for its peer to have been closing it while the request was on
+/// its way. Word of such a close comes one round trip after the write, and a second is longer than any; a peer that held the
+/// request for longer had taken it.
+const CLOSING_RACE_NS: u64 = 1_000_000_000;
+
 /// hyper's side of a connection: polled, it reads and writes.
 type Driver = http1::Connection<TokioIo<StampedIo>, Full<Bytes>>;
 
@@ -35,6 +40,7 @@ pub struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     driver: Option<Driver>,
     stamps: Arc<Stamps>,
+    clock: Clock,
     link: Link,
     requests: u32,
 }
@@ -44,8 +50,11 @@ pub struct Connection {
 pub struct SendError {
     /// hyper's error.
     pub error: hyper::Error,
-    /// Some byte of a response had been read.
+    /// Some byte of a response to it had been read.
     pub response_began: bool,
+    /// The connection was a reused one, and died so soon after the write that its peer was closing it then: to send the
+    /// request again, on a fresh connection, is no second try.
+    pub closing_race: bool,
 }
 
 /// When bytes of the current request passed, `CLOCK_MONOTONIC` nanoseconds; 0 where none has yet.
@@ -59,12 +68,12 @@ impl Connection {
     /// Wraps a fresh socket.
     pub async fn handshake(io: Io, link: Link, clock: Clock) -> hyper::Result<Self> {
         let stamps = Arc::new(Stamps::default());
-        let stamped = StampedIo { io, clock, stamps: Arc::clone(&stamps) };
+        let stamped = StampedIo { io, clock: clock.clone(), stamps: Arc::clone(&stamps) };
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(MAX_READ_BUFFER_BYTES)
             .handshake(TokioIo::new(stamped))
             .await?;
-        Ok(Self { sender, driver: Some(driver), stamps, link, requests: 0 })
+        Ok(Self { sender, driver: Some(driver), stamps, clock, link, requests: 0 })
     }
 
     /// Facts about the socket.
@@ -87,6 +96,11 @@ impl Connection {
         passed(&self.stamps.first_read_ns)
     }
 
+    /// How long ago the current request was written.
+    fn held_ns(&self) -> u64 {
+        self.first_write_ns().map_or(0, |written_ns| self.clock.mono_ns().saturating_sub(written_ns))
+    }
+
     /// Sends one request and waits for the response head.
     pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, SendError> {
         self.requests += 1;
@@ -104,7 +118,12 @@ impl Connection {
             response.as_mut().poll(cx)
         })
         .await;
-        result.map_err(|error| SendError { error, response_began: self.first_read_ns().is_some() })
+        result.map_err(|error| {
+            // Cancelled is what was never written: bytes that were read then answer nothing.
+            let response_began = self.first_read_ns().is_some() && !error.is_canceled();
+            let closing_race = self.is_reused() && !response_began && self.held_ns() < CLOSING_RACE_NS;
+            SendError { error, response_began, closing_race }
+        })
     }
 
     /// The next frame of the current response's body; `None` at its end.

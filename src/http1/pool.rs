@@ -131,6 +131,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_death_soon_after_the_write_is_a_race_and_a_later_one_is_not() {
+        for (held, race) in [(Duration::ZERO, true), (Duration::from_secs(2), false)] {
+            let clock = Clock::virtual_time(1_000, 0);
+            let net = PipeNet::default();
+            let (mut connection, mut far) = pair(&net, &mut net.listen(1), &clock).await;
+            ask(&mut connection, &mut far).await;
+            let mut request = Request::new(Full::default());
+            *request.uri_mut() = "/".parse().unwrap();
+            let dying = async move {
+                assert!(far.read(&mut [0; 256]).await.unwrap() > 0);
+                tokio::time::advance(held).await;
+                drop(far);
+            };
+            let (response, ()) = tokio::join!(connection.send(request), dying);
+            let error = response.unwrap_err();
+            assert_eq!((error.response_began, error.closing_race), (false, race), "{held:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_answer_over_the_limit_is_refused() {
         let clock = Clock::virtual_time(1_000, 0);
         let net = PipeNet::default();

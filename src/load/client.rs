@@ -246,10 +246,10 @@ impl Client {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.extend(outgoing.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         seen.stamps.write_begun_ns.get_or_insert_with(|| self.clock.mono_ns());
-        let answer = connection.send(request).await.map_err(|e| Unanswered {
-            failure: of_connection(&e.error, false),
-            stale: connection.is_reused() && !e.response_began,
-        })?;
+        let answer = connection
+            .send(request)
+            .await
+            .map_err(|e| Unanswered { failure: of_connection(&e.error, false), stale: e.closing_race })?;
         seen.stamps.head_ns = Some(self.clock.mono_ns());
         seen.status = Some(answer.status().as_u16());
         seen.simulated = answer.headers().contains_key(SIMULATED);

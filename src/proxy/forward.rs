@@ -1,9 +1,9 @@
 //! Gets a response head from some worker: choose, connect, stamp, send.
 //!
 //! Rule: a retry happens only before the first response byte and never at a worker this request has already tried.
-//! Reconnecting is not retrying: a *reused* connection that dies before any response byte is replaced once by a fresh one
-//! to the same worker, with no new decision (uvicorn closes idle connections; that race is nobody's failure). Deliberately
-//! not here: the body of the answer (`relay`).
+//! Reconnecting is not retrying: a *reused* connection that dies before any response byte, soon after the request was
+//! written, is replaced once by a fresh one to the same worker, with no new decision (uvicorn closes idle connections; that
+//! race is nobody's failure). Deliberately not here: the body of the answer (`relay`).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -72,7 +72,12 @@ pub async fn forward(
                     deadline,
                 });
             }
-            Some(Err(error)) => {
+            Some(Err(Failed { error, response_began: true, .. })) => {
+                let message = format!("the worker's answer could not be read: {error}");
+                let problem = Problem::new(502, "call_upstream_bad_answer", message);
+                return Err(Refusal { problem, outcome: Outcome::WorkerReset });
+            }
+            Some(Err(Failed { error, .. })) => {
                 journey.attempt_failed(&worker, error.clone());
                 last_error = Some(error);
             }
@@ -123,26 +128,32 @@ fn nobody(last_error: Option<String>) -> Refusal {
     }
 }
 
-/// One worker, one attempt; the error is in words for the record.
+/// One worker, one attempt.
 async fn attempt(
     call: &Call,
     worker: &Worker,
     journey: &mut Journey,
-) -> Result<(Response<Incoming>, Connection), String> {
+) -> Result<(Response<Incoming>, Connection), Failed> {
     let clock = journey.shared().clock.clone();
     if let Some(upstream) = worker.pool.checkout(clock.mono_ns()) {
         match send(call, worker, upstream, journey).await {
-            Err(Failed { response_began: false, .. }) => journey.note(|r| r.reconnects += 1),
-            other => return other.map_err(|failed| failed.error),
+            Err(Failed { closing_race: true, .. }) => journey.note(|r| r.reconnects += 1),
+            other => return other,
         }
     }
-    let upstream = worker.connect(&clock).await?;
-    send(call, worker, upstream, journey).await.map_err(|failed| failed.error)
+    let unconnected = |error| Failed { error, response_began: false, closing_race: false };
+    let upstream = worker.connect(&clock).await.map_err(unconnected)?;
+    send(call, worker, upstream, journey).await
 }
 
+/// Why an attempt gave no response head.
 struct Failed {
+    /// In words for the record.
     error: String,
+    /// Some byte of a response had been read.
     response_began: bool,
+    /// Nobody's failure, see [`crate::http1::SendError::closing_race`].
+    closing_race: bool,
 }
 
 async fn send(
@@ -164,19 +175,23 @@ async fn send(
     headers::stamp_request(&mut out, journey);
     *request.headers_mut() = out;
     let sent = upstream.send(request).await;
-    let head_ns = journey.elapsed_ns();
+    let ended_ns = journey.elapsed_ns();
+    let first_byte_ns = upstream.first_read_ns().map(|ns| journey.after(ns));
+    let reused = upstream.is_reused();
+    journey.note(|r| {
+        r.first_byte_ns = first_byte_ns;
+        r.reused_connection = reused && first_byte_ns.is_some();
+    });
     match sent {
         Ok(response) => {
-            let first_byte_ns = upstream.first_read_ns().map(|ns| journey.after(ns));
-            let reused = upstream.is_reused();
-            journey.note(|r| {
-                r.first_byte_ns = first_byte_ns;
-                r.head_ns = Some(head_ns);
-                r.reused_connection = reused;
-            });
+            journey.note(|r| r.head_ns = Some(ended_ns));
             Ok((response, upstream))
         }
-        Err(failed) => Err(Failed { error: words(&failed.error), response_began: failed.response_began }),
+        Err(failed) => Err(Failed {
+            error: words(&failed.error),
+            response_began: failed.response_began,
+            closing_race: failed.closing_race,
+        }),
     }
 }
 
