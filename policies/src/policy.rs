@@ -18,7 +18,7 @@ pub trait Policy: Send {
     }
 
     /// Chooses one of `workers` for `request` by calling [`Decision::choose`] on `out`, which the router has cleared. A retry
-    /// asks again, with the same [`RequestView::seq`] and without the workers that failed while others are left.
+    /// asks again, with the same [`RequestView::seq`] and without the workers that failed.
     fn choose(&mut self, now: Time, request: &RequestView<'_>, workers: &Workers<'_>, out: &mut Decision);
 
     /// Is told what happened. Events come in order of time, all those before a choice before it.

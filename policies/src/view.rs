@@ -35,7 +35,7 @@ pub struct RequestView<'a> {
     pub model: Option<&'a str>,
     /// The client's routing key header; `None` when absent.
     pub routing_key: Option<&'a str>,
-    /// Workers this request was already sent to and failed at; they are shown again only when no other is left.
+    /// Workers this request was already sent to and failed at; they are not shown again.
     pub attempts: u32,
 }
 
@@ -46,7 +46,7 @@ pub struct WorkerView {
     pub id: WorkerId,
     /// Requests sent there by this router and not yet ended.
     pub in_flight_requests: u32,
-    /// [`RequestView::seq`] of the request that last chose it; 0 if none ever did.
+    /// Number of the choice that last took it, rising with every choice; 0 if none ever did.
     pub last_chosen_seq: u64,
     /// Leading bytes of this request's routing text that the worker was sent before; `None` unless the policy
     /// [needs](crate::Needs::prefix_match) it and the request has text.

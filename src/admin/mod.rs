@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use hyper::body::Incoming;
-use hyper::{Method, Request, Response};
+use hyper::{Request, Response};
 
 use crate::proxy::Shared;
 use crate::proxy::body::AnswerBody;
@@ -23,7 +23,7 @@ pub mod trace_tail;
 pub mod workers;
 
 /// True for a path that the router answers itself.
-pub fn owns(_method: &Method, path: &str) -> bool {
+pub fn owns(path: &str) -> bool {
     matches!(path, "/health" | "/liveness" | "/readiness" | "/workers" | "/flush_cache")
         || path.starts_with("/workers/")
         || path.starts_with("/milepost/")
@@ -42,7 +42,7 @@ pub async fn answer(
         "/readiness" => probes::readiness(shared),
         "/flush_cache" => fan_out::flush_cache(shared, &request).await,
         "/milepost/trace" => trace_tail::tail(shared, request.uri().query().unwrap_or("")),
-        p if p.starts_with("/workers") => workers::answer(shared, request).await,
+        p if p.starts_with("/workers") => workers::answer(shared, request, journey.deadline()).await,
         _ => json(
             404,
             &serde_json::json!({"error": {"type": "Not Found", "code": "not_found", "message": "no such path under /milepost/; GET /milepost/trace"}}),

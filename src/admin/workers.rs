@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::json as reply;
 use crate::config::worker_url::WorkerUrl;
@@ -22,12 +23,16 @@ use crate::proxy::body::AnswerBody;
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// Answers `/workers` and `/workers/{id}`.
-pub async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<AnswerBody> {
+pub async fn answer(
+    shared: &Arc<Shared>,
+    request: Request<Incoming>,
+    deadline: Instant,
+) -> Response<AnswerBody> {
     let path = request.uri().path();
     let id = path.strip_prefix("/workers").map_or("", |rest| rest.trim_start_matches('/')).to_owned();
     match (request.method().clone(), id.as_str()) {
         (Method::GET, "") => list(shared),
-        (Method::POST, "") => add(shared, request).await,
+        (Method::POST, "") => add(shared, request, deadline).await,
         (Method::GET, id) => match find(shared, id) {
             Ok(worker) => reply(200, &describe(&worker)),
             Err(refused) => *refused,
@@ -95,9 +100,16 @@ fn find(shared: &Shared, id: &str) -> Result<Arc<Worker>, Box<Response<AnswerBod
     found.ok_or_else(|| refuse(404, format!("no worker {id}"), "WORKER_NOT_FOUND"))
 }
 
-async fn add(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<AnswerBody> {
-    let Ok(body) = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await else {
-        return reply(413, &json!({"error": "body too large or incomplete", "code": "BAD_REQUEST"}));
+async fn add(shared: &Arc<Shared>, request: Request<Incoming>, deadline: Instant) -> Response<AnswerBody> {
+    let reading = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    let body = match tokio::time::timeout_at(deadline, reading).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            return reply(413, &json!({"error": "body too large or incomplete", "code": "BAD_REQUEST"}));
+        }
+        Err(_) => {
+            return reply(408, &json!({"error": "the body did not arrive in time", "code": "BAD_REQUEST"}));
+        }
     };
     let Ok(spec) = serde_json::from_slice::<Value>(&body.to_bytes()) else {
         return reply(400, &json!({"error": "the body is not JSON", "code": "BAD_REQUEST"}));
@@ -125,8 +137,8 @@ async fn add(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Answe
     response
 }
 
-fn remove(shared: &Shared, worker: &Worker) -> Response<AnswerBody> {
-    shared.fleet.remove(worker.id);
+fn remove(shared: &Shared, worker: &Arc<Worker>) -> Response<AnswerBody> {
+    shared.fleet.remove(worker);
     reply(
         202,
         &json!({"status": "accepted", "worker_id": worker_id(&worker.url), "message": "worker removed; its requests go on to their end"}),

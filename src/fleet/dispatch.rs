@@ -99,10 +99,15 @@ impl Dispatch {
         self.workers.push(worker);
     }
 
-    pub(super) fn leave(&mut self, id: WorkerId) {
-        self.workers.retain(|w| w.id != id);
-        self.index.remove_worker(id);
-        self.observe(Event::Left { worker: id });
+    /// `false` if it had left before.
+    pub(super) fn leave(&mut self, worker: &Arc<Worker>) -> bool {
+        let Some(at) = self.workers.iter().position(|w| Arc::ptr_eq(w, worker)) else {
+            return false;
+        };
+        self.workers.remove(at);
+        self.index.remove_worker(worker.id);
+        self.observe(Event::Left { worker: worker.id });
+        true
     }
 
     /// Queues an event for the policy; it is applied before the next choice.

@@ -10,7 +10,7 @@ pub mod lease;
 pub mod worker;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use milepost_policies::{Event, Needs, Policy, PrefixIndex, Time, WorkerId};
@@ -91,6 +91,8 @@ impl Fleet {
 
     /// Adds a worker and starts to watch it. It gets requests once it has answered a health check.
     pub fn add(self: &Arc<Self>, url: WorkerUrl) -> Result<Arc<Worker>, AlreadyThere> {
+        // Held over both changes: a slot that is free has no watcher, and a watcher is that of the slot's worker.
+        let mut watchers = self.watchers();
         let worker = {
             let mut dispatch = self.lock();
             if dispatch.workers.iter().any(|w| w.url == url) {
@@ -103,19 +105,21 @@ impl Fleet {
         };
         self.announce(&worker, "added", None);
         let watcher = tokio::spawn(health::watch(Arc::clone(self), Arc::clone(&worker)));
-        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).insert(worker.id.0, watcher);
+        watchers.insert(worker.id.0, watcher);
         Ok(worker)
     }
 
-    /// Takes a worker out; requests in flight there go on.
-    pub fn remove(&self, id: WorkerId) -> Option<Arc<Worker>> {
-        let worker = self.workers().into_iter().find(|w| w.id == id)?;
-        self.lock().leave(id);
-        if let Some(watcher) = self.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id.0) {
+    /// Takes a worker out; requests in flight there go on. `false` if it was out already, whoever has its slot now.
+    pub fn remove(&self, worker: &Arc<Worker>) -> bool {
+        let mut watchers = self.watchers();
+        if !self.lock().leave(worker) {
+            return false;
+        }
+        if let Some(watcher) = watchers.remove(&worker.id.0) {
             watcher.abort();
         }
-        self.announce(&worker, "removed", None);
-        Some(worker)
+        self.announce(worker, "removed", None);
+        true
     }
 
     /// All workers, in the order they joined.
@@ -149,8 +153,7 @@ impl Fleet {
 
     /// Stops all health checks.
     pub fn stop_watching(&self) {
-        for (_, watcher) in std::mem::take(&mut *self.watchers.lock().unwrap_or_else(PoisonError::into_inner))
-        {
+        for (_, watcher) in std::mem::take(&mut *self.watchers()) {
             watcher.abort();
         }
     }
@@ -173,7 +176,11 @@ impl Fleet {
         }));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Dispatch> {
+    fn watchers(&self) -> MutexGuard<'_, BTreeMap<u32, JoinHandle<()>>> {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Dispatch> {
         // A policy that panicked under the lock poisons it; the state behind it is still whole, and others must be served.
         self.dispatch.lock().unwrap_or_else(PoisonError::into_inner)
     }

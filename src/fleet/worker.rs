@@ -56,7 +56,7 @@ pub struct Described {
 /// Moving averages over the answers that passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Learned {
-    /// Arrival to last byte, microseconds.
+    /// Router send to end, microseconds.
     pub latency_ewma_us: Option<f64>,
     /// Send to first token, microseconds (streams only).
     pub ttft_ewma_us: Option<f64>,
@@ -97,7 +97,7 @@ impl Worker {
         self.served.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Requests it has finished through this router, whatever their outcome.
+    /// Attempts at it that have ended, whatever their outcome.
     pub fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
     }

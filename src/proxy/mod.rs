@@ -68,7 +68,7 @@ pub async fn handle(
     if let Err(problem) = admit(&request, &known) {
         return journey.refuse(problem);
     }
-    if admin::owns(request.method(), request.uri().path()) {
+    if admin::owns(request.uri().path()) {
         return admin::answer(&shared, request, journey).await;
     }
     let call = match intake::read(&shared, request, &mut journey).await {
