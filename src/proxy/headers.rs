@@ -42,8 +42,8 @@ pub struct ClientHeaders<'a> {
     pub arrival_time: Option<&'a HeaderValue>,
     /// `upgrade`.
     pub upgrade: Option<&'a HeaderValue>,
-    /// There is a `host`.
-    pub has_host: bool,
+    /// Number of `host` headers.
+    pub hosts: usize,
     /// This router has seen the request before.
     pub is_loop: bool,
 }
@@ -62,7 +62,7 @@ impl<'a> ClientHeaders<'a> {
                 "x-milepost-phase" => found.phase = Some(value),
                 "x-arrival-time" => found.arrival_time = Some(value),
                 "upgrade" => found.upgrade = Some(value),
-                "host" => found.has_host = true,
+                "host" => found.hosts += 1,
                 "x-milepost-hop" => found.is_loop |= value == instance,
                 _ => {}
             }
@@ -157,6 +157,10 @@ pub fn to_client(headers: &mut HeaderMap, journey: &Journey) {
         let named = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
         drop.extend(named.flat_map(|v| v.split(',')).filter_map(|n| n.trim().parse().ok()));
     }
+    if drop.contains(&header::TRANSFER_ENCODING) {
+        // The chunks say where the body ends; a length beside them is not to be believed (RFC 9112, 6.3) and hyper would.
+        drop.push(header::CONTENT_LENGTH);
+    }
     for name in drop {
         headers.remove(name);
     }
@@ -173,8 +177,10 @@ pub fn stamp_response(headers: &mut HeaderMap, journey: &Journey) {
         let mut timing = Vec::with_capacity(64);
         timing.extend_from_slice(b"router;dur=");
         units::push_millis(&mut timing, send_ns);
-        timing.extend_from_slice(b", worker-head;dur=");
-        units::push_millis(&mut timing, record.head_ns.map_or(0, |head_ns| head_ns.saturating_sub(send_ns)));
+        if let Some(head_ns) = record.head_ns {
+            timing.extend_from_slice(b", worker-head;dur=");
+            units::push_millis(&mut timing, head_ns.saturating_sub(send_ns));
+        }
         headers.insert(SERVER_TIMING, value(timing));
     }
     if let Some(worker) = journey.worker() {

@@ -87,8 +87,8 @@ fn admit(request: &Request<Incoming>, known: &ClientHeaders<'_>) -> Result<(), P
     if request.method() == Method::CONNECT || websocket {
         return Err(Problem::new(501, "not_implemented", "CONNECT and protocol upgrades are not proxied"));
     }
-    if request.version() == http::Version::HTTP_11 && !known.has_host {
-        return Err(Problem::new(400, "bad_request", "an HTTP/1.1 request needs a Host header"));
+    if known.hosts > 1 || (known.hosts == 0 && request.version() == http::Version::HTTP_11) {
+        return Err(Problem::new(400, "bad_request", "an HTTP/1.1 request needs one Host header"));
     }
     if known.is_loop {
         return Err(Problem::new(508, "loop_detected", "this router is its own worker: check --worker-urls"));
