@@ -4,6 +4,8 @@
 //! `--max-payload-size` for one body, `--max-buffered-request-bytes` for all, `--request-timeout-secs` for the reading.
 //! Deliberately not here: parsing (`wire::call`), choosing.
 
+use std::io;
+
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
@@ -101,16 +103,16 @@ async fn read_body(
     }
     let mut reserved = shared.budget.reserve();
     let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Refusal {
             problem: Problem::new(400, "request_body_incomplete", "the request body could not be read"),
-            outcome: if error.is_parse() { Outcome::Refused } else { Outcome::ClientGone },
+            outcome: if is_malformed(&error) { Outcome::Refused } else { Outcome::ClientGone },
         })?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        if (first.len() + rest.len() + data.len()) as u64 > limit {
+        if (first.len().max(whole.len()) + data.len()) as u64 > limit {
             return Err(too_large(limit).into());
         }
         if !reserved.grow(data.len() as u64) {
@@ -125,22 +127,21 @@ async fn read_body(
         if first.is_empty() {
             first = data;
         } else {
-            if rest.is_empty() {
-                rest.reserve(
-                    announced.map_or(0, |a| a.min(limit) as usize).saturating_sub(first.len()).min(1 << 20),
-                );
+            if whole.is_empty() {
+                whole.reserve(announced.unwrap_or(0).min(1 << 20) as usize);
+                whole.extend_from_slice(&first);
             }
-            rest.extend_from_slice(&data);
+            whole.extend_from_slice(&data);
         }
     }
     journey.hold(reserved);
-    if rest.is_empty() {
-        return Ok(first);
-    }
-    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
-    whole.extend_from_slice(&first);
-    whole.extend_from_slice(&rest);
-    Ok(whole.freeze())
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
+}
+
+/// The body's framing is wrong, as against one that stops.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|e| e.downcast_ref::<io::Error>());
+    cause.is_some_and(|e| matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
 }
 
 fn too_large(limit: u64) -> Problem {
