@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -19,9 +20,11 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::net::Listener;
 use crate::proxy::Shared;
+use crate::proxy::client_io::ClientIo;
 use crate::trace::record::{Outcome, RequestRecord};
 
 /// sglang-router's duration buckets run from 1 ms to 240 s.
@@ -29,6 +32,8 @@ const DURATION_BUCKETS_S: [f64; 14] =
     [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 240.0];
 /// Scrapers at one time.
 const MAX_SCRAPERS: usize = 16;
+/// Longest wait for a scraper's next request, and for it to take a byte.
+const SCRAPER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The counters of one router.
 #[derive(Debug)]
@@ -123,9 +128,12 @@ impl Metrics {
         family("smg_worker_health", "gauge", "1 if the worker may get requests.", &health);
         let active = |i: usize| u64::from(workers[i].in_flight());
         family("smg_worker_requests_active", "gauge", "Requests in flight through this router.", &active);
-        family("milepost_worker_requests_total", "counter", "Requests ended at the worker.", &|i| {
-            workers[i].served()
-        });
+        family(
+            "milepost_worker_requests_total",
+            "counter",
+            "Attempts ended at the worker, failed ones included.",
+            &|i| workers[i].served(),
+        );
         let _ = write!(
             out,
             "# HELP milepost_trace_requests_offered_total Request records offered to the trace, lost ones included.\n\
@@ -165,6 +173,7 @@ fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::Unreachable => "unreachable",
         Outcome::TimedOut => "timed_out",
         Outcome::Refused => "refused",
+        Outcome::Stopped => "stopped",
         Outcome::Panicked => "panicked",
     }
 }
@@ -176,24 +185,27 @@ fn seconds(ns: u64) -> f64 {
 /// Serves `/metrics` for ever; run it as a task.
 pub async fn serve(shared: Arc<Shared>, mut listener: Listener) {
     let room = Arc::new(Semaphore::new(MAX_SCRAPERS));
+    // Dropped with this task, and its scrapers with it.
+    let mut scrapers = JoinSet::new();
     loop {
+        while scrapers.try_join_next().is_some() {}
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             return;
         };
         let Ok((io, _)) = listener.accept().await else {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
         let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
+        scrapers.spawn(async move {
             let service = service_fn(|request: Request<_>| {
                 let response = page(&shared, request.uri().path());
                 async move { Ok::<_, Infallible>(response) }
             });
             let serving = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(std::time::Duration::from_secs(30))
-                .serve_connection(TokioIo::new(io), service);
+                .header_read_timeout(SCRAPER_PATIENCE)
+                .serve_connection(TokioIo::new(ClientIo::new(io, SCRAPER_PATIENCE)), service);
             // A scraper that leaves in the middle is no event.
             let _ = serving.await;
             drop(permit);

@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::client_io::ClientIo;
 use super::{Shared, handle};
 use crate::log;
 use crate::net::{Io, Link, Listener};
@@ -38,8 +39,9 @@ pub async fn serve(shared: Arc<Shared>, mut listener: Listener, mut stop: watch:
         let accepted = tokio::select! {
             biased;
             () = stopped(&mut stop) => break,
-            accepted = listener.accept() => accepted,
+            // Before accepting, or a queue that is never empty would let the ended ones pile up.
             Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((io, link)) => {
@@ -57,6 +59,7 @@ pub async fn serve(shared: Arc<Shared>, mut listener: Listener, mut stop: watch:
     let ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(shared.config.shutdown_grace, ended).await.is_err() {
         log::warn(&format!("{} connections were cut at the end of the grace period", connections.len()));
+        shared.cutting.store(true, Ordering::Release);
         connections.shutdown().await;
     }
 }
@@ -94,7 +97,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(TokioIo::new(ClientIo::new(io, shared.config.request_timeout)), service);
     let mut serving = std::pin::pin!(serving);
     let result = tokio::select! {
         biased;

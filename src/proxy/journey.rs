@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::HeaderValue;
 use hyper::{Request, Response};
@@ -24,6 +25,8 @@ use crate::wire::Endpoint;
 use crate::wire::answer::Answer;
 use crate::wire::problem::Problem;
 
+/// A request time-out beyond this is none, and can be added to any clock.
+const FOR_EVER: Duration = Duration::from_secs(3_155_760_000);
 /// Longest path kept in a record.
 const MAX_PATH_CHARS: usize = 256;
 
@@ -93,7 +96,7 @@ impl Journey {
             arrival_value: headers::seconds(arrival.unix_ns),
             id_value,
             send_value: None,
-            deadline: tokio::time::Instant::now() + shared.config.request_timeout,
+            deadline: deadline(shared.config.request_timeout),
             shared: Arc::clone(shared),
             worker: None,
             lease: None,
@@ -161,6 +164,22 @@ impl Journey {
         });
     }
 
+    /// True once the request has taken longer than it may.
+    pub fn is_late(&self, now_ns: u64) -> bool {
+        u128::from(self.after(now_ns)) > self.shared.config.request_timeout.as_nanos()
+    }
+
+    /// How the request ends if its holder is dropped now.
+    pub fn outcome_if_dropped(&self) -> Outcome {
+        if std::thread::panicking() {
+            Outcome::Panicked
+        } else if self.shared.cutting.load(Ordering::Acquire) {
+            Outcome::Stopped
+        } else {
+            Outcome::ClientGone
+        }
+    }
+
     /// When the request must have ended.
     pub fn deadline(&self) -> tokio::time::Instant {
         self.deadline
@@ -193,13 +212,14 @@ impl Journey {
         worker
     }
 
-    /// The attempt at the chosen worker failed; its lease is released.
+    /// The attempt at the chosen worker failed; its lease is released, and the policy is told.
     pub fn attempt_failed(&mut self, worker: &Worker, error: String) {
         let failed_ns = self.elapsed_ns();
         self.lease = None;
+        self.shared.fleet.observe(ended(worker.id, self.record(), failed_ns, false));
         self.note(|r| {
             let router_send_ns = r.router_send_ns.take();
-            (r.connected_ns, r.first_byte_ns) = (None, None);
+            (r.connected_ns, r.same_host) = (None, None);
             r.failed_attempts.push(AttemptRecord {
                 worker: worker.url.shared(),
                 router_send_ns,
@@ -256,14 +276,15 @@ impl Journey {
             let event = Event::FirstToken { seq: record.seq, worker: worker.id, ttft_us: ttft_us as u64 };
             self.shared.fleet.observe(event);
         }
-        if ok {
+        // A list of models is answered in a millisecond and says nothing of a worker's speed.
+        if ok && record.endpoint != Endpoint::Other {
             let hit_rate = match (record.tokens.cached_tokens, record.tokens.prompt_tokens) {
                 (Some(cached), Some(prompt)) if prompt > 0 => Some(cached as f64 / prompt as f64),
                 _ => None,
             };
-            worker.learn(us(record.end_ns), ttft_us, hit_rate);
+            worker.learn(us(record.end_ns.saturating_sub(send_ns)), ttft_us, hit_rate);
         }
-        self.shared.fleet.observe(ended(worker.id, record, ok));
+        self.shared.fleet.observe(ended(worker.id, record, record.end_ns, ok));
     }
 
     /// Answers with an error of the router's own.
@@ -306,22 +327,29 @@ impl Journey {
 impl Drop for Journey {
     fn drop(&mut self) {
         if self.record.is_some() {
-            let outcome = if std::thread::panicking() { Outcome::Panicked } else { Outcome::ClientGone };
-            self.end(outcome, None);
+            self.end(self.outcome_if_dropped(), None);
         }
     }
 }
 
-fn ended(worker: WorkerId, record: &RequestRecord, ok: bool) -> Event {
+/// An attempt that was over at `end_ns`.
+fn ended(worker: WorkerId, record: &RequestRecord, end_ns: u64, ok: bool) -> Event {
+    let began_ns = record.router_send_ns.or(record.decided_ns).unwrap_or(0);
     Event::Ended {
         seq: record.seq,
         worker,
         ok,
-        latency_us: record.end_ns.saturating_sub(record.router_send_ns.unwrap_or(0)) / 1_000,
+        latency_us: end_ns.saturating_sub(began_ns) / 1_000,
         prompt_tokens: record.tokens.prompt_tokens,
         completion_tokens: record.tokens.completion_tokens,
         cached_tokens: record.tokens.cached_tokens,
     }
+}
+
+/// Now and the time a request may take; a time beyond the clock's end is one that never comes.
+fn deadline(timeout: Duration) -> tokio::time::Instant {
+    let now = tokio::time::Instant::now();
+    now.checked_add(timeout.min(FOR_EVER)).unwrap_or(now)
 }
 
 fn method_name(method: &http::Method) -> Cow<'static, str> {

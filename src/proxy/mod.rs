@@ -26,6 +26,7 @@ use crate::wire::problem::Problem;
 pub mod accept;
 pub mod body;
 pub mod budget;
+pub mod client_io;
 pub mod forward;
 pub mod headers;
 pub mod intake;
@@ -55,6 +56,8 @@ pub struct Shared {
     pub requests: std::sync::atomic::AtomicU64,
     /// The router is going away: not ready, but still serving.
     pub draining: std::sync::atomic::AtomicBool,
+    /// The grace period is over: what is dropped from now on was dropped by the router and not by its client.
+    pub cutting: std::sync::atomic::AtomicBool,
 }
 
 /// One request from head to response; the body of the response carries the rest of the journey.

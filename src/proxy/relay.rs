@@ -22,7 +22,6 @@ use super::journey::Journey;
 use crate::fleet::worker::Worker;
 use crate::http1::Connection;
 use crate::trace::record::Outcome;
-use crate::wire::Endpoint;
 use crate::wire::answer::AnswerReader;
 
 /// A worker's answer on its way to the client. Dropping it early closes the worker's connection.
@@ -53,16 +52,18 @@ pub fn relay(mut journey: Journey, answer: WorkerAnswer) -> Response<AnswerBody>
     let event_stream = head.headers.get(CONTENT_TYPE).is_some_and(|v| {
         v.as_bytes().get(..17).is_some_and(|v| v.eq_ignore_ascii_case(b"text/event-stream"))
     });
-    // An encoded answer is passed on and not looked at.
-    let encoded = head.headers.contains_key(CONTENT_ENCODING);
-    let endpoint = if encoded { Endpoint::Other } else { answer.endpoint };
+    let reader = if head.headers.contains_key(CONTENT_ENCODING) {
+        AnswerReader::blind(status)
+    } else {
+        AnswerReader::new(answer.endpoint, status, event_stream, answer.multiple)
+    };
     headers::to_client(&mut head.headers, &journey);
     head.version = http::Version::HTTP_11;
     journey.note(|r| r.status = Some(status));
     let passage = Passage {
         deadline: answer.deadline,
         journey,
-        reader: AnswerReader::new(endpoint, status, event_stream, answer.multiple),
+        reader,
         upstream: answer.upstream,
         worker: answer.worker,
         status,
@@ -83,7 +84,11 @@ impl RelayBody {
         };
         let now_ns = passage.journey.shared().clock.mono_ns();
         passage.worker.pool.park(passage.upstream, now_ns);
-        let answer = passage.reader.finish(true);
+        let mut answer = passage.reader.finish(true);
+        if passage.journey.record().max_new_tokens == Some(0) {
+            // None were asked for, so none are missing.
+            answer.error = answer.error.filter(|error| error.class != "no_tokens");
+        }
         let failed = passage.status >= 400 || answer.error.is_some();
         let last_byte_ns = passage.journey.after(now_ns);
         passage.journey.note(|r| {
@@ -115,6 +120,10 @@ impl RelayBody {
     }
 }
 
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the answer did not end in --request-timeout-secs")
+}
+
 impl Body for RelayBody {
     type Data = Bytes;
     type Error = io::Error;
@@ -133,15 +142,18 @@ impl Body for RelayBody {
         let frame = passage.upstream.poll_frame(&mut this.body, cx);
         let Poll::Ready(frame) = frame else {
             ready!(passage.deadline.as_mut().poll(cx));
-            let late =
-                io::Error::new(io::ErrorKind::TimedOut, "the answer did not end in --request-timeout-secs");
-            this.fail(Outcome::TimedOut, late, cx);
+            this.fail(Outcome::TimedOut, late(), cx);
             return Poll::Pending;
         };
         match frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     let now_ns = passage.journey.shared().clock.mono_ns();
+                    // A worker that always has a frame ready, or a client that takes them slowly, never lets the timer be asked.
+                    if passage.journey.is_late(now_ns) {
+                        this.fail(Outcome::TimedOut, late(), cx);
+                        return Poll::Pending;
+                    }
                     passage.body_bytes += data.len() as u64;
                     passage.reader.push(data, now_ns);
                 }
@@ -173,7 +185,9 @@ impl Body for RelayBody {
 
 impl Drop for RelayBody {
     fn drop(&mut self) {
-        let outcome = if std::thread::panicking() { Outcome::Panicked } else { Outcome::ClientGone };
-        self.abandon(outcome, None);
+        if let Some(passage) = &self.passage {
+            let outcome = passage.journey.outcome_if_dropped();
+            self.abandon(outcome, None);
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::budget::Budget;
 use super::headers::value;
@@ -66,6 +67,7 @@ impl Router {
             metrics: Metrics::new(),
             requests: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            cutting: AtomicBool::new(false),
             config,
         });
         Ok(Self { shared, writer })
@@ -79,22 +81,29 @@ impl Router {
     /// Serves until `stop` turns true and the last stream has ended, then writes the rest of the trace.
     pub async fn serve(self, listener: Listener, metrics: Option<Listener>, stop: watch::Receiver<bool>) {
         let shared = Arc::clone(&self.shared);
-        let reaper = tokio::spawn(Arc::clone(&shared.fleet).reap_idle());
-        let metrics = metrics.map(|listener| tokio::spawn(metrics::serve(Arc::clone(&shared), listener)));
+        // Dropped with this future, and its tasks with it.
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&shared.fleet).reap_idle());
+        if let Some(listener) = metrics {
+            tasks.spawn(metrics::serve(Arc::clone(&shared), listener));
+        }
         let mut stopping = stop.clone();
         let flag = Arc::clone(&shared);
-        let drain = tokio::spawn(async move {
+        tasks.spawn(async move {
             if stopping.wait_for(|stop| *stop).await.is_ok() {
                 flag.draining.store(true, Ordering::Release);
             }
         });
         accept::serve(Arc::clone(&shared), listener, stop).await;
-        for task in [Some(reaper), metrics, Some(drain)].into_iter().flatten() {
-            task.abort();
-        }
-        shared.fleet.stop_watching();
-        // Joining the writer blocks for one write at most.
-        drop(self.writer);
+        tasks.shutdown().await;
+    }
+}
+
+impl Drop for Router {
+    /// Ends the health checks, then writes the rest of the trace; joining the writer blocks for one write at most.
+    fn drop(&mut self) {
+        self.shared.fleet.stop_watching();
+        self.writer = None;
     }
 }
 

@@ -76,18 +76,21 @@ pub enum RequestKind {
 pub enum Outcome {
     /// The whole answer was passed on and the worker reported no error in it.
     Done,
-    /// The whole answer was passed on, and it is an error: a status of 400 or more, or an error event or abort inside a 200.
+    /// The whole answer was passed on, and it is an error: a status of 400 or more, or inside a 200 an error event, an abort,
+    /// a stream without `[DONE]` (`truncated`), no token though some were asked for (`no_tokens`), or no JSON (`unreadable`).
     WorkerError,
     /// The client was gone before the answer had ended.
     ClientGone,
-    /// The worker's connection broke after the response head.
+    /// The worker's connection broke after its first response byte, or what it sent is not HTTP; never tried again.
     WorkerReset,
-    /// No worker could be reached.
+    /// No worker gave a first response byte.
     Unreachable,
     /// No answer in `--request-timeout-secs`.
     TimedOut,
     /// The router refused the request itself (413, 503 shed, 501, no worker).
     Refused,
+    /// The router was stopped and its grace period was over before the answer was.
+    Stopped,
     /// The router's own code failed; the record was made by the guard.
     #[default]
     Panicked,
