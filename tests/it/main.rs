@@ -4,6 +4,7 @@
 
 mod faults;
 mod harness;
+mod http;
 mod intake;
 mod passing;
 mod pool;
