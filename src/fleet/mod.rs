@@ -185,3 +185,26 @@ impl Fleet {
         self.dispatch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use milepost_policies::PolicyConfig;
+
+    use super::*;
+    use crate::net::PipeNet;
+
+    #[tokio::test]
+    async fn a_worker_is_removed_once_whoever_has_its_slot_then() {
+        let policy = milepost_policies::build("round_robin", &PolicyConfig::default()).unwrap();
+        let health = HealthConfig { enabled: false, ..HealthConfig::default() };
+        let pipes = Connector::Pipes(PipeNet::default());
+        let fleet = Fleet::new(Clock::system(), pipes, health, policy, Arc::new(Sink::off()));
+        let url = |port: u16| WorkerUrl::parse(&format!("http://127.0.0.1:{port}")).unwrap();
+        let first = fleet.add(url(1)).unwrap();
+        assert!(fleet.remove(&first));
+        let second = fleet.add(url(2)).unwrap();
+        assert_eq!(second.id, first.id);
+        assert!(!fleet.remove(&first));
+        assert_eq!((fleet.workers().len(), fleet.watchers().len()), (1, 1));
+    }
+}

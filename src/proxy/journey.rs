@@ -393,3 +393,7 @@ impl std::fmt::Debug for Shared {
         f.debug_struct("Shared").field("instance", &self.instance).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "journey_tests.rs"]
+mod tests;
