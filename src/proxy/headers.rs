@@ -42,6 +42,8 @@ pub struct ClientHeaders<'a> {
     pub arrival_time: Option<&'a HeaderValue>,
     /// `upgrade`.
     pub upgrade: Option<&'a HeaderValue>,
+    /// A `transfer-encoding` is there that is not `chunked` alone.
+    pub is_coded: bool,
     /// Number of `host` headers.
     pub hosts: usize,
     /// This router has seen the request before.
@@ -63,6 +65,7 @@ impl<'a> ClientHeaders<'a> {
                 "x-arrival-time" => found.arrival_time = Some(value),
                 "upgrade" => found.upgrade = Some(value),
                 "host" => found.hosts += 1,
+                "transfer-encoding" => found.is_coded |= !value.as_bytes().eq_ignore_ascii_case(b"chunked"),
                 "x-milepost-hop" => found.is_loop |= value == instance,
                 _ => {}
             }

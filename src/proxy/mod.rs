@@ -90,6 +90,10 @@ fn admit(request: &Request<Incoming>, known: &ClientHeaders<'_>) -> Result<(), P
     if request.method() == Method::CONNECT || websocket {
         return Err(Problem::new(501, "not_implemented", "CONNECT and protocol upgrades are not proxied"));
     }
+    if known.is_coded {
+        // The worker would get the coded bytes without the word that says so.
+        return Err(Problem::new(501, "not_implemented", "of the transfer codings only chunked is proxied"));
+    }
     if known.hosts > 1 || (known.hosts == 0 && request.version() == http::Version::HTTP_11) {
         return Err(Problem::new(400, "bad_request", "an HTTP/1.1 request needs one Host header"));
     }

@@ -256,9 +256,11 @@ async fn an_answer_may_come_before_the_request_has_been_sent() {
 async fn a_body_with_broken_framing_is_refused_and_its_client_is_not_gone() {
     let worker = Worker::start(|_| ok()).await;
     let router = TestRouter::start(&[&worker]).await;
+    let coded = "POST /generate HTTP/1.1\r\nhost: r\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n";
+    assert_eq!(ask(router.addr, coded).await.status, 501);
     let broken = "POST /generate HTTP/1.1\r\nhost: r\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nhello\r\n";
     assert_eq!(ask(router.addr, broken).await.status, 400);
-    let r = &router.finish_requests().await[0];
+    let r = &router.finish_requests().await[1];
     assert_eq!((r.outcome, r.status, worker.requests().len()), (Outcome::Refused, Some(400), 0));
 }
 
