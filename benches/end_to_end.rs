@@ -33,6 +33,7 @@ fn main() {
     let peers = Peer::installed(worker, only.first().map_or("", String::as_str));
     let cases = [
         Case::plain("120 B", 120, requests),
+        Case::paced("120 B, 2000/s", 120, 2_000, requests / 2),
         Case::plain("4 KB", 4_096, requests),
         Case::plain("64 KB", 65_536, requests / 4),
         Case::stream("SSE event", 64, requests / 64),

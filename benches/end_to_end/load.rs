@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Connections of the closed loop.
 const CLIENTS: usize = 16;
@@ -18,15 +18,21 @@ pub struct Case {
     prompt_bytes: usize,
     events: usize,
     requests: usize,
+    rate_per_s: Option<usize>,
 }
 
 impl Case {
     pub fn plain(name: &'static str, prompt_bytes: usize, requests: usize) -> Self {
-        Self { name, prompt_bytes, events: 0, requests }
+        Self { name, prompt_bytes, events: 0, requests, rate_per_s: None }
     }
 
     pub fn stream(name: &'static str, events: usize, requests: usize) -> Self {
-        Self { name, prompt_bytes: 120, events, requests }
+        Self { name, prompt_bytes: 120, events, requests, rate_per_s: None }
+    }
+
+    /// Sent at a steady rate instead of in a closed loop: the proxy sleeps between requests, as it does before GPUs.
+    pub fn paced(name: &'static str, prompt_bytes: usize, rate_per_s: usize, requests: usize) -> Self {
+        Self { name, prompt_bytes, events: 0, requests, rate_per_s: Some(rate_per_s) }
     }
 
     fn body(&self, n: usize) -> String {
@@ -114,16 +120,17 @@ fn read_head(input: &mut BufReader<TcpStream>) -> Option<(bool, Option<usize>)> 
 /// Sends the case's requests in a closed loop; the number of units (requests, or events).
 pub fn run(case: &Case, port: u16) -> usize {
     let next = AtomicUsize::new(0);
+    let start = Instant::now();
     let clients = if case.events > 0 { STREAMS } else { CLIENTS };
     std::thread::scope(|scope| {
         for _ in 0..clients {
-            scope.spawn(|| client(case, port, &next));
+            scope.spawn(|| client(case, port, &next, start));
         }
     });
     case.requests * case.events.max(1)
 }
 
-fn client(case: &Case, port: u16, next: &AtomicUsize) {
+fn client(case: &Case, port: u16, next: &AtomicUsize, start: Instant) {
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_nodelay(true).unwrap();
     let mut out = stream.try_clone().unwrap();
@@ -132,6 +139,10 @@ fn client(case: &Case, port: u16, next: &AtomicUsize) {
         let n = next.fetch_add(1, Ordering::Relaxed);
         if n >= case.requests {
             return;
+        }
+        if let Some(rate) = case.rate_per_s {
+            let due = start + Duration::from_secs_f64(n as f64 / rate as f64);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
         let body = case.body(n);
         let request = format!(

@@ -41,7 +41,7 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounter,
     in_flight: IntGauge,
-    outcomes: IntCounterVec,
+    outcomes: [IntCounter; Outcome::ALL.len()],
     duration: Histogram,
     ttft: Histogram,
     queue: Histogram,
@@ -56,19 +56,16 @@ impl Metrics {
             let options = HistogramOpts::new(name, help).buckets(DURATION_BUCKETS_S.to_vec());
             register(&registry, Histogram::with_opts(options))
         };
+        let ended = Opts::new("milepost_requests_ended_total", "Requests ended, by outcome.");
+        let ended = register(&registry, IntCounterVec::new(ended, &["outcome"]));
         Self {
             requests: register(&registry, IntCounter::new("smg_http_requests_total", "Requests accepted.")),
             in_flight: register(
                 &registry,
                 IntGauge::new("milepost_requests_in_flight", "Requests not yet ended."),
             ),
-            outcomes: register(
-                &registry,
-                IntCounterVec::new(
-                    Opts::new("milepost_requests_ended_total", "Requests ended, by outcome."),
-                    &["outcome"],
-                ),
-            ),
+            // Looked up once: a look-up by label hashes and locks.
+            outcomes: Outcome::ALL.map(|outcome| ended.with_label_values(&[outcome.name()])),
             duration: histogram(
                 "smg_http_request_duration_seconds",
                 "Arrival to end, the whole stream included.",
@@ -98,7 +95,7 @@ impl Metrics {
     /// A request has ended.
     pub fn request_ended(&self, record: &RequestRecord) {
         self.in_flight.dec();
-        self.outcomes.with_label_values(&[outcome_name(record.outcome)]).inc();
+        self.outcomes[record.outcome as usize].inc();
         self.duration.observe(seconds(record.end_ns));
         if let Some(ns) = record.first_token_ns {
             self.ttft.observe(seconds(ns));
@@ -162,20 +159,6 @@ fn register<C: prometheus::core::Collector + Clone + 'static>(
     let metric = made.expect("constant metric");
     let _ = registry.register(Box::new(metric.clone()));
     metric
-}
-
-fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Done => "done",
-        Outcome::WorkerError => "worker_error",
-        Outcome::ClientGone => "client_gone",
-        Outcome::WorkerReset => "worker_reset",
-        Outcome::Unreachable => "unreachable",
-        Outcome::TimedOut => "timed_out",
-        Outcome::Refused => "refused",
-        Outcome::Stopped => "stopped",
-        Outcome::Panicked => "panicked",
-    }
 }
 
 fn seconds(ns: u64) -> f64 {

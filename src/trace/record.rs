@@ -96,6 +96,36 @@ pub enum Outcome {
     Panicked,
 }
 
+impl Outcome {
+    /// All of them, each at its own number.
+    pub const ALL: [Self; 9] = [
+        Self::Done,
+        Self::WorkerError,
+        Self::ClientGone,
+        Self::WorkerReset,
+        Self::Unreachable,
+        Self::TimedOut,
+        Self::Refused,
+        Self::Stopped,
+        Self::Panicked,
+    ];
+
+    /// The word in the trace.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::WorkerError => "worker_error",
+            Self::ClientGone => "client_gone",
+            Self::WorkerReset => "worker_reset",
+            Self::Unreachable => "unreachable",
+            Self::TimedOut => "timed_out",
+            Self::Refused => "refused",
+            Self::Stopped => "stopped",
+            Self::Panicked => "panicked",
+        }
+    }
+}
+
 /// One accepted request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RequestRecord {
@@ -317,4 +347,17 @@ pub struct WorkerRecord {
 pub struct LostRecord {
     /// How many since the last such line.
     pub requests: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Outcome;
+
+    #[test]
+    fn outcomes_stand_at_their_numbers_and_their_names_are_those_that_are_written() {
+        for (i, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, i);
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.name());
+        }
+    }
 }
