@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use tokio::time::Sleep;
 
 use super::headers;
@@ -183,6 +183,11 @@ async fn send(
         r.reused_connection = reused && first_byte_ns.is_some();
     });
     match sent {
+        // Nobody asked for it, and what follows is no HTTP.
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            let error = "it switched protocols unasked".to_owned();
+            Err(Failed { error, response_began: true, closing_race: false })
+        }
         Ok(response) => {
             journey.note(|r| r.head_ns = Some(ended_ns));
             Ok((response, upstream))

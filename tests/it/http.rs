@@ -195,7 +195,8 @@ async fn bytes_beyond_an_answer_are_nobodys_and_end_its_connection() {
 
 #[tokio::test]
 async fn after_the_first_response_byte_there_is_no_retry() {
-    for part in ["HTTP/1.1 200 OK\r\ncontent-le", "it is not HTTP\r\n\r\n"] {
+    let unasked = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+    for part in ["HTTP/1.1 200 OK\r\ncontent-le", "it is not HTTP\r\n\r\n", unasked] {
         let steps = vec![Step::Send(part.as_bytes().to_vec()), Step::Close];
         let broken = Worker::start(move |_| steps.clone()).await;
         let fine = Worker::start(|_| ok()).await;
