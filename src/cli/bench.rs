@@ -59,7 +59,9 @@ enum Distribution {
 }
 
 /// Arguments of `milepost bench`.
+// As argparse does: an unambiguous beginning will do, and of a flag given twice the last one counts.
 #[derive(Debug, Args)]
+#[command(infer_long_args = true, args_override_self = true)]
 pub struct BenchArgs {
     #[command(flatten)]
     flags: Box<Flags>,

@@ -47,3 +47,26 @@ impl Cli {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn launch_scripts_may_abbreviate_and_append_overrides() {
+        for args in [
+            ["milepost", "route", "--pol", "random", "--port", "1", "--port", "2"],
+            ["milepost", "bench", "--num-p", "9", "--seed", "1", "--seed", "2"],
+        ] {
+            assert!(Cli::try_parse_from(args).is_ok(), "{args:?}");
+        }
+        let ambiguous = Cli::try_parse_from(["milepost", "route", "--worker", "x"]);
+        assert!(ambiguous.is_err(), "an ambiguous beginning is refused");
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

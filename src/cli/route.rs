@@ -29,6 +29,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Arguments of `milepost route`.
 #[derive(Debug, Args)]
 #[command(
+    // As argparse does: an unambiguous beginning will do, and of a flag given twice the last one counts.
+    infer_long_args = true,
+    args_override_self = true,
     after_help = "Try: milepost route --worker-urls http://gpu0:8000 http://gpu1:8000 --policy cache_aware --trace-log trace.jsonl"
 )]
 pub struct RouteArgs {
