@@ -32,14 +32,15 @@ fn main() {
     let only: Vec<String> = std::env::args().skip_while(|a| a != "--only").skip(1).take(1).collect();
     let peers = Peer::installed(worker, only.first().map_or("", String::as_str));
     let cases = [
-        Case::plain("120 B", 120, requests),
+        Case::plain("120 B, 16 at once", 120, 16, requests),
+        Case::plain("120 B, 4 at once", 120, 4, requests),
         Case::paced("120 B, 2000/s", 120, 2_000, requests / 2),
-        Case::plain("4 KB", 4_096, requests),
-        Case::plain("64 KB", 65_536, requests / 4),
+        Case::plain("4 KB, 16 at once", 4_096, 16, requests),
+        Case::plain("64 KB, 16", 65_536, 16, requests / 4),
         Case::stream("SSE event", 64, requests / 64),
     ];
     for peer in &peers {
-        load::run(&Case::plain("warm-up", 120, WARM_UP_REQUESTS), peer.port());
+        load::run(&Case::plain("warm-up", 120, 16, WARM_UP_REQUESTS), peer.port());
     }
     let mut cells = vec![vec![Vec::new(); cases.len()]; peers.len()];
     for _ in 0..rounds {

@@ -5,8 +5,6 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Connections of the closed loop.
-const CLIENTS: usize = 16;
 /// Pause between two events of a stream.
 const EVENT_GAP: Duration = Duration::from_millis(5);
 /// Streams at one time: 150 a second of 64 events 5 ms apart.
@@ -19,20 +17,22 @@ pub struct Case {
     events: usize,
     requests: usize,
     rate_per_s: Option<usize>,
+    clients: usize,
 }
 
 impl Case {
-    pub fn plain(name: &'static str, prompt_bytes: usize, requests: usize) -> Self {
-        Self { name, prompt_bytes, events: 0, requests, rate_per_s: None }
+    /// Plain answers in a closed loop of `clients` connections.
+    pub fn plain(name: &'static str, prompt_bytes: usize, clients: usize, requests: usize) -> Self {
+        Self { name, prompt_bytes, events: 0, requests, rate_per_s: None, clients }
     }
 
     pub fn stream(name: &'static str, events: usize, requests: usize) -> Self {
-        Self { name, prompt_bytes: 120, events, requests, rate_per_s: None }
+        Self { name, prompt_bytes: 120, events, requests, rate_per_s: None, clients: STREAMS }
     }
 
     /// Sent at a steady rate instead of in a closed loop: the proxy sleeps between requests, as it does before GPUs.
     pub fn paced(name: &'static str, prompt_bytes: usize, rate_per_s: usize, requests: usize) -> Self {
-        Self { name, prompt_bytes, events: 0, requests, rate_per_s: Some(rate_per_s) }
+        Self { name, prompt_bytes, events: 0, requests, rate_per_s: Some(rate_per_s), clients: 16 }
     }
 
     fn body(&self, n: usize) -> String {
@@ -121,9 +121,8 @@ fn read_head(input: &mut BufReader<TcpStream>) -> Option<(bool, Option<usize>)> 
 pub fn run(case: &Case, port: u16) -> usize {
     let next = AtomicUsize::new(0);
     let start = Instant::now();
-    let clients = if case.events > 0 { STREAMS } else { CLIENTS };
     std::thread::scope(|scope| {
-        for _ in 0..clients {
+        for _ in 0..case.clients {
             scope.spawn(|| client(case, port, &next, start));
         }
     });
