@@ -11,6 +11,9 @@ use super::stats::{Samples, Summary};
 use super::timeline::{self, Concurrency};
 use crate::load::row::Row;
 
+/// Quantities that also stand under their inherited names, without a unit (`p99_server_latency`).
+const INHERITED: [&str; 2] = ["server_latency", "total_latency"];
+
 /// The quantities with a distribution: name in the JSON, title in the summary.
 pub const QUANTITIES: [(&str, &str); 15] = [
     ("server_latency", "Server latency"),
@@ -151,6 +154,10 @@ impl Metrics {
                 ("max", figures.map(|f| f.5)),
             ] {
                 out[format!("{figure}_{name}_ms")] = json!(value);
+                // The inherited name of the two latencies has no unit; scripts read it, and it is milliseconds too.
+                if INHERITED.contains(name) {
+                    out[format!("{figure}_{name}")] = json!(value);
+                }
             }
             out[format!("count_{name}")] = json!(summary.map_or(0, |s| s.count));
         }
@@ -246,6 +253,8 @@ mod tests {
         };
         close("mean_server_latency_ms", 60.0);
         close("p99_total_latency_ms", 61.0);
+        close("p99_total_latency", 61.0);
+        close("mean_server_latency", 60.0);
         close("median_ttft_ms", 21.0);
         close("mean_tpot_ms", 10.0);
         close("mean_queue_time_in_router_ms", 1.0);
