@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use milepost_policies::{
-    Decision, Event, Policy, PrefixIndex, PromptHashes, RequestView, Time, WorkerId, WorkerView, Workers,
+    Decision, Event, Policy, PrefixIndex, RequestView, Time, WorkerId, WorkerView, Workers,
 };
 
 use super::lease::Lease;
@@ -19,25 +19,6 @@ pub const MAX_CANDIDATES: usize = 16;
 
 /// Events waiting for the next decision; more are dropped, as a policy's averages survive that and memory would not.
 const MAX_EVENTS: usize = 65_536;
-
-/// What a request brings to a decision.
-#[derive(Debug, Default)]
-pub struct Ask<'a> {
-    /// The request's number in this run.
-    pub seq: u64,
-    /// Hashes of the routing text, if the policy needs them.
-    pub prompt: Option<&'a PromptHashes>,
-    /// Bytes of routing text.
-    pub prompt_bytes: u64,
-    /// Output tokens asked for.
-    pub max_new_tokens: Option<u64>,
-    /// The client wants a stream.
-    pub stream: bool,
-    /// Model named in the body.
-    pub model: Option<&'a str>,
-    /// `X-SMG-Routing-Key`.
-    pub routing_key: Option<&'a str>,
-}
 
 /// A choice that was made.
 #[derive(Debug)]
@@ -119,40 +100,35 @@ impl Dispatch {
 
     /// Chooses among the healthy workers that this request has not tried. None if there is none, or if the policy's
     /// answer is not one of them.
-    pub(super) fn choose(&mut self, now: Time, ask: &Ask<'_>, tried: &[WorkerId]) -> Option<Chosen> {
+    pub(super) fn choose(
+        &mut self,
+        now: Time,
+        request: &RequestView<'_>,
+        tried: &[WorkerId],
+    ) -> Option<Chosen> {
         for event in self.events.drain(..) {
             self.policy.observe(now, &event);
         }
-        self.see(ask, tried);
+        self.see(request, tried);
         let workers = Workers::new(&self.views)?;
         self.choices += 1;
-        let request = RequestView {
-            seq: ask.seq,
-            attempts: tried.len() as u32,
-            prompt: ask.prompt,
-            prompt_bytes: ask.prompt_bytes,
-            max_new_tokens: ask.max_new_tokens,
-            stream: ask.stream,
-            model: ask.model,
-            routing_key: ask.routing_key,
-        };
         self.decision.clear(self.views.len());
-        self.policy.choose(now, &request, &workers, &mut self.decision);
+        self.policy.choose(now, request, &workers, &mut self.decision);
         let chosen = self.decision.chosen().filter(|i| *i < self.views.len())?;
         let worker = Arc::clone(&self.workers[self.eligible[chosen]]);
         self.last_chosen[worker.id.0 as usize] = self.choices;
-        if let (true, Some(prompt)) = (self.needs_prefix, ask.prompt) {
+        if let (true, Some(prompt)) = (self.needs_prefix, request.prompt) {
             self.index.insert(prompt, worker.id);
         }
-        self.policy.observe(now, &Event::Routed { seq: ask.seq, worker: worker.id });
+        self.policy.observe(now, &Event::Routed { seq: request.seq, worker: worker.id });
         let decision = self.record(chosen);
         Some(Chosen { lease: Lease::take(worker), decision })
     }
 
-    fn see(&mut self, ask: &Ask<'_>, tried: &[WorkerId]) {
+    fn see(&mut self, request: &RequestView<'_>, tried: &[WorkerId]) {
         self.eligible.clear();
         self.views.clear();
-        let prompt = ask.prompt.filter(|_| self.needs_prefix);
+        let prompt = request.prompt.filter(|_| self.needs_prefix);
         if let Some(prompt) = prompt {
             self.index.match_into(prompt, &mut self.matches);
         }

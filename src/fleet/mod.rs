@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use milepost_policies::{Event, Needs, Policy, PrefixIndex, Time, WorkerId};
+use milepost_policies::{Event, Needs, Policy, PrefixIndex, RequestView, Time, WorkerId};
 use tokio::task::JoinHandle;
 
-use self::dispatch::{Ask, Chosen, Dispatch};
+use self::dispatch::{Chosen, Dispatch};
 use self::health::HealthConfig;
 use self::worker::Worker;
 use crate::clock::Clock;
@@ -128,9 +128,9 @@ impl Fleet {
     }
 
     /// Chooses a worker and takes a lease on it, or says that none is left.
-    pub fn choose(&self, ask: &Ask<'_>, tried: &[WorkerId]) -> Option<Chosen> {
+    pub fn choose(&self, request: &RequestView<'_>, tried: &[WorkerId]) -> Option<Chosen> {
         let start_ns = self.clock.mono_ns();
-        let mut chosen = self.lock().choose(Time { us: start_ns / 1_000 }, ask, tried)?;
+        let mut chosen = self.lock().choose(Time { us: start_ns / 1_000 }, request, tried)?;
         chosen.decision.took_ns = self.clock.mono_ns().saturating_sub(start_ns);
         Some(chosen)
     }

@@ -17,13 +17,12 @@ use super::connections::Connections;
 use super::failure::{Class, Failure, of_connection};
 use crate::clock::Clock;
 use crate::http1::Connection;
+use crate::proxy::headers::WORKER_URL;
 use crate::wire::Endpoint;
 use crate::wire::answer::{Answer, AnswerReader};
 
 /// Header of every answer of a simulated worker.
 const SIMULATED: HeaderName = HeaderName::from_static("x-milepost-simulated");
-/// Header of every answer that a router passes on.
-const WORKER_URL: HeaderName = HeaderName::from_static("x-worker-url");
 /// Longest answer of a request that is not part of the load.
 const SIMPLE_BYTES: usize = 256 << 20;
 

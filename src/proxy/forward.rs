@@ -11,12 +11,12 @@ use std::sync::Arc;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
+use milepost_policies::{RequestView, WorkerId};
 use tokio::time::Sleep;
 
 use super::headers;
 use super::intake::Call;
 use super::journey::{Journey, Refusal};
-use crate::fleet::dispatch::Ask;
 use crate::fleet::worker::Worker;
 use crate::http1::Connection;
 use crate::trace::record::Outcome;
@@ -95,11 +95,12 @@ fn choose(
     shared: &super::Shared,
     call: &Call,
     journey: &mut Journey,
-    tried: &[milepost_policies::WorkerId],
+    tried: &[WorkerId],
 ) -> Option<Arc<Worker>> {
     let record = journey.record();
-    let ask = Ask {
+    let request = RequestView {
         seq: record.seq,
+        attempts: tried.len() as u32,
         prompt: call.prompt.as_ref(),
         prompt_bytes: record.prompt_bytes.unwrap_or(0),
         max_new_tokens: record.max_new_tokens,
@@ -107,7 +108,7 @@ fn choose(
         model: record.model.as_deref(),
         routing_key: call.routing_key.as_deref(),
     };
-    let chosen = shared.fleet.choose(&ask, tried)?;
+    let chosen = shared.fleet.choose(&request, tried)?;
     Some(journey.choose(chosen))
 }
 

@@ -8,6 +8,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::journey::Journey;
 use crate::units;
+use crate::wire::problem;
 
 /// Request id, in and out.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -19,14 +20,12 @@ pub const ROUTER_SEND_TIME: HeaderName = HeaderName::from_static("x-router-send-
 pub const WORKER_URL: HeaderName = HeaderName::from_static("x-worker-url");
 /// The policy that chose it.
 pub const POLICY: HeaderName = HeaderName::from_static("x-policy");
-/// Part of a run that a request belongs to, such as `warmup`.
-pub const PHASE: HeaderName = HeaderName::from_static("x-milepost-phase");
 /// Routers that this request has passed.
 pub const HOP: HeaderName = HeaderName::from_static("x-milepost-hop");
 /// Sticky key of sglang-router's `manual` policy.
 pub const ROUTING_KEY: HeaderName = HeaderName::from_static("x-smg-routing-key");
 /// sglang-router's machine-readable error code.
-pub const ERROR_CODE: HeaderName = HeaderName::from_static("x-smg-error-code");
+pub const ERROR_CODE: HeaderName = HeaderName::from_static(problem::CODE_HEADER);
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Longest request id kept, in characters.

@@ -23,7 +23,7 @@ use crate::fleet::worker::Worker;
 use crate::trace::record::{AttemptRecord, Outcome, Record, RequestKind, RequestRecord};
 use crate::wire::Endpoint;
 use crate::wire::answer::Answer;
-use crate::wire::problem::Problem;
+use crate::wire::problem::{self, Problem};
 
 /// A request time-out beyond this is none, and can be added to any clock.
 const FOR_EVER: Duration = Duration::from_secs(3_155_760_000);
@@ -299,7 +299,7 @@ impl Journey {
         *response.status_mut() =
             http::StatusCode::from_u16(problem.status).unwrap_or(http::StatusCode::BAD_GATEWAY);
         let out = response.headers_mut();
-        out.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        out.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
         out.insert(headers::ERROR_CODE, HeaderValue::from_static(problem.code));
         if problem.status == 503 {
             out.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));

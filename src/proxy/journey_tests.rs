@@ -11,7 +11,6 @@ use crate::clock::Clock;
 use crate::config::RouteConfig;
 use crate::config::worker_url::WorkerUrl;
 use crate::fleet::Fleet;
-use crate::fleet::dispatch::Ask;
 use crate::net::{Connector, PipeNet};
 use crate::proxy::budget::Budget;
 use crate::trace::sink::Sink;
@@ -76,16 +75,16 @@ async fn each_attempt_is_told_to_the_policy_from_its_beginning_to_its_end() {
         shared.fleet.add(WorkerUrl::parse(&format!("http://127.0.0.1:{port}")).unwrap()).unwrap();
     }
     let mut journey = begin(&shared);
-    let first = journey.choose(shared.fleet.choose(&Ask::default(), &[]).unwrap());
+    let first = journey.choose(shared.fleet.choose(&RequestView::default(), &[]).unwrap());
     journey.sending(0, true);
     tokio::time::advance(Duration::from_millis(3)).await;
     journey.attempt_failed(&first, "died".to_owned());
     assert_eq!((first.in_flight(), journey.record().same_host), (0, None));
-    let second = journey.choose(shared.fleet.choose(&Ask::default(), &[first.id]).unwrap());
+    let second = journey.choose(shared.fleet.choose(&RequestView::default(), &[first.id]).unwrap());
     tokio::time::advance(Duration::from_millis(5)).await;
     drop(journey);
     // Events wait for the next choice.
-    shared.fleet.choose(&Ask::default(), &[]).unwrap();
+    shared.fleet.choose(&RequestView::default(), &[]).unwrap();
     let told: Vec<_> = told.lock().unwrap().iter().filter_map(attempt).collect();
     let end = |worker: &Worker, ms: u64| (worker.id, Some(ms * 1_000));
     let expected = [(first.id, None), end(&first, 3), (second.id, None), end(&second, 5), (first.id, None)];
