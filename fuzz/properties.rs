@@ -48,7 +48,7 @@ pub fn request_look(data: &[u8]) {
     let prompt = match endpoint {
         Endpoint::Generate => text("text"),
         Endpoint::Completions => text("prompt"),
-        Endpoint::Chat | Endpoint::Other => None,
+        _ => None,
     };
     if let Some(prompt) = prompt.filter(|p| !p.is_empty()) {
         assert_eq!(found.text.as_deref(), Some(prompt.as_bytes()));

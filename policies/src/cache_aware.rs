@@ -236,6 +236,6 @@ mod tests {
     #[test]
     fn asks_for_the_match_and_nothing_else() {
         let needs = policy(0.3, 64, 1.5).needs();
-        assert_eq!(needs, Needs { prefix_match: true, server_loads: false });
+        assert_eq!(needs, Needs { prefix_match: true, ..Needs::default() });
     }
 }

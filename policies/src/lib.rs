@@ -28,7 +28,7 @@ pub mod view;
 pub use decision::Decision;
 pub use policy::{Event, Needs, Policy};
 pub use prefix::{PrefixIndex, PromptHashes};
-pub use registry::{POLICIES, PolicyConfig, PolicySpec, UnknownPolicy, build, build_from};
+pub use registry::{AssignmentMode, POLICIES, PolicyConfig, PolicySpec, UnknownPolicy, build, build_from};
 pub use view::{RequestView, Time, WorkerId, WorkerView, Workers};
 
 /// Compiles and runs the code in `README.md`.

@@ -30,6 +30,8 @@ pub trait Policy: Send {
 pub struct Needs {
     /// [`crate::WorkerView::prefix_match_bytes`]: the prompt is hashed and looked up, and remembered for the worker chosen.
     pub prefix_match: bool,
+    /// [`crate::RequestView::client_hash`].
+    pub client_hash: bool,
     /// What only the servers know ([`crate::WorkerView::queue_depth`], `running`, `kv_usage`, `throughput_tokens_per_s`): they
     /// are asked at the router's load interval.
     pub server_loads: bool,

@@ -22,11 +22,44 @@ pub struct PolicyConfig {
     pub balance_abs_threshold: u64,
     /// ... and is when the most is also more than this many times the fewest.
     pub balance_rel_threshold: f64,
+    /// `manual`: who gets a routing key that nobody has.
+    pub assignment_mode: AssignmentMode,
+    /// `manual`: a key not seen for this long is forgotten, seconds.
+    pub max_idle_s: u64,
+    /// `prefix_hash`: how much of the prompt's beginning is hashed, in tokens of four bytes of text.
+    pub prefix_tokens: u32,
+    /// `prefix_hash`: a worker with more than this many times the average load is passed over.
+    pub prefix_load_factor: f64,
+    /// `bucket`: time between two adjustments of the length limits, seconds.
+    pub bucket_adjust_interval_s: u64,
+}
+
+/// `manual`: who gets a routing key that nobody has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AssignmentMode {
+    /// Any worker, each as likely as the others.
+    #[default]
+    Random,
+    /// The worker with the fewest requests in flight.
+    MinLoad,
+    /// The worker with the fewest keys.
+    MinGroup,
 }
 
 impl Default for PolicyConfig {
     fn default() -> Self {
-        Self { seed: 0, cache_threshold: 0.3, balance_abs_threshold: 64, balance_rel_threshold: 1.5 }
+        Self {
+            seed: 0,
+            cache_threshold: 0.3,
+            balance_abs_threshold: 64,
+            balance_rel_threshold: 1.5,
+            assignment_mode: AssignmentMode::Random,
+            max_idle_s: 4 * 60 * 60,
+            // The last three defaults are smg's and sglang-router's.
+            prefix_tokens: 256,
+            prefix_load_factor: 1.25,
+            bucket_adjust_interval_s: 5,
+        }
     }
 }
 

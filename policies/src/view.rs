@@ -35,6 +35,12 @@ pub struct RequestView<'a> {
     pub model: Option<&'a str>,
     /// The client's routing key header; `None` when absent.
     pub routing_key: Option<&'a str>,
+    /// `X-SMG-Target-Worker`: the worker asked for, as its place among all workers in the order in which they joined; `None`
+    /// when absent.
+    pub target: Option<u32>,
+    /// Hash of who asks (`authorization`, else `x-forwarded-for`, else `cookie`); `None` when the policy does not need it or
+    /// none is there.
+    pub client_hash: Option<u64>,
     /// Workers this request was already sent to and failed at; they are not shown again.
     pub attempts: u32,
 }
@@ -44,6 +50,10 @@ pub struct RequestView<'a> {
 pub struct WorkerView {
     /// Which worker.
     pub id: WorkerId,
+    /// Its place among all workers, eligible or not, in the order in which they joined.
+    pub position: u32,
+    /// Hash of its URL: the same in every router and over restarts, whatever slot it has.
+    pub url_hash: u64,
     /// Requests sent there by this router and not yet ended.
     pub in_flight_requests: u32,
     /// Number of the choice that last took it, rising with every choice; 0 if none ever did.

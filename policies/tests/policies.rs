@@ -13,6 +13,8 @@ fn worker(id: u32) -> impl Strategy<Value = WorkerView> {
     (counts, rates).prop_map(
         move |((in_flight_requests, last_chosen_seq, prefix_match_bytes, load), (a, b))| WorkerView {
             id: WorkerId(id),
+            position: id,
+            url_hash: u64::from(id),
             in_flight_requests,
             last_chosen_seq,
             prefix_match_bytes,
@@ -40,6 +42,7 @@ fn config() -> impl Strategy<Value = PolicyConfig> {
             cache_threshold,
             balance_abs_threshold,
             balance_rel_threshold,
+            ..PolicyConfig::default()
         },
     )
 }

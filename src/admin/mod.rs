@@ -22,6 +22,26 @@ pub mod probes;
 pub mod trace_tail;
 pub mod workers;
 
+/// Who may ask for a path, in sglang-router's classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody: probes and descriptions.
+    Public,
+    /// Whoever has the `--api-key`; counted by the limits. Everything that goes to one worker.
+    Proxied,
+    /// Whoever may steer the fleet.
+    Control,
+}
+
+/// The class of a path.
+pub fn access(path: &str) -> Access {
+    match path {
+        "/health" | "/liveness" | "/readiness" => Access::Public,
+        _ if owns(path) => Access::Control,
+        _ => Access::Proxied,
+    }
+}
+
 /// True for a path that the router answers itself.
 pub fn owns(path: &str) -> bool {
     matches!(path, "/health" | "/liveness" | "/readiness" | "/workers" | "/flush_cache")

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::Failure;
 use super::signal::StopSignals;
 use crate::clock::Clock;
+use crate::config::resilience::RetryConfig;
 use crate::config::{RouteConfig, worker_urls};
 use crate::fleet::health::HealthConfig;
 use crate::log;
@@ -200,13 +201,17 @@ fn config(args: &RouteArgs) -> Result<RouteConfig, Failure> {
             cache_threshold: args.cache_threshold,
             balance_abs_threshold: args.balance_abs_threshold,
             balance_rel_threshold: args.balance_rel_threshold,
+            ..PolicyConfig::default()
         },
         trace_log: args.trace_log.clone(),
         trace_buffer_records: args.trace_buffer_records,
         max_payload_bytes: args.max_payload_size,
         max_buffered_request_bytes: args.max_buffered_request_bytes,
         request_timeout: positive("--request-timeout-secs", args.request_timeout_secs)?,
-        max_attempts: if args.disable_retries { 1 } else { args.retry_max_retries.max(1) },
+        retry: RetryConfig {
+            max_attempts: if args.disable_retries { 1 } else { args.retry_max_retries.max(1) },
+            ..RetryConfig::default()
+        },
         forward_headers,
         shutdown_grace: Duration::from_secs(args.shutdown_grace_period_secs),
         health: health(&args.health)?,

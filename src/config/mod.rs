@@ -10,9 +10,13 @@ use std::time::Duration;
 use http::HeaderName;
 use milepost_policies::PolicyConfig;
 
+use self::access::{AuthConfig, TlsConfig};
+use self::resilience::{BreakerConfig, LimitConfig, RetryConfig};
 use self::worker_url::WorkerUrl;
 use crate::fleet::health::HealthConfig;
 
+pub mod access;
+pub mod resilience;
 pub mod worker_url;
 
 /// How a router behaves.
@@ -34,12 +38,34 @@ pub struct RouteConfig {
     pub max_buffered_request_bytes: u64,
     /// Whole time of a request (`--request-timeout-secs`).
     pub request_timeout: Duration,
-    /// Workers tried for one request (`--retry-max-retries`, which counts attempts; 1 with `--disable-retries`).
-    pub max_attempts: u32,
+    /// Repeated attempts.
+    pub retry: RetryConfig,
+    /// The circuit breaker of each worker.
+    pub breaker: BreakerConfig,
+    /// Requests at one time.
+    pub limits: LimitConfig,
+    /// Keys.
+    pub auth: AuthConfig,
+    /// Certificates.
+    pub tls: TlsConfig,
+    /// Where a request id is looked for, in this order (`--request-id-headers`); empty: the four usual names.
+    pub request_id_headers: Vec<HeaderName>,
+    /// Browser origins that may read answers (`--cors-allowed-origins`); empty: any, as in sglang-router 0.3.2.
+    pub cors_allowed_origins: Vec<String>,
     /// Headers passed to workers besides the allowlist (`--forward-headers`).
     pub forward_headers: Vec<HeaderName>,
+    /// A client may name the policy for its request in `x-milepost-policy` (`--allow-policy-header`).
+    pub allow_policy_header: bool,
+    /// Each worker is expanded into its data-parallel ranks, `url@rank` (`--dp-aware`).
+    pub dp_aware: bool,
+    /// Workers at one time, those added later included.
+    pub max_workers: usize,
+    /// Upper bounds of the duration histograms in seconds (`--prometheus-duration-buckets`); empty: the built-in ones.
+    pub duration_buckets_s: Vec<f64>,
     /// Client connections at one time.
     pub max_connections: usize,
+    /// At the end, say "not ready" and serve on for this long before the listeners close (`--drain-delay-secs`).
+    pub drain_delay: Duration,
     /// Wait for streams at the end (`--shutdown-grace-period-secs`).
     pub shutdown_grace: Duration,
     /// Health checks.
@@ -58,9 +84,20 @@ impl Default for RouteConfig {
             max_payload_bytes: 512 * 1024 * 1024,
             max_buffered_request_bytes: 4 * 1024 * 1024 * 1024,
             request_timeout: Duration::from_secs(1800),
-            max_attempts: 5,
+            retry: RetryConfig::default(),
+            breaker: BreakerConfig::default(),
+            limits: LimitConfig::default(),
+            auth: AuthConfig::default(),
+            tls: TlsConfig::default(),
+            request_id_headers: Vec::new(),
+            cors_allowed_origins: Vec::new(),
             forward_headers: Vec::new(),
+            allow_policy_header: false,
+            dp_aware: false,
+            max_workers: 4096,
+            duration_buckets_s: Vec::new(),
             max_connections: 65_536,
+            drain_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(180),
             health: HealthConfig::default(),
         }

@@ -7,6 +7,7 @@ pub mod ask;
 pub mod dispatch;
 pub mod health;
 pub mod lease;
+pub mod spec;
 pub mod worker;
 
 use std::collections::BTreeMap;
@@ -18,9 +19,9 @@ use tokio::task::JoinHandle;
 
 use self::dispatch::{Chosen, Dispatch};
 use self::health::HealthConfig;
+use self::spec::WorkerSpec;
 use self::worker::Worker;
 use crate::clock::Clock;
-use crate::config::worker_url::WorkerUrl;
 use crate::log;
 use crate::net::Connector;
 use crate::trace::record::{Record, WorkerRecord};
@@ -90,16 +91,17 @@ impl Fleet {
     }
 
     /// Adds a worker and starts to watch it. It gets requests once it has answered a health check.
-    pub fn add(self: &Arc<Self>, url: WorkerUrl) -> Result<Arc<Worker>, AlreadyThere> {
+    pub fn add(self: &Arc<Self>, spec: impl Into<WorkerSpec>) -> Result<Arc<Worker>, AlreadyThere> {
+        let spec = spec.into();
         // Held over both changes: a slot that is free has no watcher, and a watcher is that of the slot's worker.
         let mut watchers = self.watchers();
         let worker = {
             let mut dispatch = self.lock();
-            if dispatch.workers.iter().any(|w| w.url == url) {
+            if dispatch.workers.iter().any(|w| w.url == spec.url) {
                 return Err(AlreadyThere);
             }
             let healthy = !self.health.enabled;
-            let worker = Arc::new(Worker::new(dispatch.free_slot(), url, self.connector.clone(), healthy));
+            let worker = Arc::new(Worker::new(dispatch.free_slot(), spec, self.connector.clone(), healthy));
             dispatch.join(Arc::clone(&worker));
             worker
         };
@@ -191,6 +193,7 @@ mod tests {
     use milepost_policies::PolicyConfig;
 
     use super::*;
+    use crate::config::worker_url::WorkerUrl;
     use crate::net::PipeNet;
 
     #[tokio::test]

@@ -10,7 +10,9 @@ use std::sync::{Mutex, PoisonError};
 use http::HeaderValue;
 use milepost_policies::WorkerId;
 
+use super::spec::{WorkerSettings, WorkerSpec};
 use crate::clock::Clock;
+use crate::config::access::ApiKey;
 use crate::config::worker_url::WorkerUrl;
 use crate::http1::{Connection, Pool};
 use crate::net::Connector;
@@ -29,12 +31,15 @@ pub struct Worker {
     pub url_value: HeaderValue,
     /// `host:port` as a header value.
     pub host_value: HeaderValue,
+    /// Its own key, sent where the client sent none.
+    pub api_key: Option<ApiKey>,
     /// Idle connections.
     pub pool: Pool,
     connector: Connector,
     in_flight: AtomicU32,
     healthy: AtomicBool,
     served: AtomicU64,
+    settings: Mutex<WorkerSettings>,
     learned: Mutex<Learned>,
     described: Mutex<Described>,
     addrs: Mutex<Vec<SocketAddr>>,
@@ -66,17 +71,20 @@ pub struct Learned {
 
 impl Worker {
     /// A worker that has not been reached yet.
-    pub fn new(id: WorkerId, url: WorkerUrl, connector: Connector, healthy: bool) -> Self {
+    pub fn new(id: WorkerId, spec: WorkerSpec, connector: Connector, healthy: bool) -> Self {
+        let WorkerSpec { url, api_key, settings } = spec;
         Self {
             id,
             url_value: header_value(url.as_str()),
             host_value: header_value(url.authority()),
             url,
+            api_key,
             pool: Pool::default(),
             connector,
             in_flight: AtomicU32::new(0),
             healthy: AtomicBool::new(healthy),
             served: AtomicU64::new(0),
+            settings: Mutex::new(settings),
             learned: Mutex::default(),
             described: Mutex::default(),
             addrs: Mutex::default(),
@@ -110,6 +118,16 @@ impl Worker {
     /// Sets its health; true if that changed it.
     pub fn set_healthy(&self, healthy: bool) -> bool {
         self.healthy.swap(healthy, Ordering::AcqRel) != healthy
+    }
+
+    /// What was said about it, as it is now.
+    pub fn settings(&self) -> WorkerSettings {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes what was said about it.
+    pub fn set_settings(&self, settings: WorkerSettings) {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
     /// What it said about itself.

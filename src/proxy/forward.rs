@@ -49,7 +49,7 @@ pub async fn forward(
     let mut deadline = Box::pin(tokio::time::sleep_until(journey.deadline()));
     let mut tried = Vec::new();
     let mut last_error = None;
-    while tried.len() < shared.config.max_attempts as usize {
+    while tried.len() < shared.config.retry.max_attempts as usize {
         let Some(worker) = choose(shared, &call, journey, &tried) else {
             break;
         };
@@ -107,6 +107,7 @@ fn choose(
         stream: record.stream,
         model: record.model.as_deref(),
         routing_key: call.routing_key.as_deref(),
+        ..RequestView::default()
     };
     let chosen = shared.fleet.choose(&request, tried)?;
     Some(journey.choose(chosen))

@@ -225,6 +225,7 @@ impl Journey {
                 router_send_ns,
                 failed_ns,
                 error,
+                ..AttemptRecord::default()
             });
         });
     }
@@ -277,7 +278,7 @@ impl Journey {
             self.shared.fleet.observe(event);
         }
         // A list of models is answered in a millisecond and says nothing of a worker's speed.
-        if ok && record.endpoint != Endpoint::Other {
+        if ok && record.endpoint.generates() {
             let hit_rate = match (record.tokens.cached_tokens, record.tokens.prompt_tokens) {
                 (Some(cached), Some(prompt)) if prompt > 0 => Some(cached as f64 / prompt as f64),
                 _ => None,
@@ -366,18 +367,13 @@ fn path_name(endpoint: Endpoint, path: &str) -> Cow<'static, str> {
         Endpoint::Generate => "/generate".into(),
         Endpoint::Chat => "/v1/chat/completions".into(),
         Endpoint::Completions => "/v1/completions".into(),
-        Endpoint::Other => path.chars().take(MAX_PATH_CHARS).collect::<String>().into(),
+        _ => path.chars().take(MAX_PATH_CHARS).collect::<String>().into(),
     }
 }
 
 /// An id like sglang-router's (a prefix by endpoint and 24 characters), unique over runs by the instance in it.
 fn generated_id(instance: &str, endpoint: Endpoint, seq: u64) -> (String, HeaderValue) {
-    let prefix = match endpoint {
-        Endpoint::Generate => "gnt-",
-        Endpoint::Chat => "chatcmpl-",
-        Endpoint::Completions => "cmpl-",
-        Endpoint::Other => "req-",
-    };
+    let prefix = endpoint.id_prefix();
     let mut id = String::with_capacity(40);
     id.push_str(prefix);
     id.push_str(instance);

@@ -176,6 +176,9 @@ pub struct RequestRecord {
     /// The connection's two addresses are on one host, so the worker's monotonic clock is the router's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_host: Option<bool>,
+    /// Data-parallel rank sent to the worker (`--dp-aware`), which was put into the body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dp_rank: Option<u32>,
     /// Policy that chose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Cow<'static, str>>,
@@ -199,6 +202,10 @@ pub struct RequestRecord {
     /// The whole body was read, nanoseconds after arrival.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_read_ns: Option<u64>,
+    /// Time waited for `--max-concurrent-requests` or `--rate-limit-tokens-per-second`, nanoseconds; absent where neither is
+    /// set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_wait_ns: Option<u64>,
     /// The (last) decision was made, nanoseconds after arrival.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decided_ns: Option<u64>,
@@ -298,6 +305,12 @@ pub struct AttemptRecord {
     pub router_send_ns: Option<u64>,
     /// When it failed, nanoseconds after arrival.
     pub failed_ns: u64,
+    /// Status of the answer that was not passed on; absent if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Pause after it, before the next attempt, nanoseconds; absent where another worker was free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_ns: Option<u64>,
     /// What failed.
     pub error: String,
 }

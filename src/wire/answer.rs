@@ -156,7 +156,7 @@ impl AnswerReader {
     pub fn new(endpoint: Endpoint, status: u16, event_stream: bool, multiple: bool) -> Self {
         let source = if event_stream && status < 400 {
             Source::Stream(Scanner::new(ANSWER_CAP_BYTES))
-        } else if endpoint == Endpoint::Other {
+        } else if !endpoint.generates() {
             Source::Unread
         } else {
             Source::Plain { chunks: Vec::new(), bytes: 0 }
@@ -202,7 +202,7 @@ impl AnswerReader {
 
     /// What the answer told. `complete`: the body ended as HTTP says it must.
     pub fn finish(mut self, complete: bool) -> Answer {
-        let mut answer = Answer { looked: self.gather.endpoint != Endpoint::Other, ..Answer::default() };
+        let mut answer = Answer { looked: self.gather.endpoint.generates(), ..Answer::default() };
         let mut trouble = None;
         match std::mem::replace(&mut self.source, Source::Unread) {
             Source::Unread => answer.looked = false,

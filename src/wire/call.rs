@@ -82,7 +82,7 @@ impl Look<'_> {
 /// Looks at the body of a request to `endpoint`.
 pub fn look(endpoint: Endpoint, body: &[u8]) -> Look<'_> {
     let nothing = |parsed| Look { parsed, ..Look::default() };
-    if endpoint == Endpoint::Other {
+    if !endpoint.generates() {
         return nothing(Parsed::NotLooked);
     }
     if body.iter().all(u8::is_ascii_whitespace) {

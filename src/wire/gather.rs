@@ -62,7 +62,7 @@ impl Gather {
         self.events += 1;
         self.overlong_events += u64::from(event.overlong);
         self.first_event_ns.get_or_insert(at_ns);
-        if self.endpoint == Endpoint::Other {
+        if !self.endpoint.generates() {
             return;
         }
         if event.overlong {

@@ -26,18 +26,46 @@ pub enum Endpoint {
     Chat,
     /// `POST /v1/completions`.
     Completions,
+    /// `POST /v1/responses`.
+    Responses,
+    /// `POST /v1/embeddings` and SGLang's native `/encode`.
+    Embeddings,
+    /// `POST /v1/rerank` and `/rerank`.
+    Rerank,
+    /// `POST /v1/classify` and SGLang's native `/classify`.
+    Classify,
     /// Every other path: passed through, its body not looked at.
     #[default]
     Other,
 }
 
 impl Endpoint {
+    /// Its answers hold generated tokens, in the forms that `answer` reads.
+    pub fn generates(self) -> bool {
+        matches!(self, Self::Generate | Self::Chat | Self::Completions)
+    }
+
+    /// What a generated request id begins with; sglang-router's.
+    pub fn id_prefix(self) -> &'static str {
+        match self {
+            Self::Generate => "gnt-",
+            Self::Chat => "chatcmpl-",
+            Self::Completions => "cmpl-",
+            Self::Responses => "resp-",
+            Self::Embeddings | Self::Rerank | Self::Classify | Self::Other => "req-",
+        }
+    }
+
     /// The endpoint behind a path (without its query).
     pub fn of_path(path: &str) -> Self {
         match path {
             "/generate" => Self::Generate,
             "/v1/chat/completions" => Self::Chat,
             "/v1/completions" => Self::Completions,
+            "/v1/responses" => Self::Responses,
+            "/v1/embeddings" | "/encode" => Self::Embeddings,
+            "/v1/rerank" | "/rerank" => Self::Rerank,
+            "/v1/classify" | "/classify" => Self::Classify,
             _ => Self::Other,
         }
     }

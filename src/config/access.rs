@@ -1,0 +1,96 @@
+//! Keys, certificates and origins: who may ask, and how this router shows who it is.
+//!
+//! Rule: a key never appears in `Debug`, a log line, a metric or the trace. Deliberately not here: checking them (`proxy`,
+//! `net`).
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// A secret that is compared in constant time and never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(Box<str>);
+
+impl ApiKey {
+    /// A key; the empty text is none.
+    pub fn new(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| Self(text.into()))
+    }
+
+    /// The secret itself, for the one place that sends it.
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+
+    /// True for this key, in a time that does not depend on where the two differ.
+    pub fn is(&self, other: &[u8]) -> bool {
+        let own = self.0.as_bytes();
+        let differing = own.iter().zip(other).fold(0, |seen, (a, b)| seen | (a ^ b));
+        std::hint::black_box(differing) == 0 && own.len() == other.len()
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(hidden)")
+    }
+}
+
+/// One of `--control-plane-api-keys`, `id:name:role:key`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlPlaneKey {
+    /// For the audit log.
+    pub id: String,
+    /// For the audit log.
+    pub name: String,
+    /// Role `admin` may use the control endpoints, role `user` may not.
+    pub is_admin: bool,
+    /// The secret.
+    pub key: ApiKey,
+}
+
+/// Who may ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// What clients must send as `Authorization: Bearer`, and what workers get where the client sent nothing (`--api-key`).
+    pub api_key: Option<ApiKey>,
+    /// Keys of the control endpoints (`--control-plane-api-keys`); where there are none, `api_key` guards them too.
+    pub control_plane: Vec<ControlPlaneKey>,
+    /// One log line for each use of a control endpoint (`--control-plane-audit-enabled`).
+    pub audit: bool,
+}
+
+/// A certificate chain and its private key, PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The chain.
+    pub cert_path: PathBuf,
+    /// The key.
+    pub key_path: PathBuf,
+}
+
+/// TLS on either side.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// What clients see (`--tls-cert-path`, `--tls-key-path`); without it the router speaks plain HTTP.
+    pub server: Option<Identity>,
+    /// What https workers see (`--client-cert-path`, `--client-key-path`).
+    pub client: Option<Identity>,
+    /// Who signs the certificates of https workers (`--ca-cert-paths`); required where there is one.
+    pub ca_cert_paths: Vec<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_compared_whole_and_never_shown() {
+        let key = ApiKey::new("secret").unwrap();
+        assert!(key.is(b"secret"));
+        for other in ["", "secre", "secret1", "Secret"] {
+            assert!(!key.is(other.as_bytes()), "{other}");
+        }
+        assert!(!format!("{key:?}").contains("secret"));
+        assert_eq!(ApiKey::new(""), None);
+    }
+}
