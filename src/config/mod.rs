@@ -16,6 +16,7 @@ use self::worker_url::WorkerUrl;
 use crate::fleet::health::HealthConfig;
 
 pub mod access;
+pub mod flags;
 pub mod resilience;
 pub mod worker_url;
 

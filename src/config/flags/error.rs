@@ -1,0 +1,85 @@
+//! Why a command line cannot be used.
+//!
+//! Rule: an error names the flag, the value and what was expected, or what to do instead; a secret is never in it.
+
+use std::fmt;
+
+use milepost_policies::UnknownPolicy;
+
+use super::flag::{Flag, Value};
+use crate::config::ConfigError;
+
+/// Longest part of a value that is quoted back.
+const QUOTED_CHARS: usize = 200;
+
+/// Why a command line cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FlagError {
+    /// A value is not what its flag takes.
+    Value {
+        /// The flag, without dashes.
+        flag: &'static str,
+        /// What would do.
+        expected: String,
+        /// What was typed; `None` where that may be a secret.
+        got: Option<String>,
+    },
+    /// Two flags do not go together.
+    Pair {
+        /// The flag that was given.
+        flag: &'static str,
+        /// The other one.
+        other: &'static str,
+        /// What is wrong between them.
+        why: String,
+    },
+    /// Flags that would be wrong to pass over, each with its reason.
+    Refused(Vec<(&'static str, &'static str)>),
+    /// No policy has this name.
+    Policy(UnknownPolicy),
+    /// A worker's URL.
+    Workers(ConfigError),
+}
+
+impl FlagError {
+    /// The value of `flag` is not what it takes.
+    pub(super) fn value(flag: &Flag, got: &str) -> Self {
+        Self::expected(flag, flag.value.to_string(), got)
+    }
+
+    /// The value of `flag` is not `expected`.
+    pub(super) fn expected(flag: &Flag, expected: impl Into<String>, got: &str) -> Self {
+        let shown = || {
+            let mut text: String = got.chars().take(QUOTED_CHARS).collect();
+            if text.len() < got.len() {
+                text.push('\u{2026}');
+            }
+            text
+        };
+        let got = (flag.value != Value::Secret).then(shown);
+        Self::Value { flag: flag.name, expected: expected.into(), got }
+    }
+}
+
+impl fmt::Display for FlagError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value { flag, expected, got: Some(got) } if got.is_empty() => {
+                write!(f, "--{flag}: expected {expected}, got an empty text")
+            }
+            Self::Value { flag, expected, got: Some(got) } => {
+                write!(f, "--{flag}: expected {expected}, got {got}")
+            }
+            Self::Value { flag, expected, got: None } => write!(f, "--{flag}: expected {expected}"),
+            Self::Pair { flag, other, why } => write!(f, "--{flag} and --{other}: {why}"),
+            Self::Refused(flags) => {
+                f.write_str("this command line cannot be routed by milepost: ")?;
+                super::notice::write_reasons(f, flags)
+            }
+            Self::Policy(error) => write!(f, "--policy: {error}"),
+            Self::Workers(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for FlagError {}

@@ -1,0 +1,183 @@
+//! Every flag that works reaches the settings, and no flags are the defaults.
+
+use super::super::flag::{Standing, Takes, Value};
+use super::super::{all, without_effect};
+use super::*;
+
+fn given(flags: &[(&Flag, &[&str])]) -> Given {
+    let mut given = Given::default();
+    for (flag, values) in flags {
+        given.set(flag, values.iter().map(Into::into).collect());
+    }
+    given
+}
+
+fn error(flags: &[(&Flag, &[&str])]) -> String {
+    Settings::read(&given(flags)).expect_err("refused").to_string()
+}
+
+fn by_name(name: &str) -> &'static Flag {
+    all().find(|flag| flag.name == name).expect("a flag")
+}
+
+#[test]
+fn without_flags_the_settings_are_the_defaults_of_the_code() {
+    let settings = Settings::read(&Given::default()).unwrap();
+    let mut expected = RouteConfig::default();
+    expected.policy_config.seed = 1;
+    assert_eq!(format!("{:?}", settings.config), format!("{expected:?}"));
+    assert_eq!(settings.listen, Endpoint { host: "0.0.0.0".to_owned(), port: 30_000, port_is_given: false });
+    assert_eq!((settings.metrics.port, settings.log_level), (29_000, Level::Info));
+}
+
+/// A value that the flag takes and that is not its default.
+fn another(flag: &Flag) -> String {
+    let default = flag.default.unwrap_or_default();
+    match flag.value {
+        Value::Integer(..) => (default.parse::<i128>().unwrap_or(0) + 7).to_string(),
+        Value::Number(..) => (default.parse::<f64>().unwrap_or(0.0) + 0.25).to_string(),
+        Value::Word(words) => words.iter().rfind(|word| **word != default).unwrap().to_string(),
+        Value::Path => "file.pem".to_owned(),
+        Value::Text | Value::Secret => match flag.name {
+            "control-plane-api-keys" => "id:name:user:key",
+            "cors-allowed-origins" => "https://example.com",
+            "health-check-endpoint" => "/other",
+            "policy" => "random",
+            "worker-urls" => "http://w:1",
+            _ => "another",
+        }
+        .to_owned(),
+    }
+}
+
+#[test]
+fn every_flag_that_works_changes_the_settings_and_is_not_warned_about() {
+    let pairs = [(&access::TLS_CERT, &access::TLS_KEY), (&access::CLIENT_CERT, &access::CLIENT_KEY)];
+    for flag in all().filter(|flag| flag.standing == Standing::Works) {
+        let mut before = Given::default();
+        for (cert, key) in pairs.iter().filter(|(a, b)| a.name == flag.name || b.name == flag.name) {
+            before.set(cert, vec!["c".into()]);
+            before.set(key, vec!["k".into()]);
+        }
+        let mut after = before.clone();
+        let values = if flag.takes == Takes::Switch { Vec::new() } else { vec![another(flag).into()] };
+        after.set(flag, values);
+        let read = |given: &Given| Settings::read(given).unwrap_or_else(|e| panic!("{}: {e}", flag.name));
+        let (before, now) = (read(&before), read(&after));
+        assert_ne!(format!("{before:?}"), format!("{now:?}"), "--{} does nothing", flag.name);
+        assert_eq!(without_effect(&after), None, "{}", flag.name);
+    }
+}
+
+#[test]
+fn values_that_only_fit_together_are_checked_together() {
+    let backoff = error(&[(&requests::INITIAL_BACKOFF, &["80"]), (&requests::MAX_BACKOFF, &["20"])]);
+    assert!(backoff.contains("--retry-initial-backoff-ms and --retry-max-backoff-ms"), "{backoff}");
+    assert!(backoff.contains("got 80 ms and 20 ms"), "{backoff}");
+    for (one, other) in [
+        (&access::TLS_CERT, &access::TLS_KEY),
+        (&access::TLS_KEY, &access::TLS_CERT),
+        (&access::CLIENT_CERT, &access::CLIENT_KEY),
+        (&access::CLIENT_KEY, &access::CLIENT_CERT),
+    ] {
+        let error = error(&[(one, &["x.pem"])]);
+        assert!(error.starts_with(&format!("--{} and --{}: ", one.name, other.name)), "{error}");
+    }
+}
+
+#[test]
+fn values_are_refused_with_flag_value_and_expectation() {
+    for (flag, values, words) in [
+        (&requests::MAX_CONCURRENT, &["0"][..], "expected -1 (no limit) or at least 1, got 0"),
+        (&requests::MAX_CONCURRENT, &["-2"], "from -1 to 4294967295, got -2"),
+        (&requests::RATE_LIMIT, &["0"], "got 0"),
+        (&requests::MAX_ATTEMPTS, &["0"], "from 1 to"),
+        (&requests::BACKOFF_MULTIPLIER, &["0.5"], "a number of at least 1, got 0.5"),
+        (&requests::FORWARD_HEADERS, &["x-a", "a:b"], "names of headers, got a:b"),
+        (&requests::REQUEST_ID_HEADERS, &["a b"], "names of headers, got a b"),
+        (&requests::CORS_ORIGINS, &["https://a/"], "an origin such as https://example.com"),
+        (&requests::CORS_ORIGINS, &["a.example"], "got a.example"),
+        (&fleet::HEALTH_ENDPOINT, &["health"], "a path such as /health, got health"),
+        (&fleet::HEALTH_ENDPOINT, &["/a b"], "a path such as /health, got /a b"),
+        (&observe::DURATION_BUCKETS, &["0.1", "0"], "a number above 0, got 0"),
+        (&observe::DURATION_BUCKETS, &["0.1", "inf"], "a number above 0, got inf"),
+        (&observe::TRACE_LOG, &[""], "a path, got an empty text"),
+        (&routing::POLICY, &["cache-awre"], "did you mean cache_aware?"),
+    ] {
+        let error = error(&[(flag, values)]);
+        assert!(error.starts_with(&format!("--{}: ", flag.name)), "{error}");
+        assert!(error.contains(words), "{words}: {error}");
+    }
+    let many: Vec<String> = (1..=101).map(|n| n.to_string()).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert!(error(&[(&observe::DURATION_BUCKETS, &many)]).contains("at most 100 bounds, got 101"));
+}
+
+#[test]
+fn values_mean_what_sglang_router_means_by_them() {
+    let read = |flag: &Flag, values: &[&str]| Settings::read(&given(&[(flag, values)])).unwrap().config;
+    assert_eq!(read(&requests::MAX_CONCURRENT, &["-1"]).limits.max_concurrent, None);
+    assert_eq!(read(&requests::MAX_CONCURRENT, &["8"]).limits.max_concurrent, Some(8));
+    assert_eq!(read(&observe::DURATION_BUCKETS, &["5", "1", "5"]).duration_buckets_s, [1.0, 5.0]);
+    let off = given(&[(&requests::RETRIES_OFF, &[]), (&requests::MAX_ATTEMPTS, &["9"])]);
+    assert_eq!(Settings::read(&off).unwrap().config.retry.max_attempts, 1);
+    assert!(read(&requests::CORS_ORIGINS, &["https://a", "*"]).cors_allowed_origins.is_empty(), "* is any");
+    let century = read(&requests::REQUEST_TIMEOUT, &["999999999999"]).request_timeout;
+    assert_eq!(century.as_secs(), 3_155_760_000, "for ever, and no clock overflows");
+    for (word, level) in [
+        ("debug", Level::Debug),
+        ("warn", Level::Warn),
+        ("warning", Level::Warn),
+        ("error", Level::Error),
+        ("critical", Level::Error),
+    ] {
+        let settings = Settings::read(&given(&[(&observe::LOG_LEVEL, &[word])])).unwrap();
+        assert_eq!(settings.log_level, level, "{word}");
+    }
+}
+
+#[test]
+fn what_would_route_wrongly_is_refused_all_at_once_with_the_way_out() {
+    let said = error(&[
+        (by_name("pd-disaggregation"), &[]),
+        (by_name("prefill"), &["http://a:1", "8998"]),
+        (by_name("jwt-issuer"), &["https://issuer"]),
+        (by_name("backend"), &["openai"]),
+    ]);
+    for words in [
+        "--pd-disaggregation, --prefill (prefill/decode",
+        "keep sglang-router for this fleet",
+        "--jwt-issuer (tokens are not checked here",
+        "use --control-plane-api-keys",
+        "--backend (only SGLang",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(Settings::read(&given(&[(by_name("backend"), &["sglang"])])).is_ok());
+    for name in ["mini-lb", "decode", "enable-igw", "jwt-audience", "jwt-jwks-uri", "jwt-role-mapping"] {
+        assert!(error(&[(by_name(name), &["x"])]).contains(&format!("--{name} (")), "{name}");
+    }
+}
+
+#[test]
+fn flags_without_effect_are_named_once_with_their_reason() {
+    let line = without_effect(&given(&[
+        (by_name("log-dir"), &["/var/log"]),
+        (by_name("service-discovery"), &[]),
+        (by_name("selector"), &["app=x"]),
+        (by_name("oracle-password"), &["hidden"]),
+        (by_name("redis-pool-max"), &["16"]),
+    ]))
+    .unwrap();
+    assert!(
+        line.starts_with("4 flags have no effect: --service-discovery, --selector (no Kubernetes"),
+        "{line}"
+    );
+    assert!(line.contains("NO worker will be found by it; add workers with --worker-urls or POST /workers"));
+    assert_eq!(line.matches("--selector").count(), 1);
+    assert!(line.contains("; --log-dir (") && line.contains("; --oracle-password ("), "{line}");
+    assert!(!line.contains("--redis-pool-max") && !line.contains("hidden") && !line.contains('\n'), "{line}");
+    assert_eq!(without_effect(&given(&[(by_name("redis-pool-max"), &["16"])])), None);
+    let typed = error(&[(by_name("redis-pool-max"), &["many"])]);
+    assert_eq!(typed, "--redis-pool-max: expected a whole number, got many");
+}
