@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 pub mod bench;
 pub mod demo;
 pub mod exit;
+pub mod holder;
 pub mod route;
 pub mod signal;
 pub mod trace;
