@@ -5,18 +5,16 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// How much is said. sglang-router's `--log-level` names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+/// How much is said (`--log-level`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Everything.
     Debug,
     /// Start, stop, and changes in the fleet.
     Info,
     /// What somebody should look at.
-    #[value(alias = "warning")]
     Warn,
     /// What failed.
-    #[value(alias = "critical")]
     Error,
 }
 

@@ -4,6 +4,7 @@
 
 mod bench;
 mod canary;
+mod flags;
 mod help;
 mod http;
 mod process;

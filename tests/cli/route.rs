@@ -42,6 +42,16 @@ fn bad_flags_are_refused_with_what_was_expected() {
         ("--worker-urls http://a:1?x=1", &["workers[0].url:", "expected http://host:port"]),
         ("--cache-threshold 1.5", &["--cache-threshold", "1.5"]),
         ("--balance-rel-threshold NaN", &["--balance-rel-threshold", "NaN"]),
+        ("--redis-pool-max many", &["--redis-pool-max: expected a whole number, got many"]),
+        ("--tls-cert-path c.pem", &["--tls-cert-path and --tls-key-path", "only --tls-cert-path was given"]),
+        (
+            "--max-concurrent-requests 0",
+            &["--max-concurrent-requests", "-1 (no limit) or at least 1", "got 0"],
+        ),
+        (
+            "--pd-disaggregation --prefill http://a:1 8998 --decode http://b:1",
+            &["--pd-disaggregation, --prefill, --decode", "keep sglang-router"],
+        ),
         ("--request-timeout-secs 0", &["--request-timeout-secs", "at least 1"]),
         ("--health-check-interval-secs 0", &["--health-check-interval-secs"]),
         ("--health-check-endpoint health", &["--health-check-endpoint", "/health"]),
@@ -59,19 +69,24 @@ fn bad_flags_are_refused_with_what_was_expected() {
 }
 
 #[test]
-fn a_taken_port_is_named_with_its_flag() {
+fn a_taken_port_is_named_with_its_flag_and_its_holder() {
     let folder = Folder::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
+    let holder = if cfg!(target_os = "linux") {
+        format!("pid {} (", std::process::id())
+    } else {
+        "another process".to_owned()
+    };
     refused_as_given(
         &folder,
         &format!("--host 127.0.0.1 --port {port} --prometheus-host 127.0.0.1 --prometheus-port 0"),
-        &["--host/--port", &port, "taken by another process"],
+        &["--host/--port", &port, "is taken by ", &holder, "choose another port"],
     );
     refused_as_given(
         &folder,
         &format!("--host 127.0.0.1 --port 0 --prometheus-host 127.0.0.1 --prometheus-port {port}"),
-        &["--prometheus-port", &port, "taken by another process"],
+        &["--prometheus-port", &port, "is taken by ", &holder, "choose another port"],
     );
     // A worker at the router's own address; the port is held, so no router comes up there in any case.
     for worker in ["127.0.0.1", "localhost"] {
