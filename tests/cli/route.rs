@@ -34,7 +34,10 @@ fn bad_flags_are_refused_with_what_was_expected() {
             "--policy nope",
             &["--policy", "nope", "cache_aware", "round_robin", "random", "shortest_queue"][..],
         ),
-        ("--worker-urls gpu3:8000", &["workers[0].url: expected http://host:port, got gpu3:8000"]),
+        (
+            "--worker-urls gpu3:8000",
+            &["--worker-urls: workers[0].url: expected http://host:port, got gpu3:8000"],
+        ),
         ("--worker-urls http://a:1 http://gpu3:8000/v1", &["workers[1].url:", "a path does not belong"]),
         ("--worker-urls https://gpu3:8000", &["workers[0].url:", "https", "use http://host:port"]),
         ("--worker-urls http://a:1 http://A:1/", &["workers[1].url:", "is workers[0] already"]),

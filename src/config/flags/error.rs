@@ -77,7 +77,7 @@ impl fmt::Display for FlagError {
                 super::notice::write_reasons(f, flags)
             }
             Self::Policy(error) => write!(f, "--policy: {error}"),
-            Self::Workers(error) => write!(f, "{error}"),
+            Self::Workers(error) => write!(f, "--worker-urls: {error}"),
         }
     }
 }
