@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use crate::harness::{
-    Client, Step, TestRouter, Worker, ask, chunk, generate_stream, json, ok, post, stream_head,
+    Client, PATIENCE, Step, TestRouter, Worker, ask, chunk, generate_stream, json, ok, post, stream_head,
 };
 use crate::metrics_page::{Page, get};
 
@@ -124,7 +124,7 @@ async fn the_page_and_its_document_name_the_same_series() {
         let mut steps = vec![stream_head()];
         for tokens in [1, 3] {
             steps.push(chunk(&format!(
-                "data: {{\"text\":\"w\",\"meta_info\":{{\"finish_reason\":null,\"prompt_tokens\":1,\"completion_tokens\":{tokens},\"queue_time\":0.25,\"forward_entry_time\":1800000000.5,\"prefill_finished_time\":1800000001.5}}}}\n\n"
+                "data: {{\"text\":\"w\",\"meta_info\":{{\"finish_reason\":null,\"prompt_tokens\":1,\"completion_tokens\":{tokens},\"queue_time\":0.000002,\"forward_entry_time\":1800000000.5,\"prefill_finished_time\":1800000000.50001}}}}\n\n"
             )));
         }
         steps.extend([chunk("data: [DONE]\n\n"), crate::harness::end()]);
@@ -170,9 +170,14 @@ async fn the_page_and_its_document_name_the_same_series() {
     let quiet = ["smg_worker_cb_transitions_total", "smg_worker_retry_backoff_seconds"];
     assert!(missing.iter().all(|name| quiet.contains(name)), "{missing:?}");
     let url = [("worker", worker.url.as_str())];
-    assert!((page.value("milepost_worker_queue_seconds_sum", &url) - 0.5).abs() < 1e-9);
-    assert!((page.value("milepost_worker_prefill_seconds_sum", &url) - 2.0).abs() < 1e-6);
+    assert!((page.value("milepost_worker_queue_seconds_sum", &url) - 4e-6).abs() < 1e-9);
+    let prefill_s = page.value("milepost_worker_prefill_seconds_sum", &url);
+    assert!((prefill_s - 20e-6).abs() < 2e-6, "{prefill_s}");
+    let failed = page.value("milepost_worker_requests_total", &[("outcome", "failed_attempt")]);
+    let retried: f64 = page.values("smg_worker_retries_total", &[]).iter().sum();
     let records = router.finish_requests().await;
+    let attempts: usize = records.iter().map(|r| r.failed_attempts.len()).sum();
+    assert!((failed - attempts as f64).abs() < 1e-9 && (retried - attempts as f64).abs() < 1e-9, "each once");
     assert!(records.iter().any(|r| !r.failed_attempts.is_empty()), "some began at the dead one");
 }
 
@@ -244,6 +249,26 @@ async fn a_thousand_paths_models_and_methods_make_a_bounded_page() {
     assert_eq!(others.iter().sum::<f64>().to_bits(), 968f64.to_bits());
     assert!(page.series().count() < 2_000, "{}", page.series().count());
     assert_eq!(router.finish_requests().await.len(), 2_000);
+}
+
+#[tokio::test]
+async fn health_checks_are_counted_by_their_result() {
+    // The harness's worker answers 404 to what is no client's request.
+    let worker = Worker::start(|_| ok()).await;
+    let router = TestRouter::with(&[&worker], |config| config.health.enabled = true).await;
+    let at = serve_metrics(&router).await;
+    let failures = async {
+        loop {
+            let page = scrape(at).await;
+            if page.value("smg_worker_health_checks_total", &[("result", "failure")]) >= 1.0 {
+                return page;
+            }
+        }
+    };
+    let page = tokio::time::timeout(PATIENCE, failures).await.expect("the first check fails");
+    assert!(page.value("smg_worker_health_checks_total", &[("result", "success")]).abs() < 1e-9);
+    assert!(page.value("smg_worker_health", &[("worker", worker.url.as_str())]).abs() < 1e-9);
+    router.finish().await;
 }
 
 #[tokio::test]

@@ -40,6 +40,9 @@ const ROUTER_BUCKETS_US: [u64; 15] = [
     60_000_000,
 ];
 
+/// Most tokens of one answer that are believed: a few wild counts would wrap a sum.
+const MAX_TOKENS: u64 = 1 << 32;
+
 /// The counters of one router.
 #[derive(Debug)]
 pub struct Metrics {
@@ -231,7 +234,7 @@ fn answered(meters: &WorkerMeters, record: &RequestRecord) {
     ];
     for (count, tokens) in told {
         if let Some(tokens) = tokens {
-            add(count, tokens);
+            add(count, tokens.min(MAX_TOKENS));
         }
     }
     if let (Some(token_ns), Some(send_ns)) = (record.first_token_ns, record.router_send_ns) {
@@ -246,11 +249,13 @@ fn answered(meters: &WorkerMeters, record: &RequestRecord) {
         meters.itl.observe_ns(ns / (tokens - 1));
     }
     let spans = server_spans(record);
+    // Nothing at the server lasts longer than its request, unless a clock was set.
+    let inside = |ns: &u64| *ns <= record.end_ns;
     let decode_ns = streamed_ns.or(spans.decode_ns.filter(|_| whole));
     let durations =
         [(&meters.queue, spans.queue_ns), (&meters.prefill, spans.prefill_ns), (&meters.decode, decode_ns)];
     for (histogram, ns) in durations {
-        if let Some(ns) = ns {
+        if let Some(ns) = ns.filter(inside) {
             histogram.observe_ns(ns);
         }
     }
