@@ -6,6 +6,7 @@
 //! circuit breaker.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Fleet;
@@ -51,6 +52,15 @@ impl Default for HealthConfig {
             startup_interval: Duration::from_secs(30),
         }
     }
+}
+
+/// Health checks by result.
+#[derive(Debug, Default)]
+pub struct Checks {
+    /// The worker answered with a status of 200 to 299.
+    pub passed: AtomicU64,
+    /// It did not.
+    pub failed: AtomicU64,
 }
 
 /// Watches one worker until the task is aborted.
@@ -108,8 +118,16 @@ async fn first_answer(fleet: &Fleet, worker: &Worker, config: &HealthConfig) {
 }
 
 async fn probe(fleet: &Fleet, worker: &Worker, config: &HealthConfig) -> Result<(), String> {
-    let (status, _) = ask(worker, fleet.clock(), &Question::get(&config.endpoint, config.timeout)).await?;
-    if status.is_success() { Ok(()) } else { Err(format!("{}: status {status}", config.endpoint)) }
+    let answer = ask(worker, fleet.clock(), &Question::get(&config.endpoint, config.timeout)).await;
+    let result = match answer {
+        Ok((status, _)) if status.is_success() => Ok(()),
+        Ok((status, _)) => Err(format!("{}: status {status}", config.endpoint)),
+        Err(why) => Err(why),
+    };
+    let checks = fleet.health_checks();
+    let count = if result.is_ok() { &checks.passed } else { &checks.failed };
+    count.fetch_add(1, Ordering::Relaxed);
+    result
 }
 
 /// Asks a worker what it is: new names first, then the old ones, since 0.4.9 has only the latter and hangs on

@@ -1,12 +1,13 @@
 //! The workers: the only shared mutable state of the router.
 //!
 //! `worker` (one worker and its connections), `lease` (a claim on it), `dispatch` (the critical section
-//! of a decision), `health` (probes). Rule: a policy sees a snapshot taken under one lock; no lock is held across an await.
+//! of a decision), `health` (probes), `meters` (what is counted at a worker). Rule: a policy sees a snapshot taken under one lock; no lock is held across an await.
 
 pub mod ask;
 pub mod dispatch;
 pub mod health;
 pub mod lease;
+pub mod meters;
 pub mod spec;
 pub mod worker;
 
@@ -18,7 +19,7 @@ use milepost_policies::{Event, Needs, Policy, PrefixIndex, RequestView, Time, Wo
 use tokio::task::JoinHandle;
 
 use self::dispatch::{Chosen, Dispatch};
-use self::health::HealthConfig;
+use self::health::{Checks, HealthConfig};
 use self::spec::WorkerSpec;
 use self::worker::Worker;
 use crate::clock::Clock;
@@ -37,6 +38,7 @@ pub struct Fleet {
     clock: Clock,
     connector: Connector,
     health: HealthConfig,
+    checks: Checks,
     sink: Arc<Sink>,
     needs: Needs,
     policy: &'static str,
@@ -62,6 +64,7 @@ impl Fleet {
             clock,
             connector,
             health,
+            checks: Checks::default(),
             sink,
             needs,
             policy: name,
@@ -88,6 +91,11 @@ impl Fleet {
     /// How health is checked.
     pub fn health_config(&self) -> &HealthConfig {
         &self.health
+    }
+
+    /// Health checks so far.
+    pub fn health_checks(&self) -> &Checks {
+        &self.checks
     }
 
     /// Adds a worker and starts to watch it. It gets requests once it has answered a health check.

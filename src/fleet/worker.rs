@@ -5,11 +5,12 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use http::HeaderValue;
 use milepost_policies::WorkerId;
 
+use super::meters::WorkerMeters;
 use super::spec::{WorkerSettings, WorkerSpec};
 use crate::clock::Clock;
 use crate::config::access::ApiKey;
@@ -35,6 +36,8 @@ pub struct Worker {
     pub api_key: Option<ApiKey>,
     /// Idle connections.
     pub pool: Pool,
+    /// What is counted at it, from its first request on.
+    pub meters: OnceLock<WorkerMeters>,
     connector: Connector,
     in_flight: AtomicU32,
     healthy: AtomicBool,
@@ -80,6 +83,7 @@ impl Worker {
             url,
             api_key,
             pool: Pool::default(),
+            meters: OnceLock::new(),
             connector,
             in_flight: AtomicU32::new(0),
             healthy: AtomicBool::new(healthy),

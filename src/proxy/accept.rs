@@ -84,6 +84,7 @@ async fn connection(
     mut stop: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 ) {
+    let _open = shared.metrics.connection();
     let requests = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&requests);
     let service_shared = Arc::clone(&shared);

@@ -44,6 +44,8 @@ pub struct Journey {
     shared: Arc<Shared>,
     lease: Option<Lease>,
     reserved: Option<Reserved>,
+    // Of the router's own error, if it answered with one.
+    error_code: &'static str,
 }
 
 /// A request that ends without a worker's answer.
@@ -71,9 +73,9 @@ impl Journey {
     ) -> Self {
         let arrival = shared.clock.now();
         let seq = shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        shared.metrics.request_began();
         let path = request.uri().path();
         let endpoint = Endpoint::of_path(path);
+        shared.metrics.request_began(endpoint, request.method().as_str(), path, arrival.mono_ns);
         let (request_id, id_value) =
             known.request_id().unwrap_or_else(|| generated_id(&shared.instance, endpoint, seq));
         let record = RequestRecord {
@@ -101,6 +103,7 @@ impl Journey {
             worker: None,
             lease: None,
             reserved: None,
+            error_code: "",
         }
     }
 
@@ -217,6 +220,7 @@ impl Journey {
         let failed_ns = self.elapsed_ns();
         self.lease = None;
         self.shared.fleet.observe(ended(worker.id, self.record(), failed_ns, false));
+        self.shared.metrics.attempt_failed(worker);
         self.note(|r| {
             let router_send_ns = r.router_send_ns.take();
             (r.connected_ns, r.same_host) = (None, None);
@@ -261,10 +265,10 @@ impl Journey {
         self.reserved = None;
         let worker = self.lease.take().map(|lease| Arc::clone(lease.worker()));
         record.end_ns = self.after(self.shared.clock.mono_ns());
-        if let Some(worker) = worker {
-            self.teach(&worker, &record);
+        if let Some(worker) = &worker {
+            self.teach(worker, &record);
         }
-        self.shared.metrics.request_ended(&record);
+        self.shared.metrics.request_ended(&record, worker.as_deref(), self.error_code);
         self.shared.sink.offer(Record::Request(record));
     }
 
@@ -307,6 +311,7 @@ impl Journey {
         }
         headers::stamp_response(out, &self);
         self.note(|r| r.status = Some(problem.status));
+        self.error_code = problem.code;
         self.end(outcome, Some(&format!("{}: {}", problem.code, problem.message)));
         response
     }

@@ -64,7 +64,7 @@ impl Router {
             clock,
             fleet,
             sink,
-            metrics: Metrics::new(),
+            metrics: Metrics::with_buckets(&config.duration_buckets_s),
             requests: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             cutting: AtomicBool::new(false),

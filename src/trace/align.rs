@@ -116,6 +116,35 @@ pub fn align(record: &RequestRecord, clocks: &ClockTrack, offsets: &Offsets) -> 
     aligner.out
 }
 
+/// Durations at the server, each taken inside one of its clocks: they need no alignment, and hold for a remote worker too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerSpans {
+    /// In the waiting queue.
+    pub queue_ns: Option<u64>,
+    /// End of the queue to first token.
+    pub prefill_ns: Option<u64>,
+    /// First token to finished.
+    pub decode_ns: Option<u64>,
+}
+
+/// The server's own durations in `record`. Absent where the two ends are told in different clocks, or are out of order.
+pub fn server_spans(record: &RequestRecord) -> ServerSpans {
+    if record.server.is_empty() {
+        return ServerSpans::default();
+    }
+    let (clocks, offsets) = (ClockTrack::default(), Offsets::default());
+    let mut aligner = Aligner { record, clocks: &clocks, offsets: &offsets, out: Aligned::default() };
+    aligner.pure_queue();
+    let (first_token, _) = aligner.first_token();
+    let between = |from: Stage, to: Stage| within_one_clock(from.ok()?, to.ok()?);
+    let positive = |ns: Option<i64>| ns.and_then(|ns| u64::try_from(ns).ok());
+    ServerSpans {
+        queue_ns: positive(aligner.out.pure_queue_ns),
+        prefill_ns: positive(between(aligner.queue_end(), first_token)),
+        decode_ns: positive(between(first_token, aligner.finished())),
+    }
+}
+
 struct Aligner<'a> {
     record: &'a RequestRecord,
     clocks: &'a ClockTrack,
@@ -191,6 +220,16 @@ impl Aligner<'_> {
             }
         }
         (Err(reason), TtftSource::None)
+    }
+
+    fn finished(&self) -> Stage {
+        let server = &self.record.server;
+        let told = server.request_finished_ts.or(server.decode_finished_ts).map(wall);
+        let by_latency = || match (created(server), server.e2e_latency) {
+            (Some(created), Some(latency)) => Some(Raw::Wall(nanos(created) + nanos(latency))),
+            _ => None,
+        };
+        told.or_else(by_latency).ok_or(NOT_SENT)
     }
 
     fn pure_queue(&mut self) {

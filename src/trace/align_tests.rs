@@ -177,6 +177,21 @@ fn a_remote_patched_server_keeps_what_is_of_one_clock() {
 }
 
 #[test]
+fn durations_of_one_clock_need_no_alignment_and_are_those_of_the_aligned_stages() {
+    let aligned = align(&newest(), &newest_clocks(), &Offsets::default());
+    let remote = RequestRecord { same_host: Some(false), worker: None, ..newest() };
+    let spans = server_spans(&remote);
+    assert_eq!(spans.queue_ns.map(signed), aligned.pure_queue_ns);
+    let prefill_ns = aligned.first_token_ns.unwrap() - aligned.queue_end_ns.unwrap();
+    assert_eq!(spans.prefill_ns.map(signed), Some(prefill_ns));
+    assert!(spans.decode_ns.is_some());
+    let spans = server_spans(&patched());
+    assert!(spans.queue_ns.is_some() && spans.decode_ns.is_some());
+    assert_eq!(spans.prefill_ns, None, "its queue ends in one clock, its first token is in the other");
+    assert_eq!(server_spans(&RequestRecord::default()), ServerSpans::default());
+}
+
+#[test]
 fn a_remote_newest_server_is_all_wall_clock() {
     let mut r = newest();
     r.same_host = None;

@@ -23,6 +23,8 @@ pub struct Sink {
     // One count for all shards: a limit of each would hold one sixteenth when one thread does the work.
     held: AtomicUsize,
     lost: AtomicU64,
+    // `lost` starts again whenever the writer has told it; this one does not.
+    lost_total: AtomicU64,
     offered: AtomicU64,
 }
 
@@ -35,6 +37,7 @@ impl Sink {
             capacity_records: capacity_records.max(1),
             held: AtomicUsize::new(0),
             lost: AtomicU64::new(0),
+            lost_total: AtomicU64::new(0),
             offered: AtomicU64::new(0),
         }
     }
@@ -46,6 +49,7 @@ impl Sink {
             capacity_records: 0,
             held: AtomicUsize::new(0),
             lost: AtomicU64::new(0),
+            lost_total: AtomicU64::new(0),
             offered: AtomicU64::new(0),
         }
     }
@@ -68,7 +72,7 @@ impl Sink {
         }
         self.held.fetch_sub(1, Ordering::Relaxed);
         if is_request {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.count_lost(1);
         }
     }
 
@@ -92,6 +96,22 @@ impl Sink {
     /// Counts records that were drained but could not be written.
     pub fn count_lost(&self, requests: u64) {
         self.lost.fetch_add(requests, Ordering::Relaxed);
+        self.lost_total.fetch_add(requests, Ordering::Relaxed);
+    }
+
+    /// Request records lost so far.
+    pub fn lost_total(&self) -> u64 {
+        self.lost_total.load(Ordering::Relaxed)
+    }
+
+    /// Records that wait for the writer.
+    pub fn held_records(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Records that may wait; 0 if tracing is off.
+    pub fn capacity_records(&self) -> usize {
+        self.capacity_records
     }
 
     /// Request records offered so far, lost ones included.
@@ -129,7 +149,7 @@ mod tests {
             assert_eq!((out.len(), sink.take_lost(), sink.take_lost()), (20, 3, 0));
             assert_eq!(out[0], Record::Request(Box::<RequestRecord>::default()));
         }
-        assert_eq!(sink.offered(), 46);
+        assert_eq!((sink.offered(), sink.lost_total(), sink.held_records()), (46, 6, 0));
     }
 
     #[test]

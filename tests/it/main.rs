@@ -6,5 +6,7 @@ mod faults;
 mod harness;
 mod http;
 mod intake;
+mod metrics;
+mod metrics_page;
 mod passing;
 mod pool;

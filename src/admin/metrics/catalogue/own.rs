@@ -1,0 +1,64 @@
+//! The families under our own names: what a router that looks at its answers can say of each worker, and of itself.
+//!
+//! Rule: `worker` is the URL of a worker in the fleet, and its series go when it goes. A duration is taken in one clock, or
+//! not at all. Deliberately not here: what a trace record says better, which is anything about one request.
+
+use super::Family;
+use super::Kind::{Counter, Gauge, Histogram};
+use super::peer::families;
+
+const BY_WORKER: &[&str] = &["worker"];
+
+families! {
+    REQUESTS_IN_FLIGHT = Gauge "milepost_requests_in_flight" &[], "requests",
+        "Requests not yet ended.", "when one begins or ends";
+    REQUESTS_ENDED = Counter "milepost_requests_ended_total" &["outcome"], "requests",
+        "Requests ended, by the outcome in the trace.", "when the request ends";
+    TTFT = Histogram "milepost_ttft_seconds" &[], "seconds",
+        "Arrival to the first event with tokens, as the router saw it; streams only.", "when the request ends";
+    ROUTER_QUEUE = Histogram "milepost_router_queue_seconds" &[], "seconds",
+        "Arrival to router send: the time in the router, waits for limits and failed attempts included.",
+        "when the request ends";
+    UNREADABLE = Counter "milepost_connections_unreadable_total" &[], "connections",
+        "Connections without a readable request.", "when such a connection ends";
+    WORKER_REQUESTS = Counter "milepost_worker_requests_total" &["worker", "outcome"], "requests",
+        "Requests that ended at the worker, by outcome, and failed_attempt for attempts after which another followed or the router gave up.",
+        "when the request or the attempt ends";
+    WORKER_IN_FLIGHT = Gauge "milepost_worker_in_flight" BY_WORKER, "requests",
+        "Requests in flight at the worker through this router.", "when a request is given to it and when that ends";
+    WORKER_IDLE = Gauge "milepost_worker_idle_connections" BY_WORKER, "connections",
+        "Connections to the worker that wait for a request.", "with each request";
+    WORKER_TOKENS = Counter "milepost_worker_tokens_total" &["worker", "kind"], "tokens",
+        "Tokens as the worker counted them: prompt, completion, and cached (the prompt tokens it did not compute).",
+        "when the request ends, where the answer told";
+    WORKER_TTFT = Histogram "milepost_worker_ttft_seconds" BY_WORKER, "seconds",
+        "Router send to the first event with tokens, both at the router; streams only.", "when the request ends";
+    WORKER_ITL = Histogram "milepost_worker_itl_seconds" BY_WORKER, "seconds",
+        "Mean gap between tokens of one answer: first token to last byte at the router, by the completion tokens less one. One value a stream, of two tokens or more.",
+        "when the whole stream has been passed on";
+    WORKER_QUEUE = Histogram "milepost_worker_queue_seconds" BY_WORKER, "seconds",
+        "In the worker's waiting queue, by its own clock (queue_time_end - queue_time_start, else queue_time).",
+        "when the request ends, where meta_info told";
+    WORKER_PREFILL = Histogram "milepost_worker_prefill_seconds" BY_WORKER, "seconds",
+        "End of the waiting queue to first token, both by the worker's wall clock.",
+        "when the request ends, where meta_info told both in that clock";
+    WORKER_DECODE = Histogram "milepost_worker_decode_seconds" BY_WORKER, "seconds",
+        "First token to end: of a stream at the router, of a plain answer by the worker's wall clock.",
+        "when the whole answer has been passed on";
+    TRACE_OFFERED = Counter "milepost_trace_requests_offered_total" &[], "records",
+        "Request records offered to the trace, lost ones included.", "when a request ends and the trace is on";
+    TRACE_LOST = Counter "milepost_trace_requests_lost_total" &[], "records",
+        "Request records that the trace could not take or write; the file says so too.", "when one is lost";
+    TRACE_BUFFER = Gauge "milepost_trace_buffer_records" &[], "records",
+        "Records that wait for the writer.", "always, if the trace is on";
+    TRACE_CAPACITY = Gauge "milepost_trace_buffer_capacity_records" &[], "records",
+        "Records that may wait; 0 if the trace is off.", "never";
+    PROCESS_CPU = Counter "process_cpu_seconds_total" &[], "seconds",
+        "CPU time of the process, user and system.", "always";
+    PROCESS_RESIDENT = Gauge "process_resident_memory_bytes" &[], "bytes",
+        "Memory of the process that is in RAM (Linux).", "always";
+    PROCESS_FDS = Gauge "process_open_fds" &[], "descriptors",
+        "Open file descriptors (Linux).", "always";
+    PROCESS_MAX_FDS = Gauge "process_max_fds" &[], "descriptors",
+        "File descriptors the process may have open; absent without a limit.", "never";
+}

@@ -1,0 +1,36 @@
+//! What other parts of the router count: the circuit breakers and the limits.
+//!
+//! Rule: one function each, the only places that know where such a number comes from. Deliberately not here: any state.
+
+use crate::fleet::worker::Worker;
+use crate::proxy::Shared;
+
+/// A worker's breaker as the page shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Breaker {
+    /// 0 closed, 1 open, 2 half-open.
+    pub(super) state: u64,
+    pub(super) failures_in_a_row: u64,
+    pub(super) successes_in_a_row: u64,
+    pub(super) failures: u64,
+    pub(super) successes: u64,
+    /// From, to, how often: `("closed", "open", 1)`.
+    pub(super) transitions: Vec<(&'static str, &'static str, u64)>,
+}
+
+/// Decisions of the limits so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) allowed: u64,
+    pub(super) rejected: u64,
+}
+
+/// The breaker of a worker: no worker has one, so it is closed and has been told nothing.
+pub(super) fn breaker(_worker: &Worker) -> Breaker {
+    Breaker::default()
+}
+
+/// What the limits decided: there are none, so nothing.
+pub(super) fn limits(_shared: &Shared) -> Limits {
+    Limits::default()
+}
