@@ -153,7 +153,7 @@ fn too_large(limit: u64) -> Problem {
 }
 
 fn look(shared: &Shared, call: &mut Call, journey: &mut Journey) {
-    if !call.endpoint.generates() || call.method != Method::POST {
+    if !call.endpoint.has_prompt() || call.method != Method::POST {
         journey.note(|r| r.body_look = "not_json_endpoint".into());
         return;
     }

@@ -278,7 +278,7 @@ impl Journey {
             self.shared.fleet.observe(event);
         }
         // A list of models is answered in a millisecond and says nothing of a worker's speed.
-        if ok && record.endpoint.generates() {
+        if ok && record.endpoint.has_prompt() {
             let hit_rate = match (record.tokens.cached_tokens, record.tokens.prompt_tokens) {
                 (Some(cached), Some(prompt)) if prompt > 0 => Some(cached as f64 / prompt as f64),
                 _ => None,
