@@ -198,14 +198,13 @@ impl Journey {
     /// A worker was chosen.
     pub fn choose(&mut self, chosen: Chosen) -> Arc<Worker> {
         let worker = Arc::clone(chosen.lease.worker());
-        let policy = self.shared.fleet.policy();
         let decided_ns = self.elapsed_ns();
         self.lease = Some(chosen.lease);
         self.worker = Some(Arc::clone(&worker));
         self.note(|r| {
             r.attempts += 1;
             r.worker = Some(worker.url.shared());
-            r.policy = Some(policy.into());
+            r.policy = Some(chosen.policy.into());
             r.decided_ns = Some(decided_ns);
             r.decision = Some(chosen.decision);
         });

@@ -8,4 +8,5 @@ mod harness;
 mod http;
 mod intake;
 mod passing;
+mod policies;
 mod pool;
