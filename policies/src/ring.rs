@@ -62,7 +62,8 @@ impl Ring {
             self.slots[at] = Slot { url_hash: Some(worker.url_hash), index, round: self.round };
         }
         if joined {
-            self.places.sort_unstable();
+            // Sorted but for what was added, which this sort makes use of.
+            self.places.sort();
         }
     }
 
