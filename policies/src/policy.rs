@@ -113,3 +113,18 @@ pub enum Event {
         worker: WorkerId,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_needs_all_get_and_a_whole_prompt_is_more_than_its_beginning() {
+        let beginning = Needs { prompt_hash_bytes: 1024, ..Needs::default() };
+        assert_eq!([500, 1024, 9000].map(|bytes| beginning.hashed_bytes(bytes)), [500, 1024, 1024]);
+        let both = beginning.union(Needs { prefix_match: true, target: true, ..Needs::default() });
+        assert_eq!(both, Needs { prefix_match: true, target: true, ..beginning });
+        assert_eq!([500, 9000].map(|bytes| both.hashed_bytes(bytes)), [500, 9000]);
+        assert_eq!(Needs::default().hashed_bytes(9000), 0);
+    }
+}
