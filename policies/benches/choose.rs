@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use milepost_policies::{
     Decision, POLICIES, PolicyConfig, PrefixIndex, PromptHashes, RequestView, Time, WorkerId, WorkerView,
-    Workers,
+    Workers, name_hash,
 };
 
 const ROUNDS: usize = 9;
@@ -41,20 +41,30 @@ fn decisions(size: u32) {
             in_flight_requests: id * 7 % 13,
             last_chosen_seq: u64::from(id * 31 % 97),
             prefix_match_bytes: Some(u64::from(id * 17 % 29) * 64),
+            position: id,
+            url_hash: name_hash(&id.to_le_bytes()),
             ..WorkerView::default()
         })
         .collect();
     let workers = Workers::new(&fleet).expect("not empty");
+    let prompts: Vec<_> = (0..64).map(|n| PromptHashes::of(&words(4_000, n))).collect();
+    let keys: Vec<_> = (0..64).map(|n| format!("conversation {n}")).collect();
     for spec in POLICIES {
         let mut policy = (spec.build)(&PolicyConfig::default());
         let mut decision = Decision::default();
         let ns = median_ns(2_000, |seq| {
-            let request = RequestView { seq: seq as u64, prompt_bytes: 4_000, ..RequestView::default() };
+            let request = RequestView {
+                seq: seq as u64,
+                prompt: Some(&prompts[seq % 64]),
+                prompt_bytes: 4_000,
+                routing_key: Some(&keys[seq % 64]),
+                ..RequestView::default()
+            };
             decision.clear(workers.len());
             policy.choose(Time { us: seq as u64 }, black_box(&request), black_box(&workers), &mut decision);
             black_box(decision.chosen());
         });
-        println!("choose {:<16} {size:>4} workers     {ns:>9.0}", spec.name);
+        println!("choose {:<18} {size:>4} workers     {ns:>9.0}", spec.name);
     }
 }
 

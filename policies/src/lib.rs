@@ -11,21 +11,32 @@
 //! | [`policy`] | the trait between the two, and what a policy is told afterwards |
 //! | [`prefix`] | which worker was sent which prompt prefix |
 //! | [`registry`] | policies by name |
-//! | [`cache_aware`], [`round_robin`], [`random`], [`shortest_queue`] | one policy each |
+//! | [`cache_aware`], [`round_robin`], [`random`], [`shortest_queue`], [`power_of_two`] | one policy each |
+//! | [`manual`], [`consistent_hashing`], [`prefix_hash`], [`bucket`] | one policy each |
+//! | `ring`, `sticky`, [`hash`] | what some of them are made of |
 
+pub mod bucket;
 pub mod cache_aware;
+pub mod consistent_hashing;
 pub mod decision;
+pub mod hash;
+pub mod manual;
 pub mod policy;
+pub mod power_of_two;
 pub mod prefix;
+pub mod prefix_hash;
 pub mod random;
 pub mod registry;
+mod ring;
 pub mod round_robin;
 pub mod shortest_queue;
+mod sticky;
 #[cfg(test)]
 mod testing;
 pub mod view;
 
 pub use decision::Decision;
+pub use hash::name_hash;
 pub use policy::{Event, Needs, Policy};
 pub use prefix::{PrefixIndex, PromptHashes};
 pub use registry::{AssignmentMode, POLICIES, PolicyConfig, PolicySpec, UnknownPolicy, build, build_from};

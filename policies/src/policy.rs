@@ -27,14 +27,43 @@ pub trait Policy: Send {
 
 /// What a policy reads that costs something to find out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent wishes")]
 pub struct Needs {
     /// [`crate::WorkerView::prefix_match_bytes`]: the prompt is hashed and looked up, and remembered for the worker chosen.
     pub prefix_match: bool,
+    /// [`crate::RequestView::prompt`]: so many bytes of the prompt's beginning are hashed, though `prefix_match` is not needed;
+    /// of whole blocks, see [`crate::PromptHashes::whole_blocks_bytes`]. 0: none.
+    pub prompt_hash_bytes: u64,
     /// [`crate::RequestView::client_hash`].
     pub client_hash: bool,
+    /// [`crate::RequestView::target`].
+    pub target: bool,
     /// What only the servers know ([`crate::WorkerView::queue_depth`], `running`, `kv_usage`, `throughput_tokens_per_s`): they
     /// are asked at the router's load interval.
     pub server_loads: bool,
+}
+
+impl Needs {
+    /// What this or `other` needs.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            prefix_match: self.prefix_match || other.prefix_match,
+            prompt_hash_bytes: self.prompt_hash_bytes.max(other.prompt_hash_bytes),
+            client_hash: self.client_hash || other.client_hash,
+            target: self.target || other.target,
+            server_loads: self.server_loads || other.server_loads,
+        }
+    }
+
+    /// How much of a prompt of `prompt_bytes` has to be hashed, in bytes from its beginning.
+    pub fn hashed_bytes(self, prompt_bytes: usize) -> usize {
+        if self.prefix_match {
+            prompt_bytes
+        } else {
+            usize::try_from(self.prompt_hash_bytes).map_or(prompt_bytes, |needed| needed.min(prompt_bytes))
+        }
+    }
 }
 
 /// Something that happened to a request or a worker.
@@ -83,4 +112,19 @@ pub enum Event {
         /// Its slot.
         worker: WorkerId,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_needs_all_get_and_a_whole_prompt_is_more_than_its_beginning() {
+        let beginning = Needs { prompt_hash_bytes: 1024, ..Needs::default() };
+        assert_eq!([500, 1024, 9000].map(|bytes| beginning.hashed_bytes(bytes)), [500, 1024, 1024]);
+        let both = beginning.union(Needs { prefix_match: true, target: true, ..Needs::default() });
+        assert_eq!(both, Needs { prefix_match: true, target: true, ..beginning });
+        assert_eq!([500, 9000].map(|bytes| both.hashed_bytes(bytes)), [500, 9000]);
+        assert_eq!(Needs::default().hashed_bytes(9000), 0);
+    }
 }

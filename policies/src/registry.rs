@@ -5,8 +5,13 @@
 
 use std::fmt;
 
+use crate::bucket::Bucket;
 use crate::cache_aware::CacheAware;
+use crate::consistent_hashing::ConsistentHashing;
+use crate::manual::Manual;
 use crate::policy::Policy;
+use crate::power_of_two::PowerOfTwo;
+use crate::prefix_hash::PrefixHash;
 use crate::random::Random;
 use crate::round_robin::RoundRobin;
 use crate::shortest_queue::ShortestQueue;
@@ -24,9 +29,10 @@ pub struct PolicyConfig {
     pub balance_rel_threshold: f64,
     /// `manual`: who gets a routing key that nobody has.
     pub assignment_mode: AssignmentMode,
-    /// `manual`: a key not seen for this long is forgotten, seconds.
+    /// `manual`: a key not seen for this long is forgotten, seconds; 0: never.
     pub max_idle_s: u64,
-    /// `prefix_hash`: how much of the prompt's beginning is hashed, in tokens of four bytes of text.
+    /// `prefix_hash`: how much of the prompt's beginning is hashed, in tokens of four bytes of text; rounded down to whole
+    /// blocks of [`crate::PromptHashes`], one at least.
     pub prefix_tokens: u32,
     /// `prefix_hash`: a worker with more than this many times the average load is passed over.
     pub prefix_load_factor: f64,
@@ -75,7 +81,17 @@ pub struct PolicySpec {
 }
 
 /// Every policy built in, in the order in which help lists them.
-pub const POLICIES: &[PolicySpec] = &[CacheAware::SPEC, RoundRobin::SPEC, Random::SPEC, ShortestQueue::SPEC];
+pub const POLICIES: &[PolicySpec] = &[
+    CacheAware::SPEC,
+    RoundRobin::SPEC,
+    Random::SPEC,
+    ShortestQueue::SPEC,
+    PowerOfTwo::SPEC,
+    Manual::SPEC,
+    ConsistentHashing::SPEC,
+    PrefixHash::SPEC,
+    Bucket::SPEC,
+];
 
 /// The built-in policy called `name`.
 pub fn build(name: &str, config: &PolicyConfig) -> Result<Box<dyn Policy>, UnknownPolicy> {
@@ -189,7 +205,8 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_answered_with_the_nearest_and_all() {
-        let all = "(one of: cache_aware, round_robin, random, shortest_queue)";
+        let all = "(one of: cache_aware, round_robin, random, shortest_queue, power_of_two, manual, consistent_hashing, \
+            prefix_hash, bucket)";
         assert_eq!(
             error("cache-awre"),
             format!("unknown policy \"cache-awre\"; did you mean cache_aware? {all}")
@@ -199,7 +216,7 @@ mod tests {
             format!("unknown policy \"Round_Robin\"; did you mean round_robin? {all}")
         );
         assert_eq!(error("zzz"), format!("unknown policy \"zzz\" {all}"));
-        assert!(error(&"x".repeat(1_000_000)).len() < 200);
+        assert!(error(&"x".repeat(1_000_000)).len() < 250);
     }
 
     #[test]

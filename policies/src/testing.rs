@@ -1,6 +1,7 @@
 //! A fleet for the unit tests of policies: counts kept as the router keeps them. Deliberately not here: time, the index.
 
 use crate::decision::Decision;
+use crate::hash::name_hash;
 use crate::policy::Policy;
 use crate::view::{RequestView, Time, WorkerId, WorkerView, Workers};
 
@@ -13,7 +14,13 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// `size` idle workers that were never chosen.
     pub(crate) fn of(size: u32) -> Self {
-        let workers = (0..size).map(|id| WorkerView { id: WorkerId(id), ..WorkerView::default() }).collect();
+        let worker = |id: u32| WorkerView {
+            id: WorkerId(id),
+            position: id,
+            url_hash: name_hash(format!("http://10.0.0.{id}:8000").as_bytes()),
+            ..WorkerView::default()
+        };
+        let workers = (0..size).map(worker).collect();
         Self { workers, seq: 0 }
     }
 

@@ -22,8 +22,8 @@ pub struct WorkerId(pub u32);
 pub struct RequestView<'a> {
     /// Number of this request in this run, from 1; events name it.
     pub seq: u64,
-    /// Block hashes of the routing text; `None` when the policy does not need a prefix match, when the body was not looked at
-    /// (encoded, malformed, another endpoint) or held no text.
+    /// Block hashes of the routing text, or of as much of its beginning as the policy needs; `None` when it
+    /// [needs](crate::Needs) none, when the body was not looked at (encoded, malformed, another endpoint) or held no text.
     pub prompt: Option<&'a PromptHashes>,
     /// Length of the routing text in bytes of UTF-8; 0 when there is none.
     pub prompt_bytes: u64,
@@ -35,8 +35,8 @@ pub struct RequestView<'a> {
     pub model: Option<&'a str>,
     /// The client's routing key header; `None` when absent.
     pub routing_key: Option<&'a str>,
-    /// `X-SMG-Target-Worker`: the worker asked for, as its place among all workers in the order in which they joined; `None`
-    /// when absent.
+    /// `X-SMG-Target-Worker`: the worker asked for, as its place among all workers in the order in which they joined, or a
+    /// place that none has if there is no such worker; `None` when absent, or when the policy does not need it.
     pub target: Option<u32>,
     /// Hash of who asks (`authorization`, else `x-forwarded-for`, else `cookie`); `None` when the policy does not need it or
     /// none is there.

@@ -7,10 +7,12 @@
 use std::sync::Arc;
 
 use milepost_policies::{
-    Decision, Event, Policy, PrefixIndex, RequestView, Time, WorkerId, WorkerView, Workers,
+    Decision, Event, Needs, Policy, PolicyConfig, PrefixIndex, RequestView, Time, UnknownPolicy, WorkerId,
+    WorkerView, Workers,
 };
 
 use super::lease::Lease;
+use super::policies::{Policies, PolicyId, Wanted};
 use super::worker::Worker;
 use crate::trace::record::{CandidateRecord, DecisionRecord};
 
@@ -27,13 +29,16 @@ pub struct Chosen {
     pub lease: Lease,
     /// What the policy saw and said.
     pub decision: DecisionRecord,
+    /// The policy's name.
+    pub policy: &'static str,
 }
 
 /// State behind the fleet's lock.
 pub(super) struct Dispatch {
     pub(super) workers: Vec<Arc<Worker>>,
-    policy: Box<dyn Policy>,
-    needs_prefix: bool,
+    policies: Policies,
+    // Of any of the policies.
+    needs: Needs,
     index: PrefixIndex,
     events: Vec<Event>,
     last_chosen: Vec<u64>,
@@ -47,11 +52,10 @@ pub(super) struct Dispatch {
 
 impl Dispatch {
     pub(super) fn new(policy: Box<dyn Policy>, index: PrefixIndex) -> Self {
-        let needs_prefix = policy.needs().prefix_match;
         Self {
             workers: Vec::new(),
-            policy,
-            needs_prefix,
+            needs: policy.needs(),
+            policies: Policies::new(policy),
             index,
             events: Vec::new(),
             last_chosen: Vec::new(),
@@ -61,6 +65,24 @@ impl Dispatch {
             matches: Vec::new(),
             decision: Decision::default(),
         }
+    }
+
+    /// The policy called `name`, built if it is not there yet.
+    pub(super) fn policy_named(
+        &mut self,
+        name: &str,
+        config: &PolicyConfig,
+        now: Time,
+    ) -> Result<PolicyId, UnknownPolicy> {
+        let joined = self.workers.iter().map(|w| Event::Joined { worker: w.id });
+        let id = self.policies.named(name, config, now, joined)?;
+        self.needs = self.policies.needs();
+        Ok(id)
+    }
+
+    /// What any of the policies needs.
+    pub(super) fn needs(&self) -> Needs {
+        self.needs
     }
 
     /// The lowest slot that no worker holds.
@@ -103,32 +125,37 @@ impl Dispatch {
     pub(super) fn choose(
         &mut self,
         now: Time,
+        wanted: Wanted,
         request: &RequestView<'_>,
         tried: &[WorkerId],
     ) -> Option<Chosen> {
         for event in self.events.drain(..) {
-            self.policy.observe(now, &event);
+            self.policies.observe(now, &event);
         }
-        self.see(request, tried);
+        let target = wanted.target.map(|target| target.place(self.workers.iter().map(|w| &**w)));
+        let request = &RequestView { target, ..*request };
+        let policy = self.policies.get(wanted.policy);
+        let (policy_name, needs_match) = (policy.name(), policy.needs().prefix_match);
+        self.see(request, needs_match, tried);
         let workers = Workers::new(&self.views)?;
         self.choices += 1;
         self.decision.clear(self.views.len());
-        self.policy.choose(now, request, &workers, &mut self.decision);
+        self.policies.get(wanted.policy).choose(now, request, &workers, &mut self.decision);
         let chosen = self.decision.chosen().filter(|i| *i < self.views.len())?;
         let worker = Arc::clone(&self.workers[self.eligible[chosen]]);
         self.last_chosen[worker.id.0 as usize] = self.choices;
-        if let (true, Some(prompt)) = (self.needs_prefix, request.prompt) {
+        if let (true, Some(prompt)) = (self.needs.prefix_match, request.prompt) {
             self.index.insert(prompt, worker.id);
         }
-        self.policy.observe(now, &Event::Routed { seq: request.seq, worker: worker.id });
+        self.policies.observe(now, &Event::Routed { seq: request.seq, worker: worker.id });
         let decision = self.record(chosen);
-        Some(Chosen { lease: Lease::take(worker), decision })
+        Some(Chosen { lease: Lease::take(worker), decision, policy: policy_name })
     }
 
-    fn see(&mut self, request: &RequestView<'_>, tried: &[WorkerId]) {
+    fn see(&mut self, request: &RequestView<'_>, needs_match: bool, tried: &[WorkerId]) {
         self.eligible.clear();
         self.views.clear();
-        let prompt = request.prompt.filter(|_| self.needs_prefix);
+        let prompt = request.prompt.filter(|_| needs_match);
         if let Some(prompt) = prompt {
             self.index.match_into(prompt, &mut self.matches);
         }
@@ -141,6 +168,8 @@ impl Dispatch {
             self.eligible.push(position);
             self.views.push(WorkerView {
                 id: worker.id,
+                position: position as u32,
+                url_hash: worker.url_hash,
                 in_flight_requests: worker.in_flight(),
                 last_chosen_seq: self.last_chosen[slot],
                 prefix_match_bytes: prompt.map(|_| self.matches[slot]),

@@ -1,13 +1,15 @@
 //! The workers: the only shared mutable state of the router.
 //!
 //! `worker` (one worker and its connections), `lease` (a claim on it), `dispatch` (the critical section
-//! of a decision), `health` (probes), `meters` (what is counted at a worker). Rule: a policy sees a snapshot taken under one lock; no lock is held across an await.
+//! of a decision), `policies` (who decides), `health` (probes), `meters` (what is counted at a worker). Rule: a policy sees a
+//! snapshot taken under one lock; no lock is held across an await.
 
 pub mod ask;
 pub mod dispatch;
 pub mod health;
 pub mod lease;
 pub mod meters;
+pub mod policies;
 pub mod spec;
 pub mod worker;
 
@@ -15,11 +17,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use milepost_policies::{Event, Needs, Policy, PrefixIndex, RequestView, Time, WorkerId};
+use milepost_policies::{
+    Event, Needs, Policy, PolicyConfig, PrefixIndex, RequestView, Time, UnknownPolicy, WorkerId,
+};
 use tokio::task::JoinHandle;
 
 use self::dispatch::{Chosen, Dispatch};
 use self::health::{Checks, HealthConfig};
+use self::policies::{PolicyId, SharedNeeds, Wanted};
 use self::spec::WorkerSpec;
 use self::worker::Worker;
 use crate::clock::Clock;
@@ -40,7 +45,7 @@ pub struct Fleet {
     health: HealthConfig,
     checks: Checks,
     sink: Arc<Sink>,
-    needs: Needs,
+    needs: SharedNeeds,
     policy: &'static str,
     dispatch: Mutex<Dispatch>,
     watchers: Mutex<BTreeMap<u32, JoinHandle<()>>>,
@@ -66,21 +71,30 @@ impl Fleet {
             health,
             checks: Checks::default(),
             sink,
-            needs,
+            needs: SharedNeeds::new(needs),
             policy: name,
             dispatch: Mutex::new(Dispatch::new(policy, PrefixIndex::new(INDEX_BYTES))),
             watchers: Mutex::default(),
         })
     }
 
-    /// Name of the policy.
+    /// Name of the configured policy.
     pub fn policy(&self) -> &'static str {
         self.policy
     }
 
-    /// What the policy wants to know.
+    /// What the policies want to know.
     pub fn needs(&self) -> Needs {
-        self.needs
+        self.needs.get()
+    }
+
+    /// The policy called `name`; built with `config` if no request has named it before.
+    pub fn policy_named(&self, name: &str, config: &PolicyConfig) -> Result<PolicyId, UnknownPolicy> {
+        let now = Time { us: self.clock.mono_ns() / 1_000 };
+        let mut dispatch = self.lock();
+        let id = dispatch.policy_named(name, config, now)?;
+        self.needs.set(dispatch.needs());
+        Ok(id)
     }
 
     /// The clock.
@@ -138,9 +152,9 @@ impl Fleet {
     }
 
     /// Chooses a worker and takes a lease on it, or says that none is left.
-    pub fn choose(&self, request: &RequestView<'_>, tried: &[WorkerId]) -> Option<Chosen> {
+    pub fn choose(&self, wanted: Wanted, request: &RequestView<'_>, tried: &[WorkerId]) -> Option<Chosen> {
         let start_ns = self.clock.mono_ns();
-        let mut chosen = self.lock().choose(Time { us: start_ns / 1_000 }, request, tried)?;
+        let mut chosen = self.lock().choose(Time { us: start_ns / 1_000 }, wanted, request, tried)?;
         chosen.decision.took_ns = self.clock.mono_ns().saturating_sub(start_ns);
         Some(chosen)
     }

@@ -28,6 +28,8 @@ pub struct Worker {
     pub id: WorkerId,
     /// Its URL.
     pub url: WorkerUrl,
+    /// Hash of its URL, for the policies.
+    pub url_hash: u64,
     /// Its URL as a header value.
     pub url_value: HeaderValue,
     /// `host:port` as a header value.
@@ -78,6 +80,7 @@ impl Worker {
         let WorkerSpec { url, api_key, settings } = spec;
         Self {
             id,
+            url_hash: milepost_policies::name_hash(url.as_str().as_bytes()),
             url_value: header_value(url.as_str()),
             host_value: header_value(url.authority()),
             url,

@@ -88,7 +88,7 @@ pub async fn forward(
             }
         }
     }
-    Err(nobody(last_error))
+    Err(nobody(last_error, call.routing.wanted.target.is_some()))
 }
 
 fn choose(
@@ -106,17 +106,22 @@ fn choose(
         max_new_tokens: record.max_new_tokens,
         stream: record.stream,
         model: record.model.as_deref(),
-        routing_key: call.routing_key.as_deref(),
+        routing_key: call.routing.key.as_deref(),
+        client_hash: call.routing.client_hash,
         ..RequestView::default()
     };
-    let chosen = shared.fleet.choose(&request, tried)?;
+    let chosen = shared.fleet.choose(call.routing.wanted, &request, tried)?;
     Some(journey.choose(chosen))
 }
 
-fn nobody(last_error: Option<String>) -> Refusal {
+fn nobody(last_error: Option<String>, targeted: bool) -> Refusal {
     match last_error {
         None => {
-            let message = "no worker is available; GET /workers says why";
+            let message = if targeted {
+                "the worker that X-SMG-Target-Worker names is not available; GET /workers says which are"
+            } else {
+                "no worker is available; GET /workers says why"
+            };
             Refusal {
                 problem: Problem::new(503, "no_available_workers", message),
                 outcome: Outcome::Unreachable,

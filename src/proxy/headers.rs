@@ -4,6 +4,8 @@
 //! `--forward-headers`); towards the client everything but hop-by-hop headers. Stamps are Unix seconds with nine decimals.
 //! Deliberately not here: when the stamps are taken.
 
+use std::borrow::Cow;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::journey::Journey;
@@ -22,8 +24,6 @@ pub const WORKER_URL: HeaderName = HeaderName::from_static("x-worker-url");
 pub const POLICY: HeaderName = HeaderName::from_static("x-policy");
 /// Routers that this request has passed.
 pub const HOP: HeaderName = HeaderName::from_static("x-milepost-hop");
-/// Sticky key of sglang-router's `manual` policy.
-pub const ROUTING_KEY: HeaderName = HeaderName::from_static("x-smg-routing-key");
 /// sglang-router's machine-readable error code.
 pub const ERROR_CODE: HeaderName = HeaderName::from_static(problem::CODE_HEADER);
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -39,6 +39,14 @@ pub struct ClientHeaders<'a> {
     pub phase: Option<&'a HeaderValue>,
     /// `x-arrival-time` of a router in front.
     pub arrival_time: Option<&'a HeaderValue>,
+    /// `x-smg-routing-key`, sglang-router's sticky key.
+    pub routing_key: Option<&'a HeaderValue>,
+    /// `x-smg-target-worker`.
+    pub target_worker: Option<&'a HeaderValue>,
+    /// `x-milepost-policy`.
+    pub policy: Option<&'a HeaderValue>,
+    /// Who asks: `authorization`, `x-forwarded-for`, `cookie`.
+    pub client: [Option<&'a HeaderValue>; 3],
     /// `upgrade`.
     pub upgrade: Option<&'a HeaderValue>,
     /// A `transfer-encoding` is there that is not `chunked` alone.
@@ -62,6 +70,12 @@ impl<'a> ClientHeaders<'a> {
                 "request-id" => found.ids[3] = Some(value),
                 "x-milepost-phase" => found.phase = Some(value),
                 "x-arrival-time" => found.arrival_time = Some(value),
+                "x-smg-routing-key" => found.routing_key = Some(value),
+                "x-smg-target-worker" => found.target_worker = Some(value),
+                "x-milepost-policy" => found.policy = Some(value),
+                "authorization" => found.client[0] = Some(value),
+                "x-forwarded-for" => found.client[1] = Some(value),
+                "cookie" => found.client[2] = Some(value),
                 "upgrade" => found.upgrade = Some(value),
                 "host" => found.hosts += 1,
                 "transfer-encoding" => found.is_coded |= !value.as_bytes().eq_ignore_ascii_case(b"chunked"),
@@ -187,7 +201,9 @@ pub fn stamp_response(headers: &mut HeaderMap, journey: &Journey) {
     }
     if let Some(worker) = journey.worker() {
         headers.insert(WORKER_URL, worker.url_value.clone());
-        headers.insert(POLICY, HeaderValue::from_static(journey.shared().fleet.policy()));
+        if let Some(Cow::Borrowed(policy)) = record.policy {
+            headers.insert(POLICY, HeaderValue::from_static(policy));
+        }
     }
 }
 

@@ -15,8 +15,8 @@ use hyper::{Method, Request};
 use milepost_policies::PromptHashes;
 
 use super::Shared;
-use super::headers;
 use super::journey::{Journey, Refusal};
+use super::routing::Routing;
 use crate::trace::record::Outcome;
 use crate::wire::Endpoint;
 use crate::wire::call;
@@ -39,14 +39,15 @@ pub struct Call {
     pub multiple: bool,
     /// Hashes of the routing text, where the policy wants them.
     pub prompt: Option<PromptHashes>,
-    /// `X-SMG-Routing-Key`.
-    pub routing_key: Option<String>,
+    /// What the headers say about where it wants to go.
+    pub routing: Routing,
 }
 
 /// Reads the whole request.
 pub async fn read(
     shared: &Shared,
     request: Request<Incoming>,
+    routing: Routing,
     journey: &mut Journey,
 ) -> Result<Call, Refusal> {
     let (head, body) = request.into_parts();
@@ -67,7 +68,6 @@ pub async fn read(
         r.request_body_bytes = body.len() as u64;
     });
     let endpoint = journey.record().endpoint;
-    let routing_key = head.headers.get(headers::ROUTING_KEY).and_then(headers::visible);
     let mut call = Call {
         method: head.method,
         path_and_query: head
@@ -80,7 +80,7 @@ pub async fn read(
         endpoint,
         multiple: false,
         prompt: None,
-        routing_key,
+        routing,
     };
     look(shared, &mut call, journey);
     Ok(call)
@@ -153,7 +153,7 @@ fn too_large(limit: u64) -> Problem {
 }
 
 fn look(shared: &Shared, call: &mut Call, journey: &mut Journey) {
-    if !call.endpoint.generates() || call.method != Method::POST {
+    if !call.endpoint.has_prompt() || call.method != Method::POST {
         journey.note(|r| r.body_look = "not_json_endpoint".into());
         return;
     }
@@ -162,10 +162,9 @@ fn look(shared: &Shared, call: &mut Call, journey: &mut Journey) {
         return;
     }
     let look = call::look(call.endpoint, &call.body);
-    if shared.fleet.needs().prefix_match
-        && let Some(text) = &look.text
-    {
-        call.prompt = Some(PromptHashes::of(text));
+    if let Some(text) = &look.text {
+        let hashed_bytes = shared.fleet.needs().hashed_bytes(text.len());
+        call.prompt = (hashed_bytes > 0).then(|| PromptHashes::of(&text[..hashed_bytes]));
     }
     call.multiple = look.multiple();
     journey.note(|r| {

@@ -201,14 +201,13 @@ impl Journey {
     /// A worker was chosen.
     pub fn choose(&mut self, chosen: Chosen) -> Arc<Worker> {
         let worker = Arc::clone(chosen.lease.worker());
-        let policy = self.shared.fleet.policy();
         let decided_ns = self.elapsed_ns();
         self.lease = Some(chosen.lease);
         self.worker = Some(Arc::clone(&worker));
         self.note(|r| {
             r.attempts += 1;
             r.worker = Some(worker.url.shared());
-            r.policy = Some(policy.into());
+            r.policy = Some(chosen.policy.into());
             r.decided_ns = Some(decided_ns);
             r.decision = Some(chosen.decision);
         });
@@ -282,7 +281,7 @@ impl Journey {
             self.shared.fleet.observe(event);
         }
         // A list of models is answered in a millisecond and says nothing of a worker's speed.
-        if ok && record.endpoint.generates() {
+        if ok && record.endpoint.has_prompt() {
             let hit_rate = match (record.tokens.cached_tokens, record.tokens.prompt_tokens) {
                 (Some(cached), Some(prompt)) if prompt > 0 => Some(cached as f64 / prompt as f64),
                 _ => None,

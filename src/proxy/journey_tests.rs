@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::config::RouteConfig;
 use crate::config::worker_url::WorkerUrl;
 use crate::fleet::Fleet;
+use crate::fleet::policies::Wanted;
 use crate::net::{Connector, PipeNet};
 use crate::proxy::budget::Budget;
 use crate::trace::sink::Sink;
@@ -75,16 +76,17 @@ async fn each_attempt_is_told_to_the_policy_from_its_beginning_to_its_end() {
         shared.fleet.add(WorkerUrl::parse(&format!("http://127.0.0.1:{port}")).unwrap()).unwrap();
     }
     let mut journey = begin(&shared);
-    let first = journey.choose(shared.fleet.choose(&RequestView::default(), &[]).unwrap());
+    let first = journey.choose(shared.fleet.choose(Wanted::default(), &RequestView::default(), &[]).unwrap());
     journey.sending(0, true);
     tokio::time::advance(Duration::from_millis(3)).await;
     journey.attempt_failed(&first, "died".to_owned());
     assert_eq!((first.in_flight(), journey.record().same_host), (0, None));
-    let second = journey.choose(shared.fleet.choose(&RequestView::default(), &[first.id]).unwrap());
+    let second =
+        journey.choose(shared.fleet.choose(Wanted::default(), &RequestView::default(), &[first.id]).unwrap());
     tokio::time::advance(Duration::from_millis(5)).await;
     drop(journey);
     // Events wait for the next choice.
-    shared.fleet.choose(&RequestView::default(), &[]).unwrap();
+    shared.fleet.choose(Wanted::default(), &RequestView::default(), &[]).unwrap();
     let told: Vec<_> = told.lock().unwrap().iter().filter_map(attempt).collect();
     let end = |worker: &Worker, ms: u64| (worker.id, Some(ms * 1_000));
     let expected = [(first.id, None), end(&first, 3), (second.id, None), end(&second, 5), (first.id, None)];

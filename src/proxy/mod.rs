@@ -16,6 +16,7 @@ use hyper::{Method, Request, Response};
 use self::body::AnswerBody;
 use self::headers::ClientHeaders;
 use self::journey::Journey;
+use self::routing::Routing;
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::RouteConfig;
@@ -32,6 +33,7 @@ pub mod headers;
 pub mod intake;
 pub mod journey;
 pub mod relay;
+pub mod routing;
 pub mod serve;
 
 /// What every request shares.
@@ -74,7 +76,11 @@ pub async fn handle(
     if admin::owns(request.uri().path()) {
         return admin::answer(&shared, request, journey).await;
     }
-    let call = match intake::read(&shared, request, &mut journey).await {
+    let routing = match Routing::read(&shared, &known) {
+        Ok(routing) => routing,
+        Err(problem) => return journey.refuse(problem),
+    };
+    let call = match intake::read(&shared, request, routing, &mut journey).await {
         Ok(call) => call,
         Err(refusal) => return journey.end_with(refusal),
     };

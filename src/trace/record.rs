@@ -247,7 +247,7 @@ pub struct RequestRecord {
     pub response_body_bytes: u64,
     /// SSE events with data, `[DONE]` not counted.
     pub sse_events: u64,
-    /// The stream ended with `data: [DONE]`.
+    /// The stream ended with `data: [DONE]`, or of `/v1/responses` with its last event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sse_done: Option<bool>,
     /// Token counts as the server gave them.

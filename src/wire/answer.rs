@@ -4,6 +4,8 @@
 //! a 200 is an error: SGLang reports errors of a stream as an event, aborts as a finish reason, and a full queue (0.4.9) as
 //! a body that just stops. Deliberately not here: HTTP, clocks; the caller says when a chunk came.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,11 @@ use super::sse::Scanner;
 
 /// Most bytes of a plain answer, or of one event, that are held to be read.
 pub const ANSWER_CAP_BYTES: usize = 16 << 20;
+/// An answer without generated tokens that is longer than this is not read but for its end: vectors are long.
+const READ_WHOLE_BYTES: usize = 16 << 10;
+/// How much of its end is held, where `usage` stands.
+const END_BYTES: usize = 512;
+const USAGE: &[u8] = b"\"usage\":";
 /// Longest error message kept, in characters.
 const MESSAGE_CHARS: usize = 200;
 
@@ -105,7 +112,8 @@ pub struct TokenTime {
 /// What one answer told.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// The answer was read at all: a known endpoint, no content coding, not over the cap.
+    /// The answer was read: a known endpoint, no content coding, not over the cap. Of a long answer without generated tokens
+    /// that means its end.
     pub looked: bool,
     /// SSE events with data, `[DONE]` not counted.
     pub events: u64,
@@ -113,9 +121,10 @@ pub struct Answer {
     pub overlong_events: u64,
     /// First event with data, on the caller's clock.
     pub first_event_ns: Option<u64>,
-    /// First event with tokens (`completion_tokens` ≥ 1, or `choices`), on the caller's clock; streams only.
+    /// First event with tokens (`completion_tokens` ≥ 1, `choices`, or a delta of `/v1/responses`), on the caller's clock;
+    /// streams only.
     pub first_token_ns: Option<u64>,
-    /// The stream had `[DONE]`; absent where none is due.
+    /// The stream had its closing event, `[DONE]` or of `/v1/responses` its last one; absent where none is due.
     pub done: Option<bool>,
     /// The stream ended inside an event.
     pub partial_event: bool,
@@ -127,7 +136,7 @@ pub struct Answer {
     pub finish_reason: Option<String>,
     /// What was wrong; absent for a good answer.
     pub error: Option<AnswerError>,
-    /// The answer held text (reasoning counts, tool calls do not); absent if it was not read.
+    /// The answer held text (reasoning counts, tool calls do not); absent if it was not read or is not generated.
     pub has_text: Option<bool>,
     /// One entry for each event that brought tokens, if asked for. OpenAI events without running `usage` count one token for
     /// each event with text, a lower bound: a 0.5.23 event may hold several.
@@ -146,7 +155,16 @@ pub struct AnswerReader {
 enum Source {
     Unread,
     Stream(Scanner),
-    Plain { chunks: Vec<Bytes>, bytes: usize },
+    Plain {
+        chunks: Vec<Bytes>,
+        bytes: usize,
+    },
+    /// Read whole while it is short, else only its end is held.
+    End {
+        chunks: VecDeque<Bytes>,
+        held_bytes: usize,
+        cut: bool,
+    },
 }
 
 impl AnswerReader {
@@ -156,8 +174,10 @@ impl AnswerReader {
     pub fn new(endpoint: Endpoint, status: u16, event_stream: bool, multiple: bool) -> Self {
         let source = if event_stream && status < 400 {
             Source::Stream(Scanner::new(ANSWER_CAP_BYTES))
-        } else if !endpoint.generates() {
+        } else if !endpoint.has_prompt() {
             Source::Unread
+        } else if !endpoint.generates() {
+            Source::End { chunks: VecDeque::new(), held_bytes: 0, cut: false }
         } else {
             Source::Plain { chunks: Vec::new(), bytes: 0 }
         };
@@ -192,6 +212,18 @@ impl AnswerReader {
                     chunks.push(chunk.clone());
                 }
             }
+            Source::End { chunks, held_bytes, cut } => {
+                *held_bytes += chunk.len();
+                chunks.push_back(chunk.clone());
+                *cut |= *held_bytes > READ_WHOLE_BYTES;
+                while *cut
+                    && let Some(first) = chunks.front()
+                    && *held_bytes - first.len() >= END_BYTES
+                {
+                    *held_bytes -= first.len();
+                    chunks.pop_front();
+                }
+            }
         }
     }
 
@@ -202,17 +234,23 @@ impl AnswerReader {
 
     /// What the answer told. `complete`: the body ended as HTTP says it must.
     pub fn finish(mut self, complete: bool) -> Answer {
-        let mut answer = Answer { looked: self.gather.endpoint.generates(), ..Answer::default() };
+        let mut answer = Answer { looked: self.gather.endpoint.has_prompt(), ..Answer::default() };
         let mut trouble = None;
         match std::mem::replace(&mut self.source, Source::Unread) {
             Source::Unread => answer.looked = false,
             Source::Stream(scanner) => {
                 self.gather.settle();
                 answer.partial_event = scanner.finish();
+                // What generates nothing does not stream either, or nothing is known of it.
+                answer.looked = self.gather.endpoint.generates();
                 answer.done = (answer.looked || self.gather.done).then_some(self.gather.done);
                 trouble = self.stream_trouble(complete, answer.done);
             }
-            Source::Plain { chunks, .. } => trouble = self.read_plain(&chunks, complete),
+            Source::Plain { chunks, .. } => trouble = self.read_plain(&joined(&chunks), complete),
+            Source::End { mut chunks, cut: false, .. } => {
+                trouble = self.read_plain(&joined(chunks.make_contiguous()), complete);
+            }
+            Source::End { mut chunks, .. } => self.read_end(&joined(chunks.make_contiguous())),
         }
         if self.status >= 400 {
             let message = self.gather.error.take().unwrap_or_default().message;
@@ -228,15 +266,22 @@ impl AnswerReader {
             return Some(AnswerError::of_body("error_event", body));
         }
         let cut = done == Some(false) || !complete;
-        cut.then(|| AnswerError::new("truncated", None, "the stream ended without [DONE]"))
+        let missing = if self.gather.endpoint == Endpoint::Responses { "its last event" } else { "[DONE]" };
+        cut.then(|| AnswerError::new("truncated", None, &format!("the stream ended without {missing}")))
     }
 
-    fn read_plain(&mut self, chunks: &[Bytes], complete: bool) -> Option<AnswerError> {
-        let body = match chunks {
-            [one] => one.clone(),
-            many => Bytes::from(many.concat()),
-        };
-        let replies = match Reply::parse_body(self.gather.endpoint, &body) {
+    /// Takes the `usage` that stands last in an answer. The bytes looked for cannot stand inside a JSON string.
+    fn read_end(&mut self, body: &[u8]) {
+        let end = &body[body.len().saturating_sub(END_BYTES)..];
+        if let Some(at) = end.windows(USAGE.len()).rposition(|window| window == USAGE)
+            && let Ok(usage) = Reply::usage_of(&end[at + USAGE.len()..])
+        {
+            self.gather.add(Reply { usage, ..Reply::default() });
+        }
+    }
+
+    fn read_plain(&mut self, body: &[u8], complete: bool) -> Option<AnswerError> {
+        let replies = match Reply::parse_body(self.gather.endpoint, body) {
             Ok(replies) => replies,
             Err(_) if !complete => {
                 return Some(AnswerError::new("truncated", None, "the answer ended early"));
@@ -263,7 +308,8 @@ impl AnswerReader {
         answer.first_event_ns = gather.first_event_ns;
         answer.first_token_ns = gather.first_token_ns;
         answer.token_times = gather.token_times.unwrap_or_default();
-        answer.has_text = (answer.looked && self.status < 400).then_some(gather.has_text);
+        let generates = gather.endpoint.generates();
+        answer.has_text = (answer.looked && generates && self.status < 400).then_some(gather.has_text);
         answer.tokens = tokens;
         answer.stamps = meta.stamps;
         let told =
@@ -278,11 +324,22 @@ impl AnswerReader {
             Some(trouble) if !truncated => Some(trouble),
             other => aborted.or(other),
         };
-        if answer.error.is_none() && answer.looked && (!told || tokens.completion_tokens == Some(0)) {
+        // A `/v1/responses` in the background is answered before it has begun.
+        let begun = !matches!(meta.finish.as_ref().map(|f| &*f.kind), Some("queued" | "in_progress"));
+        let no_tokens = begun && (!told || tokens.completion_tokens == Some(0));
+        if answer.error.is_none() && answer.looked && generates && no_tokens {
             answer.error = Some(AnswerError::new("no_tokens", None, "the answer held no token"));
         }
         answer.finish_reason = meta.finish.map(|f| f.kind);
         answer
+    }
+}
+
+/// The chunks as one; a single one is not copied.
+fn joined(chunks: &[Bytes]) -> Bytes {
+    match chunks {
+        [one] => one.clone(),
+        many => Bytes::from(many.concat()),
     }
 }
 

@@ -163,6 +163,89 @@ fn chat_streams_find_finish_usage_and_text() {
 }
 
 #[test]
+fn responses_streams_end_with_an_event_of_their_own() {
+    let stream = |events: &[&str]| {
+        let body: String = events.iter().flat_map(|e| ["event: x\ndata: ", e, "\n\n"]).collect();
+        read(Endpoint::Responses, 200, true, false, body.as_bytes())
+    };
+    let created =
+        r#"{"response":{"status":"in_progress","output":[],"usage":null},"type":"response.created"}"#;
+    let delta = r#"{"delta":"a","item_id":"m","type":"response.output_text.delta"}"#;
+    let completed = r#"{"response":{"status":"completed","output":[{"type":"message","content":[{"type":"output_text","text":"ab"}]}],"usage":{"input_tokens":7,"output_tokens":2,"input_tokens_details":{"cached_tokens":4}}},"type":"response.completed"}"#;
+    let a =
+        stream(&[created, delta, delta, delta, delta, r#"{"type":"response.output_text.done"}"#, completed]);
+    assert_eq!((a.events, a.first_event_ns, a.first_token_ns, a.done), (7, Some(2), Some(5), Some(true)));
+    assert_eq!(
+        a.tokens,
+        Tokens { prompt_tokens: Some(7), completion_tokens: Some(2), cached_tokens: Some(4) }
+    );
+    assert_eq!((a.finish_reason.as_deref(), a.has_text, a.error), (Some("completed"), Some(true), None));
+    let cut = stream(&[created, delta, delta]);
+    assert_eq!((error(&cut).as_deref(), cut.done, cut.finish_reason), (Some("truncated"), Some(false), None));
+    let failed = r#"{"response":{"status":"failed","error":{"code":"server_error","message":"m"}},"type":"response.failed"}"#;
+    let a = stream(&[created, failed]);
+    assert_eq!(
+        (error(&a).as_deref(), a.done, a.finish_reason.as_deref()),
+        (Some("error_event"), Some(true), Some("failed"))
+    );
+    let a = stream(&[created, delta, r#"{"code":"x","message":"broken","type":"error"}"#]);
+    assert_eq!(a.error.unwrap().message, "broken");
+}
+
+#[test]
+fn responses_in_one_piece() {
+    let plain = |body: &str| read(Endpoint::Responses, 200, false, false, body.as_bytes());
+    let a = plain(
+        r#"{"object":"response","status":"incomplete","error":null,"output":[{"type":"reasoning","summary":[]},{"type":"message","content":[{"text":"a"}]}],"usage":{"prompt_tokens":3,"completion_tokens":5}}"#,
+    );
+    assert_eq!((a.tokens.prompt_tokens, a.tokens.completion_tokens), (Some(3), Some(5)));
+    assert_eq!((a.finish_reason.as_deref(), a.has_text, a.error), (Some("incomplete"), Some(true), None));
+    assert_eq!(plain(r#"{"status":"queued","output":[],"usage":null}"#).error, None);
+    assert_eq!(error(&plain(r#"{"status":"completed","output":[]}"#)).as_deref(), Some("no_tokens"));
+    assert_eq!(
+        error(&plain(r#"{"object":"error","message":"m","code":404}"#)).as_deref(),
+        Some("error_body 404")
+    );
+}
+
+#[test]
+fn an_answer_without_generated_tokens_is_good_and_its_usage_is_read() {
+    let plain = |endpoint, body: &str| read(endpoint, 200, false, false, body.as_bytes());
+    let openai =
+        r#"{"data":[{"embedding":[0.1,-2e-3],"index":0}],"usage":{"prompt_tokens":6,"total_tokens":6}}"#;
+    for endpoint in [Endpoint::Embeddings, Endpoint::Classify] {
+        let a = plain(endpoint, openai);
+        assert_eq!((a.looked, a.tokens.prompt_tokens, a.has_text, a.error), (true, Some(6), None, None));
+    }
+    let native = r#"[{"embedding":[1],"meta_info":{"id":"x","prompt_tokens":2}},{"embedding":[1],"meta_info":{"prompt_tokens":3}}]"#;
+    assert_eq!(plain(Endpoint::Embeddings, native).tokens.prompt_tokens, Some(5));
+    let ranked = r#"[{"score":0.9,"document":"d","index":1,"meta_info":null},{"score":0.1,"index":0}]"#;
+    let a = plain(Endpoint::Rerank, ranked);
+    assert_eq!((a.tokens.is_empty(), a.error), (true, None));
+    let refused = plain(Endpoint::Rerank, r#"{"object":"error","message":"m","code":400}"#);
+    assert_eq!(error(&refused).as_deref(), Some("error_body 400"));
+}
+
+#[test]
+fn of_a_long_vector_only_the_end_is_read_whatever_the_chunks() {
+    let vector = "0.123456,".repeat(20_000);
+    let body = format!(
+        r#"{{"data":[{{"embedding":[{vector}0]}}],"model":"m","usage":{{"prompt_tokens":9,"total_tokens":9}}}}"#
+    );
+    for size in [1, 7, 500, 511, 512, 8_192, body.len()] {
+        let mut reader = AnswerReader::new(Endpoint::Embeddings, 200, false, false);
+        for chunk in body.as_bytes().chunks(size) {
+            reader.push(&Bytes::copy_from_slice(chunk), 1);
+        }
+        if let Source::End { held_bytes, .. } = &reader.source {
+            assert!(*held_bytes < END_BYTES + size, "{held_bytes} held of chunks of {size}");
+        }
+        let a = reader.finish(true);
+        assert_eq!((a.looked, a.tokens.prompt_tokens, a.error), (true, Some(9), None), "{size}");
+    }
+}
+
+#[test]
 fn other_endpoints_are_counted_and_not_read() {
     let a = read(Endpoint::Other, 200, true, false, b"event: x\ndata: {\"a\":1}\n\ndata: {}\n\n");
     assert_eq!((a.looked, a.events, a.done, a.error, a.has_text), (false, 2, None, None, None));
@@ -195,7 +278,7 @@ fn a_count_lost_with_an_overlong_event_is_not_replaced_by_a_stale_one() {
 proptest! {
     #[test]
     fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..400), status in prop::sample::select(vec![200u16, 400]), stream: bool, multiple: bool) {
-        for endpoint in [Endpoint::Generate, Endpoint::Chat, Endpoint::Completions, Endpoint::Other] {
+        for endpoint in [Endpoint::Generate, Endpoint::Chat, Endpoint::Responses, Endpoint::Embeddings, Endpoint::Other] {
             read(endpoint, status, stream, multiple, &bytes);
         }
     }
@@ -204,5 +287,6 @@ proptest! {
     fn never_panics_on_broken_events(bytes in "(data: )?[{}\\[\\]\":,a-e0-9\n]{0,80}") {
         read(Endpoint::Generate, 200, true, true, bytes.as_bytes());
         read(Endpoint::Chat, 200, true, false, bytes.as_bytes());
+        read(Endpoint::Responses, 200, true, false, bytes.as_bytes());
     }
 }

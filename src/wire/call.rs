@@ -1,14 +1,17 @@
 //! A look at a request body: what routing and the trace need, without rebuilding it.
 //!
 //! The routing text is sglang-router's (0.3.2): `/generate` `text`, else `input_ids` as decimals; chat: the contents of the
-//! messages and an assistant's `reasoning_content`; completions: `prompt`; several pieces joined by one space. Rule: the
-//! body is borrowed, never changed; a wrong type in one field costs that field only; of duplicate keys the last counts, as
-//! in Python. Deliberately not here: validation, which is the worker's; images and tools, which are stepped over.
+//! messages and an assistant's `reasoning_content`; completions: `prompt`; several pieces joined by one space. And of those
+//! that sglang-router looks at less closely: responses: `instructions`, then `input`; embeddings and classify: `input`, or as
+//! `/generate`; rerank: `query`, then `documents`. Rule: the body is borrowed, never changed; a wrong type in one field costs
+//! that field only; of duplicate keys the last counts, as in Python. Deliberately not here: validation, which is the worker's;
+//! images and tools, which are stepped over.
 
 use std::borrow::Cow;
 
 use super::Endpoint;
 use super::json::{Cursor, Kind, Malformed};
+use super::prompt::Prompt;
 
 /// What became of the look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,9 +50,10 @@ pub struct Look<'a> {
     pub stream: bool,
     /// `rid`; of a list the first.
     pub rid: Option<String>,
-    /// `sampling_params.max_new_tokens` (of a list the first), or `max_tokens`, else `max_completion_tokens`.
+    /// `sampling_params.max_new_tokens` (of a list the first), or `max_tokens`, else `max_completion_tokens`, or of
+    /// `/v1/responses` `max_output_tokens`.
     pub max_new_tokens: Option<u64>,
-    /// Prompts in the body; 0 if none was found.
+    /// Prompts in the body, of `/v1/rerank` its documents; 0 if none was found.
     pub prompts: u32,
     /// `n`: answers asked for per prompt.
     pub samples_per_prompt: u32,
@@ -82,7 +86,7 @@ impl Look<'_> {
 /// Looks at the body of a request to `endpoint`.
 pub fn look(endpoint: Endpoint, body: &[u8]) -> Look<'_> {
     let nothing = |parsed| Look { parsed, ..Look::default() };
-    if !endpoint.generates() {
+    if !endpoint.has_prompt() {
         return nothing(Parsed::NotLooked);
     }
     if body.iter().all(u8::is_ascii_whitespace) {
@@ -105,7 +109,11 @@ struct Fields<'a> {
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
     samples: Option<u64>,
+    /// What stands before the prompt wherever it is in the body: `instructions`, `query`.
+    head: Prompt<'a>,
+    /// `input`, `prompt`, `messages` or `documents`, by endpoint.
     prompt: Prompt<'a>,
+    text: Prompt<'a>,
     input_ids: Prompt<'a>,
 }
 
@@ -117,22 +125,22 @@ struct Sampling {
 
 impl<'a> Fields<'a> {
     fn read(&mut self, endpoint: Endpoint, json: &mut Cursor<'a>) -> Result<(), Malformed> {
-        let openai = endpoint != Endpoint::Generate;
+        let sampled = endpoint == Endpoint::Generate;
+        let native = matches!(endpoint, Endpoint::Generate | Endpoint::Embeddings | Endpoint::Classify);
+        let openai = matches!(endpoint, Endpoint::Chat | Endpoint::Completions);
         json.object(|key, json| {
             match key {
                 b"model" => self.model = json.str()?.map(super::json::RawStr::string),
                 b"stream" => self.stream = json.bool()? == Some(true),
                 b"rid" => self.rid = first_string(json)?,
-                b"text" if !openai => self.prompt = Prompt::read(json)?,
-                b"input_ids" if !openai => self.input_ids = Prompt::read(json)?,
-                b"sampling_params" if !openai => self.sampling = Sampling::read(json)?,
-                b"prompt" if endpoint == Endpoint::Completions => self.prompt = Prompt::read(json)?,
-                b"messages" if endpoint == Endpoint::Chat => {
-                    self.prompt = Prompt::of_messages(json)?;
-                }
+                b"text" if native => self.text = Prompt::read(json)?,
+                b"input_ids" if native => self.input_ids = Prompt::read(json)?,
+                b"sampling_params" if sampled => self.sampling = Sampling::read(json)?,
                 b"n" if openai => self.samples = json.u64()?,
                 b"max_tokens" if openai => self.max_tokens = json.u64()?,
                 b"max_completion_tokens" if openai => self.max_completion_tokens = json.u64()?,
+                b"max_output_tokens" if endpoint == Endpoint::Responses => self.max_tokens = json.u64()?,
+                key if endpoint != Endpoint::Generate => self.prompt(endpoint, key, json)?,
                 _ => drop(json.skip()?),
             }
             Ok(())
@@ -140,8 +148,25 @@ impl<'a> Fields<'a> {
         json.end()
     }
 
+    /// The members that hold the prompt in the formats that are not SGLang's own.
+    fn prompt(&mut self, endpoint: Endpoint, key: &[u8], json: &mut Cursor<'a>) -> Result<(), Malformed> {
+        match (endpoint, key) {
+            (Endpoint::Chat, b"messages") => self.prompt = Prompt::of_messages(json)?,
+            (Endpoint::Completions, b"prompt")
+            | (Endpoint::Embeddings | Endpoint::Classify, b"input")
+            | (Endpoint::Rerank, b"documents") => self.prompt = Prompt::read(json)?,
+            (Endpoint::Responses, b"input") => self.prompt = Prompt::of_items(json)?,
+            (Endpoint::Responses, b"instructions") | (Endpoint::Rerank, b"query") => {
+                self.head = Prompt::read(json)?;
+            }
+            _ => drop(json.skip()?),
+        }
+        Ok(())
+    }
+
     fn into_look(self) -> Look<'a> {
-        let prompt = if self.prompt.prompts > 0 { self.prompt } else { self.input_ids };
+        let found = [self.prompt, self.text, self.input_ids].into_iter().find(|prompt| prompt.prompts > 0);
+        let prompt = self.head.before(found.unwrap_or_default());
         // SGLang: `max_tokens or max_completion_tokens`, so that 0 counts as absent.
         let max_tokens = self.max_tokens.filter(|&n| n > 0).or(self.max_completion_tokens);
         let samples = self.samples.or(self.sampling.n).unwrap_or(1);
@@ -203,176 +228,6 @@ fn first_string(json: &mut Cursor<'_>) -> Result<Option<String>, Malformed> {
         Ok(())
     })?;
     Ok(first)
-}
-
-/// Routing text and how many prompts it stands for.
-#[derive(Default)]
-struct Prompt<'a> {
-    text: Joined<'a>,
-    prompts: u32,
-}
-
-impl<'a> Prompt<'a> {
-    /// A string, token ids, or a list of either.
-    fn read(json: &mut Cursor<'a>) -> Result<Self, Malformed> {
-        let mut prompt = Self::default();
-        match json.peek()? {
-            Kind::String => {
-                prompt.piece(json)?;
-                prompt.prompts = 1;
-            }
-            Kind::Array if prompt.text.counts(json) => prompt.prompts = 1,
-            Kind::Array => {
-                let mut ids = false;
-                json.array(|json| {
-                    match json.peek()? {
-                        Kind::String => {
-                            prompt.piece(json)?;
-                            prompt.prompts += 1;
-                        }
-                        Kind::Array => {
-                            if !prompt.text.counts(json) {
-                                json.array(|json| prompt.id(json))?;
-                            }
-                            prompt.prompts += 1;
-                        }
-                        Kind::Number => {
-                            prompt.id(json)?;
-                            ids = true;
-                        }
-                        _ => drop(json.skip()?),
-                    }
-                    Ok(())
-                })?;
-                prompt.prompts += u32::from(ids);
-            }
-            _ => drop(json.skip()?),
-        }
-        Ok(prompt)
-    }
-
-    fn of_messages(json: &mut Cursor<'a>) -> Result<Self, Malformed> {
-        let mut prompt = Self::default();
-        let listed = json.peek()? == Kind::Array;
-        json.array(|json| prompt.message(json))?;
-        prompt.prompts = u32::from(listed);
-        Ok(prompt)
-    }
-
-    fn message(&mut self, json: &mut Cursor<'a>) -> Result<(), Malformed> {
-        let mut content = Joined::default();
-        let mut reasoning = None;
-        let mut assistant = false;
-        json.object(|key, json| {
-            match key {
-                b"role" => {
-                    assistant = json.str()?.is_some_and(|role| role.text().as_ref() == b"assistant");
-                }
-                b"content" => content = content_text(json)?,
-                b"reasoning_content" => reasoning = json.str()?,
-                _ => drop(json.skip()?),
-            }
-            Ok(())
-        })?;
-        if let Some(content) = content.finish() {
-            self.text.add(content);
-        }
-        if let Some(reasoning) = reasoning.filter(|_| assistant) {
-            self.text.add(reasoning.text());
-        }
-        Ok(())
-    }
-
-    fn piece(&mut self, json: &mut Cursor<'a>) -> Result<(), Malformed> {
-        if let Some(piece) = json.str()? {
-            self.text.add(piece.text());
-        }
-        Ok(())
-    }
-
-    fn id(&mut self, json: &mut Cursor<'a>) -> Result<(), Malformed> {
-        if let Some(digits) = json.number()? {
-            self.text.add(Cow::Borrowed(digits.as_bytes()));
-        }
-        Ok(())
-    }
-}
-
-/// A message's `content`: a string, or parts of which those of type `text` count. A list without text is empty text.
-fn content_text<'a>(json: &mut Cursor<'a>) -> Result<Joined<'a>, Malformed> {
-    let mut text = Joined::default();
-    if json.peek()? != Kind::Array {
-        if let Some(content) = json.str()? {
-            text.add(content.text());
-        }
-        return Ok(text);
-    }
-    json.array(|json| {
-        let mut is_text = true;
-        let mut part = None;
-        json.object(|key, json| {
-            match key {
-                b"type" => {
-                    is_text = json.str()?.is_some_and(|kind| kind.text().as_ref() == b"text");
-                }
-                b"text" => part = json.str()?,
-                _ => drop(json.skip()?),
-            }
-            Ok(())
-        })?;
-        if let Some(part) = part.filter(|_| is_text) {
-            text.add(part.text());
-        }
-        Ok(())
-    })?;
-    if matches!(text, Joined::None) {
-        text.add(Cow::Borrowed(b""));
-    }
-    Ok(text)
-}
-
-/// Pieces joined by one space; one piece stays borrowed.
-#[derive(Default)]
-enum Joined<'a> {
-    #[default]
-    None,
-    One(Cow<'a, [u8]>),
-    Many(Vec<u8>),
-}
-
-impl<'a> Joined<'a> {
-    fn add(&mut self, piece: Cow<'a, [u8]>) {
-        match self {
-            Self::None => *self = Self::One(piece),
-            Self::One(first) => *self = Self::Many([first, &b" "[..], &piece].concat()),
-            Self::Many(text) => {
-                text.push(b' ');
-                text.extend_from_slice(&piece);
-            }
-        }
-    }
-
-    /// Adds a list of token ids if it is nothing else; false, with nothing done, otherwise.
-    fn counts(&mut self, json: &mut Cursor<'a>) -> bool {
-        let mut text = match std::mem::take(self) {
-            Self::None => Vec::new(),
-            Self::One(text) => text.into_owned(),
-            Self::Many(text) => text,
-        };
-        let done = json.counts(&mut text);
-        if !text.is_empty() {
-            *self = Self::Many(text);
-        }
-        done
-    }
-
-    fn finish(self) -> Option<Cow<'a, [u8]>> {
-        match self {
-            Self::None => None,
-            Self::One(text) => Some(text),
-            Self::Many(text) => Some(Cow::Owned(text)),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,16 @@ use proptest::prelude::*;
 
 use super::*;
 
+const ALL: [Endpoint; 7] = [
+    Endpoint::Generate,
+    Endpoint::Chat,
+    Endpoint::Completions,
+    Endpoint::Responses,
+    Endpoint::Embeddings,
+    Endpoint::Rerank,
+    Endpoint::Classify,
+];
+
 fn text(endpoint: Endpoint, body: &str) -> Option<String> {
     let look = look(endpoint, body.as_bytes());
     assert_eq!(look.parsed, Parsed::Json, "{body}");
@@ -44,6 +54,45 @@ fn completions_take_strings_lists_and_token_ids() {
     let ids = looked(r#"{"prompt":[[1,2],[3]],"n":2}"#);
     assert_eq!((ids.text.as_deref(), ids.prompts, ids.multiple()), (Some(&b"1 2 3"[..]), 2, true));
     assert_eq!(looked(r#"{"prompt":[7,8]}"#).prompts, 1);
+}
+
+#[test]
+fn embeddings_and_classify_take_both_formats() {
+    for endpoint in [Endpoint::Embeddings, Endpoint::Classify] {
+        let looked = |body: &'static str| look(endpoint, body.as_bytes());
+        assert_eq!(looked(r#"{"input":"a","model":"m"}"#).text.as_deref(), Some(&b"a"[..]));
+        let batch = looked(r#"{"input":["a","b"],"text":null}"#);
+        assert_eq!((batch.text.as_deref(), batch.prompts), (Some(&b"a b"[..]), 2));
+        let images = looked(r#"{"input":[{"text":"a","image":"data:xx"},{"text":"b"}]}"#);
+        assert_eq!((images.text.as_deref(), images.prompts), (Some(&b"a b"[..]), 2));
+        assert_eq!(looked(r#"{"text":["a","b"],"rid":["r","s"]}"#).rid.as_deref(), Some("r"));
+        let ids = looked(r#"{"text":null,"input_ids":[1,2]}"#);
+        assert_eq!((ids.text.as_deref(), ids.prompts), (Some(&b"1 2"[..]), 1));
+    }
+}
+
+#[test]
+fn rerank_takes_the_query_first_wherever_it_stands() {
+    let l = look(Endpoint::Rerank, br#"{"documents":["d1",{"text":"d2"}],"query":"q","top_n":1}"#);
+    assert_eq!((l.text.as_deref(), l.prompts), (Some(&b"q d1 d2"[..]), 2));
+    let l = look(Endpoint::Rerank, br#"{"query":"q"}"#);
+    assert_eq!((l.text.as_deref(), l.prompts), (Some(&b"q"[..]), 1));
+    assert_eq!(text(Endpoint::Rerank, r#"{"text":"no","input":"no"}"#), None);
+}
+
+#[test]
+fn responses_take_the_instructions_then_the_texts_of_the_items() {
+    let body = r#"{"model":"m","max_output_tokens":9,"stream":true,"input":[
+        {"role":"user","content":"U"},
+        {"type":"message","role":"user","content":[{"type":"input_text","text":"V"},{"type":"input_image","image_url":"data:x"}]},
+        {"type":"function_call","name":"f","arguments":"{}"},
+        {"type":"function_call_output","call_id":"c","output":"T"}],"instructions":"S"}"#;
+    assert_eq!(text(Endpoint::Responses, body).as_deref(), Some("S U V T"));
+    let l = look(Endpoint::Responses, body.as_bytes());
+    assert_eq!((l.prompts, l.max_new_tokens, l.stream), (1, Some(9), true));
+    assert_eq!(text(Endpoint::Responses, r#"{"input":"a"}"#).as_deref(), Some("a"));
+    assert_eq!(text(Endpoint::Responses, r#"{"input":"a","instructions":null}"#).as_deref(), Some("a"));
+    assert!(matches!(look(Endpoint::Responses, br#"{"input":"plain"}"#).text, Some(Cow::Borrowed(b"plain"))));
 }
 
 #[test]
@@ -108,7 +157,7 @@ fn escapes_cost_a_copy_and_never_the_prompt() {
 proptest! {
     #[test]
     fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        for endpoint in [Endpoint::Generate, Endpoint::Chat, Endpoint::Completions] {
+        for endpoint in ALL {
             look(endpoint, &bytes);
         }
     }

@@ -12,7 +12,9 @@ mod gather;
 mod json;
 pub mod meta_info;
 pub mod problem;
+mod prompt;
 mod reply;
+mod response;
 pub(crate) mod scan;
 pub mod sse;
 
@@ -40,9 +42,14 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Its answers hold generated tokens, in the forms that `answer` reads.
+    /// Its answers hold generated tokens: one without any is no good answer, and a stream has an end of its own.
     pub fn generates(self) -> bool {
-        matches!(self, Self::Generate | Self::Chat | Self::Completions)
+        matches!(self, Self::Generate | Self::Chat | Self::Completions | Self::Responses)
+    }
+
+    /// Its requests hold text for a model, whatever the answer is: bodies are looked at, both ways.
+    pub fn has_prompt(self) -> bool {
+        self != Self::Other
     }
 
     /// What a generated request id begins with; sglang-router's.

@@ -2,12 +2,13 @@
 //!
 //! Rule: read by presence of names; what is not asked for (logprobs, token ids, text itself) is stepped over. Error shapes
 //! are those of the captured servers: `{"error":{..}}`, `{"error":"text"}`, `{"object":"error","message":..,"code":..}`,
-//! `{"detail":..}`. Deliberately not here: which object of an answer counts, see `gather`.
+//! `{"detail":..}`. The objects of `/v1/responses` are read by [`super::response`]. Deliberately not here: which object of an answer counts, see `gather`.
 
 use super::Endpoint;
 use super::answer::Tokens;
 use super::json::{Cursor, Kind, Malformed};
 use super::meta_info::{Finish, MetaInfo};
+use super::response;
 
 /// An error a server described.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,8 +27,10 @@ pub(super) struct Reply {
     pub(super) index: Option<u64>,
     /// `meta_info`, of the object or its choices.
     pub(super) meta: Option<MetaInfo>,
-    /// Number of `choices`.
+    /// Number of `choices`; of `/v1/responses` items of output, or 1 for an event that brings a piece of one.
     pub(super) choices: u64,
+    /// It is the last event of a `/v1/responses` stream.
+    pub(super) last: bool,
     /// Why a choice ended; an abort before any other reason.
     pub(super) finish: Option<Finish>,
     /// `usage`.
@@ -49,6 +52,11 @@ impl Reply {
         Ok(reply)
     }
 
+    /// Reads a `usage` object that `bytes` begin with.
+    pub(super) fn usage_of(bytes: &[u8]) -> Result<Tokens, Malformed> {
+        usage(&mut Cursor::new(bytes))
+    }
+
     /// Reads a plain body: one object, or the list of a batch.
     pub(super) fn parse_body(endpoint: Endpoint, bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
         let mut json = Cursor::new(bytes);
@@ -67,6 +75,9 @@ impl Reply {
     }
 
     fn read(endpoint: Endpoint, json: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        if endpoint == Endpoint::Responses {
+            return response::read(json);
+        }
         let generate = endpoint == Endpoint::Generate;
         let mut reply = Self::default();
         let mut bare = ErrorBody::default();
@@ -124,7 +135,7 @@ pub(super) fn worse(a: Option<Finish>, b: Option<Finish>) -> Option<Finish> {
     }
 }
 
-fn some_text(json: &mut Cursor<'_>) -> Result<bool, Malformed> {
+pub(super) fn some_text(json: &mut Cursor<'_>) -> Result<bool, Malformed> {
     Ok(json.str()?.is_some_and(|s| !s.is_empty()))
 }
 
@@ -140,13 +151,14 @@ fn message_text(json: &mut Cursor<'_>) -> Result<bool, Malformed> {
     Ok(found)
 }
 
-fn usage(json: &mut Cursor<'_>) -> Result<Tokens, Malformed> {
+/// `usage`, with the names of `/v1/responses` too.
+pub(super) fn usage(json: &mut Cursor<'_>) -> Result<Tokens, Malformed> {
     let mut tokens = Tokens::default();
     json.object(|key, json| {
         match key {
-            b"prompt_tokens" => tokens.prompt_tokens = json.u64()?,
-            b"completion_tokens" => tokens.completion_tokens = json.u64()?,
-            b"prompt_tokens_details" => json.object(|key, json| {
+            b"prompt_tokens" | b"input_tokens" => tokens.prompt_tokens = json.u64()?,
+            b"completion_tokens" | b"output_tokens" => tokens.completion_tokens = json.u64()?,
+            b"prompt_tokens_details" | b"input_tokens_details" => json.object(|key, json| {
                 match key {
                     b"cached_tokens" => tokens.cached_tokens = json.u64()?,
                     _ => drop(json.skip()?),
@@ -161,7 +173,7 @@ fn usage(json: &mut Cursor<'_>) -> Result<Tokens, Malformed> {
 }
 
 /// The value of `error`: a text or an object; anything else (null above all) is no error.
-fn error(json: &mut Cursor<'_>) -> Result<Option<ErrorBody>, Malformed> {
+pub(super) fn error(json: &mut Cursor<'_>) -> Result<Option<ErrorBody>, Malformed> {
     match json.peek()? {
         Kind::String => Ok(Some(ErrorBody { code: None, message: text(json)? })),
         Kind::Object => {
@@ -180,11 +192,11 @@ fn error(json: &mut Cursor<'_>) -> Result<Option<ErrorBody>, Malformed> {
     }
 }
 
-fn text(json: &mut Cursor<'_>) -> Result<String, Malformed> {
+pub(super) fn text(json: &mut Cursor<'_>) -> Result<String, Malformed> {
     Ok(json.str()?.map(|s| s.string().into_owned()).unwrap_or_default())
 }
 
-fn code(json: &mut Cursor<'_>) -> Result<Option<u16>, Malformed> {
+pub(super) fn code(json: &mut Cursor<'_>) -> Result<Option<u16>, Malformed> {
     let number = if json.peek()? == Kind::String { text(json)?.parse().ok() } else { json.u64()? };
     Ok(number.and_then(|n| u16::try_from(n).ok()).filter(|n| (100..600).contains(n)))
 }

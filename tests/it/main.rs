@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here, with the place")]
 
+mod endpoints;
 mod faults;
 mod harness;
 mod http;
@@ -9,4 +10,5 @@ mod intake;
 mod metrics;
 mod metrics_page;
 mod passing;
+mod policies;
 mod pool;

@@ -48,6 +48,22 @@ impl PromptHashes {
         }
     }
 
+    /// Hash of the first `prefix_bytes` of the text, which must be a length of [`PromptHashes::whole_blocks_bytes`]; of all of it
+    /// if it is no longer than that. `None` if there is no text.
+    pub fn prefix_hash(&self, prefix_bytes: u64) -> Option<u64> {
+        let small = prefix_bytes.min(SMALL_REGION_BYTES as u64) / SMALL_BLOCK_BYTES as u64;
+        let large = prefix_bytes.saturating_sub(SMALL_REGION_BYTES as u64) / LARGE_BLOCK_BYTES as u64;
+        let blocks = usize::try_from(small + large).unwrap_or(usize::MAX).clamp(1, self.hashes.len().max(1));
+        self.hashes.get(blocks - 1).copied()
+    }
+
+    /// `bytes` rounded down to whole blocks, at least one: a length at which a hash stands for just this much.
+    pub fn whole_blocks_bytes(bytes: u64) -> u64 {
+        let block =
+            if bytes < SMALL_REGION_BYTES as u64 { SMALL_BLOCK_BYTES } else { LARGE_BLOCK_BYTES } as u64;
+        (bytes / block * block).max(SMALL_BLOCK_BYTES as u64)
+    }
+
     /// Length of the text hashed, in bytes.
     pub fn len_bytes(&self) -> u64 {
         self.len_bytes
@@ -111,6 +127,21 @@ mod tests {
         let (a, b) = (PromptHashes::of(&text), PromptHashes::of(&other));
         assert_eq!(a.as_slice()[0], b.as_slice()[0]);
         assert!(a.as_slice()[1..].iter().zip(&b.as_slice()[1..]).all(|(x, y)| x != y));
+    }
+
+    #[test]
+    fn a_prefix_has_the_same_hash_however_far_the_text_was_hashed() {
+        let text: Vec<u8> = (0..6_000u32).map(|n| (n % 251) as u8).collect();
+        let whole = PromptHashes::of(&text);
+        for (asked, blocks) in [(0, 64), (63, 64), (130, 128), (1024, 1024), (4500, 4352), (100_000, 99_840)]
+        {
+            let bytes = PromptHashes::whole_blocks_bytes(asked);
+            assert_eq!(bytes, blocks);
+            let cut = PromptHashes::of(&text[..text.len().min(bytes as usize)]);
+            assert_eq!(whole.prefix_hash(bytes), cut.prefix_hash(bytes), "{asked}");
+            assert_eq!(cut.prefix_hash(bytes), cut.as_slice().last().copied(), "{asked}");
+        }
+        assert_eq!(PromptHashes::of(b"").prefix_hash(1024), None);
     }
 
     #[test]

@@ -33,17 +33,20 @@ pub const CACHE_THRESHOLD: Flag = Flag::one(
 pub const BALANCE_ABS: Flag = Flag::one(
     "balance-abs-threshold",
     "REQUESTS",
-    "cache_aware: the fleet is imbalanced if most - fewest in flight exceeds this, and",
+    "cache_aware: the fleet is imbalanced if most - fewest in flight (bucket: bytes sent) exceeds this, and",
 )
 .of(Value::at_least(0))
 .or("64")
 .also(&["spill-abs-threshold"]);
 /// `--balance-rel-threshold`.
-pub const BALANCE_REL: Flag =
-    Flag::one("balance-rel-threshold", "RATIO", "cache_aware: the most exceeds the fewest times this")
-        .of(RATIO)
-        .or("1.5")
-        .also(&["spill-rel-threshold"]);
+pub const BALANCE_REL: Flag = Flag::one(
+    "balance-rel-threshold",
+    "RATIO",
+    "cache_aware, bucket: the most exceeds the fewest times this",
+)
+.of(RATIO)
+.or("1.5")
+.also(&["spill-rel-threshold"]);
 /// `--assignment-mode`.
 pub const ASSIGNMENT_MODE: Flag =
     Flag::one("assignment-mode", "MODE", "manual: who gets a routing key that nobody has")

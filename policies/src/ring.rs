@@ -1,0 +1,178 @@
+//! A hash ring: each worker stands at 150 places, a key goes clockwise to the first worker that may take it.
+//!
+//! Rule: a worker's places follow from the hash of its URL alone, so that they are the same in every router, over restarts and
+//! in whatever slot it is; a worker that comes or goes moves only the keys of its own share. A worker that is not shown keeps
+//! its places until it leaves the fleet, and its keys go on clockwise meanwhile. Own code and no crate: the slots have to be
+//! followed, the walk has to ask about load, and what is left of a ring is a sorted list and one binary search.
+//! Bounded by the fleet: 150 places of 24 bytes a worker. Deliberately not here: weights, what the keys are.
+
+use crate::hash;
+use crate::view::{WorkerId, Workers};
+
+/// Places of each worker; sglang-router's number.
+pub(crate) const PLACES: u64 = 150;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Ring {
+    /// Sorted.
+    places: Vec<Place>,
+    /// By slot number.
+    slots: Vec<Slot>,
+    /// Number of this choice: tells which slots are shown now.
+    round: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    hash: u64,
+    /// Before the slot, so that equal hashes stand in an order that no slot decides.
+    url_hash: u64,
+    slot: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    /// `None` if its worker has no places.
+    url_hash: Option<u64>,
+    /// Index among the workers shown in `round`.
+    index: usize,
+    round: u64,
+}
+
+impl Ring {
+    /// Takes in the workers that are shown for this choice.
+    pub(crate) fn show(&mut self, workers: &Workers<'_>) {
+        self.round += 1;
+        let mut joined = false;
+        for (index, worker) in workers.iter().enumerate() {
+            let at = worker.id.0 as usize;
+            if self.slots.len() <= at {
+                self.slots.resize(at + 1, Slot::default());
+            }
+            if self.slots[at].url_hash != Some(worker.url_hash) {
+                self.remove(worker.id);
+                self.places.extend((0..PLACES).map(|number| Place {
+                    hash: hash::derived(worker.url_hash, number),
+                    url_hash: worker.url_hash,
+                    slot: worker.id.0,
+                }));
+                joined = true;
+            }
+            self.slots[at] = Slot { url_hash: Some(worker.url_hash), index, round: self.round };
+        }
+        if joined {
+            // Sorted but for what was added, which this sort makes use of.
+            self.places.sort();
+        }
+    }
+
+    /// Takes a worker off the ring.
+    pub(crate) fn remove(&mut self, worker: WorkerId) {
+        let Some(slot) = self.slots.get_mut(worker.0 as usize) else {
+            return;
+        };
+        if slot.url_hash.take().is_some() {
+            self.places.retain(|place| place.slot != worker.0);
+        }
+    }
+
+    /// Index of the first worker from `key` on that was shown and that `takes` it, and whether another shown one was passed
+    /// over for it; `None` if none takes it.
+    pub(crate) fn find(&self, key: u64, takes: impl Fn(usize) -> bool) -> Option<(usize, bool)> {
+        let start = self.places.partition_point(|place| place.hash < key);
+        let (before, after) = self.places.split_at(start);
+        let mut passed_over = false;
+        for place in after.iter().chain(before) {
+            let slot = &self.slots[place.slot as usize];
+            if slot.round != self.round {
+                continue;
+            }
+            if takes(slot.index) {
+                return Some((slot.index, passed_over));
+            }
+            passed_over = true;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Fleet;
+    use crate::view::WorkerView;
+
+    fn shown(ring: &mut Ring, workers: &[WorkerView]) {
+        ring.show(&Workers::new(workers).expect("not empty"));
+    }
+
+    /// URL hash of the worker that each of 2,000 keys goes to.
+    fn owners(ring: &mut Ring, workers: &[WorkerView]) -> Vec<u64> {
+        shown(ring, workers);
+        (0..2_000u64)
+            .map(|key| ring.find(hash::name_hash(&key.to_le_bytes()), |_| true).expect("somebody").0)
+            .map(|index| workers[index].url_hash)
+            .collect()
+    }
+
+    #[test]
+    fn every_worker_has_about_its_share() {
+        let fleet = Fleet::of(8);
+        let owners = owners(&mut Ring::default(), &fleet.workers);
+        for worker in &fleet.workers {
+            let share = owners.iter().filter(|&&url_hash| url_hash == worker.url_hash).count();
+            assert!((150..=350).contains(&share), "{share} of 2,000 keys");
+        }
+    }
+
+    #[test]
+    fn slots_and_the_order_of_joining_change_nothing() {
+        let fleet = Fleet::of(6);
+        let mut moved = fleet.workers.clone();
+        moved.reverse();
+        for (slot, worker) in (10..).zip(&mut moved) {
+            worker.id = WorkerId(slot);
+        }
+        assert_eq!(owners(&mut Ring::default(), &fleet.workers), owners(&mut Ring::default(), &moved));
+    }
+
+    #[test]
+    fn a_worker_that_is_away_loses_its_own_keys_only_and_gets_them_back() {
+        let fleet = Fleet::of(6);
+        let mut ring = Ring::default();
+        let all = owners(&mut ring, &fleet.workers);
+        let gone = fleet.workers[2].url_hash;
+        let rest: Vec<_> = fleet.workers.iter().copied().filter(|w| w.url_hash != gone).collect();
+        let without = owners(&mut ring, &rest);
+        for (before, after) in all.iter().zip(&without) {
+            assert!(if *before == gone { *after != gone } else { after == before });
+        }
+        assert_eq!(owners(&mut ring, &fleet.workers), all);
+        // Whether it is off the ring or only not shown makes no difference.
+        ring.remove(WorkerId(2));
+        assert_eq!(ring.places.len(), 5 * PLACES as usize);
+        assert_eq!(owners(&mut ring, &rest), without);
+    }
+
+    #[test]
+    fn a_slot_that_another_worker_has_now_is_that_ones() {
+        let mut fleet = Fleet::of(3);
+        let mut ring = Ring::default();
+        shown(&mut ring, &fleet.workers);
+        fleet.workers[1].url_hash = hash::name_hash(b"another");
+        assert_eq!(owners(&mut ring, &fleet.workers), owners(&mut Ring::default(), &fleet.workers));
+        assert_eq!(ring.places.len(), 3 * PLACES as usize);
+    }
+
+    #[test]
+    fn the_walk_says_whether_it_passed_one_over_and_ends() {
+        let fleet = Fleet::of(2);
+        let mut ring = Ring::default();
+        shown(&mut ring, &fleet.workers);
+        let (first, passed_over) = ring.find(77, |_| true).expect("somebody");
+        assert!(!passed_over);
+        assert_eq!(ring.find(77, |index| index != first), Some((1 - first, true)));
+        assert_eq!(ring.find(77, |_| false), None);
+    }
+}
