@@ -16,6 +16,7 @@ use super::Shared;
 use super::body::AnswerBody;
 use super::budget::Reserved;
 use super::headers::{self, ClientHeaders};
+use super::limit::Slot;
 use crate::clock::Stamp;
 use crate::fleet::dispatch::Chosen;
 use crate::fleet::lease::Lease;
@@ -44,6 +45,7 @@ pub struct Journey {
     shared: Arc<Shared>,
     lease: Option<Lease>,
     reserved: Option<Reserved>,
+    slot: Option<Slot>,
 }
 
 /// A request that ends without a worker's answer.
@@ -101,6 +103,7 @@ impl Journey {
             worker: None,
             lease: None,
             reserved: None,
+            slot: None,
         }
     }
 
@@ -190,6 +193,11 @@ impl Journey {
         self.reserved = Some(reserved);
     }
 
+    /// Holds a place among the requests at workers.
+    pub fn occupy(&mut self, slot: Slot) {
+        self.slot = Some(slot);
+    }
+
     /// The request body is no longer needed.
     pub fn drop_body(&mut self) {
         self.reserved = None;
@@ -258,7 +266,7 @@ impl Journey {
         if let Some(error) = error {
             record.error = Some(error.to_owned());
         }
-        self.reserved = None;
+        (self.reserved, self.slot) = (None, None);
         let worker = self.lease.take().map(|lease| Arc::clone(lease.worker()));
         record.end_ns = self.after(self.shared.clock.mono_ns());
         if let Some(worker) = worker {
@@ -296,13 +304,19 @@ impl Journey {
     /// Answers with an error of the router's own, and says how the request ended.
     pub fn end_with(mut self, refusal: Refusal) -> Response<AnswerBody> {
         let Refusal { problem, outcome } = refusal;
-        let mut response = Response::new(AnswerBody::own(problem.body()));
+        // sglang-router's 401 has no body.
+        let body = if problem.status == 401 { bytes::Bytes::new() } else { problem.body() };
+        let mut response = Response::new(AnswerBody::own(body));
         *response.status_mut() =
             http::StatusCode::from_u16(problem.status).unwrap_or(http::StatusCode::BAD_GATEWAY);
         let out = response.headers_mut();
-        out.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
+        if problem.status == 401 {
+            out.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        } else {
+            out.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
+        }
         out.insert(headers::ERROR_CODE, HeaderValue::from_static(problem.code));
-        if problem.status == 503 {
+        if matches!(problem.status, 429 | 503) || problem.code == "queue_timeout" {
             out.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         headers::stamp_response(out, &self);
