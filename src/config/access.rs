@@ -76,6 +76,13 @@ pub struct AuthConfig {
     pub audit: bool,
 }
 
+impl AuthConfig {
+    /// The `Authorization` for a worker: its own key, or else this router's.
+    pub fn for_worker<'a>(&'a self, workers_own: Option<&'a ApiKey>) -> Option<&'a HeaderValue> {
+        workers_own.or(self.api_key.as_ref()).and_then(ApiKey::bearer)
+    }
+}
+
 /// A certificate chain and its private key, PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {

@@ -59,7 +59,7 @@ pub async fn serve(shared: Arc<Shared>, mut listener: Listener, mut closing: wat
     while connections.try_join_next().is_some() {}
     let (open, grace_s) = (connections.len(), shared.config.shutdown_grace.as_secs_f64());
     if open > 0 {
-        log::info(&format!("no longer listening; up to {grace_s} s for {open} open connections"));
+        log::info(&format!("no longer listening; open connections: {open}, cut after {grace_s} s"));
     }
     let ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(shared.config.shutdown_grace, ended).await.is_err() {

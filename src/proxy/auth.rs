@@ -59,11 +59,8 @@ pub fn check(
 /// one, and the worker gets its own key or else the same; without, the client's own passes, and a worker's key stands in
 /// where there is none.
 pub fn authorize(to_worker: &mut HeaderMap, auth: &AuthConfig, workers_own: Option<&ApiKey>) {
-    let Some(key) = workers_own.or(auth.api_key.as_ref()) else {
-        return;
-    };
-    if (auth.api_key.is_some() || !to_worker.contains_key(AUTHORIZATION))
-        && let Some(bearer) = key.bearer()
+    if let Some(bearer) = auth.for_worker(workers_own)
+        && (auth.api_key.is_some() || !to_worker.contains_key(AUTHORIZATION))
     {
         to_worker.insert(AUTHORIZATION, bearer.clone());
     }

@@ -4,8 +4,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-const MS: Duration = Duration::from_millis(1);
-
 fn config(max_concurrent: Option<u32>, rate_per_second: Option<u32>, queue_size: usize) -> LimitConfig {
     LimitConfig { max_concurrent, rate_per_second, queue_size, queue_timeout: Duration::from_secs(60) }
 }
@@ -125,20 +123,17 @@ async fn a_rate_lets_one_seconds_starts_go_and_the_rest_evenly() {
 /// One request of a plan.
 #[derive(Clone, Debug)]
 struct Visit {
-    arrives_ms: u64,
-    stays_ms: u64,
-    leaves_after_ms: Option<u64>,
+    arrives: Duration,
+    stays: Duration,
+    leaves_after: Option<Duration>,
 }
 
 fn visits() -> impl Strategy<Value = Vec<Visit>> {
-    let visit = (0_u64..400, 0_u64..60, prop::option::weighted(0.3, 0_u64..80));
-    let visit = visit.prop_map(|(arrives_ms, stays_ms, leaves_after_ms)| Visit {
-        arrives_ms,
-        stays_ms,
-        leaves_after_ms,
-    });
+    let ms = |ms: std::ops::Range<u64>| ms.prop_map(Duration::from_millis);
+    let visit = (ms(0..400), ms(0..60), prop::option::weighted(0.3, ms(0..80)));
+    let visit = visit.prop_map(|(arrives, stays, leaves_after)| Visit { arrives, stays, leaves_after });
     prop::collection::vec(visit, 1..60).prop_map(|mut all| {
-        all.sort_by_key(|v| v.arrives_ms);
+        all.sort_by_key(|v| v.arrives);
         all
     })
 }
@@ -152,9 +147,9 @@ struct Seen {
 }
 
 async fn visit(limit: Arc<Limit>, number: usize, plan: Visit, seen: Arc<Mutex<Seen>>) -> bool {
-    tokio::time::sleep(MS * plan.arrives_ms as u32).await;
+    tokio::time::sleep(plan.arrives).await;
     let entering = limit.enter(later(999));
-    let patience = plan.leaves_after_ms.map_or(Duration::from_secs(999), |ms| MS * ms as u32);
+    let patience = plan.leaves_after.unwrap_or(Duration::from_secs(999));
     let Ok(entered) = tokio::time::timeout(patience, entering).await else {
         return false;
     };
@@ -165,7 +160,7 @@ async fn visit(limit: Arc<Limit>, number: usize, plan: Visit, seen: Arc<Mutex<Se
         seen.most = seen.most.max(seen.running);
         seen.starts.push((number, Instant::now()));
     }
-    tokio::time::sleep(MS * plan.stays_ms as u32).await;
+    tokio::time::sleep(plan.stays).await;
     seen.lock().unwrap().running -= 1;
     drop(slot);
     true
@@ -181,13 +176,13 @@ async fn play(config: LimitConfig, plan: Vec<Visit>) {
     let mut served = 0;
     for (task, visitor) in tasks.into_iter().zip(&plan) {
         let ended = task.await.unwrap();
-        assert!(ended || visitor.leaves_after_ms.is_some(), "only those who leave are not served");
+        assert!(ended || visitor.leaves_after.is_some(), "only those who leave are not served");
         served += u64::from(ended);
     }
     let seen = seen.lock().unwrap();
     assert!(config.max_concurrent.is_none_or(|max| seen.most <= max), "{} at one time", seen.most);
     // Those of one millisecond arrive in no order that can be told.
-    let arrivals: Vec<u64> = seen.starts.iter().map(|(number, _)| plan[*number].arrives_ms).collect();
+    let arrivals: Vec<Duration> = seen.starts.iter().map(|(number, _)| plan[*number].arrives).collect();
     assert!(arrivals.is_sorted(), "first come, first served: {arrivals:?}");
     if let Some(rate) = config.rate_per_second {
         for (n, (_, from)) in seen.starts.iter().enumerate() {

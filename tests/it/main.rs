@@ -2,9 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here, with the place")]
 
+mod auth;
+mod cors;
+mod drain;
 mod faults;
 mod harness;
 mod http;
+mod ids;
 mod intake;
+mod limits;
 mod passing;
 mod pool;
