@@ -266,12 +266,14 @@ impl Journey {
         if let Some(error) = error {
             record.error = Some(error.to_owned());
         }
-        (self.reserved, self.slot) = (None, None);
+        self.reserved = None;
         let worker = self.lease.take().map(|lease| Arc::clone(lease.worker()));
         record.end_ns = self.after(self.shared.clock.mono_ns());
         if let Some(worker) = worker {
             self.teach(&worker, &record);
         }
+        // After the lease, or there would be one request more at the workers than the limit says.
+        self.slot = None;
         self.shared.metrics.request_ended(&record);
         self.shared.sink.offer(Record::Request(record));
     }

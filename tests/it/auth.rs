@@ -1,8 +1,12 @@
 //! Keys: who is let in, what a worker gets, and that no key is ever written down.
 
-use milepost::config::access::{ApiKey, ControlPlaneKey};
+use milepost::clock::Clock;
+use milepost::config::RouteConfig;
+use milepost::config::access::{ApiKey, AuthConfig, ControlPlaneKey};
 use milepost::config::worker_url::WorkerUrl;
 use milepost::fleet::spec::WorkerSpec;
+use milepost::net::{Connector, PipeNet};
+use milepost::proxy::serve::Router;
 use milepost::trace::record::Outcome;
 
 use crate::harness::{Got, PATIENCE, TestRouter, Worker, ask, ok, post, post_with};
@@ -118,6 +122,32 @@ async fn control_endpoints_with_keys_of_their_own_take_an_admins_alone() {
         outcomes,
         [Outcome::Refused, Outcome::Refused, Outcome::Done, Outcome::Refused, Outcome::Done]
     );
+}
+
+#[tokio::test]
+async fn a_key_that_no_client_could_send_is_refused_at_the_start_and_not_shown() {
+    for (set, flag) in [
+        (AuthConfig { api_key: key("CANARY\n"), ..AuthConfig::default() }, "--api-key: "),
+        (
+            AuthConfig {
+                control_plane: vec![ControlPlaneKey {
+                    id: "a".to_owned(),
+                    name: "a".to_owned(),
+                    is_admin: true,
+                    key: key(" CANARY").unwrap(),
+                }],
+                ..AuthConfig::default()
+            },
+            "--control-plane-api-keys: ",
+        ),
+    ] {
+        let config = RouteConfig { auth: set, ..RouteConfig::default() };
+        let connector = Connector::Pipes(PipeNet::default());
+        let Err(error) = Router::start(config, "pipe", Clock::system(), connector) else {
+            panic!("{flag} is refused");
+        };
+        assert!(error.to_string().starts_with(flag) && !error.to_string().contains("CANARY"), "{error}");
+    }
 }
 
 #[tokio::test]

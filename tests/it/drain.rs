@@ -20,7 +20,7 @@ use crate::harness::{
 };
 
 /// Asks over a pipe and leaves it open.
-async fn ask_pipe(pipe: &mut Io, path: &str) -> String {
+pub async fn ask_pipe(pipe: &mut Io, path: &str) -> String {
     pipe.write_all(format!("GET {path} HTTP/1.1\r\nhost: r\r\n\r\n").as_bytes()).await.unwrap();
     let mut text = Vec::new();
     while !is_whole(&text) {

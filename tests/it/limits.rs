@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use milepost::clock::Clock;
 use milepost::config::RouteConfig;
+use milepost::net::{Connector, PipeNet};
 use milepost::proxy::limit::LimitCounts;
+use milepost::proxy::serve::Router;
 use milepost::trace::record::Outcome;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
+use crate::drain::ask_pipe;
 use crate::harness::{Client, PATIENCE, Step, TestRouter, Worker, ask, chunk, end, ok, post, stream_head};
 
 fn one_at_a_time(queue_size: usize) -> impl FnOnce(&mut RouteConfig) {
@@ -177,6 +181,32 @@ async fn a_client_that_leaves_in_mid_stream_gives_its_place_back() {
     assert!(next.response().await.whole);
     let outcomes: Vec<Outcome> = router.finish_requests().await.iter().map(|r| r.outcome).collect();
     assert_eq!(outcomes, [Outcome::ClientGone, Outcome::Done]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_alone_limits_how_many_begin_in_a_second() {
+    let net = PipeNet::default();
+    let listener = net.listen(1);
+    let mut config = RouteConfig { policy: "round_robin".to_owned(), ..RouteConfig::default() };
+    (config.limits.rate_per_second, config.limits.queue_size) = (Some(2), 0);
+    let connector = Connector::Pipes(net.clone());
+    let router = Router::start(config, "pipe", Clock::virtual_time(1_000, 0), connector).unwrap();
+    let shared = Arc::clone(router.shared());
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(router.serve(listener, None, stopped));
+    let mut pipe = net.connect(1).await.unwrap();
+    // There is no worker, so a request that is let in ends in a 503.
+    for (wait_ms, statuses) in [(0, &[503, 503, 429][..]), (499, &[429]), (1, &[503, 429])] {
+        tokio::time::advance(Duration::from_millis(wait_ms)).await;
+        for status in statuses {
+            let answer = ask_pipe(&mut pipe, "/v1/models-of-a-worker").await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "after {wait_ms} ms: {answer}");
+        }
+    }
+    stop.send_replace(true);
+    serving.await.unwrap();
+    let counts = shared.limit.as_ref().unwrap().counts();
+    assert_eq!((counts.allowed, counts.rejected, counts.running), (3, 3, 0));
 }
 
 #[tokio::test]
