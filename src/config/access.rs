@@ -68,7 +68,7 @@ pub struct ControlPlaneKey {
 /// Who may ask.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthConfig {
-    /// What clients must send as `Authorization: Bearer`, and what workers get where the client sent nothing (`--api-key`).
+    /// What clients must send as `Authorization: Bearer`, and what workers without a key of their own get (`--api-key`).
     pub api_key: Option<ApiKey>,
     /// Keys of the control endpoints (`--control-plane-api-keys`); where there are none, `api_key` guards them too.
     pub control_plane: Vec<ControlPlaneKey>,
