@@ -6,27 +6,44 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use http::HeaderValue;
+
 /// A secret that is compared in constant time and never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(Box<str>);
+pub struct ApiKey {
+    secret: Box<str>,
+    bearer: Option<HeaderValue>,
+}
 
 impl ApiKey {
     /// A key; the empty text is none.
     pub fn new(text: &str) -> Option<Self> {
-        (!text.is_empty()).then(|| Self(text.into()))
+        (!text.is_empty()).then(|| Self { secret: text.into(), bearer: bearer(text) })
     }
 
     /// The secret itself, for the one place that sends it.
     pub fn secret(&self) -> &str {
-        &self.0
+        &self.secret
+    }
+
+    /// `Bearer` and the secret, marked as sensitive; `None` if it has bytes that no header can carry, or white space around
+    /// it, which none keeps.
+    pub fn bearer(&self) -> Option<&HeaderValue> {
+        self.bearer.as_ref()
     }
 
     /// True for this key, in a time that does not depend on where the two differ.
     pub fn is(&self, other: &[u8]) -> bool {
-        let own = self.0.as_bytes();
+        let own = self.secret.as_bytes();
         let differing = own.iter().zip(other).fold(0, |seen, (a, b)| seen | (a ^ b));
         std::hint::black_box(differing) == 0 && own.len() == other.len()
     }
+}
+
+fn bearer(secret: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {secret}")).ok()?;
+    value.set_sensitive(true);
+    (secret.trim() == secret).then_some(value)
 }
 
 impl fmt::Debug for ApiKey {
@@ -51,12 +68,19 @@ pub struct ControlPlaneKey {
 /// Who may ask.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthConfig {
-    /// What clients must send as `Authorization: Bearer`, and what workers get where the client sent nothing (`--api-key`).
+    /// What clients must send as `Authorization: Bearer`, and what workers without a key of their own get (`--api-key`).
     pub api_key: Option<ApiKey>,
     /// Keys of the control endpoints (`--control-plane-api-keys`); where there are none, `api_key` guards them too.
     pub control_plane: Vec<ControlPlaneKey>,
     /// One log line for each use of a control endpoint (`--control-plane-audit-enabled`).
     pub audit: bool,
+}
+
+impl AuthConfig {
+    /// The `Authorization` for a worker: its own key, or else this router's.
+    pub fn for_worker<'a>(&'a self, workers_own: Option<&'a ApiKey>) -> Option<&'a HeaderValue> {
+        workers_own.or(self.api_key.as_ref()).and_then(ApiKey::bearer)
+    }
 }
 
 /// A certificate chain and its private key, PEM files.
@@ -92,5 +116,9 @@ mod tests {
         }
         assert!(!format!("{key:?}").contains("secret"));
         assert_eq!(ApiKey::new(""), None);
+        assert_eq!(key.bearer().unwrap(), "Bearer secret");
+        for unfit in ["two\nlines", "secret\n", " secret"] {
+            assert_eq!(ApiKey::new(unfit).unwrap().bearer(), None, "{unfit:?}");
+        }
     }
 }

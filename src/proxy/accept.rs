@@ -28,24 +28,24 @@ const MAX_HEAD_BYTES: usize = 128 * 1024;
 /// Pause after a failed accept (descriptors exhausted).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts until `stop` turns true, then lets connections end for at most the grace period.
-pub async fn serve(shared: Arc<Shared>, mut listener: Listener, mut stop: watch::Receiver<bool>) {
+/// Accepts until `closing` turns true, then lets connections end for at most the grace period.
+pub async fn serve(shared: Arc<Shared>, mut listener: Listener, mut closing: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(shared.config.max_connections));
     let mut connections = JoinSet::new();
     loop {
-        let Some(permit) = permit(&room, &mut stop).await else {
+        let Some(permit) = permit(&room, &mut closing).await else {
             break;
         };
         let accepted = tokio::select! {
             biased;
-            () = stopped(&mut stop) => break,
+            () = closed(&mut closing) => break,
             // Before accepting, or a queue that is never empty would let the ended ones pile up.
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((io, link)) => {
-                connections.spawn(connection(Arc::clone(&shared), io, link, stop.clone(), permit));
+                connections.spawn(connection(Arc::clone(&shared), io, link, closing.clone(), permit));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotConnected => break,
             Err(error) => {
@@ -56,6 +56,11 @@ pub async fn serve(shared: Arc<Shared>, mut listener: Listener, mut stop: watch:
     }
     // Frees the port before the streams end, so that a successor can bind it.
     drop(listener);
+    while connections.try_join_next().is_some() {}
+    let (open, grace_s) = (connections.len(), shared.config.shutdown_grace.as_secs_f64());
+    if open > 0 {
+        log::info(&format!("no longer listening; open connections: {open}, cut after {grace_s} s"));
+    }
     let ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(shared.config.shutdown_grace, ended).await.is_err() {
         log::warn(&format!("{} connections were cut at the end of the grace period", connections.len()));
@@ -64,24 +69,24 @@ pub async fn serve(shared: Arc<Shared>, mut listener: Listener, mut stop: watch:
     }
 }
 
-async fn permit(room: &Arc<Semaphore>, stop: &mut watch::Receiver<bool>) -> Option<OwnedSemaphorePermit> {
+async fn permit(room: &Arc<Semaphore>, closing: &mut watch::Receiver<bool>) -> Option<OwnedSemaphorePermit> {
     tokio::select! {
         biased;
-        () = stopped(stop) => None,
+        () = closed(closing) => None,
         permit = Arc::clone(room).acquire_owned() => permit.ok(),
     }
 }
 
-/// Returns when `stop` has turned true, or its sender is gone.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
+/// Returns when `closing` has turned true, or its sender is gone.
+pub(super) async fn closed(closing: &mut watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
 }
 
 async fn connection(
     shared: Arc<Shared>,
     io: Io,
     link: Link,
-    mut stop: watch::Receiver<bool>,
+    mut closing: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 ) {
     let _open = shared.metrics.connection();
@@ -103,7 +108,7 @@ async fn connection(
     let result = tokio::select! {
         biased;
         result = serving.as_mut() => result,
-        () = stopped(&mut stop) => {
+        () = closed(&mut closing) => {
             serving.as_mut().graceful_shutdown();
             serving.as_mut().await
         }

@@ -14,6 +14,7 @@ use hyper::{Request, Response, StatusCode};
 use milepost_policies::{RequestView, WorkerId};
 use tokio::time::Sleep;
 
+use super::auth;
 use super::headers;
 use super::intake::Call;
 use super::journey::{Journey, Refusal};
@@ -175,6 +176,7 @@ async fn send(
     *request.uri_mut() = http::Uri::from(call.path_and_query.clone());
     let shared = journey.shared();
     let mut out = headers::to_worker(&call.headers, &shared.config.forward_headers);
+    auth::authorize(&mut out, &shared.config.auth, worker.api_key.as_ref());
     out.insert(http::header::HOST, worker.host_value.clone());
     out.append(headers::HOP, shared.instance_value.clone());
     // The send stamp is taken last, as its value is part of the head that is about to be written.

@@ -20,6 +20,8 @@ pub const ARRIVAL_TIME: HeaderName = HeaderName::from_static("x-arrival-time");
 pub const ROUTER_SEND_TIME: HeaderName = HeaderName::from_static("x-router-send-time");
 /// The worker that answered.
 pub const WORKER_URL: HeaderName = HeaderName::from_static("x-worker-url");
+/// The same, as sglang-router's successor names it.
+pub const ROUTED_WORKER: HeaderName = HeaderName::from_static("x-smg-routed-worker-id");
 /// The policy that chose it.
 pub const POLICY: HeaderName = HeaderName::from_static("x-policy");
 /// Routers that this request has passed.
@@ -35,6 +37,14 @@ const MAX_ID_CHARS: usize = 128;
 #[derive(Debug, Default)]
 pub struct ClientHeaders<'a> {
     ids: [Option<&'a HeaderValue>; 4],
+    /// The first `authorization`.
+    pub authorization: Option<&'a HeaderValue>,
+    /// `origin`: a browser asks.
+    pub origin: Option<&'a HeaderValue>,
+    /// `access-control-request-method`: a browser asks whether it may ask.
+    pub request_method: Option<&'a HeaderValue>,
+    /// `access-control-request-headers`.
+    pub request_headers: Option<&'a HeaderValue>,
     /// `x-milepost-phase`.
     pub phase: Option<&'a HeaderValue>,
     /// `x-arrival-time` of a router in front.
@@ -64,16 +74,22 @@ impl<'a> ClientHeaders<'a> {
         for (name, value) in headers {
             match name.as_str() {
                 // The four names of a request id, in sglang-router's order.
-                "x-request-id" => found.ids[0] = Some(value),
-                "x-correlation-id" => found.ids[1] = Some(value),
-                "x-trace-id" => found.ids[2] = Some(value),
-                "request-id" => found.ids[3] = Some(value),
+                "x-request-id" => found.ids[0] = found.ids[0].or(Some(value)),
+                "x-correlation-id" => found.ids[1] = found.ids[1].or(Some(value)),
+                "x-trace-id" => found.ids[2] = found.ids[2].or(Some(value)),
+                "request-id" => found.ids[3] = found.ids[3].or(Some(value)),
+                "authorization" => {
+                    found.authorization = found.authorization.or(Some(value));
+                    found.client[0] = Some(value);
+                }
+                "origin" => found.origin = Some(value),
+                "access-control-request-method" => found.request_method = Some(value),
+                "access-control-request-headers" => found.request_headers = Some(value),
                 "x-milepost-phase" => found.phase = Some(value),
                 "x-arrival-time" => found.arrival_time = Some(value),
                 "x-smg-routing-key" => found.routing_key = Some(value),
                 "x-smg-target-worker" => found.target_worker = Some(value),
                 "x-milepost-policy" => found.policy = Some(value),
-                "authorization" => found.client[0] = Some(value),
                 "x-forwarded-for" => found.client[1] = Some(value),
                 "cookie" => found.client[2] = Some(value),
                 "upgrade" => found.upgrade = Some(value),
@@ -86,7 +102,13 @@ impl<'a> ClientHeaders<'a> {
         found
     }
 
-    /// The first of the four ids that is 1 to 128 visible ASCII characters, as text and as it came.
+    /// Looks for the request id under these names, in their order, and no longer under the four usual ones.
+    pub fn take_ids_from(&mut self, headers: &'a HeaderMap, names: &[HeaderName]) {
+        let fit = names.iter().find_map(|name| headers.get(name).filter(|v| is_visible(v)));
+        self.ids = [fit, None, None, None];
+    }
+
+    /// The first of the ids that is 1 to 128 visible ASCII characters, as text and as it came.
     pub fn request_id(&self) -> Option<(String, HeaderValue)> {
         self.ids.iter().flatten().find_map(|value| Some((visible(value)?, (*value).clone())))
     }
@@ -94,15 +116,21 @@ impl<'a> ClientHeaders<'a> {
 
 /// A header's text, if it is short and visible ASCII.
 pub fn visible(value: &HeaderValue) -> Option<String> {
-    let text = value.to_str().ok()?;
-    let fine = (1..=MAX_ID_CHARS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    fine.then(|| text.to_owned())
+    is_visible(value).then(|| value.to_str().ok().map(str::to_owned)).flatten()
+}
+
+fn is_visible(value: &HeaderValue) -> bool {
+    (1..=MAX_ID_CHARS).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
 }
 
 /// What a worker gets of the client's headers; the router's own are added by [`stamp_request`].
 pub fn to_worker(client: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(16);
     for (name, value) in client {
+        // Of two keys no worker could tell which one counts.
+        if name == header::AUTHORIZATION && out.contains_key(name) {
+            continue;
+        }
         if passes(name.as_str()) || (extra.contains(name) && !is_router_owned(name.as_str())) {
             out.append(name.clone(), value.clone());
         }
@@ -204,6 +232,7 @@ pub fn stamp_response(headers: &mut HeaderMap, journey: &Journey) {
         if let Some(Cow::Borrowed(policy)) = record.policy {
             headers.insert(POLICY, HeaderValue::from_static(policy));
         }
+        headers.insert(ROUTED_WORKER, worker.url_value.clone());
     }
 }
 
@@ -261,5 +290,20 @@ mod tests {
         let long = "a".repeat(129);
         assert_eq!(id(&[("x-request-id", &long), ("x-trace-id", "t")]).as_deref(), Some("t"));
         assert_eq!(id(&[("x-request-id", "has space")]), None);
+        assert_eq!(id(&[("x-request-id", "first"), ("x-request-id", "second")]).as_deref(), Some("first"));
+    }
+
+    #[test]
+    fn names_of_ones_own_replace_the_four() {
+        let names: [HeaderName; 2] = ["x-trace".parse().unwrap(), "x-span".parse().unwrap()];
+        let id = |pairs: &[(&str, &str)]| {
+            let headers = map(pairs);
+            let mut known = ClientHeaders::scan(&headers, &HeaderValue::from_static("me"));
+            known.take_ids_from(&headers, &names);
+            known.request_id().map(|(text, _)| text)
+        };
+        assert_eq!(id(&[("x-span", "s"), ("x-trace", "t")]).as_deref(), Some("t"));
+        assert_eq!(id(&[("x-span", "s"), ("x-trace", "not fit")]).as_deref(), Some("s"));
+        assert_eq!(id(&[("x-request-id", "r")]), None);
     }
 }

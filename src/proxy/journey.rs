@@ -16,6 +16,7 @@ use super::Shared;
 use super::body::AnswerBody;
 use super::budget::Reserved;
 use super::headers::{self, ClientHeaders};
+use super::limit::Slot;
 use crate::clock::Stamp;
 use crate::fleet::dispatch::Chosen;
 use crate::fleet::lease::Lease;
@@ -46,6 +47,7 @@ pub struct Journey {
     reserved: Option<Reserved>,
     // Of the router's own error, if it answered with one.
     error_code: &'static str,
+    slot: Option<Slot>,
 }
 
 /// A request that ends without a worker's answer.
@@ -104,6 +106,7 @@ impl Journey {
             lease: None,
             reserved: None,
             error_code: "",
+            slot: None,
         }
     }
 
@@ -193,6 +196,11 @@ impl Journey {
         self.reserved = Some(reserved);
     }
 
+    /// Holds a place among the requests at workers.
+    pub fn occupy(&mut self, slot: Slot) {
+        self.slot = Some(slot);
+    }
+
     /// The request body is no longer needed.
     pub fn drop_body(&mut self) {
         self.reserved = None;
@@ -267,6 +275,8 @@ impl Journey {
         if let Some(worker) = &worker {
             self.teach(worker, &record);
         }
+        // After the lease, or there would be one request more at the workers than the limit says.
+        self.slot = None;
         self.shared.metrics.request_ended(&record, worker.as_deref(), self.error_code);
         self.shared.sink.offer(Record::Request(record));
     }
@@ -299,13 +309,19 @@ impl Journey {
     /// Answers with an error of the router's own, and says how the request ended.
     pub fn end_with(mut self, refusal: Refusal) -> Response<AnswerBody> {
         let Refusal { problem, outcome } = refusal;
-        let mut response = Response::new(AnswerBody::own(problem.body()));
+        // sglang-router's 401 has no body.
+        let body = if problem.status == 401 { bytes::Bytes::new() } else { problem.body() };
+        let mut response = Response::new(AnswerBody::own(body));
         *response.status_mut() =
             http::StatusCode::from_u16(problem.status).unwrap_or(http::StatusCode::BAD_GATEWAY);
         let out = response.headers_mut();
-        out.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
+        if problem.status == 401 {
+            out.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        } else {
+            out.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
+        }
         out.insert(headers::ERROR_CODE, HeaderValue::from_static(problem.code));
-        if problem.status == 503 {
+        if matches!(problem.status, 429 | 503) || problem.code == "queue_timeout" {
             out.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         headers::stamp_response(out, &self);

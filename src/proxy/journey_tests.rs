@@ -14,6 +14,7 @@ use crate::fleet::Fleet;
 use crate::fleet::policies::Wanted;
 use crate::net::{Connector, PipeNet};
 use crate::proxy::budget::Budget;
+use crate::proxy::cors::Cors;
 use crate::trace::sink::Sink;
 
 /// Chooses the first worker and remembers what it is told.
@@ -42,6 +43,8 @@ fn shared(clock: Clock, told: &Arc<Mutex<Vec<Event>>>, request_timeout: Duration
     Arc::new(Shared {
         fleet: Fleet::new(clock.clone(), pipes, config.health.clone(), policy, Arc::clone(&sink)),
         budget: Budget::new(1 << 20),
+        limit: None,
+        cors: Cors::Any,
         instance: "test".to_owned(),
         instance_value: HeaderValue::from_static("test"),
         clock,

@@ -15,23 +15,28 @@ use hyper::{Method, Request, Response};
 
 use self::body::AnswerBody;
 use self::headers::ClientHeaders;
-use self::journey::Journey;
+use self::intake::Call;
+use self::journey::{Journey, Refusal};
 use self::routing::Routing;
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::RouteConfig;
 use crate::fleet::Fleet;
+use crate::trace::record::RequestKind;
 use crate::trace::sink::Sink;
 use crate::wire::problem::Problem;
 
 pub mod accept;
+pub mod auth;
 pub mod body;
 pub mod budget;
 pub mod client_io;
+pub mod cors;
 pub mod forward;
 pub mod headers;
 pub mod intake;
 pub mod journey;
+pub mod limit;
 pub mod relay;
 pub mod routing;
 pub mod serve;
@@ -48,6 +53,10 @@ pub struct Shared {
     pub sink: Arc<Sink>,
     /// Memory for request bodies.
     pub budget: Arc<budget::Budget>,
+    /// Requests at one time, where that is limited.
+    pub limit: Option<limit::Limit>,
+    /// Whose pages may read answers.
+    pub cors: cors::Cors,
     /// Counters.
     pub metrics: admin::metrics::Metrics,
     /// Tells this router's requests from those of others: loop detection, generated ids.
@@ -68,26 +77,85 @@ pub async fn handle(
     request: Request<Incoming>,
     client: Option<Arc<str>>,
 ) -> Response<AnswerBody> {
-    let known = ClientHeaders::scan(request.headers(), &shared.instance_value);
-    let mut journey = Journey::begin(&shared, &request, &known, client);
-    if let Err(problem) = admit(&request, &known) {
-        return journey.refuse(problem);
+    let mut known = ClientHeaders::scan(request.headers(), &shared.instance_value);
+    if !shared.config.request_id_headers.is_empty() {
+        known.take_ids_from(request.headers(), &shared.config.request_id_headers);
     }
-    if admin::owns(request.uri().path()) {
-        return admin::answer(&shared, request, journey).await;
-    }
-    let routing = match Routing::read(&shared, &known) {
-        Ok(routing) => routing,
-        Err(problem) => return journey.refuse(problem),
+    let journey = Journey::begin(&shared, &request, &known, client);
+    let origin = known.origin.cloned();
+    let mut response = match door(&shared, &request, &known, &journey) {
+        Ok(Admitted::Asks(routing)) => inside(&shared, request, routing, journey).await,
+        Ok(Admitted::Answered(preflight)) => journey.local(RequestKind::Local, preflight),
+        Err(problem) => journey.refuse(problem),
     };
-    let call = match intake::read(&shared, request, routing, &mut journey).await {
+    if let Some(origin) = origin {
+        shared.cors.dress(&origin, response.headers_mut());
+    }
+    response
+}
+
+/// Somebody who came in.
+enum Admitted {
+    /// With a request, and what its headers ask of the routing.
+    Asks(Routing),
+    /// A browser that asked whether it may ask.
+    Answered(Response<AnswerBody>),
+}
+
+/// Who comes in: what can be proxied, and whoever has the key. A browser that asks first has none yet and is answered here.
+fn door(
+    shared: &Shared,
+    request: &Request<Incoming>,
+    known: &ClientHeaders<'_>,
+    journey: &Journey,
+) -> Result<Admitted, Problem> {
+    admit(request, known)?;
+    if let Some(preflight) = shared.cors.preflight(request.method(), known) {
+        return Ok(Admitted::Answered(preflight));
+    }
+    auth::check(&shared.config.auth, request.uri().path(), known.authorization, journey.record())?;
+    Ok(Admitted::Asks(Routing::read(shared, known)?))
+}
+
+async fn inside(
+    shared: &Arc<Shared>,
+    request: Request<Incoming>,
+    routing: Routing,
+    mut journey: Journey,
+) -> Response<AnswerBody> {
+    if admin::owns(request.uri().path()) {
+        return admin::answer(shared, request, journey).await;
+    }
+    let call = match take_in(shared, request, routing, &mut journey).await {
         Ok(call) => call,
         Err(refusal) => return journey.end_with(refusal),
     };
-    match forward::forward(&shared, call, &mut journey).await {
+    match forward::forward(shared, call, &mut journey).await {
         Ok(answer) => relay::relay(journey, answer),
         Err(refusal) => journey.end_with(refusal),
     }
+}
+
+/// Reads the request, then waits for its place. Not the other way round: hyper does not look at a connection whose body
+/// nobody asks for, so a client that left would keep its place in the queue until its turn, and one that sends slowly would
+/// hold a place at the workers. Memory has a limit of its own, and what would be turned away is not read.
+async fn take_in(
+    shared: &Shared,
+    request: Request<Incoming>,
+    routing: Routing,
+    journey: &mut Journey,
+) -> Result<Call, Refusal> {
+    let Some(limit) = &shared.limit else {
+        return intake::read(shared, request, routing, journey).await;
+    };
+    limit.look()?;
+    let call = intake::read(shared, request, routing, journey).await?;
+    let from_ns = journey.elapsed_ns();
+    let entered = limit.enter(journey.deadline()).await;
+    let wait_ns = journey.elapsed_ns() - from_ns;
+    journey.note(|r| r.limit_wait_ns = Some(wait_ns));
+    journey.occupy(entered?);
+    Ok(call)
 }
 
 /// What cannot be proxied at all.

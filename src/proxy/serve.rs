@@ -10,12 +10,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::budget::Budget;
+use super::cors::Cors;
 use super::headers::value;
+use super::limit::Limit;
 use super::{Shared, accept};
 use crate::admin::metrics::{self, Metrics};
 use crate::clock::Clock;
+use crate::config::access::AuthConfig;
 use crate::config::{ConfigError, RouteConfig};
 use crate::fleet::Fleet;
+use crate::log;
 use crate::net::{Connector, Listener};
 use crate::trace::boot_id;
 use crate::trace::record::RunRecord;
@@ -37,6 +41,7 @@ impl Router {
         clock: Clock,
         connector: Connector,
     ) -> Result<Self, ConfigError> {
+        sendable(&config.auth)?;
         let policy = milepost_policies::build(&config.policy, &config.policy_config)
             .map_err(|e| ConfigError(format!("--policy: {e}")))?;
         let sink = match &config.trace_log {
@@ -57,6 +62,8 @@ impl Router {
             let _ = fleet.add(url.clone());
         }
         let instance = instance(&clock);
+        let cors = Cors::new(&config.cors_allowed_origins)?;
+        let limit = Limit::new(&config.limits)?;
         let shared = Arc::new(Shared {
             budget: Budget::new(config.max_buffered_request_bytes),
             instance_value: value(instance.clone().into_bytes()),
@@ -65,6 +72,8 @@ impl Router {
             fleet,
             sink,
             metrics: Metrics::with_buckets(&config.duration_buckets_s),
+            limit,
+            cors,
             requests: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             cutting: AtomicBool::new(false),
@@ -78,25 +87,41 @@ impl Router {
         &self.shared
     }
 
-    /// Serves until `stop` turns true and the last stream has ended, then writes the rest of the trace.
+    /// Serves until `stop` turns true, then drains: not ready at once, the listeners freed after the drain delay, and the
+    /// streams ended or, after the grace period, cut. The rest of the trace is written when this value is dropped.
     pub async fn serve(self, listener: Listener, metrics: Option<Listener>, stop: watch::Receiver<bool>) {
         let shared = Arc::clone(&self.shared);
+        let (close, closing) = watch::channel(false);
         // Dropped with this future, and its tasks with it.
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&shared.fleet).reap_idle());
         if let Some(listener) = metrics {
-            tasks.spawn(metrics::serve(Arc::clone(&shared), listener));
+            let (shared, mut closing) = (Arc::clone(&shared), closing.clone());
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = accept::closed(&mut closing) => {}
+                    () = metrics::serve(shared, listener) => {}
+                }
+            });
         }
-        let mut stopping = stop.clone();
-        let flag = Arc::clone(&shared);
-        tasks.spawn(async move {
-            if stopping.wait_for(|stop| *stop).await.is_ok() {
-                flag.draining.store(true, Ordering::Release);
-            }
-        });
-        accept::serve(Arc::clone(&shared), listener, stop).await;
+        tasks.spawn(drain(Arc::clone(&shared), stop, close));
+        accept::serve(shared, listener, closing).await;
         tasks.shutdown().await;
     }
+}
+
+/// Waits for `stop`, says "not ready", and closes the listeners after the drain delay: whoever sends requests here has that
+/// long to see it. `/health` stays 200, as this process is well.
+async fn drain(shared: Arc<Shared>, mut stop: watch::Receiver<bool>, close: watch::Sender<bool>) {
+    // A sender that is gone cannot change its mind.
+    let _ = stop.wait_for(|stop| *stop).await;
+    shared.draining.store(true, Ordering::Release);
+    let delay = shared.config.drain_delay;
+    if !delay.is_zero() {
+        log::info(&format!("not ready from now on; serving on for {} s", delay.as_secs_f64()));
+        tokio::time::sleep(delay).await;
+    }
+    close.send_replace(true);
 }
 
 impl Drop for Router {
@@ -104,6 +129,18 @@ impl Drop for Router {
     fn drop(&mut self) {
         self.shared.fleet.stop_watching();
         self.writer = None;
+    }
+}
+
+/// A key that no header can carry would lock everybody out.
+fn sendable(auth: &AuthConfig) -> Result<(), ConfigError> {
+    let keys = auth.api_key.iter().map(|key| ("--api-key", key));
+    let control = auth.control_plane.iter().map(|known| ("--control-plane-api-keys", &known.key));
+    match keys.chain(control).find(|(_, key)| key.bearer().is_none()) {
+        Some((flag, _)) => Err(ConfigError(format!(
+            "{flag}: expected a key of visible characters, without white space around it, as a header must carry it"
+        ))),
+        None => Ok(()),
     }
 }
 

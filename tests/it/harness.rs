@@ -223,8 +223,17 @@ impl TestRouter {
     }
 
     pub async fn with_urls(urls: &[String], change: impl FnOnce(&mut RouteConfig)) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), None, urls, change)
+    }
+
+    /// On these sockets; the second one is that of `/metrics`.
+    pub fn on(
+        listener: TcpListener,
+        metrics: Option<TcpListener>,
+        urls: &[String],
+        change: impl FnOnce(&mut RouteConfig),
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let name =
             format!("milepost-it-{}-{}.jsonl", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -243,13 +252,18 @@ impl TestRouter {
         let router = Router::start(config, &addr.to_string(), Clock::system(), connector).unwrap();
         let shared = Arc::clone(router.shared());
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(router.serve(Listener::Tcp(listener), None, stopped));
+        let task = tokio::spawn(router.serve(Listener::Tcp(listener), metrics.map(Listener::Tcp), stopped));
         Self { addr, shared, trace, stop, task }
+    }
+
+    /// Asks it to end, as a signal does.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
     }
 
     /// Stops it and returns its whole trace; checks that requests = records + lost and that nothing is held any more.
     pub async fn finish(self) -> Vec<Record> {
-        self.stop.send(true).unwrap();
+        self.stop();
         tokio::time::timeout(PATIENCE, self.task).await.expect("the router stops").unwrap();
         let text = std::fs::read_to_string(&self.trace).unwrap();
         std::fs::remove_file(&self.trace).unwrap();
@@ -258,6 +272,10 @@ impl TestRouter {
         let lost: u64 = records.iter().map(|r| if let Record::Lost(l) = r { l.requests } else { 0 }).sum();
         assert_eq!(self.shared.requests.load(Ordering::Relaxed), written + lost, "requests = records + lost");
         assert_eq!(self.shared.budget.used_bytes(), 0, "body memory is back");
+        if let Some(limit) = &self.shared.limit {
+            let counts = limit.counts();
+            assert_eq!((counts.running, counts.queued), (0, 0), "every place is back");
+        }
         for worker in self.shared.fleet.workers() {
             assert_eq!(worker.in_flight(), 0, "lease at {} is back", worker.url);
         }

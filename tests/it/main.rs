@@ -2,11 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here, with the place")]
 
+mod auth;
+mod cors;
+mod drain;
 mod endpoints;
 mod faults;
 mod harness;
 mod http;
+mod ids;
 mod intake;
+mod limits;
 mod metrics;
 mod metrics_page;
 mod passing;

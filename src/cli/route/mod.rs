@@ -60,10 +60,10 @@ async fn route(settings: Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The first signal ends the accepting, the second the process.
+/// The first signal begins the drain, the second ends the process.
 async fn stop_on_signal(mut signals: StopSignals, stop: watch::Sender<bool>) {
     signals.next().await;
-    log::info("stopping: no new connections, waiting for streams; a second signal ends at once");
+    log::info("stopping; a second signal ends at once");
     let _ = stop.send(true);
     signals.next().await;
     std::process::exit(130);
