@@ -41,7 +41,7 @@ pub struct RequestView<'a> {
     /// Hash of who asks (`authorization`, else `x-forwarded-for`, else `cookie`); `None` when the policy does not need it or
     /// none is there.
     pub client_hash: Option<u64>,
-    /// Workers this request was already sent to and failed at; they are not shown again.
+    /// Attempts of this request that failed. The workers they went to are not shown while another one is left.
     pub attempts: u32,
 }
 

@@ -1,6 +1,7 @@
 //! `/readiness`: may this router get traffic?
 //!
-//! Rule: 200 only if a worker would be chosen now; body shapes are sglang-router's. `/health` and `/liveness` are 200 while
+//! Rule: 200 only if a worker would be chosen now, that is, one is healthy and its breaker admits a request (sglang-router's
+//! looks at health alone); body shapes are sglang-router's. `/health` and `/liveness` are 200 while
 //! the process runs, as its are.
 
 use std::sync::atomic::Ordering;
@@ -15,7 +16,8 @@ use crate::proxy::body::AnswerBody;
 /// 200 with counts, or 503 with the reason.
 pub fn readiness(shared: &Shared) -> Response<AnswerBody> {
     let workers = shared.fleet.workers();
-    let healthy = workers.iter().filter(|w| w.is_healthy()).count();
+    let now_ns = shared.clock.mono_ns();
+    let healthy = workers.iter().filter(|w| w.is_available(now_ns)).count();
     if shared.draining.load(Ordering::Acquire) {
         return reply(503, &json!({"status": "not ready", "reason": "shutting down"}));
     }

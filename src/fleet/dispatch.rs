@@ -43,6 +43,8 @@ pub(super) struct Dispatch {
     events: Vec<Event>,
     last_chosen: Vec<u64>,
     choices: u64,
+    /// Half-opened by the last decision; told to log and trace by whoever holds no lock.
+    pub(super) half_opened: Vec<Arc<Worker>>,
     // Reused between decisions.
     eligible: Vec<usize>,
     views: Vec<WorkerView>,
@@ -60,6 +62,7 @@ impl Dispatch {
             events: Vec::new(),
             last_chosen: Vec::new(),
             choices: 0,
+            half_opened: Vec::new(),
             eligible: Vec::new(),
             views: Vec::new(),
             matches: Vec::new(),
@@ -120,7 +123,7 @@ impl Dispatch {
         }
     }
 
-    /// Chooses among the healthy workers that this request has not tried. None if there is none, or if the policy's
+    /// Chooses among the healthy workers whose breakers admit a request and that this request has not tried. None if there is none, or if the policy's
     /// answer is not one of them.
     pub(super) fn choose(
         &mut self,
@@ -136,7 +139,7 @@ impl Dispatch {
         let request = &RequestView { target, ..*request };
         let policy = self.policies.get(wanted.policy);
         let (policy_name, needs_match) = (policy.name(), policy.needs().prefix_match);
-        self.see(request, needs_match, tried);
+        self.see(now, request, needs_match, tried);
         let workers = Workers::new(&self.views)?;
         self.choices += 1;
         self.decision.clear(self.views.len());
@@ -152,7 +155,7 @@ impl Dispatch {
         Some(Chosen { lease: Lease::take(worker), decision, policy: policy_name })
     }
 
-    fn see(&mut self, request: &RequestView<'_>, needs_match: bool, tried: &[WorkerId]) {
+    fn see(&mut self, now: Time, request: &RequestView<'_>, needs_match: bool, tried: &[WorkerId]) {
         self.eligible.clear();
         self.views.clear();
         let prompt = request.prompt.filter(|_| needs_match);
@@ -161,6 +164,13 @@ impl Dispatch {
         }
         for (position, worker) in self.workers.iter().enumerate() {
             if !worker.is_healthy() || tried.contains(&worker.id) {
+                continue;
+            }
+            let (admitted, half_opened) = worker.breaker().admit(now.us * 1_000);
+            if half_opened.is_some() {
+                self.half_opened.push(Arc::clone(worker));
+            }
+            if !admitted {
                 continue;
             }
             let learned = worker.learned();

@@ -2,15 +2,18 @@
 //!
 //! Rule: one task a worker, so that a dead one never holds up another; every probe has a time-out. State machine and
 //! defaults are sglang-router 0.3.2's (3 failures → unhealthy, 2 successes → healthy, every 60 s, 5 s each), except that a
-//! worker which has never answered is asked again after 50 ms, doubling to the check interval. Deliberately not here: the
-//! circuit breaker.
+//! worker which has never answered is asked again after 50 ms, doubling to the check interval. What `POST` or `PUT /workers`
+//! said about one worker comes before the flags, from its next check on. Deliberately not here: the circuit breaker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Fleet;
 use super::ask::{Question, ask};
+use super::spec::HealthOverrides;
 use super::worker::{Described, Worker};
 
 /// First pause between two tries to reach a worker that has never answered.
@@ -54,6 +57,21 @@ impl Default for HealthConfig {
     }
 }
 
+impl HealthConfig {
+    /// How one worker is checked: what was said about it comes before the flags.
+    #[must_use]
+    pub fn for_worker(&self, overrides: &HealthOverrides) -> Self {
+        Self {
+            enabled: overrides.disabled.map_or(self.enabled, |disabled| !disabled),
+            interval: overrides.interval.unwrap_or(self.interval),
+            timeout: overrides.timeout.unwrap_or(self.timeout),
+            failure_threshold: overrides.failure_threshold.unwrap_or(self.failure_threshold),
+            success_threshold: overrides.success_threshold.unwrap_or(self.success_threshold),
+            ..self.clone()
+        }
+    }
+}
+
 /// Health checks by result.
 #[derive(Debug, Default)]
 pub struct Checks {
@@ -65,17 +83,28 @@ pub struct Checks {
 
 /// Watches one worker until the task is aborted.
 pub async fn watch(fleet: Arc<Fleet>, worker: Arc<Worker>) {
-    let config = fleet.health_config().clone();
-    if !config.enabled {
-        describe(&fleet, &worker, config.timeout).await;
-        return;
-    }
-    first_answer(&fleet, &worker, &config).await;
+    first_answer(&fleet, &worker).await;
+    let mut config = config_of(&fleet, &worker);
     describe(&fleet, &worker, config.timeout).await;
     let (mut good, mut bad) = (0, 0);
+    let mut checked = Instant::now();
     loop {
-        tokio::time::sleep(config.interval).await;
-        match probe(&fleet, &worker, &config).await {
+        // Due after the last check and not after the last change, or changes in quick succession would put it off for ever.
+        let due = config.interval.saturating_sub(checked.elapsed());
+        tokio::select! {
+            biased;
+            () = worker.settings_changed() => {
+                config = config_of(&fleet, &worker);
+                if !config.enabled {
+                    trust(&fleet, &worker);
+                }
+                continue;
+            }
+            () = tokio::time::sleep(due), if config.enabled => {}
+        }
+        let found = probe(&fleet, &worker, &config).await;
+        checked = Instant::now();
+        match found {
             Ok(()) => {
                 (good, bad) = (good + 1, 0);
                 if good >= config.success_threshold && worker.set_healthy(true) {
@@ -95,12 +124,29 @@ pub async fn watch(fleet: Arc<Fleet>, worker: Arc<Worker>) {
     }
 }
 
-async fn first_answer(fleet: &Fleet, worker: &Worker, config: &HealthConfig) {
-    let started = tokio::time::Instant::now();
-    let mut pause = FIRST_PAUSE.min(config.startup_interval);
+/// The settings of a worker may change at any time, so nobody keeps this for long.
+fn config_of(fleet: &Fleet, worker: &Worker) -> HealthConfig {
+    fleet.health_config().for_worker(&worker.settings().health)
+}
+
+/// Without checks a worker is healthy.
+fn trust(fleet: &Fleet, worker: &Worker) {
+    if worker.set_healthy(true) {
+        fleet.announce(worker, "healthy", Some("it is not checked".to_owned()));
+    }
+}
+
+async fn first_answer(fleet: &Fleet, worker: &Worker) {
+    let started = Instant::now();
+    let mut pause = FIRST_PAUSE;
     let mut complained = false;
     loop {
-        match probe(fleet, worker, config).await {
+        let config = config_of(fleet, worker);
+        if !config.enabled {
+            trust(fleet, worker);
+            return;
+        }
+        match probe(fleet, worker, &config).await {
             Ok(()) => {
                 worker.set_healthy(true);
                 fleet.announce(worker, "healthy", None);
@@ -112,8 +158,9 @@ async fn first_answer(fleet: &Fleet, worker: &Worker, config: &HealthConfig) {
             }
             Err(_) => {}
         }
+        pause = pause.min(config.startup_interval);
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE).min(config.startup_interval);
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

@@ -1,10 +1,11 @@
 //! The workers: the only shared mutable state of the router.
 //!
-//! `worker` (one worker and its connections), `lease` (a claim on it), `dispatch` (the critical section
-//! of a decision), `policies` (who decides), `health` (probes), `meters` (what is counted at a worker). Rule: a policy sees a
-//! snapshot taken under one lock; no lock is held across an await.
+//! `worker` (one worker and its connections), `lease` (a claim on it), `breaker` (when it is left alone), `dispatch` (the
+//! critical section of a decision), `policies` (who decides), `health` (probes), `meters` (what is counted at a worker). Rule:
+//! a policy sees a snapshot taken under one lock; no lock is held across an await.
 
 pub mod ask;
+pub mod breaker;
 pub mod dispatch;
 pub mod health;
 pub mod lease;
@@ -22,12 +23,15 @@ use milepost_policies::{
 };
 use tokio::task::JoinHandle;
 
+use self::breaker::{Transition, Verdict};
 use self::dispatch::{Chosen, Dispatch};
 use self::health::{Checks, HealthConfig};
+use self::lease::Lease;
 use self::policies::{PolicyId, SharedNeeds, Wanted};
 use self::spec::WorkerSpec;
 use self::worker::Worker;
 use crate::clock::Clock;
+use crate::config::resilience::BreakerConfig;
 use crate::log;
 use crate::net::Connector;
 use crate::trace::record::{Record, WorkerRecord};
@@ -44,11 +48,27 @@ pub struct Fleet {
     connector: Connector,
     health: HealthConfig,
     checks: Checks,
+    breaker: BreakerConfig,
     sink: Arc<Sink>,
     needs: SharedNeeds,
     policy: &'static str,
     dispatch: Mutex<Dispatch>,
     watchers: Mutex<BTreeMap<u32, JoinHandle<()>>>,
+}
+
+/// How a fleet treats its workers.
+#[derive(Clone, Debug)]
+pub struct FleetConfig {
+    /// Health checks.
+    pub health: HealthConfig,
+    /// The circuit breaker of each worker.
+    pub breaker: BreakerConfig,
+}
+
+impl From<HealthConfig> for FleetConfig {
+    fn from(health: HealthConfig) -> Self {
+        Self { health, breaker: BreakerConfig::default() }
+    }
 }
 
 /// Why a worker could not be added.
@@ -60,16 +80,18 @@ impl Fleet {
     pub fn new(
         clock: Clock,
         connector: Connector,
-        health: HealthConfig,
+        config: impl Into<FleetConfig>,
         policy: Box<dyn Policy>,
         sink: Arc<Sink>,
     ) -> Arc<Self> {
+        let FleetConfig { health, breaker } = config.into();
         let (name, needs) = (policy.name(), policy.needs());
         Arc::new(Self {
             clock,
             connector,
             health,
             checks: Checks::default(),
+            breaker,
             sink,
             needs: SharedNeeds::new(needs),
             policy: name,
@@ -122,8 +144,9 @@ impl Fleet {
             if dispatch.workers.iter().any(|w| w.url == spec.url) {
                 return Err(AlreadyThere);
             }
-            let healthy = !self.health.enabled;
-            let worker = Arc::new(Worker::new(dispatch.free_slot(), spec, self.connector.clone(), healthy));
+            let healthy = !self.health.for_worker(&spec.settings.health).enabled;
+            let (slot, connector) = (dispatch.free_slot(), self.connector.clone());
+            let worker = Arc::new(Worker::new(slot, spec, connector, self.breaker, healthy));
             dispatch.join(Arc::clone(&worker));
             worker
         };
@@ -154,9 +177,30 @@ impl Fleet {
     /// Chooses a worker and takes a lease on it, or says that none is left.
     pub fn choose(&self, wanted: Wanted, request: &RequestView<'_>, tried: &[WorkerId]) -> Option<Chosen> {
         let start_ns = self.clock.mono_ns();
-        let mut chosen = self.lock().choose(Time { us: start_ns / 1_000 }, wanted, request, tried)?;
+        let mut dispatch = self.lock();
+        let chosen = dispatch.choose(Time { us: start_ns / 1_000 }, wanted, request, tried);
+        let half_opened = std::mem::take(&mut dispatch.half_opened);
+        drop(dispatch);
+        for worker in half_opened {
+            self.announce_breaker(&worker, Transition::HalfOpened);
+        }
+        let mut chosen = chosen?;
         chosen.decision.took_ns = self.clock.mono_ns().saturating_sub(start_ns);
         Some(chosen)
+    }
+
+    /// True if some worker may get a request now.
+    pub fn is_anyone_available(&self) -> bool {
+        let now_ns = self.clock.mono_ns();
+        self.lock().workers.iter().any(|worker| worker.is_available(now_ns))
+    }
+
+    /// Tells the breaker of the lease's worker how the request ended, or as good as ended, there; only the first word on a
+    /// lease counts.
+    pub fn settle(&self, lease: &mut Lease, verdict: Verdict) {
+        if let Some(transition) = lease.settle(verdict, &self.clock) {
+            self.announce_breaker(lease.worker(), transition);
+        }
     }
 
     /// Tells the policy something; applied before its next choice.
@@ -182,11 +226,27 @@ impl Fleet {
         }
     }
 
+    fn announce_breaker(&self, worker: &Worker, transition: Transition) {
+        let config = worker.breaker().config();
+        let (event, why) = match transition {
+            Transition::Opened => {
+                ("breaker_open", format!("failures in a row: {}", config.failure_threshold))
+            }
+            Transition::Reopened => ("breaker_open", "the probe failed".to_owned()),
+            Transition::HalfOpened => ("breaker_half_open", format!("open for {:?}", config.open_for)),
+            Transition::Closed => {
+                ("breaker_closed", format!("successes in a row: {}", config.success_threshold))
+            }
+        };
+        self.announce(worker, event, Some(why));
+    }
+
     /// Writes a change of a worker to the trace and the log.
     pub(crate) fn announce(&self, worker: &Worker, event: &str, detail: Option<String>) {
         let described = worker.described();
         let why = detail.as_deref().map(|d| format!(" ({d})")).unwrap_or_default();
-        let level = if event == "unhealthy" { log::Level::Warn } else { log::Level::Info };
+        let level =
+            if matches!(event, "unhealthy" | "breaker_open") { log::Level::Warn } else { log::Level::Info };
         log::say(level, &format!("worker {} {event}{why}", worker.url));
         self.sink.offer(Record::Worker(WorkerRecord {
             mono_ns: self.clock.mono_ns(),
@@ -217,6 +277,33 @@ mod tests {
     use super::*;
     use crate::config::worker_url::WorkerUrl;
     use crate::net::PipeNet;
+
+    #[tokio::test]
+    async fn of_all_who_come_at_the_same_time_one_is_sent_to_a_half_open_worker() {
+        let policy = milepost_policies::build("random", &PolicyConfig::default()).unwrap();
+        let health = HealthConfig { enabled: false, ..HealthConfig::default() };
+        let breaker =
+            BreakerConfig { failure_threshold: 1, open_for: Duration::ZERO, ..BreakerConfig::default() };
+        let pipes = Connector::Pipes(PipeNet::default());
+        let config = FleetConfig { health, breaker };
+        let fleet = Fleet::new(Clock::system(), pipes, config, policy, Arc::new(Sink::off()));
+        let worker = fleet.add(WorkerUrl::parse("http://127.0.0.1:1").unwrap()).unwrap();
+        let choose = || fleet.choose(Wanted::default(), &RequestView::default(), &[]);
+        for _ in 0..20 {
+            fleet.settle(&mut choose().expect("closed, or half-open again").lease, Verdict::Failure);
+            let chosen = Mutex::new(Vec::new());
+            std::thread::scope(|threads| {
+                for _ in 0..8 {
+                    threads.spawn(|| {
+                        let one = choose();
+                        chosen.lock().unwrap().extend(one);
+                    });
+                }
+            });
+            assert_eq!((chosen.lock().unwrap().len(), worker.in_flight()), (1, 1));
+            assert!(!worker.is_available(fleet.clock().mono_ns()) && !fleet.is_anyone_available());
+        }
+    }
 
     #[tokio::test]
     async fn a_worker_is_removed_once_whoever_has_its_slot_then() {

@@ -9,11 +9,14 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use http::HeaderValue;
 use milepost_policies::WorkerId;
+use tokio::sync::Notify;
 
+use super::breaker::Breaker;
 use super::meters::WorkerMeters;
 use super::spec::{WorkerSettings, WorkerSpec};
 use crate::clock::Clock;
 use crate::config::access::ApiKey;
+use crate::config::resilience::BreakerConfig;
 use crate::config::worker_url::WorkerUrl;
 use crate::http1::{Connection, Pool};
 use crate::net::Connector;
@@ -43,8 +46,10 @@ pub struct Worker {
     connector: Connector,
     in_flight: AtomicU32,
     healthy: AtomicBool,
+    breaker: Breaker,
     served: AtomicU64,
     settings: Mutex<WorkerSettings>,
+    settings_changed: Notify,
     learned: Mutex<Learned>,
     described: Mutex<Described>,
     addrs: Mutex<Vec<SocketAddr>>,
@@ -76,7 +81,13 @@ pub struct Learned {
 
 impl Worker {
     /// A worker that has not been reached yet.
-    pub fn new(id: WorkerId, spec: WorkerSpec, connector: Connector, healthy: bool) -> Self {
+    pub fn new(
+        id: WorkerId,
+        spec: WorkerSpec,
+        connector: Connector,
+        breaker: BreakerConfig,
+        healthy: bool,
+    ) -> Self {
         let WorkerSpec { url, api_key, settings } = spec;
         Self {
             id,
@@ -90,8 +101,10 @@ impl Worker {
             connector,
             in_flight: AtomicU32::new(0),
             healthy: AtomicBool::new(healthy),
+            breaker: Breaker::new(breaker),
             served: AtomicU64::new(0),
             settings: Mutex::new(settings),
+            settings_changed: Notify::new(),
             learned: Mutex::default(),
             described: Mutex::default(),
             addrs: Mutex::default(),
@@ -117,9 +130,19 @@ impl Worker {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// May get requests.
+    /// Its health checks pass.
     pub fn is_healthy(&self) -> bool {
         self.healthy.load(Ordering::Acquire)
+    }
+
+    /// May get a request at `now_ns` (the router's monotonic clock, nanoseconds): it is healthy and its breaker admits one.
+    pub fn is_available(&self, now_ns: u64) -> bool {
+        self.is_healthy() && self.breaker.admits(now_ns)
+    }
+
+    /// Its circuit breaker.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
     }
 
     /// Sets its health; true if that changed it.
@@ -135,6 +158,12 @@ impl Worker {
     /// Changes what was said about it.
     pub fn set_settings(&self, settings: WorkerSettings) {
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+        self.settings_changed.notify_one();
+    }
+
+    /// Returns once the settings have changed since the last call; for the worker's one health task.
+    pub async fn settings_changed(&self) {
+        self.settings_changed.notified().await;
     }
 
     /// What it said about itself.

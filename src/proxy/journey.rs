@@ -18,6 +18,7 @@ use super::budget::Reserved;
 use super::headers::{self, ClientHeaders};
 use super::limit::Slot;
 use crate::clock::Stamp;
+use crate::fleet::breaker::Verdict;
 use crate::fleet::dispatch::Chosen;
 use crate::fleet::lease::Lease;
 use crate::fleet::worker::Worker;
@@ -28,6 +29,8 @@ use crate::wire::problem::{self, Problem};
 
 /// A request time-out beyond this is none, and can be added to any clock.
 const FOR_EVER: Duration = Duration::from_secs(3_155_760_000);
+/// Failed attempts kept in a record; a router set to more attempts than this counts the others.
+const MAX_FAILED_ATTEMPTS: usize = 64;
 /// Longest path kept in a record.
 const MAX_PATH_CHARS: usize = 256;
 
@@ -222,8 +225,16 @@ impl Journey {
         worker
     }
 
-    /// The attempt at the chosen worker failed; its lease is released, and the policy is told.
-    pub fn attempt_failed(&mut self, worker: &Worker, error: String) {
+    /// Tells the breaker of the worker that has the request how it did. Only the first word on an attempt counts.
+    pub fn judge(&mut self, verdict: Verdict) {
+        if let Some(lease) = &mut self.lease {
+            self.shared.fleet.settle(lease, verdict);
+        }
+    }
+
+    /// The attempt at the chosen worker failed, with this status if it answered; its lease is released, and the policy is
+    /// told.
+    pub fn attempt_failed(&mut self, worker: &Worker, status: Option<u16>, error: String) {
         let failed_ns = self.elapsed_ns();
         self.lease = None;
         self.shared.fleet.observe(ended(worker.id, self.record(), failed_ns, false));
@@ -231,13 +242,23 @@ impl Journey {
         self.note(|r| {
             let router_send_ns = r.router_send_ns.take();
             (r.connected_ns, r.same_host) = (None, None);
-            r.failed_attempts.push(AttemptRecord {
-                worker: worker.url.shared(),
-                router_send_ns,
-                failed_ns,
-                error,
-                ..AttemptRecord::default()
-            });
+            (r.first_byte_ns, r.head_ns, r.reused_connection) = (None, None, false);
+            if r.failed_attempts.len() < MAX_FAILED_ATTEMPTS {
+                let worker = worker.url.shared();
+                let failed =
+                    AttemptRecord { worker, router_send_ns, failed_ns, status, backoff_ns: None, error };
+                r.failed_attempts.push(failed);
+            }
+        });
+    }
+
+    /// The next attempt waits for this long.
+    pub fn pausing(&mut self, pause: Duration) {
+        self.note(|r| {
+            let last = r.failed_attempts.last_mut().filter(|_| r.attempts as usize <= MAX_FAILED_ATTEMPTS);
+            if let Some(last) = last {
+                last.backoff_ns = Some(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
+            }
         });
     }
 
@@ -270,6 +291,7 @@ impl Journey {
             record.error = Some(error.to_owned());
         }
         self.reserved = None;
+        self.judge(verdict_at_end(outcome, record.status));
         let worker = self.lease.take().map(|lease| Arc::clone(lease.worker()));
         record.end_ns = self.after(self.shared.clock.mono_ns());
         if let Some(worker) = &worker {
@@ -350,6 +372,25 @@ impl Drop for Journey {
         if self.record.is_some() {
             self.end(self.outcome_if_dropped(), None);
         }
+    }
+}
+
+/// What a status says of the worker that sent it. One below 500 is about the request: a worker that refuses bad requests, or
+/// more than it can take, works, and no number of them may take it out.
+pub fn verdict(status: u16) -> Verdict {
+    if status >= 500 { Verdict::Failure } else { Verdict::Success }
+}
+
+/// What the end of a request says of the worker that has it.
+fn verdict_at_end(outcome: Outcome, status: Option<u16>) -> Verdict {
+    match outcome {
+        Outcome::Done | Outcome::WorkerError => verdict(status.unwrap_or(0)),
+        Outcome::WorkerReset | Outcome::TimedOut => Verdict::Failure,
+        Outcome::ClientGone
+        | Outcome::Unreachable
+        | Outcome::Refused
+        | Outcome::Stopped
+        | Outcome::Panicked => Verdict::Neutral,
     }
 }
 

@@ -82,7 +82,7 @@ async fn each_attempt_is_told_to_the_policy_from_its_beginning_to_its_end() {
     let first = journey.choose(shared.fleet.choose(Wanted::default(), &RequestView::default(), &[]).unwrap());
     journey.sending(0, true);
     tokio::time::advance(Duration::from_millis(3)).await;
-    journey.attempt_failed(&first, "died".to_owned());
+    journey.attempt_failed(&first, None, "died".to_owned());
     assert_eq!((first.in_flight(), journey.record().same_host), (0, None));
     let second =
         journey.choose(shared.fleet.choose(Wanted::default(), &RequestView::default(), &[first.id]).unwrap());

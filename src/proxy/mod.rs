@@ -38,6 +38,7 @@ pub mod intake;
 pub mod journey;
 pub mod limit;
 pub mod relay;
+pub mod retry;
 pub mod routing;
 pub mod serve;
 

@@ -19,6 +19,7 @@ use super::body::AnswerBody;
 use super::forward::WorkerAnswer;
 use super::headers;
 use super::journey::Journey;
+use crate::fleet::breaker::Verdict;
 use crate::fleet::worker::Worker;
 use crate::http1::Connection;
 use crate::trace::record::Outcome;
@@ -151,6 +152,8 @@ impl Body for RelayBody {
                     let now_ns = passage.journey.shared().clock.mono_ns();
                     // A worker that always has a frame ready, or a client that takes them slowly, never lets the timer be asked.
                     if passage.journey.is_late(now_ns) {
+                        // Nor is it this worker's failure: it has sent something.
+                        passage.journey.judge(Verdict::Neutral);
                         this.fail(Outcome::TimedOut, late(), cx);
                         return Poll::Pending;
                     }

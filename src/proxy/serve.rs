@@ -18,7 +18,7 @@ use crate::admin::metrics::{self, Metrics};
 use crate::clock::Clock;
 use crate::config::access::AuthConfig;
 use crate::config::{ConfigError, RouteConfig};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, FleetConfig};
 use crate::log;
 use crate::net::{Connector, Listener};
 use crate::trace::boot_id;
@@ -56,7 +56,8 @@ impl Router {
             }
             None => None,
         };
-        let fleet = Fleet::new(clock.clone(), connector, config.health.clone(), policy, Arc::clone(&sink));
+        let fleet_config = FleetConfig { health: config.health.clone(), breaker: config.breaker };
+        let fleet = Fleet::new(clock.clone(), connector, fleet_config, policy, Arc::clone(&sink));
         for url in &config.workers {
             // Two equal URLs were refused with the configuration.
             let _ = fleet.add(url.clone());

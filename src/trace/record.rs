@@ -185,9 +185,9 @@ pub struct RequestRecord {
     /// The last decision: what the policy saw and said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<DecisionRecord>,
-    /// Workers tried, the answering one included.
+    /// Attempts made, the one whose answer this is included.
     pub attempts: u32,
-    /// Earlier attempts that failed.
+    /// Earlier attempts that failed, the first 64 of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_attempts: Vec<AttemptRecord>,
     /// Reused connections that were found dead and replaced by a fresh one to the same worker.
@@ -295,7 +295,7 @@ pub struct CandidateRecord {
     pub chosen: bool,
 }
 
-/// An attempt that failed before the first response byte.
+/// An attempt that gave no answer, or one that was not passed on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AttemptRecord {
     /// Worker URL.
@@ -336,7 +336,8 @@ pub struct WorkerRecord {
     pub mono_ns: u64,
     /// Worker URL.
     pub worker: Arc<str>,
-    /// `added`, `healthy`, `unhealthy`, `removed`, `described`.
+    /// `added`, `healthy`, `unhealthy`, `removed`, `described`, `breaker_open` (it gets no requests), `breaker_half_open` (one at a
+    /// time), `breaker_closed`.
     pub event: String,
     /// What was found or went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]

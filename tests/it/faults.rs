@@ -37,7 +37,8 @@ async fn a_worker_that_refuses_is_left_out_and_the_next_one_answers() {
 
 #[tokio::test]
 async fn with_nobody_left_the_client_gets_a_502_and_with_nobody_at_all_a_503() {
-    let router = TestRouter::with_urls(&[dead_url().await, dead_url().await], |_| {}).await;
+    let two = [dead_url().await, dead_url().await];
+    let router = TestRouter::with_urls(&two, |c| c.retry.max_attempts = 2).await;
     let response = ask(router.addr, post("/generate", "{}")).await;
     assert_eq!(
         (response.status, response.header("x-smg-error-code")),

@@ -2,6 +2,7 @@
 //!
 //! Rule: one function each, the only places that know where such a number comes from. Deliberately not here: any state.
 
+use crate::fleet::breaker::Transition;
 use crate::fleet::worker::Worker;
 use crate::proxy::Shared;
 
@@ -25,9 +26,18 @@ pub(super) struct Limits {
     pub(super) rejected: u64,
 }
 
-/// The breaker of a worker: no worker has one, so it is closed and has been told nothing.
-pub(super) fn breaker(_worker: &Worker) -> Breaker {
-    Breaker::default()
+/// The breaker of a worker; of its changes those that have happened.
+pub(super) fn breaker(worker: &Worker) -> Breaker {
+    let view = worker.breaker().view();
+    let changes = Transition::ALL.into_iter().zip(view.transitions).filter(|(_, times)| *times > 0);
+    Breaker {
+        state: view.state.number().into(),
+        failures_in_a_row: view.consecutive_failures.into(),
+        successes_in_a_row: view.consecutive_successes,
+        failures: view.failures,
+        successes: view.successes,
+        transitions: changes.map(|(t, times)| (t.from().name(), t.to().name(), times)).collect(),
+    }
 }
 
 /// What the limits decided: there are none, so nothing.

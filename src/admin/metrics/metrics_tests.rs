@@ -1,6 +1,7 @@
 //! Tests of what one record adds.
 
 use super::*;
+use crate::config::resilience::BreakerConfig;
 use crate::config::worker_url::WorkerUrl;
 use crate::fleet::spec::WorkerSpec;
 use crate::net::{Connector, PipeNet};
@@ -11,7 +12,7 @@ use crate::wire::meta_info::ServerStamps;
 fn worker() -> Worker {
     let url = WorkerUrl::parse("http://w:1").unwrap();
     let pipes = Connector::Pipes(PipeNet::default());
-    Worker::new(milepost_policies::WorkerId(0), WorkerSpec::from(url), pipes, true)
+    Worker::new(milepost_policies::WorkerId(0), WorkerSpec::from(url), pipes, BreakerConfig::default(), true)
 }
 
 fn sum_and_count(histogram: &Histogram) -> (f64, u64) {
