@@ -15,7 +15,7 @@ use milepost::net::{Connector, Listener};
 use milepost::proxy::Shared;
 use milepost::proxy::serve::Router;
 use milepost::trace::record::{Record, RequestRecord};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
@@ -53,7 +53,7 @@ impl Got {
     }
 }
 
-type Script = Arc<dyn Fn(&Got) -> Vec<Step> + Send + Sync>;
+pub type Script = Arc<dyn Fn(&Got) -> Vec<Step> + Send + Sync>;
 
 /// A worker that follows a script.
 pub struct Worker {
@@ -88,8 +88,8 @@ impl Worker {
     }
 }
 
-async fn converse(
-    mut stream: TcpStream,
+pub async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
     connections: Arc<AtomicU64>,
     log: Arc<Mutex<Vec<Got>>>,
     script: Script,
@@ -128,7 +128,10 @@ async fn converse(
 }
 
 /// One HTTP message with a known length.
-async fn read_message(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
+async fn read_message(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut Vec<u8>,
+) -> Option<(String, Vec<u8>)> {
     loop {
         if let Some(end) = find(buffer, b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&buffer[..end + 4]).into_owned();
@@ -318,8 +321,8 @@ impl Response {
 }
 
 /// A client on one connection, byte for byte.
-pub struct Client {
-    pub stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    pub stream: S,
     buffer: Vec<u8>,
 }
 
@@ -327,6 +330,12 @@ impl Client {
     pub async fn connect(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::on(stream)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub fn on(stream: S) -> Self {
         Self { stream, buffer: Vec::new() }
     }
 

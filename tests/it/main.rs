@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here, with the place")]
 
 mod auth;
+mod breaker;
 mod cors;
 mod drain;
 mod endpoints;
 mod faults;
 mod harness;
+mod health;
 mod http;
 mod ids;
 mod intake;
@@ -15,5 +17,7 @@ mod limits;
 mod metrics;
 mod metrics_page;
 mod passing;
+mod piped;
 mod policies;
 mod pool;
+mod retries;
