@@ -345,3 +345,33 @@ async fn answer_slowly(mut io: Io) {
         io.write_all(&bytes).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn the_breaker_of_each_worker_is_on_the_page() {
+    let sick =
+        Worker::start(|_| vec![Step::Send(b"HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n".to_vec())]).await;
+    let well = Worker::start(|_| ok()).await;
+    let router = TestRouter::with(&[&sick, &well], |c| c.breaker.failure_threshold = 2).await;
+    let at = serve_metrics(&router).await;
+    for _ in 0..8 {
+        assert_eq!(ask(router.addr, post("/generate", "{}")).await.status, 200);
+    }
+    let page = scrape(at).await;
+    let one = |name: &str, labels: &[(&str, &str)], value: f64| {
+        assert!((page.value(name, labels) - value).abs() < 1e-9, "{name}{labels:?}");
+    };
+    for (worker, state, failures, successes) in [(&sick, 1.0, 2.0, 0.0), (&well, 0.0, 0.0, 8.0)] {
+        let url = [("worker", worker.url.as_str())];
+        one("smg_worker_cb_state", &url, state);
+        one("smg_worker_cb_consecutive_failures", &url, failures);
+        one("smg_worker_cb_consecutive_successes", &url, successes);
+        one("smg_worker_cb_outcomes_total", &[url[0], ("outcome", "failure")], failures);
+        one("smg_worker_cb_outcomes_total", &[url[0], ("outcome", "success")], successes);
+    }
+    let opened = [("worker", sick.url.as_str()), ("from", "closed"), ("to", "open")];
+    one("smg_worker_cb_transitions_total", &opened, 1.0);
+    let retries: f64 = page.values("smg_worker_retries_total", &[]).iter().sum();
+    assert!((retries - 2.0).abs() < 1e-9);
+    let records = router.finish_requests().await;
+    assert_eq!(records.iter().filter(|r| r.attempts == 2).count(), 2);
+}

@@ -318,3 +318,22 @@ async fn nothing_is_tried_again_once_the_client_has_a_byte() {
     assert_eq!(fine.requests().len(), 0);
     assert_eq!(router.finish_requests().await[0].outcome, Outcome::WorkerReset);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_names_its_worker_is_repeated_there_and_nowhere_else() {
+    let net = PipeNet::default();
+    let busy = || status(503, "busy");
+    let named = piped::worker(&net, 1, sequence(vec![busy(), ok(), busy()]));
+    let other = piped::worker(&net, 2, |_| ok());
+    let router = PipedRouter::start(&net, &[named.url.clone(), other.url.clone()], |c| {
+        c.policy = "consistent_hashing".to_owned();
+        c.retry.max_attempts = 2;
+    });
+    let request = post_with("/generate", "x-smg-target-worker: 0\r\n", "{}");
+    assert_eq!(router.ask(&request).await.status, 200);
+    let response = router.ask(&request).await;
+    assert_eq!((response.status, response.text().as_str()), (503, "busy"));
+    assert_eq!((named.requests().len(), other.requests().len()), (4, 0));
+    let (records, _) = router.finish().await;
+    assert!(records.iter().all(|r| r.attempts == 2 && r.failed_attempts[0].backoff_ns.is_some()));
+}
