@@ -52,6 +52,26 @@ fn with<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
 }
 
 #[tokio::test]
+async fn what_the_limits_decided_is_on_the_page() {
+    let worker = Worker::start(|got| scripted(&got.body)).await;
+    let change = |config: &mut RouteConfig| {
+        config.limits.rate_per_second = Some(1);
+        config.limits.queue_size = 0;
+    };
+    let router = TestRouter::with(&[&worker], change).await;
+    let at = serve_metrics(&router).await;
+    let statuses =
+        [ask(router.addr, post("/generate", "{}")).await, ask(router.addr, post("/generate", "{}")).await];
+    assert_eq!(statuses.map(|r| r.status), [200, 429]);
+    let page = scrape(at).await;
+    for result in ["allowed", "rejected"] {
+        let found = page.value("smg_http_rate_limit_total", &[("result", result)]);
+        assert!((found - 1.0).abs() < 1e-9, "{result}: {found}");
+    }
+    router.finish().await;
+}
+
+#[tokio::test]
 async fn requests_are_on_the_page_under_sglang_routers_names() {
     let worker = Worker::start(|got| scripted(&got.body)).await;
     let router = TestRouter::start(&[&worker]).await;

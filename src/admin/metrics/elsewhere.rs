@@ -5,6 +5,7 @@
 use crate::fleet::breaker::Transition;
 use crate::fleet::worker::Worker;
 use crate::proxy::Shared;
+use crate::proxy::limit::Limit;
 
 /// A worker's breaker as the page shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +41,9 @@ pub(super) fn breaker(worker: &Worker) -> Breaker {
     }
 }
 
-/// What the limits decided: there are none, so nothing.
-pub(super) fn limits(_shared: &Shared) -> Limits {
-    Limits::default()
+/// What the limits decided.
+pub(super) fn limits(shared: &Shared) -> Limits {
+    let counts = shared.limit.as_ref().map(Limit::counts).unwrap_or_default();
+    // A wait that was too long is a refusal too.
+    Limits { allowed: counts.allowed, rejected: counts.rejected + counts.timed_out }
 }
