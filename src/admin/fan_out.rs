@@ -25,11 +25,10 @@ pub async fn flush_cache(shared: &Arc<Shared>, request: &Request<Incoming>) -> R
     if !matches!(*request.method(), Method::GET | Method::POST) {
         return reply(405, &json!({"error": "method not allowed", "code": "METHOD_NOT_ALLOWED"}));
     }
-    let question = Question {
-        method: Method::POST,
-        authorization: request.headers().get(http::header::AUTHORIZATION).cloned(),
-        ..Question::get("/flush_cache", TIMEOUT)
-    };
+    let mut question = Question { method: Method::POST, ..Question::get("/flush_cache", TIMEOUT) };
+    if let Some(key) = request.headers().get(http::header::AUTHORIZATION) {
+        question.headers.insert(http::header::AUTHORIZATION, key.clone());
+    }
     let mut asked = JoinSet::new();
     for worker in shared.fleet.workers() {
         let (question, clock) = (question.clone(), shared.clock.clone());

@@ -126,7 +126,7 @@ async fn add(shared: &Arc<Shared>, request: Request<Incoming>, deadline: Instant
     let id = worker_id(&url);
     let message = match shared.fleet.add(url.clone()) {
         Ok(_) => "worker added; it gets requests once it has answered a health check",
-        Err(crate::fleet::AlreadyThere) => "worker is there already",
+        Err(_) => "worker is there already",
     };
     let location = format!("/workers/{id}");
     let accepted = json!({"status": "accepted", "worker_id": id, "url": url.as_str(), "location": location, "message": message});

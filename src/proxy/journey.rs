@@ -212,6 +212,9 @@ impl Journey {
         let decided_ns = self.elapsed_ns();
         self.lease = Some(chosen.lease);
         self.worker = Some(Arc::clone(&worker));
+        if let Some(rid) = &self.record().rid {
+            self.shared.fleet.rids().insert(rid, self.record().seq, &worker);
+        }
         self.note(|r| {
             r.attempts += 1;
             r.worker = Some(worker.url.shared());
@@ -270,6 +273,9 @@ impl Journey {
             record.error = Some(error.to_owned());
         }
         self.reserved = None;
+        if let Some(rid) = &record.rid {
+            self.shared.fleet.rids().remove(rid, record.seq);
+        }
         let worker = self.lease.take().map(|lease| Arc::clone(lease.worker()));
         record.end_ns = self.after(self.shared.clock.mono_ns());
         if let Some(worker) = &worker {
