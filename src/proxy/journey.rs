@@ -340,13 +340,20 @@ impl Journey {
     /// Answers a request that is the router's own business.
     pub fn local(mut self, kind: RequestKind, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
         headers::stamp_response(response.headers_mut(), &self);
-        let status = response.status();
+        let status = response.status().as_u16();
         self.note(|r| {
             r.request_kind = kind;
-            r.status = Some(status.as_u16());
+            r.status = Some(status);
             r.body_look = "not_json_endpoint".into();
         });
-        self.end(if status.as_u16() < 400 { Outcome::Done } else { Outcome::Refused }, None);
+        let outcome = match status {
+            ..400 => Outcome::Done,
+            // Workers were asked, and this is what they said.
+            500.. if kind == RequestKind::FanOut => Outcome::WorkerError,
+            _ if self.record().worker.is_some() => Outcome::WorkerError,
+            _ => Outcome::Refused,
+        };
+        self.end(outcome, None);
         response
     }
 }

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::access::AuthConfig;
 use crate::config::{ConfigError, RouteConfig};
 use crate::fleet::Fleet;
+use crate::fleet::spec::WorkerSpec;
 use crate::log;
 use crate::net::{Connector, Listener};
 use crate::trace::boot_id;
@@ -58,8 +59,9 @@ impl Router {
         };
         let fleet = Fleet::new(clock.clone(), connector, config.health.clone(), policy, Arc::clone(&sink));
         for url in &config.workers {
+            let spec = WorkerSpec { api_key: config.auth.api_key.clone(), ..url.clone().into() };
             // Two equal URLs were refused with the configuration.
-            let _ = fleet.add(url.clone());
+            let _ = fleet.add(spec);
         }
         let instance = instance(&clock);
         let cors = Cors::new(&config.cors_allowed_origins)?;
@@ -69,6 +71,7 @@ impl Router {
             instance_value: value(instance.clone().into_bytes()),
             instance,
             clock,
+            listen: listen.parse().ok(),
             fleet,
             sink,
             metrics: Metrics::with_buckets(&config.duration_buckets_s),

@@ -116,7 +116,10 @@ async fn a_successor_takes_both_ports_while_the_old_router_still_streams() {
     let response = ask(new.addr, post("/generate", r#"{"text":"b"}"#)).await;
     assert_eq!(response.header("x-worker-url"), Some(new_worker.url.as_str()));
     let page = ask(metrics_addr, "GET /metrics HTTP/1.1\r\nhost: r\r\n\r\n").await;
-    assert!(page.text().contains("smg_http_requests_total{method=\"POST\",path=\"/generate\"} 1"), "it is the successor's");
+    assert!(
+        page.text().contains("smg_http_requests_total{method=\"POST\",path=\"/generate\"} 1"),
+        "it is the successor's"
+    );
 
     go.notify_one();
     let response = client.response().await;
