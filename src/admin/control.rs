@@ -22,8 +22,6 @@ use crate::proxy::journey::{Journey, Refusal};
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for one abort: the engine only notes it.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest answer to a control request that is shown.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Longest `rid` that is known by its text, see `RequestRecord::rid`.
 const MAX_RID_CHARS: usize = 128;
 
@@ -85,9 +83,7 @@ fn rid(body: &[u8]) -> Option<String> {
 }
 
 async fn told(errand: &Errand<'_>, workers: Vec<Arc<Worker>>, timeout: Duration) -> Response<AnswerBody> {
-    let mut question = errand.same(timeout);
-    question.max_answer_bytes = MAX_ANSWER_BYTES;
-    let heard = ask_all(errand.shared, workers, &question).all().await;
+    let heard = ask_all(errand.shared, workers, &errand.same(timeout)).all().await;
     let (status, body) = summary(&heard);
     reply(status, &body)
 }

@@ -128,7 +128,10 @@ impl Page {
         for family in self.families.iter().filter(|family| !family.samples.is_empty()) {
             let Family { name, help, kind, samples } = family;
             // Writing to a String cannot fail.
-            let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+            if !help.is_empty() {
+                let _ = writeln!(out, "# HELP {name} {help}");
+            }
+            let _ = writeln!(out, "# TYPE {name} {kind}");
             out.push_str(samples);
         }
         out
@@ -211,7 +214,47 @@ fn is_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn the_page_is_valid_whatever_workers_say(
+            pages in prop::collection::vec(prop::collection::vec(line(), 0..12), 0..4)
+        ) {
+            let mut page = Page::default();
+            for (i, lines) in pages.iter().enumerate() {
+                page.add(&format!("http://w{i}:1"), &lines.join("\n"), 100_000);
+            }
+            let text = page.text();
+            let mut families = std::collections::HashSet::new();
+            let mut family = String::new();
+            for line in text.lines() {
+                if let Some(rest) = line.strip_prefix("# TYPE ") {
+                    family = rest.split(' ').next().unwrap().to_owned();
+                    prop_assert!(families.insert(family.clone()), "{family} twice in {text}");
+                } else if !line.starts_with('#') {
+                    let sample = Sample::parse(line).expect("a sample");
+                    prop_assert!(sample.labels.contains("worker_addr=") && !sample.name.contains(':'));
+                    prop_assert!(sample.name.starts_with(&family), "{line} in {family}");
+                }
+            }
+        }
+    }
+
+    /// Lines of an exposition, right and wrong.
+    fn line() -> impl Strategy<Value = String> {
+        let name = "[ab:]{1,2}(_sum|_bucket)?";
+        prop_oneof![
+            (name, "gauge|counter|histogram").prop_map(|(n, k)| format!("# TYPE {n} {k}")),
+            name.prop_map(|n| format!("# HELP {n} words")),
+            (name, "(l=\"[}{,\\\\a]{0,3}\",?)?", "[0-9]{1,3}( 17)?")
+                .prop_map(|(n, l, v)| format!("{n}{{{l}}} {v}")),
+            "[ab_]{1,2} ([0-9.]{1,3}|NaN|x)",
+            "\\PC{0,12}",
+        ]
+    }
 
     fn page(of: &[(&str, &str)], max_bytes: usize) -> String {
         let mut page = Page::default();
@@ -241,8 +284,8 @@ mod tests {
         let text = page(&[("u", a), ("v", b)], 10_000);
         assert_eq!(
             text,
-            "# HELP x \n# TYPE x gauge\nx{worker_addr=\"u\"} 1\n\
-             # HELP y \n# TYPE y untyped\ny{worker_addr=\"v\",q=\"}\\\"{\"} 3\n"
+            "# TYPE x gauge\nx{worker_addr=\"u\"} 1\n\
+             # TYPE y untyped\ny{worker_addr=\"v\",q=\"}\\\"{\"} 3\n"
         );
     }
 

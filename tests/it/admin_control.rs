@@ -134,6 +134,25 @@ async fn a_worker_that_hangs_ends_with_the_request_and_the_others_are_told_of() 
     router.finish().await;
 }
 
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_questions_back() {
+    let (closed, seen) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, arrived) = (Arc::clone(&closed), Arc::clone(&seen));
+    let worker = Worker::start(move |_| {
+        arrived.notify_one();
+        vec![Step::UntilClosed(Arc::clone(&tell))]
+    })
+    .await;
+    let router = TestRouter::start(&[&worker]).await;
+    let mut client = Client::connect(router.addr).await;
+    client.send(post("/pause_generation", "{}")).await;
+    tokio::time::timeout(PATIENCE, seen.notified()).await.expect("the worker is asked");
+    drop(client);
+    tokio::time::timeout(PATIENCE, closed.notified()).await.expect("the connection is closed");
+    let record = &router.finish_requests().await[0];
+    assert_eq!((record.request_kind, record.outcome), (RequestKind::FanOut, Outcome::ClientGone));
+}
+
 /// A worker that holds generations until the gate opens, and answers aborts at once.
 async fn holding(gate: &Arc<Notify>, seen: &Arc<Notify>) -> Worker {
     let (gate, seen) = (Arc::clone(gate), Arc::clone(seen));

@@ -22,8 +22,8 @@ use crate::config::worker_url::WorkerUrl;
 use crate::fleet::NotAdded;
 use crate::fleet::spec::WorkerSpec;
 use crate::fleet::worker::Worker;
-use crate::proxy::Shared;
 use crate::proxy::body::AnswerBody;
+use crate::proxy::{Shared, headers};
 use crate::wire::problem::Problem;
 
 pub mod said;
@@ -144,7 +144,10 @@ fn refused(unfit: Unfit) -> Response<AnswerBody> {
             let message =
                 format!("there are {max_workers} workers, as many as there may be; DELETE one first");
             let problem = Problem::new(503, "too_many_workers", message);
-            super::with_type(503, problem.body(), HeaderValue::from_static("application/json"))
+            let mut response =
+                super::with_type(503, problem.body(), HeaderValue::from_static("application/json"));
+            response.headers_mut().insert(headers::ERROR_CODE, HeaderValue::from_static(problem.code));
+            response
         }
     }
 }
