@@ -3,7 +3,8 @@
 //! Rule: each worker gets the request as it came, and the answer says what each of them said: a benchmark that flushed one
 //! cache of eight, or a trainer that updated seven copies of eight, would go on with nonsense. 200 if all did it, 206 if some
 //! did, 502 if none did. Where all gave one and the same JSON object its members stand at the top too, so that a client of one
-//! engine finds `success` and `message` where it looks for them. Deliberately not here: which paths these are (`table`).
+//! engine finds `success` and `message` where it looks for them. Workers that have never answered are not asked but named
+//! (`pending`): they come up with their own weights. Deliberately not here: which paths these are (`table`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use hyper::{Method, Response};
 use serde_json::{Map, Value, json};
 
 use super::errand::{Errand, no_workers};
-use super::fan_out::{Heard, ask_all, one_an_address, servers};
+use super::fan_out::{Heard, ask_all, one_an_address, pending, servers};
 use super::json as reply;
 use crate::fleet::worker::Worker;
 use crate::proxy::body::AnswerBody;
@@ -45,7 +46,7 @@ pub async fn flush_cache(errand: &Errand<'_>) -> Response<AnswerBody> {
     let body = json!({
         "status": if failed.is_empty() { "success" } else { "partial_success" },
         "message": message, "workers_flushed": flushed.len(), "total_http_workers": total,
-        "total_workers": total, "successful": flushed, "failed": failed,
+        "total_workers": total, "successful": flushed, "failed": failed, "pending": pending(errand.shared),
     });
     reply(if failed.is_empty() { 200 } else { 206 }, &body)
 }
@@ -84,7 +85,8 @@ fn rid(body: &[u8]) -> Option<String> {
 
 async fn told(errand: &Errand<'_>, workers: Vec<Arc<Worker>>, timeout: Duration) -> Response<AnswerBody> {
     let heard = ask_all(errand.shared, workers, &errand.same(timeout)).all().await;
-    let (status, body) = summary(&heard);
+    let (status, mut body) = summary(&heard);
+    body["pending"] = json!(pending(errand.shared));
     reply(status, &body)
 }
 
@@ -97,7 +99,7 @@ fn summary(heard: &[Heard]) -> (u16, Value) {
         _ => (206, "partial_success"),
     };
     let mut body = common(heard);
-    // An object that all gave alike keeps its own word for how it went under `workers`.
+    // Where the engines' object has members of these names, they stand under `workers`.
     body.insert("status".to_owned(), status.into());
     body.insert("workers".to_owned(), heard.iter().map(described).collect());
     (code, body.into())

@@ -31,9 +31,18 @@ pub struct FanOut {
     asked: JoinSet<(usize, Result<Answer, String>)>,
 }
 
-/// Every server of the fleet, in the order they joined.
+/// Every server that has ever answered, in the order they joined. One that is pending has nothing to flush, abort or tell.
 pub fn servers(shared: &Shared) -> Vec<Arc<Worker>> {
-    one_an_address(shared.fleet.workers())
+    let mut workers = shared.fleet.workers();
+    workers.retain(|worker| worker.is_reached());
+    one_an_address(workers)
+}
+
+/// URLs of those that have not, which an answer about every worker has to name: they may be there the next moment.
+pub fn pending(shared: &Shared) -> Vec<String> {
+    let mut workers = shared.fleet.workers();
+    workers.retain(|worker| !worker.is_reached());
+    workers.iter().map(|worker| worker.url.as_str().to_owned()).collect()
 }
 
 /// The servers that requests go to.

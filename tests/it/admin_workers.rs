@@ -134,6 +134,9 @@ async fn dead_workers_hold_up_nobody_and_can_be_given_up() {
     let pending = list["pending"].as_array().unwrap();
     assert_eq!(pending.len(), 20);
     let page = format!("/workers/{}", pending[0]["id"].as_str().unwrap());
+    let flushed = call(&router, "POST", "/flush_cache", "").await;
+    assert_eq!((flushed.status, &flushed.json()["successful"]), (200, &json!([live.url])));
+    assert_eq!(flushed.json()["pending"].as_array().unwrap().len(), 20, "not asked, but named");
     let one = call(&router, "GET", &page, "").await.json();
     assert_eq!(
         (&one["model_id"], &one["is_healthy"], &one["job_status"]["status"], &one["job_status"]["job_type"]),
