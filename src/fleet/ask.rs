@@ -60,13 +60,6 @@ impl Question {
     }
 }
 
-/// `Authorization: Bearer` with this key; `None` for a key that cannot stand in a header.
-pub fn bearer(key: &ApiKey) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.secret())).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
 /// Asks; the error is in words.
 pub async fn ask(worker: &Worker, clock: &Clock, question: &Question) -> Result<(StatusCode, Bytes), String> {
     ask_whole(worker, clock, question).await.map(|answer| (answer.status, answer.body))
@@ -103,9 +96,9 @@ fn headers(worker: &Worker, question: &Question) -> HeaderMap {
     let mut headers = question.headers.clone();
     headers.insert(HOST, worker.host_value.clone());
     if !headers.contains_key(AUTHORIZATION)
-        && let Some(value) = worker.api_key.as_ref().and_then(bearer)
+        && let Some(value) = worker.api_key.as_ref().and_then(ApiKey::bearer)
     {
-        headers.insert(AUTHORIZATION, value);
+        headers.insert(AUTHORIZATION, value.clone());
     }
     if !question.body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -83,6 +83,9 @@ pub fn spec(body: &[u8]) -> Result<WorkerSpec, Unfit> {
         return refuse("runtime: grpc is not supported; name the worker's HTTP port".to_owned());
     }
     let api_key = said.changed.api_key.as_deref().and_then(ApiKey::new);
+    if api_key.as_ref().is_some_and(|key| key.bearer().is_none()) {
+        return refuse("api_key: expected visible characters, as a header must carry it".to_owned());
+    }
     let settings = apply(said.changed, WorkerSettings::default())?;
     Ok(WorkerSpec { url, api_key, settings })
 }
@@ -206,6 +209,7 @@ mod tests {
         assert!(refusal(r#"{"url":"http://a:1","health_check_interval_secs":0}"#).contains("expected 1 to"));
         assert!(refusal(r#"{"url":"http://a:1","health_failure_threshold":0}"#).contains("1 or more"));
         assert!(refusal(r#"{"url":"http://a:1","cost":-1}"#).starts_with("cost:"));
+        assert!(refusal(r#"{"url":"http://a:1","api_key":"se\ncret"}"#).starts_with("api_key:"));
         assert!(matches!(spec(b"{\"x\":1}"), Err(Unfit::WrongShape(why)) if why.contains("`url`")));
         let wrong = spec(br#"{"url":"http://a:1","priority":"high"}"#);
         assert!(matches!(wrong, Err(Unfit::WrongShape(_))));
