@@ -27,8 +27,9 @@ pub async fn add(errand: &Errand<'_>) -> Response<AnswerBody> {
         Ok(url) => url,
         Err(reason) => return text(400, reason),
     };
+    let patience = errand.shared.fleet.health_config().timeout.min(errand.time_left());
     match workers::add(errand.shared, url.clone().into()) {
-        Ok(worker) if is_up_in(&worker, errand.shared.fleet.health_config().timeout).await => {
+        Ok(worker) if is_up_in(&worker, patience).await => {
             text(200, format!("Successfully added worker: {url}"))
         }
         Ok(_) => {
