@@ -1,65 +1,114 @@
-//! Requests that mean every worker.
+//! One question to many workers.
 //!
-//! Rule: all workers are asked at the same time, each with a time-out, and the answer says who failed; a benchmark that
-//! flushed one cache of eight would measure nonsense. Shapes are sglang-router's. Deliberately not here: the other control
-//! endpoints.
+//! Rule: all are asked at the same time, up to a limit, each with the question's time-out, and each is heard of: an answer or
+//! an error in words. Ranks behind one address are one server and are asked once. Deliberately not here: what is asked, and
+//! what is made of the answers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::{Method, Request, Response};
-use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::json as reply;
-use crate::fleet::ask::{Question, ask};
+use crate::fleet::ask::{Answer, Question, ask_whole};
+use crate::fleet::worker::Worker;
 use crate::proxy::Shared;
-use crate::proxy::body::AnswerBody;
 
-/// Longest wait for one worker; sglang-router's.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// Workers asked at one time; sglang-router asks 32, so that one which hangs holds up the thirty-third.
+const AT_ONCE: usize = 256;
 
-/// `GET` or `POST /flush_cache`: 200 if every worker flushed, 206 if some did not.
-pub async fn flush_cache(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<AnswerBody> {
-    if !matches!(*request.method(), Method::GET | Method::POST) {
-        return reply(405, &json!({"error": "method not allowed", "code": "METHOD_NOT_ALLOWED"}));
-    }
-    let question = Question {
-        method: Method::POST,
-        authorization: request.headers().get(http::header::AUTHORIZATION).cloned(),
-        ..Question::get("/flush_cache", TIMEOUT)
-    };
+/// What one worker said.
+#[derive(Debug)]
+pub struct Heard {
+    /// The worker.
+    pub worker: Arc<Worker>,
+    /// Its answer, or why there is none.
+    pub answer: Result<Answer, String>,
+}
+
+/// Questions under way; dropping it takes them back.
+pub struct FanOut {
+    workers: Vec<Arc<Worker>>,
+    asked: JoinSet<(usize, Result<Answer, String>)>,
+}
+
+/// Every server that has ever answered, in the order they joined. One that is pending has nothing to flush, abort or tell.
+pub fn servers(shared: &Shared) -> Vec<Arc<Worker>> {
+    let mut workers = shared.fleet.workers();
+    workers.retain(|worker| worker.is_reached());
+    one_an_address(workers)
+}
+
+/// URLs of those that have not, which an answer about every worker has to name: they may be there the next moment.
+pub fn pending(shared: &Shared) -> Vec<String> {
+    let mut workers = shared.fleet.workers();
+    workers.retain(|worker| !worker.is_reached());
+    workers.iter().map(|worker| worker.url.as_str().to_owned()).collect()
+}
+
+/// The servers that requests go to.
+pub fn available(shared: &Shared) -> Vec<Arc<Worker>> {
+    let now_ns = shared.clock.mono_ns();
+    let mut workers = shared.fleet.workers();
+    workers.retain(|worker| worker.is_available(now_ns));
+    one_an_address(workers)
+}
+
+/// The first worker of each address.
+pub fn one_an_address(mut workers: Vec<Arc<Worker>>) -> Vec<Arc<Worker>> {
+    let mut seen = std::collections::HashSet::new();
+    workers.retain(|worker| seen.insert(worker.host_value.as_bytes().to_vec()));
+    workers
+}
+
+/// Asks all of them.
+pub fn ask_all(shared: &Shared, workers: Vec<Arc<Worker>>, question: &Question) -> FanOut {
+    let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut asked = JoinSet::new();
-    for worker in shared.fleet.workers() {
-        let (question, clock) = (question.clone(), shared.clock.clone());
+    for (position, worker) in workers.iter().enumerate() {
+        let (worker, question) = (Arc::clone(worker), question.clone());
+        let (clock, room) = (shared.clock.clone(), Arc::clone(&room));
         asked.spawn(async move {
-            let answer = ask(&worker, &clock, &question).await;
-            let error = match answer {
-                Ok((status, _)) if status.is_success() => None,
-                Ok((status, _)) => Some(format!("status {}", status.as_u16())),
-                Err(error) => Some(error),
+            let timeout = question.timeout;
+            let asking = async {
+                // The semaphore is never closed.
+                let _place = room.acquire_owned().await;
+                ask_whole(&worker, &clock, &question).await
             };
-            (worker.url.clone(), error)
+            // The wait for a place counts, so that a fleet of any size is heard of in one time-out.
+            let answer = tokio::time::timeout(timeout, asking).await;
+            (position, answer.unwrap_or_else(|_| Err(format!("no answer in {timeout:?}"))))
         });
     }
-    let total = asked.len();
-    let mut failed: Vec<Value> = Vec::new();
-    while let Some(done) = asked.join_next().await {
-        if let Ok((url, Some(error))) = done {
-            failed.push(json!({"worker": url.as_str(), "error": error}));
+    FanOut { workers, asked }
+}
+
+impl FanOut {
+    /// The next one to have answered; `None` after the last.
+    pub async fn next(&mut self) -> Option<Heard> {
+        loop {
+            // A question that panicked is one without an answer; `all` says so.
+            if let Ok((position, answer)) = self.asked.join_next().await? {
+                return Some(Heard { worker: Arc::clone(&self.workers[position]), answer });
+            }
         }
     }
-    failed.sort_by_key(|f| f["worker"].to_string());
-    let flushed = total - failed.len();
-    let status = if failed.is_empty() { "success" } else { "partial_success" };
-    let message = match failed.len() {
-        0 => format!("Successfully flushed cache on all {total} HTTP workers"),
-        n => format!("Flushed the cache on {flushed} of {total} workers, {n} failed"),
-    };
-    let body = json!({
-        "status": status, "message": message, "workers_flushed": flushed, "total_http_workers": total,
-        "total_workers": total, "failed": failed,
-    });
-    reply(if failed.is_empty() { 200 } else { 206 }, &body)
+
+    /// What all of them said, in the order they were given.
+    pub async fn all(mut self) -> Vec<Heard> {
+        let lost = || Err("the question was lost in the router".to_owned());
+        let mut answers: Vec<Result<Answer, String>> = self.workers.iter().map(|_| lost()).collect();
+        while let Some(done) = self.asked.join_next().await {
+            if let Ok((position, answer)) = done {
+                answers[position] = answer;
+            }
+        }
+        self.workers.into_iter().zip(answers).map(|(worker, answer)| Heard { worker, answer }).collect()
+    }
+}
+
+impl Heard {
+    /// The answer, if its status is one of success.
+    pub fn success(&self) -> Option<&Answer> {
+        self.answer.as_ref().ok().filter(|answer| answer.status.is_success())
+    }
 }

@@ -1,90 +1,129 @@
 //! The router's own endpoints.
 //!
-//! `/health`, `/liveness`, `/readiness`, `/workers…`, `/flush_cache` (to every worker) and `/milepost/…`; every other path
-//! is a worker's. Rule: these answers never wait for a worker without a time-out. Deliberately not here: `/metrics`, which
-//! has a port of its own (`metrics::serve`).
+//! `table` says which they are. `workers` and `legacy` change the fleet; `describe`, `loads` and `engine_metrics` ask the
+//! workers what they are and do; `control` and `responses` pass a request on to all of them, by means of `fan_out`. Every
+//! other path is a worker's. Rule: these answers never wait for a worker without a time-out. Deliberately not here:
+//! `/metrics`, which has a port of its own (`metrics::serve`).
 
 use std::sync::Arc;
 
 use http::HeaderValue;
-use http::header::CONTENT_TYPE;
+use http::header::{ALLOW, CONTENT_TYPE};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use serde_json::json;
 
+use self::errand::Errand;
+pub use self::table::Access;
+use self::table::Handler;
 use crate::proxy::Shared;
 use crate::proxy::body::AnswerBody;
-use crate::proxy::journey::Journey;
-use crate::trace::record::RequestKind;
+use crate::proxy::journey::{Journey, Refusal};
 
+pub mod control;
+pub mod describe;
+pub mod engine_metrics;
+pub mod errand;
 pub mod fan_out;
+pub mod legacy;
+pub mod loads;
 pub mod metrics;
 pub mod probes;
+pub mod responses;
+pub mod table;
 pub mod trace_tail;
 pub mod workers;
 
-/// Who may ask for a path, in sglang-router's classes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Everybody: probes and descriptions.
-    Public,
-    /// Whoever has the `--api-key`; counted by the limits. Everything that goes to one worker.
-    Proxied,
-    /// Whoever may steer the fleet.
-    Control,
-}
-
 /// The class of a path.
 pub fn access(path: &str) -> Access {
-    match path {
-        "/health" | "/liveness" | "/readiness" => Access::Public,
-        _ if owns(path) => Access::Control,
-        _ => Access::Proxied,
-    }
+    table::find(path).map_or(Access::Proxied, |entry| entry.access)
 }
 
 /// True for a path that the router answers itself.
 pub fn owns(path: &str) -> bool {
-    matches!(path, "/health" | "/liveness" | "/readiness" | "/workers" | "/flush_cache")
-        || path.starts_with("/workers/")
-        || path.starts_with("/milepost/")
+    table::find(path).is_some()
 }
 
 /// Answers it.
 pub async fn answer(
     shared: &Arc<Shared>,
     request: Request<Incoming>,
-    journey: Journey,
+    mut journey: Journey,
 ) -> Response<AnswerBody> {
-    let path = request.uri().path().to_owned();
-    let kind = if path == "/flush_cache" { RequestKind::FanOut } else { RequestKind::Local };
-    let response = match path.as_str() {
-        "/health" | "/liveness" => text(200, "OK"),
-        "/readiness" => probes::readiness(shared),
-        "/flush_cache" => fan_out::flush_cache(shared, &request).await,
-        "/milepost/trace" => trace_tail::tail(shared, request.uri().query().unwrap_or("")),
-        p if p.starts_with("/workers") => workers::answer(shared, request, journey.deadline()).await,
-        _ => json(
-            404,
-            &serde_json::json!({"error": {"type": "Not Found", "code": "not_found", "message": "no such path under /milepost/; GET /milepost/trace"}}),
-        ),
+    let Some(entry) = table::find(request.uri().path()) else {
+        return journey.local(Handler::Nothing.request_kind(), nothing());
     };
-    journey.local(kind, response)
+    let kind = entry.handler.request_kind();
+    journey.note(|r| r.request_kind = kind);
+    if !entry.takes(request.method()) {
+        return journey.local(kind, not_allowed(entry.methods));
+    }
+    let errand = match Errand::read(shared, request, entry, &mut journey).await {
+        Ok(errand) => errand,
+        Err(refusal) => return journey.end_with(refusal),
+    };
+    match perform(entry.handler, &errand, &mut journey).await {
+        Ok(response) => journey.local(kind, response),
+        Err(refusal) => journey.end_with(refusal),
+    }
+}
+
+async fn perform(
+    handler: Handler,
+    errand: &Errand<'_>,
+    journey: &mut Journey,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let response = match handler {
+        Handler::Alive => text(200, "OK"),
+        Handler::Readiness => probes::readiness(errand.shared),
+        Handler::Workers => workers::all(errand),
+        Handler::Worker => workers::one(errand),
+        Handler::AddWorker => legacy::add(errand).await,
+        Handler::RemoveWorker => legacy::remove(errand),
+        Handler::ListWorkers => legacy::list(errand),
+        Handler::Trace => trace_tail::tail(errand.shared, &errand.query),
+        Handler::Nothing => nothing(),
+        Handler::Models => return describe::models(errand).await,
+        Handler::Info => return describe::info(errand, journey).await,
+        Handler::HealthGenerate => return describe::health_generate(errand).await,
+        Handler::Loads => loads::numbers(errand).await,
+        Handler::EngineLoads => return loads::answers(errand).await,
+        Handler::EngineMetrics => return engine_metrics::merged(errand).await,
+        Handler::FlushCache => control::flush_cache(errand).await,
+        Handler::Everywhere => return control::everywhere(errand).await,
+        Handler::Abort => return control::abort(errand, journey).await,
+        Handler::Response => return responses::find(errand, journey).await,
+    };
+    Ok(response)
+}
+
+fn nothing() -> Response<AnswerBody> {
+    let error = json!({"type": "Not Found", "code": "not_found", "message": "no such path under /milepost/; GET /milepost/trace"});
+    json(404, &json!({"error": error}))
+}
+
+fn not_allowed(methods: &'static str) -> Response<AnswerBody> {
+    let error = format!("method not allowed; this path takes {methods}");
+    let mut response = json(405, &json!({"error": error, "code": "METHOD_NOT_ALLOWED"}));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
 }
 
 /// A plain text answer.
-pub fn text(status: u16, body: &'static str) -> Response<AnswerBody> {
-    with_type(status, body, "text/plain; charset=utf-8")
+pub fn text(status: u16, body: impl Into<bytes::Bytes>) -> Response<AnswerBody> {
+    with_type(status, body, HeaderValue::from_static("text/plain; charset=utf-8"))
 }
 
 /// A JSON answer.
 pub fn json(status: u16, body: &serde_json::Value) -> Response<AnswerBody> {
-    with_type(status, body.to_string(), "application/json")
+    with_type(status, body.to_string(), HeaderValue::from_static("application/json"))
 }
 
-fn with_type(status: u16, body: impl Into<bytes::Bytes>, content_type: &'static str) -> Response<AnswerBody> {
+/// An answer with this content type.
+fn with_type(status: u16, body: impl Into<bytes::Bytes>, content_type: HeaderValue) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::own(body));
     *response.status_mut() =
         http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }

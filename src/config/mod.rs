@@ -142,7 +142,7 @@ pub fn worker_urls(
 }
 
 /// True where the address certainly is the router's own; other spellings are caught at the first request (508).
-fn is_listener(url: &WorkerUrl, listen_host: &str, listen_port: u16) -> bool {
+pub fn is_listener(url: &WorkerUrl, listen_host: &str, listen_port: u16) -> bool {
     let local = |host: &str| {
         host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| crate::net::is_this_host(ip))
     };

@@ -1,17 +1,21 @@
 //! A small question of the router's own to a worker: probes, descriptions, fan-outs.
 //!
-//! Rule: every question has a time-out and a cap on the answer. Deliberately not here: clients' requests (`proxy`).
+//! Rule: every question has a time-out and a cap on the answer, and shows the worker's key where it brings no
+//! `Authorization` of its own. Deliberately not here: clients' requests (`proxy`).
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderValue};
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode};
 
 use super::worker::Worker;
 use crate::clock::Clock;
+use crate::config::access::ApiKey;
 
-/// Largest answer kept: SGLang 0.5.23's `/server_info` has 37 kB.
+/// Largest answer kept unless the question says otherwise: SGLang 0.5.23's `/server_info` has 37 kB.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// A question.
@@ -21,47 +25,88 @@ pub struct Question {
     pub method: Method,
     /// Path and query.
     pub path: String,
-    /// Body, sent as JSON if not empty.
+    /// Headers to send; `Host` is the worker's whatever they say.
+    pub headers: HeaderMap,
+    /// Body, sent as JSON if not empty and the headers do not say otherwise.
     pub body: Bytes,
-    /// `Authorization` to send.
-    pub authorization: Option<http::HeaderValue>,
     /// Longest wait for the whole answer.
     pub timeout: Duration,
+    /// Largest answer kept, in bytes; a longer one is an error.
+    pub max_answer_bytes: usize,
+}
+
+/// What a worker said.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Status.
+    pub status: StatusCode,
+    /// Its content type.
+    pub content_type: Option<HeaderValue>,
+    /// The whole body.
+    pub body: Bytes,
 }
 
 impl Question {
     /// A plain GET.
     pub fn get(path: &str, timeout: Duration) -> Self {
-        Self { method: Method::GET, path: path.to_owned(), body: Bytes::new(), authorization: None, timeout }
+        Self {
+            method: Method::GET,
+            path: path.to_owned(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            timeout,
+            max_answer_bytes: MAX_ANSWER_BYTES,
+        }
     }
 }
 
 /// Asks; the error is in words.
 pub async fn ask(worker: &Worker, clock: &Clock, question: &Question) -> Result<(StatusCode, Bytes), String> {
+    ask_whole(worker, clock, question).await.map(|answer| (answer.status, answer.body))
+}
+
+/// As [`ask`], with what the answer is made of.
+pub async fn ask_whole(worker: &Worker, clock: &Clock, question: &Question) -> Result<Answer, String> {
     let asked = ask_now(worker, clock, question);
     match tokio::time::timeout(question.timeout, asked).await {
         Ok(result) => result,
-        Err(_) => Err(format!("{}: no answer in {:?}", question.path, question.timeout)),
+        Err(_) => Err(format!("{}: no answer in {:?}", path_alone(question), question.timeout)),
     }
 }
 
-async fn ask_now(worker: &Worker, clock: &Clock, question: &Question) -> Result<(StatusCode, Bytes), String> {
-    let fail = |what: &dyn std::fmt::Display| format!("{}: {what}", question.path);
+async fn ask_now(worker: &Worker, clock: &Clock, question: &Question) -> Result<Answer, String> {
+    let fail = |what: &dyn std::fmt::Display| format!("{}: {what}", path_alone(question));
     // A fresh connection: a probe must not be the one that finds a stale one, and it proves that the worker accepts.
     let mut connection = worker.connect(clock).await?;
-    let mut request = Request::builder()
-        .method(question.method.clone())
-        .uri(&question.path)
-        .header(http::header::HOST, worker.url.authority());
-    if let Some(key) = &question.authorization {
-        request = request.header(http::header::AUTHORIZATION, key);
-    }
-    if !question.body.is_empty() {
-        request = request.header(http::header::CONTENT_TYPE, "application/json");
-    }
-    let request = request.body(Full::new(question.body.clone())).map_err(|e| fail(&e))?;
+    let mut request = Request::new(Full::new(question.body.clone()));
+    *request.method_mut() = question.method.clone();
+    *request.uri_mut() = question.path.parse().map_err(|e: http::uri::InvalidUri| fail(&e))?;
+    *request.headers_mut() = headers(worker, question);
     let response = connection.send(request).await.map_err(|e| fail(&e.error))?;
     let status = response.status();
-    let body = connection.collect(response.into_body(), MAX_ANSWER_BYTES).await.map_err(|e| fail(&e))?;
-    Ok((status, body))
+    let content_type = response.headers().get(CONTENT_TYPE).cloned();
+    let body = connection
+        .collect(response.into_body(), question.max_answer_bytes)
+        .await
+        .map_err(|e| fail(&format_args!("status {}, but {e}", status.as_u16())))?;
+    Ok(Answer { status, content_type, body })
+}
+
+fn headers(worker: &Worker, question: &Question) -> HeaderMap {
+    let mut headers = question.headers.clone();
+    headers.insert(HOST, worker.host_value.clone());
+    if !headers.contains_key(AUTHORIZATION)
+        && let Some(value) = worker.api_key.as_ref().and_then(ApiKey::bearer)
+    {
+        headers.insert(AUTHORIZATION, value.clone());
+    }
+    if !question.body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    headers
+}
+
+/// A query may hold what a client keeps to itself.
+fn path_alone(question: &Question) -> &str {
+    question.path.split('?').next().unwrap_or_default()
 }

@@ -192,8 +192,12 @@ async fn describe(fleet: &Fleet, worker: &Worker, timeout: Duration) {
             continue;
         };
         let text = |key: &str| info.get(key).and_then(|v| v.as_str()).map(str::to_owned);
+        let ranks = |key: &str| info.get(key)?.as_u64()?.try_into().ok();
         described = Described {
             model: text("model_path").or(described.model),
+            served_model_name: text("served_model_name").or(described.served_model_name),
+            dp_size: ranks("dp_size").or(described.dp_size),
+            tp_size: ranks("tp_size").or(described.tp_size),
             version: text("version").or(described.version),
             max_running_requests: info
                 .get("max_running_requests")

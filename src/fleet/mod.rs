@@ -1,8 +1,8 @@
 //! The workers: the only shared mutable state of the router.
 //!
 //! `worker` (one worker and its connections), `lease` (a claim on it), `breaker` (when it is left alone), `dispatch` (the
-//! critical section of a decision), `policies` (who decides), `health` (probes), `meters` (what is counted at a worker). Rule:
-//! a policy sees a snapshot taken under one lock; no lock is held across an await.
+//! critical section of a decision), `policies` (who decides), `health` (probes), `meters` (what is counted at a worker),
+//! `rids` (which request is where). Rule: a policy sees a snapshot taken under one lock; no lock is held across an await.
 
 pub mod ask;
 pub mod breaker;
@@ -11,6 +11,7 @@ pub mod health;
 pub mod lease;
 pub mod meters;
 pub mod policies;
+pub mod rids;
 pub mod spec;
 pub mod worker;
 
@@ -28,6 +29,7 @@ use self::dispatch::{Chosen, Dispatch};
 use self::health::{Checks, HealthConfig};
 use self::lease::Lease;
 use self::policies::{PolicyId, SharedNeeds, Wanted};
+use self::rids::InFlightRids;
 use self::spec::WorkerSpec;
 use self::worker::Worker;
 use crate::clock::Clock;
@@ -54,6 +56,7 @@ pub struct Fleet {
     policy: &'static str,
     dispatch: Mutex<Dispatch>,
     watchers: Mutex<BTreeMap<u32, JoinHandle<()>>>,
+    rids: InFlightRids,
 }
 
 /// How a fleet treats its workers.
@@ -71,9 +74,14 @@ impl From<HealthConfig> for FleetConfig {
     }
 }
 
-/// Why a worker could not be added.
-#[derive(Debug, PartialEq, Eq)]
-pub struct AlreadyThere;
+/// Why a worker was not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAdded {
+    /// A worker with this URL is in the fleet.
+    AlreadyThere,
+    /// There are as many workers as there may be.
+    Full,
+}
 
 impl Fleet {
     /// An empty fleet.
@@ -97,6 +105,7 @@ impl Fleet {
             policy: name,
             dispatch: Mutex::new(Dispatch::new(policy, PrefixIndex::new(INDEX_BYTES))),
             watchers: Mutex::default(),
+            rids: InFlightRids::default(),
         })
     }
 
@@ -134,15 +143,31 @@ impl Fleet {
         &self.checks
     }
 
+    /// Requests in flight by their `rid`.
+    pub fn rids(&self) -> &InFlightRids {
+        &self.rids
+    }
+
     /// Adds a worker and starts to watch it. It gets requests once it has answered a health check.
-    pub fn add(self: &Arc<Self>, spec: impl Into<WorkerSpec>) -> Result<Arc<Worker>, AlreadyThere> {
-        let spec = spec.into();
+    pub fn add(self: &Arc<Self>, spec: impl Into<WorkerSpec>) -> Result<Arc<Worker>, NotAdded> {
+        self.add_up_to(usize::MAX, spec.into())
+    }
+
+    /// As [`Self::add`], unless there are `max_workers` already.
+    pub fn add_up_to(
+        self: &Arc<Self>,
+        max_workers: usize,
+        spec: WorkerSpec,
+    ) -> Result<Arc<Worker>, NotAdded> {
         // Held over both changes: a slot that is free has no watcher, and a watcher is that of the slot's worker.
         let mut watchers = self.watchers();
         let worker = {
             let mut dispatch = self.lock();
             if dispatch.workers.iter().any(|w| w.url == spec.url) {
-                return Err(AlreadyThere);
+                return Err(NotAdded::AlreadyThere);
+            }
+            if dispatch.workers.len() >= max_workers {
+                return Err(NotAdded::Full);
             }
             let healthy = !self.health.for_worker(&spec.settings.health).enabled;
             let (slot, connector) = (dispatch.free_slot(), self.connector.clone());

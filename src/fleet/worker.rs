@@ -6,10 +6,12 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use http::HeaderValue;
 use milepost_policies::WorkerId;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::breaker::Breaker;
 use super::meters::WorkerMeters;
@@ -47,6 +49,8 @@ pub struct Worker {
     in_flight: AtomicU32,
     healthy: AtomicBool,
     breaker: Breaker,
+    joined: Instant,
+    reached: AtomicBool,
     served: AtomicU64,
     settings: Mutex<WorkerSettings>,
     settings_changed: Notify,
@@ -60,6 +64,12 @@ pub struct Worker {
 pub struct Described {
     /// Model path.
     pub model: Option<String>,
+    /// The name it serves the model under.
+    pub served_model_name: Option<String>,
+    /// Data-parallel ranks behind its address.
+    pub dp_size: Option<u32>,
+    /// Tensor-parallel ranks of one copy of the model.
+    pub tp_size: Option<u32>,
     /// SGLang version.
     pub version: Option<String>,
     /// Size of the running batch.
@@ -102,6 +112,8 @@ impl Worker {
             in_flight: AtomicU32::new(0),
             healthy: AtomicBool::new(healthy),
             breaker: Breaker::new(breaker),
+            joined: Instant::now(),
+            reached: AtomicBool::new(healthy),
             served: AtomicU64::new(0),
             settings: Mutex::new(settings),
             settings_changed: Notify::new(),
@@ -147,7 +159,20 @@ impl Worker {
 
     /// Sets its health; true if that changed it.
     pub fn set_healthy(&self, healthy: bool) -> bool {
+        if healthy {
+            self.reached.store(true, Ordering::Release);
+        }
         self.healthy.swap(healthy, Ordering::AcqRel) != healthy
+    }
+
+    /// It has been healthy at some time; until then its registration is pending.
+    pub fn is_reached(&self) -> bool {
+        self.reached.load(Ordering::Acquire)
+    }
+
+    /// Time in the fleet.
+    pub fn age(&self) -> Duration {
+        self.joined.elapsed()
     }
 
     /// What was said about it, as it is now.

@@ -51,22 +51,7 @@ pub async fn read(
     journey: &mut Journey,
 ) -> Result<Call, Refusal> {
     let (head, body) = request.into_parts();
-    let body =
-        match tokio::time::timeout_at(journey.deadline(), read_body(shared, &head.headers, body, journey))
-            .await
-        {
-            Ok(body) => body?,
-            Err(_) => {
-                let problem =
-                    Problem::new(408, "request_body_timeout", "the request body did not arrive in time");
-                return Err(Refusal { problem, outcome: Outcome::TimedOut });
-            }
-        };
-    let body_read_ns = journey.elapsed_ns();
-    journey.note(|r| {
-        r.body_read_ns = Some(body_read_ns);
-        r.request_body_bytes = body.len() as u64;
-    });
+    let body = read_in_time(shared, &head.headers, body, journey).await?;
     let endpoint = journey.record().endpoint;
     let mut call = Call {
         method: head.method,
@@ -84,6 +69,27 @@ pub async fn read(
     };
     look(shared, &mut call, journey);
     Ok(call)
+}
+
+/// The whole body, within every limit.
+pub async fn read_in_time(
+    shared: &Shared,
+    head: &HeaderMap,
+    body: Incoming,
+    journey: &mut Journey,
+) -> Result<Bytes, Refusal> {
+    let reading = tokio::time::timeout_at(journey.deadline(), read_body(shared, head, body, journey));
+    let Ok(body) = reading.await else {
+        let problem = Problem::new(408, "request_body_timeout", "the request body did not arrive in time");
+        return Err(Refusal { problem, outcome: Outcome::TimedOut });
+    };
+    let body = body?;
+    let body_read_ns = journey.elapsed_ns();
+    journey.note(|r| {
+        r.body_read_ns = Some(body_read_ns);
+        r.request_body_bytes = body.len() as u64;
+    });
+    Ok(body)
 }
 
 async fn read_body(

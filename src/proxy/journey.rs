@@ -215,6 +215,9 @@ impl Journey {
         let decided_ns = self.elapsed_ns();
         self.lease = Some(chosen.lease);
         self.worker = Some(Arc::clone(&worker));
+        if let Some(rid) = &self.record().rid {
+            self.shared.fleet.rids().insert(rid, self.record().seq, &worker);
+        }
         self.note(|r| {
             r.attempts += 1;
             r.worker = Some(worker.url.shared());
@@ -292,6 +295,9 @@ impl Journey {
         }
         self.reserved = None;
         self.judge(verdict_at_end(outcome, record.status));
+        if let Some(rid) = &record.rid {
+            self.shared.fleet.rids().remove(rid, record.seq);
+        }
         let worker = self.lease.take().map(|lease| Arc::clone(lease.worker()));
         record.end_ns = self.after(self.shared.clock.mono_ns());
         if let Some(worker) = &worker {
@@ -356,13 +362,20 @@ impl Journey {
     /// Answers a request that is the router's own business.
     pub fn local(mut self, kind: RequestKind, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
         headers::stamp_response(response.headers_mut(), &self);
-        let status = response.status();
+        let status = response.status().as_u16();
         self.note(|r| {
             r.request_kind = kind;
-            r.status = Some(status.as_u16());
+            r.status = Some(status);
             r.body_look = "not_json_endpoint".into();
         });
-        self.end(if status.as_u16() < 400 { Outcome::Done } else { Outcome::Refused }, None);
+        let outcome = match status {
+            ..400 => Outcome::Done,
+            // Workers were asked, and this is what they said.
+            500.. if kind == RequestKind::FanOut => Outcome::WorkerError,
+            _ if self.record().worker.is_some() => Outcome::WorkerError,
+            _ => Outcome::Refused,
+        };
+        self.end(outcome, None);
         response
     }
 }

@@ -48,6 +48,8 @@ pub struct Shared {
     pub config: RouteConfig,
     /// Time.
     pub clock: Clock,
+    /// Where it listens; `None` if that is no address.
+    pub listen: Option<std::net::SocketAddr>,
     /// The workers.
     pub fleet: Arc<Fleet>,
     /// Where records go.

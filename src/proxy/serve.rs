@@ -18,6 +18,7 @@ use crate::admin::metrics::{self, Metrics};
 use crate::clock::Clock;
 use crate::config::access::AuthConfig;
 use crate::config::{ConfigError, RouteConfig};
+use crate::fleet::spec::WorkerSpec;
 use crate::fleet::{Fleet, FleetConfig};
 use crate::log;
 use crate::net::{Connector, Listener};
@@ -59,8 +60,9 @@ impl Router {
         let fleet_config = FleetConfig { health: config.health.clone(), breaker: config.breaker };
         let fleet = Fleet::new(clock.clone(), connector, fleet_config, policy, Arc::clone(&sink));
         for url in &config.workers {
+            let spec = WorkerSpec { api_key: config.auth.api_key.clone(), ..url.clone().into() };
             // Two equal URLs were refused with the configuration.
-            let _ = fleet.add(url.clone());
+            let _ = fleet.add(spec);
         }
         let instance = instance(&clock);
         let cors = Cors::new(&config.cors_allowed_origins)?;
@@ -70,6 +72,7 @@ impl Router {
             instance_value: value(instance.clone().into_bytes()),
             instance,
             clock,
+            listen: listen.parse().ok(),
             fleet,
             sink,
             metrics: Metrics::with_buckets(&config.duration_buckets_s),

@@ -66,7 +66,7 @@ pub enum RequestKind {
     Routed,
     /// Answered by the router itself.
     Local,
-    /// Sent to every worker.
+    /// Put to workers by the router itself: to every one, or to some until one answers.
     FanOut,
 }
 

@@ -78,8 +78,8 @@ async fn a_workers_word_on_origins_is_replaced_and_without_an_origin_left_alone(
 async fn options_from_no_browser_is_a_workers() {
     let worker = Worker::start(|_| ok()).await;
     let router = TestRouter::start(&[&worker]).await;
-    let plain = "OPTIONS /v1/models HTTP/1.1\r\nhost: r\r\norigin: https://a.org\r\n\r\n";
+    let plain = "OPTIONS /v1/models/tiny HTTP/1.1\r\nhost: r\r\norigin: https://a.org\r\n\r\n";
     assert_eq!(ask(router.addr, plain).await.status, 200);
-    assert!(worker.requests()[0].head.starts_with("OPTIONS /v1/models "));
+    assert!(worker.requests()[0].head.starts_with("OPTIONS /v1/models/tiny "));
     router.finish().await;
 }

@@ -315,6 +315,11 @@ impl Response {
         })
     }
 
+    /// The body as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{}", self.text()))
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -430,6 +435,12 @@ pub fn post_with(path: &str, headers: &str, body: &str) -> String {
         "POST {path} HTTP/1.1\r\nhost: router\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}",
         body.len()
     )
+}
+
+/// A URL on which nothing listens.
+pub async fn dead_url() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
 }
 
 /// Sends one request on a fresh connection.

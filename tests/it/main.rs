@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here, with the place")]
 
+mod admin_ask;
+mod admin_control;
+mod admin_workers;
 mod auth;
 mod breaker;
 mod cors;

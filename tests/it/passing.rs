@@ -132,8 +132,8 @@ async fn an_error_event_an_abort_and_a_cut_stream_inside_a_200_are_failures() {
 async fn every_other_path_is_a_workers_and_the_routers_own_are_not() {
     let worker = Worker::start(|got| json(&format!("\"{}\"", got.head.lines().next().unwrap()))).await;
     let router = TestRouter::start(&[&worker]).await;
-    let models = ask(router.addr, "GET /v1/models HTTP/1.1\r\nhost: r\r\n\r\n").await;
-    assert_eq!(models.text(), "\"GET /v1/models HTTP/1.1\"");
+    let model = ask(router.addr, "GET /v1/models/tiny HTTP/1.1\r\nhost: r\r\n\r\n").await;
+    assert_eq!(model.text(), "\"GET /v1/models/tiny HTTP/1.1\"");
     let put = ask(router.addr, "PUT /generate HTTP/1.1\r\nhost: r\r\ncontent-length: 2\r\n\r\n{}").await;
     assert_eq!(put.text(), "\"PUT /generate HTTP/1.1\"");
     for (path, status) in

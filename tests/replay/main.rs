@@ -25,9 +25,6 @@ use crate::capture::Capture;
 use crate::client::{Seen, exchange};
 use crate::harness::{Got, Step, TestRouter, Worker};
 
-/// Answered by the router itself, so never a worker's.
-const OWN: [&str; 2] = ["/health", "/flush_cache"];
-
 /// Fields of `meta_info` that the trace keeps under the same name.
 const STAMPS: [&str; 17] = [
     "e2e_latency",
@@ -56,7 +53,8 @@ fn captures(folder: &str) -> Vec<Capture> {
     let mut names: Vec<String> = names.filter(|name| !name.starts_with("head_")).collect();
     names.sort();
     let all = names.iter().map(|name| Capture::read(&folder, name));
-    all.filter(|c| !OWN.contains(&c.path.as_str())).collect()
+    // What the router answers itself is never a worker's.
+    all.filter(|c| !milepost::admin::owns(c.path.split('?').next().unwrap())).collect()
 }
 
 /// Plays all captures of a folder; at least `fewest` of them, `streams` of these streams.

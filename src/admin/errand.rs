@@ -1,0 +1,150 @@
+//! A client's request for the router itself, read whole.
+//!
+//! Rule: the body counts against `--max-payload-size` and the memory for all bodies like any other; what is sent on to
+//! workers carries the client's allowed headers and this router's marks. A key that was meant for the router does not go on:
+//! the worker gets its own instead. Deliberately not here: what is done with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use hyper::body::Incoming;
+use hyper::{Method, Request};
+use tokio::time::Instant;
+
+use super::table::{Access, Entry};
+use crate::config::access::AuthConfig;
+use crate::fleet::ask::{Answer, Question};
+use crate::proxy::body::AnswerBody;
+use crate::proxy::journey::{Journey, Refusal};
+use crate::proxy::{Shared, headers, intake};
+use crate::trace::record::{Outcome, RequestKind};
+use crate::wire::problem::Problem;
+
+/// A request and what is needed to answer it.
+pub struct Errand<'a> {
+    /// What every request shares.
+    pub shared: &'a Arc<Shared>,
+    /// Method.
+    pub method: Method,
+    /// Path without the query.
+    pub path: String,
+    /// Query without the question mark, maybe empty.
+    pub query: String,
+    /// The whole body.
+    pub body: Bytes,
+    // Headers for workers; empty where none are asked.
+    outgoing: HeaderMap,
+    deadline: Instant,
+}
+
+impl<'a> Errand<'a> {
+    /// Reads the body.
+    pub async fn read(
+        shared: &'a Arc<Shared>,
+        request: Request<Incoming>,
+        entry: &Entry,
+        journey: &mut Journey,
+    ) -> Result<Self, Refusal> {
+        let (head, body) = request.into_parts();
+        let body = intake::read_in_time(shared, &head.headers, body, journey).await?;
+        let outgoing = match entry.handler.request_kind() {
+            RequestKind::FanOut => outgoing(shared, &head.headers, entry.access, journey),
+            _ => HeaderMap::new(),
+        };
+        Ok(Self {
+            shared,
+            method: head.method,
+            path: head.uri.path().to_owned(),
+            query: head.uri.query().unwrap_or("").to_owned(),
+            body,
+            outgoing,
+            deadline: journey.deadline(),
+        })
+    }
+
+    /// Time until the request must have ended.
+    pub fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// A question of the router's own on the client's behalf; ends with the request at the latest.
+    pub fn question(&self, path: &str, timeout: Duration) -> Question {
+        let mut question = Question::get(path, timeout.min(self.time_left()));
+        question.headers.clone_from(&self.outgoing);
+        question
+    }
+
+    /// The request itself as a question: method, query and body as they came.
+    pub fn same(&self, timeout: Duration) -> Question {
+        let mut question = self.question(&self.with_query(&self.path), timeout);
+        // The answer to a HEAD has no body that could be shown, and not every engine takes it where it takes a GET.
+        question.method = if self.method == Method::HEAD { Method::GET } else { self.method.clone() };
+        question.body = self.body.clone();
+        question
+    }
+
+    /// A path with the client's query.
+    pub fn with_query(&self, path: &str) -> String {
+        if self.query.is_empty() { path.to_owned() } else { format!("{path}?{}", self.query) }
+    }
+}
+
+fn outgoing(shared: &Shared, client: &HeaderMap, access: Access, journey: &Journey) -> HeaderMap {
+    let mut out = headers::to_worker(client, &shared.config.forward_headers);
+    if is_for_the_router(&shared.config.auth, access) {
+        out.remove(AUTHORIZATION);
+    }
+    out.append(headers::HOP, shared.instance_value.clone());
+    headers::stamp_request(&mut out, journey);
+    out
+}
+
+/// The client's `Authorization` opened this router's door, so it says nothing to a worker.
+fn is_for_the_router(auth: &AuthConfig, access: Access) -> bool {
+    auth.api_key.is_some() || (access == Access::Control && !auth.control_plane.is_empty())
+}
+
+/// There is no worker to ask.
+pub fn no_workers() -> Refusal {
+    let message = "no worker is available; GET /workers says why";
+    Refusal { problem: Problem::new(503, "no_workers", message), outcome: Outcome::Unreachable }
+}
+
+/// Workers were asked, and none gave an answer.
+pub fn no_answer(error: &str) -> Refusal {
+    let message = format!("no worker answered; the last one said: {error}");
+    let problem = Problem::new(502, "call_upstream_request_error", message);
+    Refusal { problem, outcome: Outcome::Unreachable }
+}
+
+/// A worker's answer as it came: status, content type, body.
+pub fn passed(answer: Answer) -> hyper::Response<AnswerBody> {
+    let mut response = hyper::Response::new(AnswerBody::own(answer.body));
+    *response.status_mut() = answer.status;
+    if let Some(content_type) = answer.content_type {
+        response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::access::{ApiKey, ControlPlaneKey};
+
+    #[test]
+    fn a_key_of_the_routers_own_stays_there() {
+        let key = ApiKey::new("k").unwrap();
+        let open = AuthConfig::default();
+        let keyed = AuthConfig { api_key: Some(key.clone()), ..AuthConfig::default() };
+        let admin = ControlPlaneKey { id: "i".to_owned(), name: "n".to_owned(), is_admin: true, key };
+        let steered = AuthConfig { control_plane: vec![admin], ..AuthConfig::default() };
+        let stays = |auth| [Access::Proxied, Access::Control].map(|access| is_for_the_router(auth, access));
+        assert_eq!(stays(&open), [false, false]);
+        assert_eq!(stays(&keyed), [true, true]);
+        assert_eq!(stays(&steered), [false, true]);
+    }
+}
