@@ -285,3 +285,20 @@ async fn a_worker_that_has_answered_is_shown_as_it_described_itself() {
     );
     router.finish().await;
 }
+
+#[tokio::test]
+async fn a_changed_health_check_takes_effect_at_once() {
+    let router = TestRouter::with_urls(&[dead_url().await], |c| c.health.enabled = true).await;
+    let list = call(&router, "GET", "/workers", "").await.json();
+    let page = format!("/workers/{}", list["pending"][0]["id"].as_str().unwrap());
+    assert_eq!(call(&router, "PUT", &page, r#"{"disable_health_check":true}"#).await.status, 202);
+    let trusted = async {
+        while call(&router, "GET", "/readiness", "").await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, trusted).await.expect("unchecked, so it is trusted");
+    let one = call(&router, "GET", &page, "").await.json();
+    assert_eq!((&one["disable_health_check"], one.get("job_status")), (&json!(true), None));
+    router.finish().await;
+}

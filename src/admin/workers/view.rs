@@ -42,7 +42,7 @@ pub fn describe(shared: &Shared, worker: &Worker) -> Value {
     tell("model_path", d.model.clone());
     tell("served_model_name", d.served_model_name.clone());
     let model = d.served_model_name.or(d.model).or(settings.model_id);
-    let unchecked = settings.health.disabled.unwrap_or(!shared.fleet.health_config().enabled);
+    let unchecked = !shared.fleet.health_config().for_worker(&settings.health).enabled;
     let mut shown = json!({
         "id": worker_id(&worker.url),
         "url": worker.url.as_str(),
