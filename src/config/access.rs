@@ -1,12 +1,14 @@
 //! Keys, certificates and origins: who may ask, and how this router shows who it is.
 //!
-//! Rule: a key never appears in `Debug`, a log line, a metric or the trace. Deliberately not here: checking them (`proxy`,
-//! `net`).
+//! Rule: a key never appears in `Debug`, a log line, a metric or the trace. Certificates are read here once, at start, so
+//! that a bad file is told with its flag. Deliberately not here: checking keys (`proxy`), handshakes (`net`).
 
 use std::fmt;
 use std::path::PathBuf;
 
 use http::HeaderValue;
+
+use crate::net::tls::{ClientTls, OwnCertificate, PemFile, Roots, ServerTls, TlsError};
 
 /// A secret that is compared in constant time and never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -101,6 +103,45 @@ pub struct TlsConfig {
     pub client: Option<Identity>,
     /// Who signs the certificates of https workers (`--ca-cert-paths`); required where there is one.
     pub ca_cert_paths: Vec<PathBuf>,
+    /// Stands in where no `--ca-cert-paths` was given: the environment's `SSL_CERT_FILE`, where OpenSSL looks too.
+    pub ssl_cert_file: Option<PathBuf>,
+}
+
+impl Identity {
+    fn read(&self, cert_flag: &'static str, key_flag: &'static str) -> Result<OwnCertificate<'_>, TlsError> {
+        let cert = PemFile { flag: cert_flag, path: &self.cert_path };
+        OwnCertificate::read(cert, PemFile { flag: key_flag, path: &self.key_path })
+    }
+}
+
+impl TlsConfig {
+    /// What clients' connections are accepted with; `None`: plain.
+    pub fn incoming(&self) -> Result<Option<ServerTls>, TlsError> {
+        let own = self.server.as_ref().map(|own| own.read("--tls-cert-path", "--tls-key-path"));
+        own.transpose()?.map(ServerTls::new).transpose()
+    }
+
+    /// What https workers are reached with. The error is [`TlsError::NoRoots`] where nothing is wrong as long as no worker is
+    /// https.
+    pub fn outgoing(&self) -> Result<ClientTls, TlsError> {
+        let own = self.client.as_ref().map(|own| own.read("--client-cert-path", "--client-key-path"));
+        let own = own.transpose()?;
+        let mut roots = Roots::default();
+        for path in &self.ca_cert_paths {
+            roots.add(PemFile { flag: "--ca-cert-paths", path })?;
+        }
+        let rootless = match &self.ssl_cert_file {
+            _ if !self.ca_cert_paths.is_empty() => None,
+            None => Some("SSL_CERT_FILE is not set either".to_owned()),
+            Some(path) => {
+                let file = PemFile { flag: "SSL_CERT_FILE", path };
+                roots.add_bundle(file).err().map(|error| error.to_string())
+            }
+        };
+        // Even without roots: a key that is not the certificate's is a mistake whether there is an https worker or not.
+        let client = ClientTls::new(roots, own)?;
+        rootless.map_or(Ok(client), |fallback| Err(TlsError::NoRoots { fallback }))
+    }
 }
 
 #[cfg(test)]

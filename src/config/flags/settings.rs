@@ -189,6 +189,8 @@ fn tls(given: &Given) -> Result<TlsConfig, FlagError> {
         server: identity(given, &access::TLS_CERT, &access::TLS_KEY)?,
         client: identity(given, &access::CLIENT_CERT, &access::CLIENT_KEY)?,
         ca_cert_paths: given.paths(&access::CA_CERTS)?,
+        // Of the environment, not of the flags: the command sets it.
+        ssl_cert_file: None,
     })
 }
 

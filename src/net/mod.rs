@@ -1,7 +1,7 @@
 //! Sockets as values: the same router runs over TCP and over in-memory pipes.
 //!
 //! Rule: whoever opens or accepts a connection gets an [`Io`] and the [`Link`] facts about it; nobody else knows the
-//! transport. Deliberately not here: HTTP, pooling, TLS.
+//! transport, nor whether TLS is between. Deliberately not here: HTTP, pooling.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,6 +14,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsStream;
+
+pub mod dialer;
+pub mod tls;
 
 /// Bytes an in-memory pipe holds in each direction before the writer waits.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -27,6 +31,19 @@ pub enum Io {
     Tcp(TcpStream),
     /// One end of an in-memory pipe.
     Pipe(DuplexStream),
+    /// Either of them under TLS, its handshake done. Boxed: a session is a thousand bytes, and a plain connection must not
+    /// carry them.
+    Tls(Box<TlsStream<Io>>),
+}
+
+impl Io {
+    /// True once the other end has closed without having sent a byte; false when a byte is there. Only TCP can tell.
+    pub async fn is_closed_unused(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => matches!(stream.peek(&mut [0]).await, Ok(0)),
+            Self::Pipe(_) | Self::Tls(_) => false,
+        }
+    }
 }
 
 /// What is known about a connection's two ends.
@@ -158,6 +175,7 @@ impl AsyncRead for Io {
         match &mut *self {
             Self::Tcp(s) => Pin::new(s).poll_read(cx, buf),
             Self::Pipe(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Tls(s) => Pin::new(s).poll_read(cx, buf),
         }
     }
 }
@@ -167,6 +185,7 @@ impl AsyncWrite for Io {
         match &mut *self {
             Self::Tcp(s) => Pin::new(s).poll_write(cx, data),
             Self::Pipe(s) => Pin::new(s).poll_write(cx, data),
+            Self::Tls(s) => Pin::new(s).poll_write(cx, data),
         }
     }
 
@@ -178,6 +197,7 @@ impl AsyncWrite for Io {
         match &mut *self {
             Self::Tcp(s) => Pin::new(s).poll_write_vectored(cx, bufs),
             Self::Pipe(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Self::Tls(s) => Pin::new(s).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -185,6 +205,7 @@ impl AsyncWrite for Io {
         match self {
             Self::Tcp(s) => s.is_write_vectored(),
             Self::Pipe(s) => s.is_write_vectored(),
+            Self::Tls(s) => s.is_write_vectored(),
         }
     }
 
@@ -192,6 +213,7 @@ impl AsyncWrite for Io {
         match &mut *self {
             Self::Tcp(s) => Pin::new(s).poll_flush(cx),
             Self::Pipe(s) => Pin::new(s).poll_flush(cx),
+            Self::Tls(s) => Pin::new(s).poll_flush(cx),
         }
     }
 
@@ -199,6 +221,18 @@ impl AsyncWrite for Io {
         match &mut *self {
             Self::Tcp(s) => Pin::new(s).poll_shutdown(cx),
             Self::Pipe(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Tls(s) => Pin::new(s).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_connection_carries_nothing_of_tls() {
+        let plain = size_of::<TcpStream>().max(size_of::<DuplexStream>());
+        assert!(size_of::<Io>() <= plain + size_of::<usize>(), "{} bytes", size_of::<Io>());
     }
 }

@@ -1,0 +1,68 @@
+//! How workers are reached: a transport, and TLS above it for those that want it.
+//!
+//! Rule: a connection is handed out when it can carry plaintext, its handshake done. Without what TLS needs, plain workers are
+//! reached all the same, and the reason is kept for whoever asks for an https one. Deliberately not here: names and
+//! addresses (`fleet`).
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use super::tls::{ClientTls, TlsError};
+use super::{Connector, Io, Link};
+
+/// Opens connections to workers.
+#[derive(Clone, Debug)]
+pub struct Dialer {
+    connector: Connector,
+    tls: Result<ClientTls, TlsError>,
+}
+
+impl From<Connector> for Dialer {
+    /// Plain workers only.
+    fn from(connector: Connector) -> Self {
+        let fallback = "this router was started without any".to_owned();
+        Self { connector, tls: Err(TlsError::NoRoots { fallback }) }
+    }
+}
+
+impl Dialer {
+    /// A transport, and TLS or why there is none.
+    pub fn new(connector: Connector, tls: Result<ClientTls, TlsError>) -> Self {
+        Self { connector, tls }
+    }
+
+    /// What https workers are spoken to with, or why they cannot be.
+    pub fn tls(&self) -> Result<&ClientTls, &TlsError> {
+        self.tls.as_ref()
+    }
+
+    /// Connects to the first address that answers, by TLS where `server` says who it must be; the error is that of the last
+    /// one. A failed handshake has a [`super::tls::HandshakeError`] inside.
+    pub async fn connect(
+        &self,
+        addrs: &[SocketAddr],
+        server: Option<&ServerName<'static>>,
+    ) -> io::Result<(Io, Link)> {
+        let Some(server) = server else {
+            return self.connector.connect(addrs).await;
+        };
+        let tls = self.tls.as_ref().map_err(|error| io::Error::other(error.clone()))?;
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
+        for addr in addrs {
+            let shaken = match self.connector.connect(std::slice::from_ref(addr)).await {
+                Ok((io, link)) => tls.connect(io, server.clone()).await.map(|io| (io, link)),
+                Err(error) => {
+                    last = error;
+                    continue;
+                }
+            };
+            match shaken {
+                Ok(connected) => return Ok(connected),
+                Err(error) => last = io::Error::other(error),
+            }
+        }
+        Err(last)
+    }
+}
