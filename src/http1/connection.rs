@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::request_body::RequestBody;
 use crate::clock::Clock;
 use crate::net::{Io, Link};
 
@@ -32,12 +32,12 @@ const MAX_READ_BUFFER_BYTES: usize = 256 * 1024;
 const CLOSING_RACE_NS: u64 = 1_000_000_000;
 
 /// hyper's side of a connection: polled, it reads and writes.
-type Driver = http1::Connection<TokioIo<StampedIo>, Full<Bytes>>;
+type Driver = http1::Connection<TokioIo<StampedIo>, RequestBody>;
 
 /// A connection to a server.
 #[derive(Debug)]
 pub struct Connection {
-    sender: http1::SendRequest<Full<Bytes>>,
+    sender: http1::SendRequest<RequestBody>,
     driver: Option<Driver>,
     stamps: Arc<Stamps>,
     clock: Clock,
@@ -86,12 +86,15 @@ impl Connection {
         self.requests > 1
     }
 
-    /// When the first write of the current request returned, `CLOCK_MONOTONIC` nanoseconds: it is on its way.
+    /// When the first write of the current request returned, `CLOCK_MONOTONIC` nanoseconds: it is on its way. Over TLS that is
+    /// the write of plaintext, which returns when the record has been encrypted and offered to the socket; the handshake is
+    /// over by then and belongs to connecting.
     pub fn first_write_ns(&self) -> Option<u64> {
         passed(&self.stamps.first_write_ns)
     }
 
-    /// When the first byte of the current response was read, `CLOCK_MONOTONIC` nanoseconds.
+    /// When the first byte of the current response was read, `CLOCK_MONOTONIC` nanoseconds. Over TLS that is the first byte of
+    /// plaintext: its record, up to 16 KiB, has come whole and was decrypted; session tickets and alerts are none.
     pub fn first_read_ns(&self) -> Option<u64> {
         passed(&self.stamps.first_read_ns)
     }
@@ -102,7 +105,11 @@ impl Connection {
     }
 
     /// Sends one request and waits for the response head.
-    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, SendError> {
+    pub async fn send(
+        &mut self,
+        request: Request<impl Into<RequestBody>>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let request = request.map(Into::into);
         self.requests += 1;
         self.stamps.first_write_ns.store(0, Ordering::Relaxed);
         self.stamps.first_read_ns.store(0, Ordering::Relaxed);
@@ -189,7 +196,7 @@ fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
     }
 }
 
-/// A socket that notes when the first bytes of a request and of its response passed.
+/// A socket that notes when the first bytes of a request and of its response passed: bytes of HTTP, so above TLS.
 #[derive(Debug)]
 struct StampedIo {
     io: Io,

@@ -6,6 +6,8 @@
 
 mod connection;
 mod pool;
+mod request_body;
 
 pub use connection::{Connection, SendError};
 pub use pool::{IDLE_LIMIT, Pool};
+pub use request_body::RequestBody;
