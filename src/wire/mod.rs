@@ -1,7 +1,7 @@
 //! SGLang's and OpenAI's wire formats: bytes in, facts out.
 //!
 //! `call` looks at a request body, `sse` finds event boundaries, `meta_info` reads the server's stamps, `answer` gathers
-//! what one answer told, `problem` makes the error bodies. Rule: no I/O, no clock, nothing re-serialised, nothing here can
+//! what one answer told, `problem` makes the error bodies, `rank` finds where a body can name a data-parallel rank. Rule: no I/O, no clock, nothing re-serialised, nothing here can
 //! panic on any input. Deliberately not here: HTTP framing (hyper's work) and header rules (`proxy`).
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ mod json;
 pub mod meta_info;
 pub mod problem;
 mod prompt;
+pub mod rank;
 mod reply;
 mod response;
 pub(crate) mod scan;
