@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::config::worker_url::WorkerUrl;
+
 /// A base URL of a server or router.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -67,9 +69,13 @@ impl fmt::Display for Target {
     }
 }
 
-/// `host:port` of a worker URL as routers give it (`http://10.0.0.1:30000`); the text itself if it is not a URL.
+/// `host:port` of a worker URL as routers give it (`http://10.0.0.1:30000`, perhaps https, perhaps with `@rank`); the text
+/// itself if it is not a URL.
 pub fn host_port_of(url: &str) -> String {
-    Target::parse(url).map_or_else(|_| url.to_owned(), |t| t.host_port())
+    match WorkerUrl::parse(url) {
+        Ok(worker) => worker.authority().to_owned(),
+        Err(_) => Target::parse(url).map_or_else(|_| url.to_owned(), |t| t.host_port()),
+    }
 }
 
 #[cfg(test)]
@@ -82,7 +88,9 @@ mod tests {
         assert_eq!((t.host_port().as_str(), t.path("/generate").as_str()), ("gpu3:8000", "/v0/generate"));
         assert_eq!(Target::parse("http://[::1]:7").unwrap().host_port(), "[::1]:7");
         assert_eq!(Target::parse("http://a").unwrap().port, 80);
-        assert_eq!(host_port_of("http://127.0.0.1:31000"), "127.0.0.1:31000");
+        for url in ["http://127.0.0.1:31000", "https://127.0.0.1:31000/", "http://127.0.0.1:31000@3"] {
+            assert_eq!(host_port_of(url), "127.0.0.1:31000");
+        }
     }
 
     #[test]
