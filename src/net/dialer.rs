@@ -7,9 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use tokio_rustls::rustls::pki_types::ServerName;
-
-use super::tls::{ClientTls, TlsError};
+use super::tls::{ClientTls, ServerName, TlsError};
 use super::{Connector, Io, Link};
 
 /// Opens connections to workers.

@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+pub use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::Io;
 
@@ -314,11 +316,20 @@ impl PemFile<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use rcgen::CertifiedKey;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+
+    /// The two ends of a connection over a pipe that holds so many bytes, their handshake done.
+    pub(crate) async fn secured_pipe(bytes: usize) -> (Io, Io) {
+        let (server, client) = both_sides();
+        let (near, far) = tokio::io::duplex(bytes);
+        let name = server_name("localhost").unwrap();
+        let (near, far) = tokio::join!(client.connect(Io::Pipe(near), name), server.accept(Io::Pipe(far)));
+        (near.unwrap(), far.unwrap())
+    }
 
     fn both_sides() -> (ServerTls, ClientTls) {
         let CertifiedKey { cert, signing_key } =
@@ -334,11 +345,7 @@ mod tests {
 
     #[tokio::test]
     async fn tls_runs_over_pipes_too() {
-        let (server, client) = both_sides();
-        let (near, far) = tokio::io::duplex(1024);
-        let name = server_name("localhost").unwrap();
-        let (near, far) = tokio::join!(client.connect(Io::Pipe(near), name), server.accept(Io::Pipe(far)));
-        let (mut near, mut far) = (near.unwrap(), far.unwrap());
+        let (mut near, mut far) = secured_pipe(1024).await;
         let sent = vec![7; 100_000];
         let mut got = vec![0; sent.len()];
         let write = async {

@@ -29,7 +29,7 @@ impl ClientIo {
         Self { io, limit, stalled: None }
     }
 
-    fn watch(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;
             return written;
@@ -72,7 +72,9 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        // A socket has nothing to flush, but TLS holds records that the socket had no room for.
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.watch(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -100,5 +102,12 @@ mod tests {
         written.unwrap();
         let error = near.write_all(b"67").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn what_tls_holds_back_counts_as_not_taken() {
+        let (near, _far) = crate::net::tls::tests::secured_pipe(1024).await;
+        let mut near = ClientIo::new(near, Duration::from_secs(10));
+        near.write_all(&[7; 4000]).await.unwrap();
+        assert_eq!(near.flush().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }
