@@ -5,6 +5,7 @@
 //! minutes: after that the worker is in the fleet and gets requests once it answers. Deliberately not here: anything that
 //! `/workers` does better.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Response;
@@ -51,9 +52,11 @@ pub fn remove(errand: &Errand<'_>) -> Response<AnswerBody> {
         Err(reason) => return text(400, reason),
     };
     let fleet = &errand.shared.fleet;
-    match fleet.workers().into_iter().find(|worker| worker.url == url) {
-        Some(worker) if fleet.remove(&worker) => text(200, format!("Successfully removed worker: {url}")),
-        _ => text(200, format!("Worker {url} was not there")),
+    // Or the ranks that it has become.
+    let is_meant = |worker: &&Arc<Worker>| worker.url == url || worker.added_as == url;
+    match fleet.workers().iter().filter(is_meant).filter(|worker| fleet.remove(worker)).count() {
+        0 => text(200, format!("Worker {url} was not there")),
+        _ => text(200, format!("Successfully removed worker: {url}")),
     }
 }
 

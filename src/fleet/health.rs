@@ -83,9 +83,11 @@ pub struct Checks {
 
 /// Watches one worker until the task is aborted.
 pub async fn watch(fleet: Arc<Fleet>, worker: Arc<Worker>) {
-    first_answer(&fleet, &worker).await;
+    // A rank that was found by asking its server is described already.
+    if worker.described() == Described::default() && !begin(&fleet, &worker).await {
+        return;
+    }
     let mut config = config_of(&fleet, &worker);
-    describe(&fleet, &worker, config.timeout).await;
     let (mut good, mut bad) = (0, 0);
     let mut checked = Instant::now();
     loop {
@@ -102,30 +104,77 @@ pub async fn watch(fleet: Arc<Fleet>, worker: Arc<Worker>) {
             }
             () = tokio::time::sleep(due), if config.enabled => {}
         }
+        if !fleet.speaks_for_server(&worker) {
+            checked = Instant::now();
+            continue;
+        }
         let found = probe(&fleet, &worker, &config).await;
         checked = Instant::now();
         match found {
             Ok(()) => {
+                let was_away = bad > 0;
                 (good, bad) = (good + 1, 0);
-                if good >= config.success_threshold && worker.set_healthy(true) {
-                    fleet.announce(&worker, "healthy", None);
+                if good >= config.success_threshold {
+                    set_healthy(&fleet, &worker, true, None);
                 }
-                if worker.described().version.is_none() {
-                    describe(&fleet, &worker, config.timeout).await;
+                // A server that was away may have come back with other ranks.
+                if (worker.described().version.is_none() || (was_away && fleet.is_dp_aware()))
+                    && !describe(&fleet, &worker, config.timeout, worker.is_healthy()).await
+                {
+                    return;
                 }
             }
             Err(why) => {
                 (good, bad) = (0, bad + 1);
-                if bad >= config.failure_threshold && worker.set_healthy(false) {
-                    fleet.announce(&worker, "unhealthy", Some(why));
+                if bad >= config.failure_threshold {
+                    set_healthy(&fleet, &worker, false, Some(&why));
                 }
             }
         }
     }
 }
 
+/// From its start to its first answer and what it says about itself. False if its ranks are workers now and it is none.
+async fn begin(fleet: &Arc<Fleet>, worker: &Arc<Worker>) -> bool {
+    let answered = first_answer(fleet, worker).await;
+    let config = config_of(fleet, worker);
+    if !fleet.is_dp_aware() {
+        if answered {
+            set_healthy(fleet, worker, true, None);
+        }
+        return describe(fleet, worker, config.timeout, true).await;
+    }
+    let mut pause = FIRST_PAUSE;
+    loop {
+        // Before the first request, or some would go to no rank in particular.
+        if !describe(fleet, worker, config.timeout, true).await {
+            return false;
+        }
+        if answered {
+            set_healthy(fleet, worker, true, None);
+            return true;
+        }
+        // It is not checked, so nothing else would find out when it is up.
+        if worker.described() != Described::default() {
+            return true;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Sets the health of a worker and of the ranks beside it that are checked, and tells what that changed.
+fn set_healthy(fleet: &Fleet, worker: &Arc<Worker>, healthy: bool, why: Option<&str>) {
+    for rank in fleet.ranks_beside(worker) {
+        if config_of(fleet, &rank).enabled && rank.set_healthy(healthy) {
+            let event = if healthy { "healthy" } else { "unhealthy" };
+            fleet.announce(&rank, event, why.map(str::to_owned));
+        }
+    }
+}
+
 /// The settings of a worker may change at any time, so nobody keeps this for long.
-fn config_of(fleet: &Fleet, worker: &Worker) -> HealthConfig {
+pub(super) fn config_of(fleet: &Fleet, worker: &Worker) -> HealthConfig {
     fleet.health_config().for_worker(&worker.settings().health)
 }
 
@@ -136,7 +185,8 @@ fn trust(fleet: &Fleet, worker: &Worker) {
     }
 }
 
-async fn first_answer(fleet: &Fleet, worker: &Worker) {
+/// True once it has answered a check, false if it is not checked.
+async fn first_answer(fleet: &Fleet, worker: &Worker) -> bool {
     let started = Instant::now();
     let mut pause = FIRST_PAUSE;
     let mut complained = false;
@@ -144,14 +194,10 @@ async fn first_answer(fleet: &Fleet, worker: &Worker) {
         let config = config_of(fleet, worker);
         if !config.enabled {
             trust(fleet, worker);
-            return;
+            return false;
         }
         match probe(fleet, worker, &config).await {
-            Ok(()) => {
-                worker.set_healthy(true);
-                fleet.announce(worker, "healthy", None);
-                return;
-            }
+            Ok(()) => return true,
             Err(why) if !complained && started.elapsed() >= config.startup_timeout => {
                 complained = true;
                 fleet.announce(worker, "unhealthy", Some(format!("no answer since start: {why}")));
@@ -178,8 +224,10 @@ async fn probe(fleet: &Fleet, worker: &Worker, config: &HealthConfig) -> Result<
 }
 
 /// Asks a worker what it is: new names first, then the old ones, since 0.4.9 has only the latter and hangs on
-/// `/get_server_info` until its first request, and the Rust front end has only the former.
-async fn describe(fleet: &Fleet, worker: &Worker, timeout: Duration) {
+/// `/get_server_info` until its first request, and the Rust front end has only the former. False if its ranks are workers
+/// now and it is none of them; `healthy` is what new ones are.
+async fn describe(fleet: &Arc<Fleet>, worker: &Arc<Worker>, timeout: Duration, healthy: bool) -> bool {
+    let was_ranks = worker.described().dp_size;
     let mut described = Described::default();
     for path in ["/server_info", "/get_server_info", "/get_model_info"] {
         let Ok((status, body)) = ask(worker, fleet.clock(), &Question::get(path, timeout)).await else {
@@ -214,8 +262,14 @@ async fn describe(fleet: &Fleet, worker: &Worker, timeout: Duration) {
             break;
         }
     }
-    if described != Described::default() && described != worker.described() {
-        worker.describe(described);
-        fleet.announce(worker, "described", None);
+    if described != Described::default() {
+        for rank in fleet.ranks_beside(worker) {
+            if described != rank.described() {
+                rank.describe(described.clone());
+                fleet.announce(&rank, "described", None);
+            }
+        }
     }
+    // Only then, or a rank that somebody has removed would come back.
+    was_ranks == worker.described().dp_size || fleet.fit_ranks(worker, healthy)
 }

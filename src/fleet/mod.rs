@@ -1,8 +1,9 @@
 //! The workers: the only shared mutable state of the router.
 //!
-//! `worker` (one worker and its connections), `lease` (a claim on it), `breaker` (when it is left alone), `dispatch` (the
-//! critical section of a decision), `policies` (who decides), `health` (probes), `meters` (what is counted at a worker),
-//! `rids` (which request is where). Rule: a policy sees a snapshot taken under one lock; no lock is held across an await.
+//! `worker` (one worker and its connections), `server` (the process it is at), `ranks` (`--dp-aware`), `lease` (a claim on
+//! it), `breaker` (when it is left alone), `dispatch` (the critical section of a decision), `policies` (who decides), `health`
+//! (probes), `meters` (what is counted at a worker), `rids` (which request is where). Rule: a policy sees a snapshot taken
+//! under one lock; no lock is held across an await.
 
 pub mod ask;
 pub mod breaker;
@@ -11,7 +12,9 @@ pub mod health;
 pub mod lease;
 pub mod meters;
 pub mod policies;
+mod ranks;
 pub mod rids;
+pub mod server;
 pub mod spec;
 pub mod worker;
 
@@ -34,8 +37,10 @@ use self::spec::WorkerSpec;
 use self::worker::Worker;
 use crate::clock::Clock;
 use crate::config::resilience::BreakerConfig;
+use crate::config::worker_url::WorkerUrl;
 use crate::log;
-use crate::net::Connector;
+use crate::net::dialer::Dialer;
+use crate::net::tls::TlsError;
 use crate::trace::record::{Record, WorkerRecord};
 use crate::trace::sink::Sink;
 
@@ -47,10 +52,9 @@ const REAP_EVERY: Duration = Duration::from_millis(500);
 /// The workers and the policy that chooses among them.
 pub struct Fleet {
     clock: Clock,
-    connector: Connector,
-    health: HealthConfig,
+    dialer: Dialer,
     checks: Checks,
-    breaker: BreakerConfig,
+    config: FleetConfig,
     sink: Arc<Sink>,
     needs: SharedNeeds,
     policy: &'static str,
@@ -66,11 +70,16 @@ pub struct FleetConfig {
     pub health: HealthConfig,
     /// The circuit breaker of each worker.
     pub breaker: BreakerConfig,
+    /// Each server is expanded into its data-parallel ranks.
+    pub dp_aware: bool,
+    /// Workers that such an expansion may lead to.
+    pub max_workers: usize,
 }
 
 impl From<HealthConfig> for FleetConfig {
+    /// No server is expanded.
     fn from(health: HealthConfig) -> Self {
-        Self { health, breaker: BreakerConfig::default() }
+        Self { health, breaker: BreakerConfig::default(), dp_aware: false, max_workers: usize::MAX }
     }
 }
 
@@ -87,19 +96,17 @@ impl Fleet {
     /// An empty fleet.
     pub fn new(
         clock: Clock,
-        connector: Connector,
+        dialer: impl Into<Dialer>,
         config: impl Into<FleetConfig>,
         policy: Box<dyn Policy>,
         sink: Arc<Sink>,
     ) -> Arc<Self> {
-        let FleetConfig { health, breaker } = config.into();
         let (name, needs) = (policy.name(), policy.needs());
         Arc::new(Self {
             clock,
-            connector,
-            health,
+            dialer: dialer.into(),
             checks: Checks::default(),
-            breaker,
+            config: config.into(),
             sink,
             needs: SharedNeeds::new(needs),
             policy: name,
@@ -135,7 +142,7 @@ impl Fleet {
 
     /// How health is checked.
     pub fn health_config(&self) -> &HealthConfig {
-        &self.health
+        &self.config.health
     }
 
     /// Health checks so far.
@@ -146,6 +153,11 @@ impl Fleet {
     /// Requests in flight by their `rid`.
     pub fn rids(&self) -> &InFlightRids {
         &self.rids
+    }
+
+    /// Whether a worker at this URL could be reached at all: an https one needs `--ca-cert-paths`.
+    pub fn check(&self, url: &WorkerUrl) -> Result<(), TlsError> {
+        if url.is_https() { self.dialer.tls().map(drop).map_err(Clone::clone) } else { Ok(()) }
     }
 
     /// Adds a worker and starts to watch it. It gets requests once it has answered a health check.
@@ -163,15 +175,20 @@ impl Fleet {
         let mut watchers = self.watchers();
         let worker = {
             let mut dispatch = self.lock();
-            if dispatch.workers.iter().any(|w| w.url == spec.url) {
+            // Also one that has become its ranks.
+            if dispatch.workers.iter().any(|w| w.url == spec.url || w.added_as == spec.url) {
                 return Err(NotAdded::AlreadyThere);
             }
             if dispatch.workers.len() >= max_workers {
                 return Err(NotAdded::Full);
             }
-            let healthy = !self.health.for_worker(&spec.settings.health).enabled;
-            let (slot, connector) = (dispatch.free_slot(), self.connector.clone());
-            let worker = Arc::new(Worker::new(slot, spec, connector, self.breaker, healthy));
+            let healthy = !self.config.health.for_worker(&spec.settings.health).enabled;
+            let slot = dispatch.free_slot();
+            let neighbour = dispatch.workers.iter().find(|w| w.url.is_same_server(&spec.url));
+            let worker = Arc::new(match neighbour {
+                Some(neighbour) => neighbour.neighbour(slot, spec, healthy),
+                None => Worker::new(slot, spec, self.dialer.clone(), self.config.breaker, healthy),
+            });
             dispatch.join(Arc::clone(&worker));
             worker
         };
@@ -300,8 +317,7 @@ mod tests {
     use milepost_policies::PolicyConfig;
 
     use super::*;
-    use crate::config::worker_url::WorkerUrl;
-    use crate::net::PipeNet;
+    use crate::net::{Connector, PipeNet};
 
     #[tokio::test]
     async fn of_all_who_come_at_the_same_time_one_is_sent_to_a_half_open_worker() {
@@ -310,7 +326,7 @@ mod tests {
         let breaker =
             BreakerConfig { failure_threshold: 1, open_for: Duration::ZERO, ..BreakerConfig::default() };
         let pipes = Connector::Pipes(PipeNet::default());
-        let config = FleetConfig { health, breaker };
+        let config = FleetConfig { breaker, ..FleetConfig::from(health) };
         let fleet = Fleet::new(Clock::system(), pipes, config, policy, Arc::new(Sink::off()));
         let worker = fleet.add(WorkerUrl::parse("http://127.0.0.1:1").unwrap()).unwrap();
         let choose = || fleet.choose(Wanted::default(), &RequestView::default(), &[]);

@@ -1,13 +1,13 @@
-//! One worker: its address, its connections, and what is known about it.
+//! One worker: a server or one data-parallel rank of it, its connections, and what is known about it.
 //!
 //! Rule: everything that changes here is an atomic or behind a short lock, and no lock is held across an await.
-//! Deliberately not here: which worker gets a request (`dispatch`).
+//! Deliberately not here: which worker gets a request (`dispatch`), how a server is reached (`server`).
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderValue;
 use milepost_policies::WorkerId;
 use tokio::sync::Notify;
@@ -15,13 +15,14 @@ use tokio::time::Instant;
 
 use super::breaker::Breaker;
 use super::meters::WorkerMeters;
+use super::server::Server;
 use super::spec::{WorkerSettings, WorkerSpec};
 use crate::clock::Clock;
 use crate::config::access::ApiKey;
 use crate::config::resilience::BreakerConfig;
 use crate::config::worker_url::WorkerUrl;
 use crate::http1::{Connection, Pool};
-use crate::net::Connector;
+use crate::net::dialer::Dialer;
 
 /// Weight of the newest value in the moving averages a policy sees.
 const EWMA_WEIGHT: f64 = 0.2;
@@ -35,17 +36,21 @@ pub struct Worker {
     pub url: WorkerUrl,
     /// Hash of its URL, for the policies.
     pub url_hash: u64,
+    /// The URL that somebody gave: its own, or of a rank that was found by asking (`--dp-aware`) that of the whole server.
+    pub added_as: WorkerUrl,
     /// Its URL as a header value.
     pub url_value: HeaderValue,
     /// `host:port` as a header value.
     pub host_value: HeaderValue,
     /// Its own key, sent where the client sent none.
     pub api_key: Option<ApiKey>,
-    /// Idle connections.
-    pub pool: Pool,
+    /// Which rank of its server it is, in the forms in which it is sent.
+    pub rank: Option<Rank>,
+    /// Idle connections to its server.
+    pub pool: Arc<Pool>,
     /// What is counted at it, from its first request on.
     pub meters: OnceLock<WorkerMeters>,
-    connector: Connector,
+    server: Arc<Server>,
     in_flight: AtomicU32,
     healthy: AtomicBool,
     breaker: Breaker,
@@ -56,7 +61,25 @@ pub struct Worker {
     settings_changed: Notify,
     learned: Mutex<Learned>,
     described: Mutex<Described>,
-    addrs: Mutex<Vec<SocketAddr>>,
+}
+
+/// A data-parallel rank, ready to be sent.
+#[derive(Clone, Debug)]
+pub struct Rank {
+    /// Its number, from 0.
+    pub number: u32,
+    /// As a header value.
+    pub value: HeaderValue,
+    /// As the first member of a JSON object, with the comma: `"data_parallel_rank":3,`.
+    pub member: Bytes,
+}
+
+impl Rank {
+    /// A rank in all its forms.
+    pub fn new(number: u32) -> Self {
+        let member = format!("\"data_parallel_rank\":{number},").into();
+        Self { number, value: HeaderValue::from(number), member }
+    }
 }
 
 /// What a worker said about itself.
@@ -90,11 +113,22 @@ pub struct Learned {
 }
 
 impl Worker {
-    /// A worker that has not been reached yet.
+    /// A worker at a server of its own, which has not been reached yet.
     pub fn new(
         id: WorkerId,
         spec: WorkerSpec,
-        connector: Connector,
+        dialer: impl Into<Dialer>,
+        breaker: BreakerConfig,
+        healthy: bool,
+    ) -> Self {
+        let server = Arc::new(Server::new(&spec.url, dialer.into()));
+        Self::at(id, spec, (server, Arc::default()), breaker, healthy)
+    }
+
+    fn at(
+        id: WorkerId,
+        spec: WorkerSpec,
+        (server, pool): (Arc<Server>, Arc<Pool>),
         breaker: BreakerConfig,
         healthy: bool,
     ) -> Self {
@@ -104,11 +138,13 @@ impl Worker {
             url_hash: milepost_policies::name_hash(url.as_str().as_bytes()),
             url_value: header_value(url.as_str()),
             host_value: header_value(url.authority()),
+            added_as: url.clone(),
+            rank: url.rank().map(Rank::new),
             url,
             api_key,
-            pool: Pool::default(),
+            pool,
             meters: OnceLock::new(),
-            connector,
+            server,
             in_flight: AtomicU32::new(0),
             healthy: AtomicBool::new(healthy),
             breaker: Breaker::new(breaker),
@@ -119,8 +155,24 @@ impl Worker {
             settings_changed: Notify::new(),
             learned: Mutex::default(),
             described: Mutex::default(),
-            addrs: Mutex::default(),
         }
+    }
+
+    /// Another worker at the same server.
+    pub(super) fn neighbour(&self, id: WorkerId, spec: WorkerSpec, healthy: bool) -> Self {
+        let shared = (Arc::clone(&self.server), Arc::clone(&self.pool));
+        Self::at(id, spec, shared, *self.breaker.config(), healthy)
+    }
+
+    /// Another rank of the same server, or the whole of it, found by asking.
+    pub(super) fn found_beside(&self, id: WorkerId, url: WorkerUrl, healthy: bool) -> Self {
+        let spec = WorkerSpec { url, api_key: self.api_key.clone(), settings: self.settings() };
+        let mut found = self.neighbour(id, spec, healthy);
+        found.added_as = self.added_as.clone();
+        found.describe(self.described());
+        // Its server has answered, whether it is up just now or not.
+        found.reached.store(true, Ordering::Release);
+        found
     }
 
     /// Requests in flight through this router.
@@ -214,38 +266,9 @@ impl Worker {
         l.cache_hit_rate = ewma(l.cache_hit_rate, hit_rate);
     }
 
-    /// A new connection. Resolves the name again if it is not an address, or if the last known addresses fail.
+    /// A new connection to its server.
     pub async fn connect(&self, clock: &Clock) -> Result<Connection, String> {
-        let known = self.known_addrs();
-        let fresh = known.is_empty();
-        let addrs = if fresh { self.resolve().await? } else { known };
-        let (io, link) = match self.connector.connect(&addrs).await {
-            Ok(connected) => connected,
-            Err(error) if fresh || self.url.literal_addr().is_some() => {
-                return Err(format!("connect: {error}"));
-            }
-            Err(_) => {
-                let addrs = self.resolve().await?;
-                self.connector.connect(&addrs).await.map_err(|error| format!("connect: {error}"))?
-            }
-        };
-        Connection::handshake(io, link, clock.clone()).await.map_err(|error| format!("connect: {error}"))
-    }
-
-    fn known_addrs(&self) -> Vec<SocketAddr> {
-        match self.url.literal_addr() {
-            Some(addr) => vec![addr],
-            None => self.addrs.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        }
-    }
-
-    async fn resolve(&self) -> Result<Vec<SocketAddr>, String> {
-        let found = tokio::net::lookup_host((self.url.host(), self.url.port()))
-            .await
-            .map_err(|error| format!("resolve {}: {error}", self.url.host()))?;
-        let addrs: Vec<SocketAddr> = found.collect();
-        self.addrs.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&addrs);
-        Ok(addrs)
+        self.server.connect(clock).await
     }
 }
 

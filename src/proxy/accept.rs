@@ -1,8 +1,8 @@
 //! Client connections: bounded, one task each.
 //!
 //! Rule: a connection that ends before it carried a readable request leaves a `connection` record, as hyper answers such
-//! heads itself (400, 431) and no request record can exist. Out of descriptors: pause, never spin. Deliberately not here:
-//! requests.
+//! heads itself (400, 431) and no request record can exist; so does a failed TLS handshake, which has a limit and runs in the
+//! connection's task. Out of descriptors: pause, never spin. Deliberately not here: requests.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::client_io::ClientIo;
 use super::{Shared, handle};
 use crate::log;
+use crate::net::tls::HandshakeError;
 use crate::net::{Io, Link, Listener};
 use crate::trace::record::{ConnectionRecord, Record};
 
@@ -90,6 +91,9 @@ async fn connection(
     _permit: OwnedSemaphorePermit,
 ) {
     let _open = shared.metrics.connection();
+    let Some(io) = secured(&shared, io, link, &mut closing).await else {
+        return;
+    };
     let requests = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&requests);
     let service_shared = Arc::clone(&shared);
@@ -129,11 +133,36 @@ fn note_unreadable(shared: &Shared, error: &hyper::Error, link: Link, requests: 
         // The connection broke under a request, which has a record of its own.
         return;
     };
+    note(shared, link, requests, what.to_owned());
+}
+
+/// The plaintext of a connection: itself, or what its TLS handshake gives, for which it has a limited time.
+async fn secured(shared: &Shared, io: Io, link: Link, closing: &mut watch::Receiver<bool>) -> Option<Io> {
+    let Some(tls) = &shared.tls else {
+        return Some(io);
+    };
+    let shaken = tokio::select! {
+        biased;
+        () = closed(closing) => return None,
+        shaken = tls.accept(io) => shaken,
+    };
+    match shaken {
+        Ok(io) => Some(io),
+        // As on a plain port, where such a connection leaves no trace either.
+        Err(HandshakeError::Left) => None,
+        Err(error) => {
+            note(shared, link, 0, error.to_string());
+            None
+        }
+    }
+}
+
+fn note(shared: &Shared, link: Link, requests: u64, error: String) {
     shared.metrics.connection_unreadable();
     shared.sink.offer(Record::Connection(ConnectionRecord {
         end_mono_ns: shared.clock.mono_ns(),
         client: link.peer.map(|p| p.to_string()),
         requests,
-        error: what.to_owned(),
+        error,
     }));
 }

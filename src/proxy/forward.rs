@@ -9,17 +9,15 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use milepost_policies::{RequestView, WorkerId};
 use tokio::time::Sleep;
 
-use super::auth;
-use super::headers;
 use super::intake::Call;
 use super::journey::{self, Journey, Refusal};
 use super::retry::{self, Next, Retries};
+use super::{auth, headers, splice};
 use crate::fleet::breaker::Verdict;
 use crate::fleet::dispatch::Chosen;
 use crate::fleet::worker::Worker;
@@ -226,14 +224,18 @@ async fn send(
     journey: &mut Journey,
 ) -> Result<(Response<Incoming>, Connection), Failed> {
     let connected_ns = journey.elapsed_ns();
-    let mut request = Request::new(Full::new(call.body.clone()));
-    *request.method_mut() = call.method.clone();
-    *request.uri_mut() = http::Uri::from(call.path_and_query.clone());
     let shared = journey.shared();
     let mut out = headers::to_worker(&call.headers, &shared.config.forward_headers);
     auth::authorize(&mut out, &shared.config.auth, worker.api_key.as_ref());
+    let (body, named) = splice::body_for(worker, call, &mut out);
+    let mut request = Request::new(body);
+    *request.method_mut() = call.method.clone();
+    *request.uri_mut() = http::Uri::from(call.path_and_query.clone());
     out.insert(http::header::HOST, worker.host_value.clone());
     out.append(headers::HOP, shared.instance_value.clone());
+    if let Some(named) = named {
+        journey.note(|r| (r.dp_rank, r.dp_rank_by) = (named.rank, Some(named.by)));
+    }
     // The send stamp is taken last, as its value is part of the head that is about to be written.
     journey.sending(connected_ns, upstream.link().same_host);
     headers::stamp_request(&mut out, journey);

@@ -42,6 +42,7 @@ fn shared(clock: Clock, told: &Arc<Mutex<Vec<Event>>>, request_timeout: Duration
     let policy = Box::new(Listening(Arc::clone(told)));
     Arc::new(Shared {
         listen: None,
+        tls: None,
         fleet: Fleet::new(clock.clone(), pipes, config.health.clone(), policy, Arc::clone(&sink)),
         budget: Budget::new(1 << 20),
         limit: None,

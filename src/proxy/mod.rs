@@ -22,6 +22,7 @@ use crate::admin;
 use crate::clock::Clock;
 use crate::config::RouteConfig;
 use crate::fleet::Fleet;
+use crate::net::tls::ServerTls;
 use crate::trace::record::RequestKind;
 use crate::trace::sink::Sink;
 use crate::wire::problem::Problem;
@@ -41,6 +42,7 @@ pub mod relay;
 pub mod retry;
 pub mod routing;
 pub mod serve;
+pub mod splice;
 
 /// What every request shares.
 pub struct Shared {
@@ -50,6 +52,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Where it listens; `None` if that is no address.
     pub listen: Option<std::net::SocketAddr>,
+    /// What clients' connections are accepted with; `None`: plain.
+    pub tls: Option<ServerTls>,
     /// The workers.
     pub fleet: Arc<Fleet>,
     /// Where records go.

@@ -21,6 +21,8 @@ use crate::config::{ConfigError, RouteConfig};
 use crate::fleet::spec::WorkerSpec;
 use crate::fleet::{Fleet, FleetConfig};
 use crate::log;
+use crate::net::dialer::Dialer;
+use crate::net::tls::TlsError;
 use crate::net::{Connector, Listener};
 use crate::trace::boot_id;
 use crate::trace::record::RunRecord;
@@ -57,8 +59,15 @@ impl Router {
             }
             None => None,
         };
-        let fleet_config = FleetConfig { health: config.health.clone(), breaker: config.breaker };
-        let fleet = Fleet::new(clock.clone(), connector, fleet_config, policy, Arc::clone(&sink));
+        let tls = config.tls.incoming().map_err(|e| ConfigError(e.to_string()))?;
+        let dialer = dialer(&config, connector)?;
+        let fleet_config = FleetConfig {
+            health: config.health.clone(),
+            breaker: config.breaker,
+            dp_aware: config.dp_aware,
+            max_workers: config.max_workers,
+        };
+        let fleet = Fleet::new(clock.clone(), dialer, fleet_config, policy, Arc::clone(&sink));
         for url in &config.workers {
             let spec = WorkerSpec { api_key: config.auth.api_key.clone(), ..url.clone().into() };
             // Two equal URLs were refused with the configuration.
@@ -73,6 +82,7 @@ impl Router {
             instance,
             clock,
             listen: listen.parse().ok(),
+            tls,
             fleet,
             sink,
             metrics: Metrics::with_buckets(&config.duration_buckets_s),
@@ -145,6 +155,17 @@ fn sendable(auth: &AuthConfig) -> Result<(), ConfigError> {
             "{flag}: expected a key of visible characters, without white space around it, as a header must carry it"
         ))),
         None => Ok(()),
+    }
+}
+
+/// How workers are reached. Without roots only https workers cannot be, so that is no error while there are none.
+fn dialer(config: &RouteConfig, connector: Connector) -> Result<Dialer, ConfigError> {
+    let tls = config.tls.outgoing();
+    let https = config.workers.iter().find(|url| url.is_https());
+    match (&tls, https) {
+        (Err(error @ TlsError::NoRoots { .. }), Some(url)) => Err(ConfigError(format!("{url}: {error}"))),
+        (Ok(_) | Err(TlsError::NoRoots { .. }), _) => Ok(Dialer::new(connector, tls)),
+        (Err(error), _) => Err(ConfigError(error.to_string())),
     }
 }
 

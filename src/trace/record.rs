@@ -176,9 +176,14 @@ pub struct RequestRecord {
     /// The connection's two addresses are on one host, so the worker's monotonic clock is the router's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_host: Option<bool>,
-    /// Data-parallel rank sent to the worker (`--dp-aware`), which was put into the body.
+    /// Data-parallel rank that the worker was told (`--dp-aware`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dp_rank: Option<u32>,
+    /// How it was told: `body` (the member `data_parallel_rank` was put into the body, after its first brace; the header was
+    /// set too), `header` (`x-data-parallel-rank` alone: the body is no JSON object or cannot take a member), `client` (the
+    /// client had named a rank itself, so nothing was added and `worker` is another rank perhaps).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dp_rank_by: Option<Cow<'static, str>>,
     /// Policy that chose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Cow<'static, str>>,
@@ -315,7 +320,7 @@ pub struct AttemptRecord {
     pub error: String,
 }
 
-/// A connection that carried no readable request: a malformed or slow head, an over-long one.
+/// A connection that carried no readable request: a malformed or slow head, an over-long one, a failed TLS handshake.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConnectionRecord {
     /// When it ended, `CLOCK_MONOTONIC` of the router's host, nanoseconds.

@@ -47,40 +47,46 @@ pub fn all(errand: &Errand<'_>) -> Response<AnswerBody> {
 /// Answers `/workers/{id}`.
 pub fn one(errand: &Errand<'_>) -> Response<AnswerBody> {
     let shared = errand.shared;
-    let worker = match find(shared, errand.path.strip_prefix("/workers/").unwrap_or_default()) {
-        Ok(worker) => worker,
-        Err(refused) => return *refused,
+    let id = errand.path.strip_prefix("/workers/").unwrap_or_default();
+    let workers = find(shared, id);
+    let Some(worker) = workers.first() else {
+        return unknown(id);
     };
-    let accepted = |message| {
-        let id = worker_id(&worker.url);
-        reply(202, &json!({"status": "accepted", "worker_id": id, "message": message}))
-    };
+    let accepted = |message| reply(202, &json!({"status": "accepted", "worker_id": id, "message": message}));
     match errand.method {
         Method::PUT => match said::change(&errand.body, worker.settings()) {
             Ok(settings) => {
-                worker.set_settings(settings);
+                workers.iter().for_each(|worker| worker.set_settings(settings.clone()));
                 accepted("worker changed")
             }
             Err(unfit) => refused(unfit),
         },
         Method::DELETE => {
-            shared.fleet.remove(&worker);
+            workers.iter().for_each(|worker| drop(shared.fleet.remove(worker)));
             accepted("worker removed; its requests go on to their end")
         }
-        _ => reply(200, &describe(shared, &worker)),
+        _ => reply(200, &describe(shared, worker)),
     }
 }
 
-fn find(shared: &Shared, id: &str) -> Result<Arc<Worker>, Box<Response<AnswerBody>>> {
-    let refuse =
-        |status, error: String, code| Box::new(reply(status, &json!({"error": error, "code": code})));
+/// The worker with this id, or all the ranks of the server that was added under it (`--dp-aware`).
+fn find(shared: &Shared, id: &str) -> Vec<Arc<Worker>> {
+    let workers = shared.fleet.workers();
+    let is = |url: &WorkerUrl| worker_id(url).eq_ignore_ascii_case(id);
+    match workers.iter().find(|worker| is(&worker.url)) {
+        Some(worker) => vec![Arc::clone(worker)],
+        None => workers.into_iter().filter(|worker| is(&worker.added_as)).collect(),
+    }
+}
+
+fn unknown(id: &str) -> Response<AnswerBody> {
+    let refuse = |status, error: String, code| reply(status, &json!({"error": error, "code": code}));
     let shape = id.split('-').map(str::len).eq([8, 4, 4, 4, 12]);
     if !shape || !id.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit()) {
         let shown: String = id.chars().take(64).collect();
-        return Err(refuse(400, format!("not a worker id (a UUID): {shown}"), "BAD_REQUEST"));
+        return refuse(400, format!("not a worker id (a UUID): {shown}"), "BAD_REQUEST");
     }
-    let found = shared.fleet.workers().into_iter().find(|w| worker_id(&w.url).eq_ignore_ascii_case(id));
-    found.ok_or_else(|| refuse(404, format!("Worker {id} not found"), "WORKER_NOT_FOUND"))
+    refuse(404, format!("Worker {id} not found"), "WORKER_NOT_FOUND")
 }
 
 fn post(errand: &Errand<'_>) -> Response<AnswerBody> {
@@ -118,6 +124,9 @@ pub fn add(shared: &Shared, mut spec: WorkerSpec) -> Result<Arc<Worker>, CannotA
     if is_own(shared, &spec.url) {
         let reason = format!("url: {} is this router's own address", spec.url);
         return Err(CannotAdd::Unfit(Unfit::Refused(reason)));
+    }
+    if let Err(error) = shared.fleet.check(&spec.url) {
+        return Err(CannotAdd::Unfit(Unfit::Refused(format!("url: {}: {error}", spec.url))));
     }
     spec.api_key = spec.api_key.or_else(|| shared.config.auth.api_key.clone());
     let max_workers = shared.config.max_workers;

@@ -7,6 +7,7 @@ mod command;
 mod listen;
 mod start_lines;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -25,7 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the router until a signal.
 pub fn run(args: &RouteArgs) -> Result<(), Failure> {
-    let settings = Settings::read(&args.given).map_err(|e| Failure::Usage(e.to_string()))?;
+    let mut settings = Settings::read(&args.given).map_err(|e| Failure::Usage(e.to_string()))?;
+    settings.config.tls.ssl_cert_file = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     log::set_level(settings.log_level);
     if let Some(line) = without_effect(&args.given) {
         log::warn(&line);

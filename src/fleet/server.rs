@@ -1,0 +1,88 @@
+//! The process behind a worker: where it is and how it is reached.
+//!
+//! Rule: the data-parallel ranks of one server share this value, and with it what is known of its addresses. Deliberately not
+//! here: what a policy tells apart (`worker`), idle connections (`http1::Pool`).
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::clock::Clock;
+use crate::config::worker_url::WorkerUrl;
+use crate::http1::Connection;
+use crate::log;
+use crate::net::dialer::Dialer;
+use crate::net::tls::{HandshakeError, ServerName, server_name};
+
+/// A server that workers are at.
+#[derive(Debug)]
+pub struct Server {
+    url: WorkerUrl,
+    dialer: Dialer,
+    // Whose certificate it must show; `None` for plain HTTP.
+    tls_name: Option<ServerName<'static>>,
+    addrs: Mutex<Vec<SocketAddr>>,
+    // The last handshake failed, and the log says why.
+    complained: AtomicBool,
+}
+
+impl Server {
+    /// A server that has not been reached yet.
+    pub fn new(url: &WorkerUrl, dialer: Dialer) -> Self {
+        Self {
+            // A worker URL with a host that no certificate can be for was refused when it was read.
+            tls_name: url.is_https().then(|| server_name(url.host())).flatten(),
+            url: url.with_rank(None),
+            dialer,
+            addrs: Mutex::default(),
+            complained: AtomicBool::new(false),
+        }
+    }
+
+    /// A new connection. Resolves the name again if it is not an address, or if the last known addresses fail.
+    pub async fn connect(&self, clock: &Clock) -> Result<Connection, String> {
+        let known = self.known_addrs();
+        let fresh = known.is_empty();
+        let addrs = if fresh { self.resolve().await? } else { known };
+        let server = self.tls_name.as_ref();
+        let connected = match self.dialer.connect(&addrs, server).await {
+            Err(_) if !fresh && self.url.literal_addr().is_none() => {
+                let addrs = self.resolve().await?;
+                self.dialer.connect(&addrs, server).await
+            }
+            connected => connected,
+        };
+        let (io, link) = connected.map_err(|error| {
+            self.complain(&error);
+            format!("connect: {error}")
+        })?;
+        if server.is_some() {
+            self.complained.store(false, Ordering::Relaxed);
+        }
+        Connection::handshake(io, link, clock.clone()).await.map_err(|error| format!("connect: {error}"))
+    }
+
+    /// A server that is not up yet is no news, but one that is up and cannot be agreed with needs a person: said once.
+    fn complain(&self, error: &std::io::Error) {
+        let shaken = error.get_ref().and_then(|inner| inner.downcast_ref::<HandshakeError>()).is_some();
+        if shaken && !self.complained.swap(true, Ordering::Relaxed) {
+            log::warn(&format!("worker {}: {error}", self.url));
+        }
+    }
+
+    fn known_addrs(&self) -> Vec<SocketAddr> {
+        match self.url.literal_addr() {
+            Some(addr) => vec![addr],
+            None => self.addrs.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    async fn resolve(&self) -> Result<Vec<SocketAddr>, String> {
+        let found = tokio::net::lookup_host((self.url.host(), self.url.port()))
+            .await
+            .map_err(|error| format!("resolve {}: {error}", self.url.host()))?;
+        let addrs: Vec<SocketAddr> = found.collect();
+        self.addrs.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&addrs);
+        Ok(addrs)
+    }
+}
