@@ -39,7 +39,10 @@ fn bad_flags_are_refused_with_what_was_expected() {
             &["--worker-urls: workers[0].url: expected http://host:port, got gpu3:8000"],
         ),
         ("--worker-urls http://a:1 http://gpu3:8000/v1", &["workers[1].url:", "a path does not belong"]),
-        ("--worker-urls https://gpu3:8000", &["workers[0].url:", "https", "use http://host:port"]),
+        (
+            "--worker-urls https://gpu3:8000",
+            &["https://gpu3:8000: ", "--ca-cert-paths", "SSL_CERT_FILE is not set"],
+        ),
         ("--worker-urls http://a:1 http://A:1/", &["workers[1].url:", "is workers[0] already"]),
         ("--worker-urls http://a:0", &["workers[0].url:", "bad port"]),
         ("--worker-urls http://a:1?x=1", &["workers[0].url:", "expected http://host:port"]),

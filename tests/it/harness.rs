@@ -128,7 +128,7 @@ pub async fn converse(
 }
 
 /// One HTTP message with a known length.
-async fn read_message(
+pub async fn read_message(
     stream: &mut (impl AsyncRead + Unpin),
     buffer: &mut Vec<u8>,
 ) -> Option<(String, Vec<u8>)> {
@@ -295,6 +295,15 @@ impl TestRouter {
         requests.sort_by_key(|r| r.seq);
         requests
     }
+}
+
+/// Why a router does not start with this configuration.
+pub fn start_error(config: RouteConfig) -> String {
+    let connector = Connector::Tcp { timeout: PATIENCE };
+    Router::start(config, "127.0.0.1:1", Clock::system(), connector)
+        .err()
+        .expect("it does not start")
+        .to_string()
 }
 
 /// A response as a client got it.
