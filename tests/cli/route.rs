@@ -62,6 +62,11 @@ fn bad_flags_are_refused_with_what_was_expected() {
         ("--health-check-interval-secs 0", &["--health-check-interval-secs"]),
         ("--health-check-endpoint health", &["--health-check-endpoint", "/health"]),
         ("--forward-headers a:b", &["--forward-headers", "a:b"]),
+        (
+            "--tls-cert-path /nonexistent/cert.pem --tls-key-path /nonexistent/key.pem",
+            &["--tls-cert-path: /nonexistent/cert.pem: No such file"],
+        ),
+        ("--ca-cert-paths /nonexistent/ca.pem", &["--ca-cert-paths: /nonexistent/ca.pem: No such file"]),
         ("--no-such-flag", &["--no-such-flag"]),
         ("--retry-max-retries 70000000000", &["--retry-max-retries", "70000000000"]),
         ("--trace-log /nonexistent/t.jsonl", &["--trace-log /nonexistent/t.jsonl", "No such file"]),

@@ -24,14 +24,14 @@ const ROUTER: [(&str, &str); 3] =
     [("router_type", "http"), ("backend_type", "regular"), ("connection_mode", "http")];
 
 /// Serves the metrics of a router on a free port, as `--prometheus-port` does.
-async fn serve_metrics(router: &TestRouter) -> SocketAddr {
+pub async fn serve_metrics(router: &TestRouter) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(metrics::serve(Arc::clone(&router.shared), Listener::Tcp(listener)));
     addr
 }
 
-async fn scrape(addr: SocketAddr) -> Page {
+pub async fn scrape(addr: SocketAddr) -> Page {
     let (head, body) = get(TcpStream::connect(addr).await.unwrap(), "/metrics").await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     assert!(head.to_ascii_lowercase().contains("content-type: text/plain; version=0.0.4"), "{head}");

@@ -20,14 +20,14 @@ families! {
         "Arrival to router send: the time in the router, waits for limits and failed attempts included.",
         "when the request ends";
     UNREADABLE = Counter "milepost_connections_unreadable_total" &[], "connections",
-        "Connections without a readable request.", "when such a connection ends";
+        "Connections without a readable request, failed TLS handshakes included.", "when such a connection ends";
     WORKER_REQUESTS = Counter "milepost_worker_requests_total" &["worker", "outcome"], "requests",
         "Requests that ended at the worker, by outcome, and failed_attempt for attempts after which another followed or the router gave up.",
         "when the request or the attempt ends";
     WORKER_IN_FLIGHT = Gauge "milepost_worker_in_flight" BY_WORKER, "requests",
         "Requests in flight at the worker through this router.", "when a request is given to it and when that ends";
     WORKER_IDLE = Gauge "milepost_worker_idle_connections" BY_WORKER, "connections",
-        "Connections to the worker that wait for a request.", "with each request";
+        "Connections to the worker that wait for a request; the ranks of one server share theirs.", "with each request";
     WORKER_TOKENS = Counter "milepost_worker_tokens_total" &["worker", "kind"], "tokens",
         "Tokens as the worker counted them: prompt, completion, and cached (the prompt tokens it did not compute).",
         "when the request ends, where the answer told";
