@@ -148,6 +148,8 @@ async fn begin(fleet: &Arc<Fleet>, worker: &Arc<Worker>) -> bool {
     loop {
         // Before the first request, or some would go to no rank in particular.
         if !describe(fleet, worker, config.timeout, true).await {
+            // For whoever waits for the worker that was added: it is up, as its ranks.
+            worker.set_healthy(true);
             return false;
         }
         if answered {

@@ -141,7 +141,7 @@ async fn each_rank_is_a_worker_and_is_named_first_in_the_body() {
 async fn what_takes_no_member_is_sent_as_it_came_and_the_record_says_so() {
     let server = Server::start(TWO_RANKS, |_| Some(TOKEN)).await;
     let router = expanded(&server).await;
-    let empty = "GET /v1/models HTTP/1.1\r\nhost: r\r\n\r\n".to_owned();
+    let empty = "GET /other HTTP/1.1\r\nhost: r\r\n\r\n".to_owned();
     let cases = [
         (post("/generate", r#"{"text":"a","data_parallel_rank":7}"#), "client", Some(7)),
         (post("/generate", r#"{"routed_dp_rank":1}"#), "client", Some(1)),
@@ -150,7 +150,7 @@ async fn what_takes_no_member_is_sent_as_it_came_and_the_record_says_so() {
         (post("/generate", r#"{"text":"#), "header", None),
         (post("/generate", r#"{"data_parallel_rank":null}"#), "header", None),
         (post_with("/generate", "content-encoding: zstd\r\n", "{}"), "header", None),
-        (post("/update_weights_version", "{}"), "header", None),
+        (post("/other", "{}"), "header", None),
         (post("/generate", ""), "header", None),
         (empty, "header", None),
     ];
@@ -236,5 +236,10 @@ async fn what_concerns_the_process_is_asked_once_and_a_server_is_added_once() {
     let again = ask(router.addr, post("/workers", &format!("{{\"url\":\"{}\"}}", server.url))).await;
     assert_eq!(again.status, 202);
     assert_eq!(urls(&router).len(), 2, "it has become its ranks");
+    let location = again.header("location").unwrap().to_owned();
+    let one = ask(router.addr, format!("GET {location} HTTP/1.1\r\nhost: r\r\n\r\n")).await;
+    assert!(one.text().contains(&format!("{}@0", server.url)), "{}", one.text());
+    let gone = ask(router.addr, format!("DELETE {location} HTTP/1.1\r\nhost: r\r\n\r\n")).await;
+    assert_eq!((gone.status, urls(&router).len()), (202, 0), "the ranks go as they came");
     router.finish().await;
 }

@@ -56,13 +56,17 @@ pub fn one(errand: &Errand<'_>) -> Response<AnswerBody> {
     match errand.method {
         Method::PUT => match said::change(&errand.body, worker.settings()) {
             Ok(settings) => {
-                workers.iter().for_each(|worker| worker.set_settings(settings.clone()));
+                for worker in &workers {
+                    worker.set_settings(settings.clone());
+                }
                 accepted("worker changed")
             }
             Err(unfit) => refused(unfit),
         },
         Method::DELETE => {
-            workers.iter().for_each(|worker| drop(shared.fleet.remove(worker)));
+            for worker in &workers {
+                shared.fleet.remove(worker);
+            }
             accepted("worker removed; its requests go on to their end")
         }
         _ => reply(200, &describe(shared, worker)),
