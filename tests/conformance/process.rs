@@ -35,6 +35,13 @@ fn python() -> String {
     std::env::var("MILEPOST_PEER_PYTHON").unwrap_or_else(|_| "python3".to_owned())
 }
 
+/// `milepost COMMAND`.
+pub fn milepost(command: &str) -> Command {
+    let mut milepost = Command::new(env!("CARGO_BIN_EXE_milepost"));
+    milepost.arg(command);
+    milepost
+}
+
 /// Ok where sglang-router 0.3.2 can be run, else the reason. Looked up once.
 pub fn peer() -> Result<(), &'static str> {
     static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
@@ -88,15 +95,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it with addresses of its own and these flags; it may not listen yet.
+    /// Starts a router with addresses of its own and these flags; it may not listen yet.
     pub fn start(subject: Subject, flags: &[String]) -> Self {
         let (port, metrics) = (Port::free(), Port::free());
         let mut command = match subject {
-            Subject::Milepost => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
-                command.arg("route");
-                command
-            }
+            Subject::Milepost => milepost("route"),
             Subject::SglangRouter => {
                 let mut command = Command::new(python());
                 command.args(["-m", "sglang_router.launch_router"]);
@@ -106,12 +109,17 @@ impl Process {
         command.args(["--host", "127.0.0.1", "--prometheus-host", "127.0.0.1"]);
         command.args(["--port", &port.number.to_string()]);
         command.args(["--prometheus-port", &metrics.number.to_string()]).args(flags);
+        Self::spawn(command, port, metrics)
+    }
+
+    /// Starts a command that listens on these ports.
+    pub fn spawn(mut command: Command, port: Port, metrics: Port) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|e| panic!("{subject:?} does not start: {e}"));
+            .unwrap_or_else(|e| panic!("{command:?} does not start: {e}"));
         let said = Arc::new(Mutex::new(String::new()));
         follow(child.stdout.take().unwrap(), Arc::clone(&said));
         follow(child.stderr.take().unwrap(), Arc::clone(&said));

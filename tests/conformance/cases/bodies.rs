@@ -5,6 +5,8 @@ use serde_json::Value;
 use crate::stage::Stage;
 use crate::table::{Group, Topic, differs, same};
 
+const PASSED: &str = "a router passes bodies as they came; the engine says what it takes";
+
 /// The cases.
 pub static TOPIC: Topic = Topic {
     title: "Bodies",
@@ -17,14 +19,14 @@ pub static TOPIC: Topic = Topic {
                 |s| exact(s, "/generate", crate::stage::PROMPT),
                 "re-written, with background, log_metrics, model, no_logs, return_bytes, return_entropy, return_hidden_states, return_text_in_logprobs, stream added",
                 "byte for byte",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/v1/chat/completions arrives byte for byte",
                 |s| exact(s, CHAT, HELLO),
                 "re-written, with continue_final_message, ignore_eos, logprobs, no_stop_trim, return_hidden_states, separate_reasoning, skip_special_tokens, stream, stream_reasoning added",
                 "byte for byte",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/generate: unknown field",
@@ -38,7 +40,7 @@ pub static TOPIC: Topic = Topic {
                 },
                 "200, dropped",
                 "200, kept",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/generate: unknown field in sampling_params",
@@ -52,7 +54,7 @@ pub static TOPIC: Topic = Topic {
                 },
                 "200, dropped",
                 "200, kept",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/v1/chat/completions: unknown field",
@@ -66,7 +68,7 @@ pub static TOPIC: Topic = Topic {
                 },
                 "200, dropped",
                 "200, kept",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/v1/chat/completions: unknown field in a message",
@@ -80,7 +82,7 @@ pub static TOPIC: Topic = Topic {
                 },
                 "200, dropped",
                 "200, kept",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             same(
                 "/v1/completions: unknown field",
@@ -99,77 +101,77 @@ pub static TOPIC: Topic = Topic {
                 },
                 "200, dropped",
                 "200, kept",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/generate: batch of texts",
                 |s| status(s, "/generate", r#"{"text":["a","b"]}"#),
                 "422, not sent to a worker",
                 "200, sent byte for byte",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/generate: list of rids",
                 |s| status(s, "/generate", r#"{"text":"a","rid":["r1","r2"]}"#),
                 "422, not sent to a worker",
                 "200, sent byte for byte",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/generate: list of sampling_params",
                 |s| status(s, "/generate", r#"{"text":"a","sampling_params":[{},{}]}"#),
                 "422, not sent to a worker",
                 "200, sent byte for byte",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/generate: list of lora_path",
                 |s| status(s, "/generate", r#"{"text":"a","lora_path":["l1","l2"]}"#),
                 "422, not sent to a worker",
                 "200, sent byte for byte",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/generate: batch of input_ids",
                 |s| status(s, "/generate", r#"{"input_ids":[[1,2],[3]]}"#),
                 "200, sent",
                 "200, sent byte for byte",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/generate: top_k as a float",
                 |s| status(s, "/generate", r#"{"text":"a","sampling_params":{"top_k":1.0}}"#),
                 "422, not sent to a worker",
                 "200, sent byte for byte",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/v1/completions: prompt of token ids",
                 |s| status(s, "/v1/completions", r#"{"model":"m","prompt":[1,2,3]}"#),
                 "422, not sent to a worker",
                 "200, sent byte for byte",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/v1/completions without model",
                 |s| status(s, "/v1/completions", r#"{"prompt":"a"}"#),
                 "422, not sent to a worker",
                 "200, sent byte for byte",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/v1/chat/completions without model",
                 |s| status(s, CHAT, r#"{"messages":[{"role":"user","content":"a"}]}"#),
                 "200, sent",
                 "200, sent byte for byte",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/v1/chat/completions with n 11",
                 |s| status(s, CHAT, r#"{"model":"m","messages":[{"role":"user","content":"a"}],"n":11}"#),
                 "400, not sent to a worker",
                 "200, sent byte for byte",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/v1/chat/completions with temperature 3",
@@ -182,14 +184,14 @@ pub static TOPIC: Topic = Topic {
                 },
                 "400, not sent to a worker",
                 "200, sent byte for byte",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/v1/chat/completions with empty content",
                 |s| status(s, CHAT, r#"{"model":"m","messages":[{"role":"user","content":""}]}"#),
                 "400, not sent to a worker",
                 "200, sent byte for byte",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/v1/chat/completions with stream_options and no stream",
@@ -202,14 +204,14 @@ pub static TOPIC: Topic = Topic {
                 },
                 "400, not sent to a worker",
                 "200, sent byte for byte",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/generate, not JSON",
                 |s| status(s, "/generate", "{"),
                 "400, not sent to a worker",
                 "200, sent byte for byte",
-                "a router passes bodies as they came; the engine says what it takes",
+                PASSED,
             ),
             differs(
                 "/generate without content-type",

@@ -3,6 +3,8 @@
 use crate::stage::Stage;
 use crate::table::{Group, Topic, differs, same};
 
+const REACHES: &str = "control endpoints reach the engines; sglang-router has no catch-all";
+
 /// The cases.
 pub static TOPIC: Topic = Topic {
     title: "Control of the fleet",
@@ -28,21 +30,21 @@ pub static TOPIC: Topic = Topic {
                 |s| fanned(s, "POST", "/abort_request"),
                 "404; workers got 0+0",
                 "200; workers got 1+1",
-                "control endpoints reach the engines; sglang-router has no catch-all",
+                REACHES,
             ),
             differs(
                 "POST /pause_generation",
                 |s| fanned(s, "POST", "/pause_generation"),
                 "404; workers got 0+0",
                 "200; workers got 1+1",
-                "control endpoints reach the engines; sglang-router has no catch-all",
+                REACHES,
             ),
             differs(
                 "POST /update_weights_from_disk",
                 |s| fanned(s, "POST", "/update_weights_from_disk"),
                 "404; workers got 0+0",
                 "200; workers got 1+1",
-                "control endpoints reach the engines; sglang-router has no catch-all",
+                REACHES,
             ),
             same(
                 "GET /v1/responses/{id}: the worker that has it answers",

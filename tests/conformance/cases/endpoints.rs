@@ -5,6 +5,8 @@ use serde_json::Value;
 use crate::stage::Stage;
 use crate::table::{Group, Topic, differs, same};
 
+const CATCH_ALL: &str = "every path that is not the router's is a worker's";
+
 /// The cases.
 pub static TOPIC: Topic = Topic {
     title: "Endpoints",
@@ -73,28 +75,28 @@ pub static TOPIC: Topic = Topic {
                     |s| went(s, "GET", "/metrics"),
                     "404, the router's own answer",
                     "200, a worker's answer",
-                    "every path that is not the router's is a worker's",
+                    CATCH_ALL,
                 ),
                 differs(
                     "GET of an unknown path",
                     |s| went(s, "GET", "/nothing/here"),
                     "404, the router's own answer",
                     "404, a worker's answer",
-                    "every path that is not the router's is a worker's",
+                    CATCH_ALL,
                 ),
                 differs(
                     "POST to an unknown path",
                     |s| went(s, "POST", "/encode"),
                     "404, the router's own answer",
                     "200, a worker's answer",
-                    "every path that is not the router's is a worker's",
+                    CATCH_ALL,
                 ),
                 differs(
                     "GET /generate",
                     |s| went(s, "GET", "/generate"),
                     "405, the router's own answer",
                     "404, a worker's answer",
-                    "every path that is not the router's is a worker's",
+                    CATCH_ALL,
                 ),
                 same("POST /health", |s| s.post("/health", "{}").status.to_string(), "405"),
                 differs(

@@ -5,6 +5,8 @@ use crate::stage::{PROMPT, Stage};
 use crate::table::{Group, Topic, differs, same};
 use crate::worker::{begin_stream, reply_with, send_chunk};
 
+const JOIN: &str = "the router's and the engine's records join";
+
 /// The cases.
 pub static TOPIC: Topic = Topic {
     title: "Headers",
@@ -32,7 +34,7 @@ pub static TOPIC: Topic = Topic {
                     |s| id_at_worker(s, "x-trace-id: mine\r\n"),
                     "none",
                     "mine",
-                    "the router's and the engine's records join",
+                    JOIN,
                 ),
                 same(
                     "no id: made for /generate",
@@ -71,7 +73,7 @@ pub static TOPIC: Topic = Topic {
                     made_at_worker,
                     "none",
                     "the same as the client gets: true",
-                    "the router's and the engine's records join",
+                    JOIN,
                 ),
                 same("the worker's answer's headers", response_headers, "x-mine 1, server uvicorn"),
                 differs("set-cookie twice", set_cookie, "b=2", "a=1 & b=2", "no header of an answer is lost"),

@@ -5,6 +5,8 @@ use crate::stage::{PROMPT, Stage};
 use crate::table::{Group, Topic, differs, same};
 use crate::worker::Worker;
 
+const OLD: &str = "launch scripts of that time go on";
+
 /// The cases.
 pub static TOPIC: Topic = Topic {
     title: "Launch scripts",
@@ -23,14 +25,14 @@ pub static TOPIC: Topic = Topic {
                 legacy,
                 "404",
                 "200; POST /generate 200, workers got 1",
-                "launch scripts of that time go on",
+                OLD,
             ),
             differs(
                 "/list_workers and /remove_worker?url= (0.1.x to 0.2.1)",
                 legacy_list,
                 "404, 404",
                 r#"200 {"urls":["W0"]}, 200, then {"urls":[]}"#,
-                "launch scripts of that time go on",
+                OLD,
             ),
             same(
                 "a worker that comes up later",

@@ -4,6 +4,8 @@ use crate::client::send_with;
 use crate::stage::{PROMPT, Stage};
 use crate::table::{Group, Topic, differs, same};
 
+const HIDDEN: &str = "sglang-router has it, though not on this command line";
+
 /// The cases.
 pub static TOPIC: Topic = Topic {
     title: "Policies",
@@ -28,22 +30,10 @@ pub static TOPIC: Topic = Topic {
                     |s| starts(s, "consistent_hashing"),
                     "refused",
                     "starts",
-                    "sglang-router has it, though not on this command line",
+                    HIDDEN,
                 ),
-                differs(
-                    "--policy prefix_hash",
-                    |s| starts(s, "prefix_hash"),
-                    "refused",
-                    "starts",
-                    "sglang-router has it, though not on this command line",
-                ),
-                differs(
-                    "--policy bucket",
-                    |s| starts(s, "bucket"),
-                    "refused",
-                    "starts",
-                    "sglang-router has it, though not on this command line",
-                ),
+                differs("--policy prefix_hash", |s| starts(s, "prefix_hash"), "refused", "starts", HIDDEN),
+                differs("--policy bucket", |s| starts(s, "bucket"), "refused", "starts", HIDDEN),
                 same("--policy with a name nobody knows", |s| starts(s, "no_such_policy"), "refused"),
             ],
         },

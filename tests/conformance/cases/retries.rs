@@ -4,6 +4,8 @@ use crate::stage::Stage;
 use crate::table::{Group, Topic, differs, same};
 use crate::worker::{Worker, begin_stream, close, send_chunk};
 
+const LEFT_OUT: &str = "a retry leaves out the worker that failed";
+
 /// The cases.
 pub static TOPIC: Topic = Topic {
     title: "Retries",
@@ -41,7 +43,7 @@ pub static TOPIC: Topic = Topic {
                     sticky,
                     "500; attempts there 5, at the other 0",
                     "200; attempts there 1, at the other 1",
-                    "a retry leaves out the worker that failed",
+                    LEFT_OUT,
                 ),
                 same(
                     "POST /flush_cache that fails is repeated",
@@ -62,7 +64,7 @@ pub static TOPIC: Topic = Topic {
                 dead_beside_live,
                 "500 500 200 200",
                 "200 200 200 200",
-                "a retry leaves out the worker that failed",
+                LEFT_OUT,
             )],
         },
     ],
