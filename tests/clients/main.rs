@@ -1,4 +1,4 @@
-//! Clients as people use them, against `milepost route` in front of `milepost worker`: `openai`, bench_serving and curl.
+//! Clients as people use them, against `milepost route` in front of `milepost worker`: `openai`, `bench_serving` and curl.
 //!
 //! Rule: nothing is installed; a client that is not there is said to be skipped. `MILEPOST_CLIENT_PYTHON` names the Python
 //! to look in, `python3` without it. Deliberately not here: what a router answers byte by byte (`tests/conformance`).

@@ -56,7 +56,7 @@ pub fn peer() -> Result<(), &'static str> {
             other => Err(format!("{python} has sglang-router {other}, {PEER_VERSION} is described here")),
         }
     });
-    found.as_ref().map(|()| ()).map_err(String::as_str)
+    found.as_ref().copied().map_err(String::as_str)
 }
 
 /// A port of the loopback address that nobody else is given while this value lives, and that one process may listen on.

@@ -105,7 +105,8 @@ fn between(s: &Stage) -> String {
     closed(s);
     let worker = s.workers[0].clone();
     s.workers[0].answers(move |_, stream| {
-        (worker.got().len() % 3 != 0).then(|| crate::worker::reply(stream, 500, "application/json", "{}"))
+        (!worker.got().len().is_multiple_of(3))
+            .then(|| crate::worker::reply(stream, 500, "application/json", "{}"))
     });
     let seen: Vec<u16> = (0..6).map(|_| s.generate().status).collect();
     run_of(&seen)

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::stage::Stage;
 use crate::table::{Group, Topic, differs, same};
+use crate::worker::Worker;
 
 const CATCH_ALL: &str = "every path that is not the router's is a worker's";
 
@@ -23,7 +24,7 @@ pub static TOPIC: Topic = Topic {
                     r#"200 {"healthy_workers":2,"status":"ready","total_workers":2}"#,
                 ),
                 same("GET /health_generate", |s| s.get("/health_generate").status.to_string(), "200"),
-                same("GET /v1/models: names", |s| models(s), r#"200 "m""#),
+                same("GET /v1/models: names", models, r#"200 "m""#),
                 differs(
                     "GET /v1/models: content type",
                     |s| s.get("/v1/models").kind(),
@@ -227,14 +228,14 @@ fn engine_metrics(s: &Stage) -> String {
 /// Status, and whether a worker was asked.
 fn went(s: &Stage, method: &str, path: &str) -> String {
     let answer = s.send(crate::client::send_with(method, path, "", if method == "POST" { "{}" } else { "" }));
-    let asked = s.workers.iter().flat_map(|w| w.got()).count();
+    let asked = s.workers.iter().flat_map(Worker::got).count();
     let by = if asked == 0 { "the router's own answer" } else { "a worker's answer" };
     format!("{}, {by}", answer.status)
 }
 
 fn routed(s: &Stage, path: &str, body: &str) -> String {
     let answer = s.post(path, body);
-    let got: Vec<String> = s.workers.iter().flat_map(|w| w.got()).map(|g| g.line).collect();
+    let got: Vec<String> = s.workers.iter().flat_map(Worker::got).map(|g| g.line).collect();
     format!("{} {}; worker got {}", answer.status, answer.kind(), got.join(", "))
 }
 

@@ -179,6 +179,5 @@ fn dead(s: &Stage) -> String {
         ),
         Vec::new(),
     );
-    let seen = own.post("/generate", PROMPT).problem();
-    seen
+    own.post("/generate", PROMPT).problem()
 }

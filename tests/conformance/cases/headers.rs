@@ -148,7 +148,7 @@ fn allowlist(s: &Stage) -> String {
         "x-data-parallel-rank",
         "accept",
     ];
-    let headers: String = names.iter().map(|n| format!("{n}: 00-1\r\n")).collect();
+    let headers = names.map(|n| format!("{n}: 00-1\r\n")).concat();
     with(s, &headers);
     let got = s.only();
     let passed = names.iter().filter(|n| got.header(n).as_deref() == Some("00-1"));

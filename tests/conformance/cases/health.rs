@@ -3,6 +3,7 @@
 use crate::process::{look_for, until};
 use crate::stage::Stage;
 use crate::table::{Group, Topic, same};
+use crate::worker::Worker;
 
 /// The cases.
 pub static TOPIC: Topic = Topic {
@@ -41,7 +42,7 @@ fn healthy(s: &Stage, count: u64) {
 }
 
 fn four(s: &Stage) -> String {
-    s.workers.iter().for_each(|w| w.forget());
+    s.workers.iter().for_each(Worker::forget);
     let statuses: Vec<String> = (0..4).map(|_| s.generate().status.to_string()).collect();
     format!("{} ({})", statuses.join(" "), s.counts())
 }

@@ -107,10 +107,8 @@ fn late(s: &Stage) -> String {
 fn many_dead(s: &Stage) -> String {
     let ports: Vec<Port> = (0..11).map(|_| Port::free()).collect();
     let live = Worker::start();
-    let mut flags = "--policy round_robin --worker-urls".to_owned();
-    for port in &ports {
-        flags.push_str(&format!(" http://{}", port.address()));
-    }
+    let urls: Vec<String> = ports.iter().map(|p| format!("http://{}", p.address())).collect();
+    let flags = format!("--policy round_robin --worker-urls {}", urls.join(" "));
     let own = Stage::with(s.subject, &format!("{flags} {}", live.url), Vec::new());
     let ready = look_for(|| (own.get("/readiness").status == 200).then_some(()));
     if ready.is_some() { "the one is used at once" } else { "not ready after 1.5 s" }.to_owned()

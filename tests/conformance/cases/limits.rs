@@ -119,6 +119,12 @@ fn hold_one(s: &Stage) -> Option<(Gate, Exchange)> {
     there.then_some((gate, exchange))
 }
 
+fn end(held: Vec<Exchange>) {
+    for exchange in held {
+        exchange.finish();
+    }
+}
+
 fn queue(s: &Stage) -> String {
     let (gate, held) = hold(s, 1);
     let request = crate::client::post("/generate", PROMPT);
@@ -128,7 +134,7 @@ fn queue(s: &Stage) -> String {
     gate.open();
     let mut seen: Vec<String> = more.into_iter().map(|e| told(&e.finish())).collect();
     seen.sort();
-    held.into_iter().for_each(|e| drop(e.finish()));
+    end(held);
     seen.join(", ")
 }
 
@@ -136,7 +142,7 @@ fn third(s: &Stage) -> String {
     let (gate, held) = hold(s, 1);
     let seen = told(&s.generate());
     gate.open();
-    held.into_iter().for_each(|e| drop(e.finish()));
+    end(held);
     seen
 }
 
@@ -144,7 +150,7 @@ fn more_than_two(s: &Stage) -> String {
     let (gate, held) = hold(s, 2);
     let ran = look_for(|| (s.generate().status == 200).then_some(()));
     gate.open();
-    held.into_iter().for_each(|e| drop(e.finish()));
+    end(held);
     if ran.is_some() { "runs beside them" } else { "is refused" }.to_owned()
 }
 
