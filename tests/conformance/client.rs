@@ -118,6 +118,7 @@ impl Answer {
         match (code, named) {
             (Some(code), Some(named)) if code == named => format!("{} {code}", self.status),
             (None, None) if self.body.is_empty() => format!("{} empty", self.status),
+            (None, Some(named)) if self.body.is_empty() => format!("{} empty, {named}", self.status),
             (None, None) => format!("{} {}", self.status, self.kind()),
             (code, named) => format!("{} body {code:?} header {named:?}", self.status),
         }

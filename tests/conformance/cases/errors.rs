@@ -44,11 +44,19 @@ pub static TOPIC: Topic = Topic {
                     |s| s.post("/generate", &large()).status.to_string(),
                     "413",
                 ),
-                same("longer than --request-timeout-secs", timeout, "500 call_upstream_request_error"),
-                same(
+                differs(
+                    "longer than --request-timeout-secs",
+                    timeout,
+                    "500 call_upstream_request_error",
+                    "504 call_upstream_timeout",
+                    "a time-out is told from a failure",
+                ),
+                differs(
                     "the worker closes without an answer, retries off",
                     closes,
                     "500 call_upstream_request_error",
+                    "502 call_upstream_connection_failed",
+                    "502: it was not the router that failed",
                 ),
                 differs(
                     "an answer that stops in its middle",
@@ -117,10 +125,12 @@ pub static TOPIC: Topic = Topic {
         Group {
             flags: "--policy round_robin --disable-retries --disable-health-check",
             workers: 0,
-            cases: &[same(
+            cases: &[differs(
                 "the worker is not there, retries off, health checks off",
                 dead,
                 "503 no_available_workers",
+                "502 call_upstream_connection_failed",
+                "without health checks a worker counts from the start, and the answer says what failed",
             )],
         },
     ],

@@ -12,16 +12,26 @@ pub static TOPIC: Topic = Topic {
             flags: "--policy round_robin --disable-retries --api-key secret",
             workers: 1,
             cases: &[
-                same("--api-key: POST /generate without a key", |s| with(s, ""), "401 empty"),
-                same(
+                differs(
+                    "--api-key: POST /generate without a key",
+                    |s| with(s, ""),
+                    "401 empty",
+                    "401 empty, unauthorized",
+                    "the header X-SMG-Error-Code says what it is",
+                ),
+                differs(
                     "--api-key: with another key",
                     |s| with(s, "authorization: Bearer other\r\n"),
                     "401 empty",
+                    "401 empty, unauthorized",
+                    "the header X-SMG-Error-Code says what it is",
                 ),
-                same(
+                differs(
                     "--api-key: with the key, not as Bearer",
                     |s| with(s, "authorization: secret\r\n"),
                     "401 empty",
+                    "401 empty, unauthorized",
+                    "the header X-SMG-Error-Code says what it is",
                 ),
                 same("--api-key: with the key", |s| with(s, KEY), "200"),
                 differs(

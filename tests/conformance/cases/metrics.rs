@@ -41,10 +41,12 @@ pub static TOPIC: Topic = Topic {
                 |s| labels(s, "smg_router_request_duration_seconds"),
                 "backend_type, connection_mode, endpoint, model, router_type",
             ),
-            same(
+            differs(
                 "smg_router_request_errors_total",
                 |s| labels(s, "smg_router_request_errors_total"),
                 "absent",
+                "backend_type, connection_mode, endpoint, error_type, model, router_type",
+                "an engine's failure is one too",
             ),
             same(
                 "smg_router_upstream_responses_total",
@@ -56,9 +58,21 @@ pub static TOPIC: Topic = Topic {
                 |s| labels(s, "smg_worker_pool_size"),
                 "connection_mode, model, worker_type",
             ),
-            same("smg_worker_requests_active", |s| labels(s, "smg_worker_requests_active"), "absent"),
+            differs(
+                "smg_worker_requests_active",
+                |s| labels(s, "smg_worker_requests_active"),
+                "absent",
+                "worker",
+                "counted for every policy, not for two",
+            ),
             same("smg_worker_health", |s| labels(s, "smg_worker_health"), "worker"),
-            same("smg_worker_health_checks_total", |s| labels(s, "smg_worker_health_checks_total"), "absent"),
+            differs(
+                "smg_worker_health_checks_total",
+                |s| labels(s, "smg_worker_health_checks_total"),
+                "absent",
+                "result, worker_type",
+                "the first check counts too",
+            ),
             same(
                 "smg_worker_selection_total",
                 |s| labels(s, "smg_worker_selection_total"),
