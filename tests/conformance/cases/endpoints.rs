@@ -217,12 +217,20 @@ fn loads(s: &Stage) -> String {
     format!("{} {}", answer.status, loads.join(", "))
 }
 
+/// The series, labels in the order of their names, values as numbers.
 fn engine_metrics(s: &Stage) -> String {
     let answer = s.get("/engine_metrics");
     let text = s.plain(&answer.text());
-    let mut lines: Vec<&str> = text.lines().filter(|l| !l.starts_with('#') && !l.is_empty()).collect();
-    lines.sort_unstable();
-    format!("{} {}", answer.status, lines.join("; "))
+    let series = text.lines().filter(|l| !l.starts_with('#')).filter_map(|line| {
+        let (name, rest) = line.split_once('{')?;
+        let (labels, value) = rest.split_once('}')?;
+        let mut labels: Vec<&str> = labels.split(',').collect();
+        labels.sort_unstable();
+        Some(format!("{name}{{{}}} {}", labels.join(","), value.trim().parse::<f64>().ok()?))
+    });
+    let mut series: Vec<String> = series.collect();
+    series.sort();
+    format!("{} {}", answer.status, series.join("; "))
 }
 
 /// Status, and whether a worker was asked.

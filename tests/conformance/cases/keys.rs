@@ -41,7 +41,13 @@ pub static TOPIC: Topic = Topic {
                     "Bearer secret",
                     "one Authorization, not two",
                 ),
-                same("--api-key: in health checks and descriptions", asked, "Bearer secret or none"),
+                differs(
+                    "--api-key: in health checks and descriptions",
+                    asked,
+                    "Bearer secret or none",
+                    "Bearer secret",
+                    "each question shows the key",
+                ),
                 same(
                     "--api-key: open without a key",
                     |s| {

@@ -14,6 +14,14 @@ pub static TOPIC: Topic = Topic {
             flags: "--policy round_robin --disable-circuit-breaker --retry-max-retries 3 --retry-initial-backoff-ms 1 --retry-max-backoff-ms 2",
             workers: 1,
             cases: &[
+                // First: no connection is idle yet, and none is replaced.
+                differs(
+                    "the worker closes without an answer: attempts",
+                    closes,
+                    "500 call_upstream_request_error, attempts 3",
+                    "502 call_upstream_connection_failed, attempts 3",
+                    "502: it was not the router that failed",
+                ),
                 same(
                     "--retry-max-retries 3: attempts by the worker's status",
                     attempts,
@@ -21,11 +29,6 @@ pub static TOPIC: Topic = Topic {
                 ),
                 same("the last attempt's answer", last_answer, r#"503 {"busy":true}"#),
                 same("an attempt that succeeds", recovers, "200 after 3 attempts"),
-                same(
-                    "the worker closes without an answer: attempts",
-                    closes,
-                    "500 call_upstream_request_error, attempts 3",
-                ),
                 same("a stream that stops in its middle: attempts", cut, "200, whole: false, attempts 1"),
             ],
         },
