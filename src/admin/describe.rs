@@ -15,6 +15,7 @@ use super::json as reply;
 use crate::fleet::ask::{Answer, ask_whole};
 use crate::fleet::worker::Worker;
 use crate::proxy::body::AnswerBody;
+use crate::proxy::headers::ROUTED_WORKER;
 use crate::proxy::journey::{Journey, Refusal};
 
 /// Longest wait for a list of models; a worker that takes longer is shown as it described itself before.
@@ -70,21 +71,25 @@ pub async fn info(errand: &Errand<'_>, journey: &mut Journey) -> Result<Response
     for worker in available(errand.shared).into_iter().take(INFO_WORKERS) {
         match under_either_name(errand, &worker).await {
             Ok(answer) if answer.status.is_success() => {
-                journey.note(|r| r.worker = Some(worker.url.shared()));
-                return Ok(passed(answer));
+                return Ok(told_by(&worker, answer, journey));
             }
             Ok(answer) => refused = Some((worker, answer)),
             Err(words) => error = Some(words),
         }
     }
     match (refused, error) {
-        (Some((worker, answer)), _) => {
-            journey.note(|r| r.worker = Some(worker.url.shared()));
-            Ok(passed(answer))
-        }
+        (Some((worker, answer)), _) => Ok(told_by(&worker, answer, journey)),
         (None, Some(error)) => Err(no_answer(&error)),
         (None, None) => Err(no_workers()),
     }
+}
+
+/// A worker's answer as it came, with its name: who asks may be a router, which has to know that it is not the worker.
+fn told_by(worker: &Worker, answer: Answer, journey: &mut Journey) -> Response<AnswerBody> {
+    journey.note(|r| r.worker = Some(worker.url.shared()));
+    let mut response = passed(answer);
+    response.headers_mut().insert(ROUTED_WORKER, worker.url_value.clone());
+    response
 }
 
 /// 0.4.9 knows only the names with `get_`, the Rust front end only those without.

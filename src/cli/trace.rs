@@ -157,6 +157,7 @@ impl Tally {
         tally.unaccounted = highest.saturating_sub(known);
         // Lost requests may lie beyond the highest seq that was written, so only the written ones can be too many.
         tally.surplus = (tally.requests - tally.duplicates).saturating_sub(highest);
+        run.workers.iter().for_each(|worker| offsets.know(worker));
         for request in &run.requests {
             offsets.learn(request);
             *tally.outcomes.entry(word(&request.outcome)).or_default() += 1;

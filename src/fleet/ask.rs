@@ -18,6 +18,9 @@ use crate::config::access::ApiKey;
 /// Largest answer kept unless the question says otherwise: SGLang 0.5.23's `/server_info` has 37 kB.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
+/// What the routers among the workers put on each answer (`proxy::headers` has milepost's).
+const ROUTED: &str = "x-smg-routed-worker-id";
+
 /// A question.
 #[derive(Clone, Debug)]
 pub struct Question {
@@ -42,6 +45,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// Its content type.
     pub content_type: Option<HeaderValue>,
+    /// A router passed the question on to an engine: milepost and smg say so.
+    pub routed: bool,
     /// The whole body.
     pub body: Bytes,
 }
@@ -85,11 +90,12 @@ async fn ask_now(worker: &Worker, clock: &Clock, question: &Question) -> Result<
     let response = connection.send(request).await.map_err(|e| fail(&e.error))?;
     let status = response.status();
     let content_type = response.headers().get(CONTENT_TYPE).cloned();
+    let routed = response.headers().contains_key(ROUTED);
     let body = connection
         .collect(response.into_body(), question.max_answer_bytes)
         .await
         .map_err(|e| fail(&format_args!("status {}, but {e}", status.as_u16())))?;
-    Ok(Answer { status, content_type, body })
+    Ok(Answer { status, content_type, routed, body })
 }
 
 fn headers(worker: &Worker, question: &Question) -> HeaderMap {

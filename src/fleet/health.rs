@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Fleet;
-use super::ask::{Question, ask};
+use super::ask::{Question, ask, ask_whole};
 use super::spec::HealthOverrides;
 use super::worker::{Described, Worker};
 
@@ -232,18 +232,21 @@ async fn describe(fleet: &Arc<Fleet>, worker: &Arc<Worker>, timeout: Duration, h
     let was_ranks = worker.described().dp_size;
     let mut described = Described::default();
     for path in ["/server_info", "/get_server_info", "/get_model_info"] {
-        let Ok((status, body)) = ask(worker, fleet.clock(), &Question::get(path, timeout)).await else {
+        let Ok(answer) = ask_whole(worker, fleet.clock(), &Question::get(path, timeout)).await else {
             continue;
         };
-        if !status.is_success() {
+        if !answer.status.is_success() {
             continue;
         }
-        let Ok(info) = serde_json::from_slice::<serde_json::Value>(&body) else {
+        let Ok(info) = serde_json::from_slice::<serde_json::Value>(&answer.body) else {
             continue;
         };
         let text = |key: &str| info.get(key).and_then(|v| v.as_str()).map(str::to_owned);
         let ranks = |key: &str| info.get(key)?.as_u64()?.try_into().ok();
+        // sglang-router answers for itself and by this name; others pass the question on and say that they did.
+        let router = answer.routed || info.get("router_manager").is_some();
         described = Described {
+            router: router.then_some(true).or(described.router),
             model: text("model_path").or(described.model),
             served_model_name: text("served_model_name").or(described.served_model_name),
             dp_size: ranks("dp_size").or(described.dp_size),

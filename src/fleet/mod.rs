@@ -299,6 +299,7 @@ impl Fleet {
             version: described.version,
             max_running_requests: described.max_running_requests,
             simulated: described.simulated,
+            router: described.router,
         }));
     }
 

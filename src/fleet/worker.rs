@@ -61,6 +61,7 @@ pub struct Worker {
     settings_changed: Notify,
     learned: Mutex<Learned>,
     described: Mutex<Described>,
+    router: AtomicBool,
 }
 
 /// A data-parallel rank, ready to be sent.
@@ -85,6 +86,8 @@ impl Rank {
 /// What a worker said about itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Described {
+    /// `Some(true)`: it is a router, and an engine behind it answers.
+    pub router: Option<bool>,
     /// Model path.
     pub model: Option<String>,
     /// The name it serves the model under.
@@ -155,6 +158,7 @@ impl Worker {
             settings_changed: Notify::new(),
             learned: Mutex::default(),
             described: Mutex::default(),
+            router: AtomicBool::new(false),
         }
     }
 
@@ -250,7 +254,13 @@ impl Worker {
 
     /// Keeps what it said about itself.
     pub fn describe(&self, described: Described) {
+        self.router.store(described.router == Some(true), Ordering::Relaxed);
         *self.described.lock().unwrap_or_else(PoisonError::into_inner) = described;
+    }
+
+    /// True where it is a router itself, as far as it has said so.
+    pub fn is_router(&self) -> bool {
+        self.router.load(Ordering::Relaxed)
     }
 
     /// Averages so far.

@@ -133,7 +133,7 @@ impl Run<'_> {
             Axis::Router { traced, shifts_ns } => {
                 if let Some(TracedRequest { run, record }) = traced.records.get(&row.req_id) {
                     let RouterRun { clocks, offsets, .. } = &traced.runs[*run];
-                    from_router(row, record);
+                    from_router(row, record, offsets);
                     fill(row, record, align(record, clocks, offsets), shifts_ns[*run]);
                 }
             }
@@ -336,9 +336,12 @@ fn learned(own: &[Option<RequestRecord>]) -> Offsets {
     offsets
 }
 
-fn from_router(row: &mut Row, record: &RequestRecord) {
+fn from_router(row: &mut Row, record: &RequestRecord, offsets: &Offsets) {
     row.in_trace = true;
-    row.host = record.worker.as_deref().map(host_port_of);
+    // A router behind is not the host: what its answer said of the engine, or nothing, stays in the cell.
+    if !record.worker.as_deref().is_some_and(|worker| offsets.is_router(worker)) {
+        row.host = record.worker.as_deref().map(host_port_of);
+    }
     row.attempts = Some(record.attempts);
     row.policy = record.policy.as_deref().map(str::to_owned);
     row.trace_completion_tokens = record.tokens.completion_tokens;

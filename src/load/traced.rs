@@ -112,7 +112,10 @@ impl Traced {
                 clocks.add(run.clock);
                 self.runs.push(RouterRun { boot_id: run.boot_id, clocks, offsets: Offsets::default() });
             }
-            Record::Worker(worker) => self.add_worker(worker),
+            Record::Worker(worker) => {
+                self.last_run(|run| run.offsets.know(&worker));
+                self.add_worker(worker);
+            }
             Record::Clock(clock) => self.last_run(|run| run.clocks.add(clock)),
             Record::Request(record) if ours && wanted.contains(record.request_id.as_str()) => {
                 self.last_run(|run| run.offsets.learn(&record));
@@ -153,6 +156,7 @@ impl Traced {
         known.version = worker.version.or(known.version.take());
         known.max_running_requests = worker.max_running_requests.or(known.max_running_requests);
         known.simulated = worker.simulated.or(known.simulated);
+        known.router = worker.router.or(known.router);
     }
 
     fn checked(self, place: &impl fmt::Display) -> Result<Self, TraceError> {

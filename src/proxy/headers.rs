@@ -18,7 +18,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const ARRIVAL_TIME: HeaderName = HeaderName::from_static("x-arrival-time");
 /// Just before the first byte went to the worker.
 pub const ROUTER_SEND_TIME: HeaderName = HeaderName::from_static("x-router-send-time");
-/// The worker that answered.
+/// The worker that answered: an engine, never a router behind this one.
 pub const WORKER_URL: HeaderName = HeaderName::from_static("x-worker-url");
 /// The same, as sglang-router's successor names it.
 pub const ROUTED_WORKER: HeaderName = HeaderName::from_static("x-smg-routed-worker-id");
@@ -228,7 +228,10 @@ pub fn stamp_response(headers: &mut HeaderMap, journey: &Journey) {
         headers.insert(SERVER_TIMING, value(timing));
     }
     if let Some(worker) = journey.worker() {
-        headers.insert(WORKER_URL, worker.url_value.clone());
+        // What is told is the engine: of a router behind, its own word passes, if it has one.
+        if !worker.is_router() {
+            headers.insert(WORKER_URL, worker.url_value.clone());
+        }
         if let Some(Cow::Borrowed(policy)) = record.policy {
             headers.insert(POLICY, HeaderValue::from_static(policy));
         }

@@ -22,7 +22,7 @@ use crate::trace::record::RequestRecord;
 pub const NOT_SENT: &str = "not_sent";
 /// The worker is remote and nothing is known of its wall clock near this request.
 pub const NO_OFFSET: &str = "remote_clock_unknown";
-/// It is not known which worker answered (a router that does not name it), so neither whose clock it is.
+/// It is not known which worker answered (a router in between that does not name it), so neither whose clock it is.
 pub const UNKNOWN_WORKER: &str = "worker_unknown";
 /// The stamp is of a remote host's monotonic clock, which nothing can place.
 pub const REMOTE_MONOTONIC: &str = "remote_monotonic_clock";
@@ -293,7 +293,8 @@ impl Aligner<'_> {
     fn place(&self, raw: Raw) -> Result<Placed, &'static str> {
         let near_ns = self.record.arrival_mono_ns;
         let same_host = self.record.same_host == Some(true);
-        let worker = self.record.worker.as_deref().ok_or(UNKNOWN_WORKER)?;
+        let told = self.record.worker.as_deref().filter(|worker| !self.offsets.is_router(worker));
+        let worker = told.ok_or(UNKNOWN_WORKER)?;
         match raw {
             Raw::Mono(mono_ns) if same_host => Ok(Placed { mono_ns, bound_ns: 0 }),
             Raw::Mono(_) => Err(REMOTE_MONOTONIC),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::ClockSnapshot;
-use crate::trace::record::Outcome;
+use crate::trace::record::{Outcome, WorkerRecord};
 use crate::wire::meta_info::ServerStamps;
 
 /// Wall minus monotonic of the host of the patched capture, chosen so that its two clocks agree.
@@ -189,6 +189,29 @@ fn durations_of_one_clock_need_no_alignment_and_are_those_of_the_aligned_stages(
     assert!(spans.queue_ns.is_some() && spans.decode_ns.is_some());
     assert_eq!(spans.prefill_ns, None, "its queue ends in one clock, its first token is in the other");
     assert_eq!(server_spans(&RequestRecord::default()), ServerSpans::default());
+}
+
+/// A router is on this host, but the engine behind it may be anywhere.
+#[test]
+fn stamps_through_another_router_are_not_placed_and_teach_nothing() {
+    let mut offsets = Offsets::default();
+    offsets.know(&WorkerRecord { router: Some(true), worker: "http://w".into(), ..worker_record() });
+    let mut r = newest();
+    let a = align(&r, &newest_clocks(), &offsets);
+    assert_eq!((a.created_ns, reason(&a, "server_created_time")), (None, Some(UNKNOWN_WORKER)));
+    // What is of the server's own clock alone holds all the same.
+    assert!(a.pure_queue_ns.is_some() && a.queue_in_server_ns.is_some());
+    r.same_host = Some(false);
+    offsets.learn(&r);
+    assert_eq!(reason(&align(&r, &newest_clocks(), &offsets), "server_created_time"), Some(UNKNOWN_WORKER));
+    // One that does not say so is an engine.
+    let mut offsets = Offsets::default();
+    offsets.know(&WorkerRecord { router: None, worker: "http://w".into(), ..worker_record() });
+    assert!(align(&newest(), &newest_clocks(), &offsets).created_ns.is_some());
+}
+
+fn worker_record() -> WorkerRecord {
+    serde_json::from_str(r#"{"mono_ns":1,"worker":"http://w","event":"described"}"#).unwrap()
 }
 
 #[test]

@@ -6,10 +6,10 @@
 //! the pair of least delay winning (§10). Path asymmetry cannot be seen and is inside the bound. Deliberately not here:
 //! which stamp means what, see [`super::align`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::ClockSnapshot;
-use crate::trace::record::{Outcome, RequestRecord};
+use crate::trace::record::{Outcome, RequestRecord, WorkerRecord};
 use crate::wire::meta_info::ServerStamps;
 
 /// Drift allowed for where no snapshot or pair tells: one part in 20 000 (50 µs per second), above free-running quartz (30).
@@ -101,6 +101,7 @@ fn offset_ns(snapshot: &ClockSnapshot) -> i64 {
 #[derive(Clone, Debug, Default)]
 pub struct Offsets {
     workers: BTreeMap<String, BTreeMap<u64, Pair>>,
+    routers: BTreeSet<String>,
     contradictions: u64,
 }
 
@@ -114,11 +115,26 @@ struct Pair {
 }
 
 impl Offsets {
+    /// Reads what a worker said about itself: behind one that is a router there are engines with clocks of their own.
+    pub fn know(&mut self, worker: &WorkerRecord) {
+        if worker.router == Some(true) {
+            self.routers.insert(worker.worker.to_string());
+        }
+    }
+
+    /// True where the worker is a router: its address is no engine's, and no stamp that comes through it can be placed.
+    pub fn is_router(&self, worker: &str) -> bool {
+        self.routers.contains(worker)
+    }
+
     /// Learns from one request, if it was answered by a remote worker that told when it took and sent something.
     pub fn learn(&mut self, record: &RequestRecord) {
         let (Some(worker), Some(pair)) = (&record.worker, exchange(record)) else {
             return;
         };
+        if self.is_router(worker) {
+            return;
+        }
         let Ok(pair) = pair else {
             self.contradictions += 1;
             return;

@@ -48,6 +48,7 @@ fn every_kind_comes_back_in_its_run() {
         error: "slow".into(),
     });
     let worker = Record::Worker(WorkerRecord {
+        router: None,
         mono_ns: 1,
         worker: "http://w".into(),
         event: "added".into(),

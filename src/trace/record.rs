@@ -359,6 +359,10 @@ pub struct WorkerRecord {
     /// The worker says that it is simulated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub simulated: Option<bool>,
+    /// `true`: the worker is a router itself, so that it is not known which engine answered, nor in which clock. Absent where
+    /// nothing told that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<bool>,
 }
 
 /// Request records that are missing before this line.

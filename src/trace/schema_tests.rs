@@ -97,6 +97,7 @@ fn others() -> [Record; 5] {
         clock,
     };
     let worker = WorkerRecord {
+        router: Some(true),
         mono_ns: 1,
         worker: "w".into(),
         event: "added".into(),

@@ -146,11 +146,23 @@ async fn traced(
     boot_id: &str,
     change: impl Fn(&Got, &mut RequestRecord) -> bool + Send + Sync + 'static,
 ) -> RunReport {
+    traced_through(scratch, ahead_ns, boot_id, None, change).await
+}
+
+/// `router`: the worker of the trace is one itself.
+async fn traced_through(
+    scratch: &Scratch,
+    ahead_ns: u64,
+    boot_id: &str,
+    router: Option<bool>,
+    change: impl Fn(&Got, &mut RequestRecord) -> bool + Send + Sync + 'static,
+) -> RunReport {
     let clock = Clock::system();
     let mut snapshot = clock.snapshot();
     snapshot.mono_ns += ahead_ns;
     scratch.add(&run_record(snapshot, boot_id));
     scratch.add(&Record::Worker(WorkerRecord {
+        router,
         mono_ns: 1,
         worker: WORKER.into(),
         event: "described".to_owned(),
@@ -174,6 +186,20 @@ async fn traced(
     let router_trace = Some(TraceSource::File(scratch.0.clone()));
     let trace_wait = Duration::from_millis(300);
     measured(LoadConfig { router_trace, trace_wait, ..config(&server.listen().await, 3) }).await
+}
+
+/// Its address is no engine's, and the clock of the engine is not known.
+#[tokio::test]
+async fn through_another_router_the_host_is_empty_and_nothing_is_placed() {
+    let scratch = Scratch::new("through");
+    let report = traced_through(&scratch, 0, &boot_id(), Some(true), |_, _| true).await;
+    for row in &report.rows {
+        assert!(row.success() && row.in_trace, "{:?}", row.failure);
+        assert_eq!((row.host.as_deref(), row.created_ns), (None, None));
+        assert!(row.missing.contains(&("server_created_time", "worker_unknown")), "{:?}", row.missing);
+        near(row.total_latency_ns(), 900_000, 0);
+        near(row.queue_time_in_server_ns(), 300_000, 1_000);
+    }
 }
 
 #[tokio::test]

@@ -96,6 +96,8 @@ fn bench(folder: &Folder, router: &Process, trace: &str) -> Vec<BTreeMap<String,
     command.args([
         "--random-input-len",
         "16",
+        "--random-range-ratio",
+        "1",
         "--random-output-len",
         "8",
         "--request-rate",
@@ -139,6 +141,21 @@ fn before_sglang_router_everything_works_and_host_is_empty() {
         assert_eq!(row["host"], "", "sglang-router's address is no worker's: {row:?}");
         assert!(!row["total_latency"].is_empty() && row["actual_output_tokens"] == "8", "{row:?}");
     }
+}
+
+/// No sglang-router in between: the first milepost knows the second for a router, and its word on the engine passes.
+#[test]
+fn before_another_milepost_the_host_is_the_engine() {
+    let (folder, worker) = (Folder::new("two"), worker());
+    let back = router(Subject::Milepost, &worker, None);
+    let front = router(Subject::Milepost, &back, Some(folder.file("trace.jsonl")));
+    until("the first knows the second for a router", || {
+        let shown = get(&front, "/workers").json();
+        (shown["workers"][0]["milepost"]["router"] == true).then_some(())
+    });
+    let rows = bench(&folder, &front, &folder.file("trace.jsonl"));
+    let engine = worker.port.address().to_string();
+    assert!(rows.iter().all(|row| row["success"] == "True" && row["host"] == engine), "{rows:?}");
 }
 
 #[test]

@@ -59,6 +59,7 @@ pub fn describe(shared: &Shared, worker: &Worker) -> Value {
             "version": d.version,
             "max_running_requests": d.max_running_requests,
             "simulated": d.simulated,
+            "router": d.router,
             "served": worker.served(),
             "idle_connections": worker.pool.idle(),
         },
