@@ -102,7 +102,7 @@ pub struct Topic {
     pub groups: &'static [Group],
 }
 
-/// Runs a topic against one router.
+/// Runs a topic against one router, its groups side by side: they wait more than they work.
 pub fn hold(subject: Subject, topic: &Topic) {
     if subject == Subject::SglangRouter
         && let Err(why) = peer()
@@ -110,21 +110,29 @@ pub fn hold(subject: Subject, topic: &Topic) {
         println!("skipped: {why}");
         return;
     }
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let running: Vec<_> =
+            topic.groups.iter().map(|group| scope.spawn(move || wrong_in(subject, group))).collect();
+        running.into_iter().flat_map(|group| group.join().unwrap()).collect()
+    });
+    assert!(wrong.is_empty(), "{} of {subject:?}\n\n{}\n", wrong.len(), wrong.join("\n\n"));
+}
+
+/// The cases of a group that did not see what they should, one after the other.
+fn wrong_in(subject: Subject, group: &Group) -> Vec<String> {
+    let stage = Stage::new(subject, group);
     let mut wrong = Vec::new();
-    for group in topic.groups {
-        let stage = Stage::new(subject, group);
-        for case in group.cases {
-            let Some(expected) = case.expect.of(subject) else { continue };
-            stage.clear();
-            let seen = catch_unwind(AssertUnwindSafe(|| (case.run)(&stage))).unwrap_or_else(|panic| {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
-                format!("stopped: {text}\n{}", stage.said())
-            });
-            if seen != expected {
-                wrong.push(format!("{}\n  expected  {expected}\n  seen      {seen}", case.name));
-            }
+    for case in group.cases {
+        let Some(expected) = case.expect.of(subject) else { continue };
+        stage.clear();
+        let seen = catch_unwind(AssertUnwindSafe(|| (case.run)(&stage))).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
+            format!("stopped: {text}\n{}", stage.said())
+        });
+        if seen != expected {
+            wrong.push(format!("{}\n  expected  {expected}\n  seen      {seen}", case.name));
         }
     }
-    assert!(wrong.is_empty(), "{} of {subject:?}\n\n{}\n", wrong.len(), wrong.join("\n\n"));
+    wrong
 }

@@ -5,12 +5,14 @@ use crate::stage::{PROMPT, Stage};
 use crate::table::{Group, Topic, differs, same};
 use crate::worker::{Gate, begin_stream, close, send_chunk};
 
+const FLAGS: &str = "--policy round_robin --disable-retries --cb-failure-threshold 3 --cb-success-threshold 2 --cb-timeout-duration-secs 1";
+
 /// The cases.
 pub static TOPIC: Topic = Topic {
     title: "Circuit breaker",
     groups: &[
         Group {
-            flags: "--policy round_robin --disable-retries --cb-failure-threshold 3 --cb-success-threshold 2 --cb-timeout-duration-secs 1",
+            flags: FLAGS,
             workers: 1,
             cases: &[
                 same(
@@ -43,6 +45,12 @@ pub static TOPIC: Topic = Topic {
                     "429 x 5",
                     "a full worker is not a broken one",
                 ),
+            ],
+        },
+        Group {
+            flags: FLAGS,
+            workers: 1,
+            cases: &[
                 same("half-open: one failure", half_open_failure, "503 x 2"),
                 differs(
                     "half-open: two requests at one time",
