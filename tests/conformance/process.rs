@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
@@ -88,6 +89,7 @@ pub struct Process {
     child: Mutex<Child>,
     pid: Pid,
     said: Arc<Mutex<String>>,
+    readers: [JoinHandle<()>; 2],
     /// Where it serves.
     pub port: Port,
     /// Where its metrics are.
@@ -121,10 +123,12 @@ impl Process {
             .spawn()
             .unwrap_or_else(|e| panic!("{command:?} does not start: {e}"));
         let said = Arc::new(Mutex::new(String::new()));
-        follow(child.stdout.take().unwrap(), Arc::clone(&said));
-        follow(child.stderr.take().unwrap(), Arc::clone(&said));
+        let readers = [
+            follow(child.stdout.take().unwrap(), Arc::clone(&said)),
+            follow(child.stderr.take().unwrap(), Arc::clone(&said)),
+        ];
         let pid = Pid::from_child(&child);
-        Self { child: Mutex::new(child), pid, said, port, metrics }
+        Self { child: Mutex::new(child), pid, said, readers, port, metrics }
     }
 
     /// All it said so far.
@@ -132,10 +136,13 @@ impl Process {
         self.said.lock().unwrap().clone()
     }
 
-    /// Its exit code once it has ended; a signal is its negative number.
+    /// Its exit code once it has ended and all it said is read; a signal is its negative number.
     pub fn ended(&self) -> Option<i32> {
         use std::os::unix::process::ExitStatusExt;
         let status = self.child.lock().unwrap().try_wait().unwrap()?;
+        if !self.readers.iter().all(JoinHandle::is_finished) {
+            return None;
+        }
         Some(status.code().unwrap_or_else(|| -status.signal().unwrap_or(0)))
     }
 
@@ -158,7 +165,7 @@ impl Drop for Process {
     }
 }
 
-fn follow(pipe: impl Read + Send + 'static, said: Arc<Mutex<String>>) {
+fn follow(pipe: impl Read + Send + 'static, said: Arc<Mutex<String>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).lines() {
             let Ok(line) = line else { return };
@@ -166,7 +173,7 @@ fn follow(pipe: impl Read + Send + 'static, said: Arc<Mutex<String>>) {
             said.push_str(&line);
             said.push('\n');
         }
-    });
+    })
 }
 
 /// Looks until there is something, at most [`PATIENCE`].
