@@ -101,7 +101,7 @@ fn after_answer(
     call: &Call,
     journey: &mut Journey,
     retries: &mut Retries,
-    worker: &Worker,
+    worker: &Arc<Worker>,
     status: StatusCode,
 ) -> Next {
     let retryable = retry::is_retryable(status);
@@ -109,7 +109,11 @@ fn after_answer(
     if retryable || status.is_server_error() {
         journey.judge(journey::verdict(status.as_u16()));
     }
-    if retryable && retries.is_repeatable() { next(call, journey, retries, worker) } else { Next::Nothing }
+    if retryable && retries.is_repeatable() {
+        next(call, journey, retries, worker, true)
+    } else {
+        Next::Nothing
+    }
 }
 
 /// The worker has given no answer; returns what follows, and what the record says of the attempt.
@@ -117,7 +121,7 @@ fn after_failure(
     call: &Call,
     journey: &mut Journey,
     retries: &mut Retries,
-    worker: &Worker,
+    worker: &Arc<Worker>,
     failed: Failed,
 ) -> (Next, Option<u16>, String) {
     journey.judge(if failed.closing_race { Verdict::Neutral } else { Verdict::Failure });
@@ -126,16 +130,17 @@ fn after_failure(
         error.push_str("; it had the request, and this kind is not sent twice");
         return (Next::Nothing, None, error);
     }
-    (next(call, journey, retries, worker), None, error)
+    (next(call, journey, retries, worker, false), None, error)
 }
 
-fn next(call: &Call, journey: &Journey, retries: &mut Retries, worker: &Worker) -> Next {
-    if !retries.go_on(journey, worker) {
+fn next(call: &Call, journey: &Journey, retries: &mut Retries, worker: &Arc<Worker>, answered: bool) -> Next {
+    if !retries.go_on(journey, worker, answered) {
         return Next::Nothing;
     }
-    match choose(journey.shared(), call, journey, retries.tried()) {
+    let but = |left_out| choose(journey.shared(), call, journey, left_out);
+    match retries.avoided().and_then(but).or_else(|| but(retries.tried())) {
         Some(chosen) => Next::Now(chosen),
-        None => retries.next_round(journey).map_or(Next::Nothing, Next::After),
+        None => retries.next_round(journey, call.routing.wanted).map_or(Next::Nothing, Next::After),
     }
 }
 
