@@ -25,6 +25,7 @@ use crate::fleet::Fleet;
 use crate::net::tls::ServerTls;
 use crate::trace::record::RequestKind;
 use crate::trace::sink::Sink;
+use crate::wire::Endpoint;
 use crate::wire::problem::Problem;
 
 pub mod accept;
@@ -88,10 +89,17 @@ pub async fn handle(
     if !shared.config.request_id_headers.is_empty() {
         known.take_ids_from(request.headers(), &shared.config.request_id_headers);
     }
-    let journey = Journey::begin(&shared, &request, &known, client);
+    let mut journey = Journey::begin(&shared, &request, &known, client);
     let origin = known.origin.cloned();
     let mut response = match door(&shared, &request, &known, &journey) {
-        Ok(Admitted::Asks(routing)) => inside(&shared, request, routing, journey).await,
+        Ok(Admitted::Asks(_)) if is_own(&request, &journey) => admin::answer(&shared, request, journey).await,
+        Ok(Admitted::Asks(routing)) => match take_in(&shared, request, routing, &mut journey).await {
+            Ok(call) => match forward::forward(&shared, call, &mut journey).await {
+                Ok(answer) => relay::relay(journey, answer),
+                Err(refusal) => journey.end_with(refusal),
+            },
+            Err(refusal) => journey.end_with(refusal),
+        },
         Ok(Admitted::Answered(preflight)) => journey.local(RequestKind::Local, preflight),
         Err(problem) => journey.refuse(problem),
     };
@@ -99,6 +107,11 @@ pub async fn handle(
         shared.cors.dress(&origin, response.headers_mut());
     }
     response
+}
+
+/// The router answers it itself. What is for a model is not looked up, which is nearly every request.
+fn is_own(request: &Request<Incoming>, journey: &Journey) -> bool {
+    journey.record().endpoint == Endpoint::Other && admin::owns(request.uri().path())
 }
 
 /// Somebody who came in.
@@ -122,25 +135,6 @@ fn door(
     }
     auth::check(&shared.config.auth, request.uri().path(), known.authorization, journey.record())?;
     Ok(Admitted::Asks(Routing::read(shared, known)?))
-}
-
-async fn inside(
-    shared: &Arc<Shared>,
-    request: Request<Incoming>,
-    routing: Routing,
-    mut journey: Journey,
-) -> Response<AnswerBody> {
-    if admin::owns(request.uri().path()) {
-        return admin::answer(shared, request, journey).await;
-    }
-    let call = match take_in(shared, request, routing, &mut journey).await {
-        Ok(call) => call,
-        Err(refusal) => return journey.end_with(refusal),
-    };
-    match forward::forward(shared, call, &mut journey).await {
-        Ok(answer) => relay::relay(journey, answer),
-        Err(refusal) => journey.end_with(refusal),
-    }
 }
 
 /// Reads the request, then waits for its place. Not the other way round: hyper does not look at a connection whose body
