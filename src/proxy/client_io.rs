@@ -29,7 +29,19 @@ impl ClientIo {
         Self { io, limit, stalled: None }
     }
 
+    #[inline]
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() && self.stalled.is_none() {
+            return written;
+        }
+        self.watch_stalled(cx, written)
+    }
+
+    fn watch_stalled<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;
             return written;

@@ -46,24 +46,24 @@ pub struct WorkerAnswer {
 /// Sends the request to workers until one gives an answer that is passed on.
 pub async fn forward(
     shared: &super::Shared,
-    call: Call,
+    call: &Call,
     journey: &mut Journey,
 ) -> Result<WorkerAnswer, Refusal> {
     let mut deadline = Box::pin(tokio::time::sleep_until(journey.deadline()));
-    let mut retries = Retries::of(&call);
-    let mut chosen = choose(shared, &call, journey, &[]);
+    let mut retries = Retries::of(call);
+    let mut chosen = choose(shared, call, journey, &[]);
     let mut last_error = None;
     while let Some(next_chosen) = chosen {
         let worker = journey.choose(next_chosen);
         let attempted = tokio::select! {
             biased;
-            attempted = attempt(&call, &worker, journey) => Some(attempted),
+            attempted = attempt(call, &worker, journey) => Some(attempted),
             () = deadline.as_mut() => None,
         };
         let (next, status, error) = match attempted {
             Some(Ok((response, upstream))) => {
                 let status = response.status();
-                let next = after_answer(&call, journey, &mut retries, &worker, status);
+                let next = after_answer(call, journey, &mut retries, &worker, status);
                 if matches!(next, Next::Nothing) {
                     // No retry is possible from here on, so the body's memory is free.
                     journey.drop_body();
@@ -73,7 +73,7 @@ pub async fn forward(
                 (next, Some(status.as_u16()), format!("status {}", status.as_u16()))
             }
             Some(Err(Failed { error, response_began: true, .. })) => return Err(unreadable(&error)),
-            Some(Err(failed)) => after_failure(&call, journey, &mut retries, &worker, failed),
+            Some(Err(failed)) => after_failure(call, journey, &mut retries, &worker, failed),
             None => {
                 journey.judge(Verdict::Failure);
                 journey.attempt_failed(&worker, None, "no response head in time".to_owned());
@@ -89,7 +89,7 @@ pub async fn forward(
             Next::After(pause) => {
                 journey.pausing(pause);
                 tokio::time::sleep(pause).await;
-                choose(shared, &call, journey, retries.tried())
+                choose(shared, call, journey, retries.tried())
             }
         };
     }
