@@ -39,7 +39,7 @@ pub fn access(path: &str) -> Access {
     table::find(path).map_or(Access::Proxied, |entry| entry.access)
 }
 
-/// True for a path that the router answers itself.
+/// True for a path that the router answers itself; of those with an [`crate::wire::Endpoint`] of their own none is.
 pub fn owns(path: &str) -> bool {
     table::find(path).is_some()
 }

@@ -212,6 +212,7 @@ fn response(rest: &str) -> Option<&'static Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Endpoint;
 
     #[test]
     fn every_line_is_found_under_its_path_and_knows_its_methods() {
@@ -223,6 +224,7 @@ mod tests {
         for entry in WHOLE {
             assert_eq!(find(entry.path).map(|e| e.path), Some(entry.path));
             assert!(find(&format!("{}x", entry.path)).is_none_or(|e| e.path != entry.path));
+            assert_eq!(Endpoint::of_path(entry.path), Endpoint::Other, "those are not looked up here");
         }
     }
 

@@ -123,8 +123,16 @@ impl Dispatch {
         }
     }
 
-    /// Chooses among the healthy workers whose breakers admit a request and that this request has not tried. None if there is none, or if the policy's
-    /// answer is not one of them.
+    /// True if some worker, or where the policy obeys a target that one, may get a request.
+    pub(super) fn is_anyone_available(&mut self, now_ns: u64, wanted: Wanted) -> bool {
+        let obeyed = wanted.target.filter(|_| self.policies.get(wanted.policy).needs().target);
+        let place = obeyed.map(|target| target.place(self.workers.iter().map(|w| &**w)));
+        let mut candidates = self.workers.iter().zip(0..).filter(|(_, at)| place.is_none_or(|p| p == *at));
+        candidates.any(|(worker, _)| worker.is_available(now_ns))
+    }
+
+    /// Chooses among the healthy workers whose breakers admit a request and that this request has not tried. None if there is
+    /// none, or if the policy's answer is not one of them.
     pub(super) fn choose(
         &mut self,
         now: Time,

@@ -231,10 +231,10 @@ impl Fleet {
         Some(chosen)
     }
 
-    /// True if some worker may get a request now.
-    pub fn is_anyone_available(&self) -> bool {
+    /// True if some worker may get such a request now: of all, or the one that it names.
+    pub fn is_anyone_available(&self, wanted: Wanted) -> bool {
         let now_ns = self.clock.mono_ns();
-        self.lock().workers.iter().any(|worker| worker.is_available(now_ns))
+        self.lock().is_anyone_available(now_ns, wanted)
     }
 
     /// Tells the breaker of the lease's worker how the request ended, or as good as ended, there; only the first word on a
@@ -343,7 +343,10 @@ mod tests {
                 }
             });
             assert_eq!((chosen.lock().unwrap().len(), worker.in_flight()), (1, 1));
-            assert!(!worker.is_available(fleet.clock().mono_ns()) && !fleet.is_anyone_available());
+            assert!(
+                !worker.is_available(fleet.clock().mono_ns())
+                    && !fleet.is_anyone_available(Wanted::default())
+            );
         }
     }
 

@@ -166,7 +166,14 @@ pub fn is_this_host(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified()
 }
 
+/// Out of line: TLS over an [`Io`] comes back to it, and what calls itself is not inlined where plain connections are.
+#[inline(never)]
+fn under_tls<T>(stream: &mut TlsStream<Io>, call: impl FnOnce(Pin<&mut TlsStream<Io>>) -> T) -> T {
+    call(Pin::new(stream))
+}
+
 impl AsyncRead for Io {
+    #[inline]
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -175,20 +182,22 @@ impl AsyncRead for Io {
         match &mut *self {
             Self::Tcp(s) => Pin::new(s).poll_read(cx, buf),
             Self::Pipe(s) => Pin::new(s).poll_read(cx, buf),
-            Self::Tls(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Tls(s) => under_tls(s, |s| s.poll_read(cx, buf)),
         }
     }
 }
 
 impl AsyncWrite for Io {
+    #[inline]
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         match &mut *self {
             Self::Tcp(s) => Pin::new(s).poll_write(cx, data),
             Self::Pipe(s) => Pin::new(s).poll_write(cx, data),
-            Self::Tls(s) => Pin::new(s).poll_write(cx, data),
+            Self::Tls(s) => under_tls(s, |s| s.poll_write(cx, data)),
         }
     }
 
+    #[inline]
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -197,7 +206,7 @@ impl AsyncWrite for Io {
         match &mut *self {
             Self::Tcp(s) => Pin::new(s).poll_write_vectored(cx, bufs),
             Self::Pipe(s) => Pin::new(s).poll_write_vectored(cx, bufs),
-            Self::Tls(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Self::Tls(s) => under_tls(s, |s| s.poll_write_vectored(cx, bufs)),
         }
     }
 
@@ -209,11 +218,12 @@ impl AsyncWrite for Io {
         }
     }
 
+    #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Tcp(s) => Pin::new(s).poll_flush(cx),
             Self::Pipe(s) => Pin::new(s).poll_flush(cx),
-            Self::Tls(s) => Pin::new(s).poll_flush(cx),
+            Self::Tls(s) => under_tls(s, |s| s.poll_flush(cx)),
         }
     }
 

@@ -29,7 +29,19 @@ impl ClientIo {
         Self { io, limit, stalled: None }
     }
 
+    #[inline]
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() && self.stalled.is_none() {
+            return written;
+        }
+        self.watch_stalled(cx, written)
+    }
+
+    fn watch_stalled<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;
             return written;
@@ -78,7 +90,9 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        // Under TLS the farewell is bytes that need room like others.
+        let closed = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.watch(cx, closed)
     }
 }
 
@@ -103,11 +117,21 @@ mod tests {
         let error = near.write_all(b"67").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
+
     #[tokio::test(start_paused = true)]
     async fn what_tls_holds_back_counts_as_not_taken() {
         let (near, _far) = crate::net::tls::tests::secured_pipe(1024).await;
         let mut near = ClientIo::new(near, Duration::from_secs(10));
         near.write_all(&[7; 4000]).await.unwrap();
         assert_eq!(near.flush().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_farewell_that_finds_no_room_has_the_limit_too() {
+        let (near, _far) = crate::net::tls::tests::secured_pipe(1024).await;
+        let mut near = ClientIo::new(near, Duration::from_secs(10));
+        near.write_all(&[7; 4000]).await.unwrap();
+        let closed = tokio::time::timeout(Duration::from_secs(60), near.shutdown()).await;
+        assert_eq!(closed.expect("it has a limit").unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -46,24 +46,24 @@ pub struct WorkerAnswer {
 /// Sends the request to workers until one gives an answer that is passed on.
 pub async fn forward(
     shared: &super::Shared,
-    call: Call,
+    call: &Call,
     journey: &mut Journey,
 ) -> Result<WorkerAnswer, Refusal> {
     let mut deadline = Box::pin(tokio::time::sleep_until(journey.deadline()));
-    let mut retries = Retries::of(&call);
-    let mut chosen = choose(shared, &call, journey, &[]);
+    let mut retries = Retries::of(call);
+    let mut chosen = choose(shared, call, journey, &[]);
     let mut last_error = None;
     while let Some(next_chosen) = chosen {
         let worker = journey.choose(next_chosen);
         let attempted = tokio::select! {
             biased;
-            attempted = attempt(&call, &worker, journey) => Some(attempted),
+            attempted = attempt(call, &worker, journey) => Some(attempted),
             () = deadline.as_mut() => None,
         };
         let (next, status, error) = match attempted {
             Some(Ok((response, upstream))) => {
                 let status = response.status();
-                let next = after_answer(&call, journey, &mut retries, &worker, status);
+                let next = after_answer(call, journey, &mut retries, &worker, status);
                 if matches!(next, Next::Nothing) {
                     // No retry is possible from here on, so the body's memory is free.
                     journey.drop_body();
@@ -73,7 +73,7 @@ pub async fn forward(
                 (next, Some(status.as_u16()), format!("status {}", status.as_u16()))
             }
             Some(Err(Failed { error, response_began: true, .. })) => return Err(unreadable(&error)),
-            Some(Err(failed)) => after_failure(&call, journey, &mut retries, &worker, failed),
+            Some(Err(failed)) => after_failure(call, journey, &mut retries, &worker, failed),
             None => {
                 journey.judge(Verdict::Failure);
                 journey.attempt_failed(&worker, None, "no response head in time".to_owned());
@@ -89,7 +89,7 @@ pub async fn forward(
             Next::After(pause) => {
                 journey.pausing(pause);
                 tokio::time::sleep(pause).await;
-                choose(shared, &call, journey, retries.tried())
+                choose(shared, call, journey, retries.tried())
             }
         };
     }
@@ -101,7 +101,7 @@ fn after_answer(
     call: &Call,
     journey: &mut Journey,
     retries: &mut Retries,
-    worker: &Worker,
+    worker: &Arc<Worker>,
     status: StatusCode,
 ) -> Next {
     let retryable = retry::is_retryable(status);
@@ -109,7 +109,11 @@ fn after_answer(
     if retryable || status.is_server_error() {
         journey.judge(journey::verdict(status.as_u16()));
     }
-    if retryable && retries.is_repeatable() { next(call, journey, retries, worker) } else { Next::Nothing }
+    if retryable && retries.is_repeatable() {
+        next(call, journey, retries, worker, true)
+    } else {
+        Next::Nothing
+    }
 }
 
 /// The worker has given no answer; returns what follows, and what the record says of the attempt.
@@ -117,7 +121,7 @@ fn after_failure(
     call: &Call,
     journey: &mut Journey,
     retries: &mut Retries,
-    worker: &Worker,
+    worker: &Arc<Worker>,
     failed: Failed,
 ) -> (Next, Option<u16>, String) {
     journey.judge(if failed.closing_race { Verdict::Neutral } else { Verdict::Failure });
@@ -126,16 +130,17 @@ fn after_failure(
         error.push_str("; it had the request, and this kind is not sent twice");
         return (Next::Nothing, None, error);
     }
-    (next(call, journey, retries, worker), None, error)
+    (next(call, journey, retries, worker, false), None, error)
 }
 
-fn next(call: &Call, journey: &Journey, retries: &mut Retries, worker: &Worker) -> Next {
-    if !retries.go_on(journey, worker) {
+fn next(call: &Call, journey: &Journey, retries: &mut Retries, worker: &Arc<Worker>, answered: bool) -> Next {
+    if !retries.go_on(journey, worker, answered) {
         return Next::Nothing;
     }
-    match choose(journey.shared(), call, journey, retries.tried()) {
+    let but = |left_out| choose(journey.shared(), call, journey, left_out);
+    match retries.avoided().and_then(but).or_else(|| but(retries.tried())) {
         Some(chosen) => Next::Now(chosen),
-        None => retries.next_round(journey).map_or(Next::Nothing, Next::After),
+        None => retries.next_round(journey, call.routing.wanted).map_or(Next::Nothing, Next::After),
     }
 }
 

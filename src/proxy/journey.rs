@@ -224,6 +224,8 @@ impl Journey {
             r.policy = Some(chosen.policy.into());
             r.decided_ns = Some(decided_ns);
             r.decision = Some(chosen.decision);
+            // Of an attempt before, which may have been at a rank.
+            (r.dp_rank, r.dp_rank_by) = (None, None);
         });
         worker
     }

@@ -1,7 +1,7 @@
 //! The request path, one file a phase.
 //!
 //! ```text
-//! accept → intake → choose (fleet) → forward → relay → finish (journey)
+//! accept → door → intake → limit → choose (fleet) → forward → relay → finish (journey)
 //! ```
 //! Rule: data goes one way and nothing calls backwards; [`handle`] shows the whole journey. Each accepted request has one
 //! [`journey::Journey`], which makes exactly one trace record however the request ends. Deliberately not here: the
@@ -14,9 +14,10 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
 
 use self::body::AnswerBody;
+use self::forward::WorkerAnswer;
 use self::headers::ClientHeaders;
-use self::intake::Call;
 use self::journey::{Journey, Refusal};
+use self::limit::Limit;
 use self::routing::Routing;
 use crate::admin;
 use crate::clock::Clock;
@@ -25,6 +26,7 @@ use crate::fleet::Fleet;
 use crate::net::tls::ServerTls;
 use crate::trace::record::RequestKind;
 use crate::trace::sink::Sink;
+use crate::wire::Endpoint;
 use crate::wire::problem::Problem;
 
 pub mod accept;
@@ -61,7 +63,7 @@ pub struct Shared {
     /// Memory for request bodies.
     pub budget: Arc<budget::Budget>,
     /// Requests at one time, where that is limited.
-    pub limit: Option<limit::Limit>,
+    pub limit: Option<Limit>,
     /// Whose pages may read answers.
     pub cors: cors::Cors,
     /// Counters.
@@ -88,10 +90,14 @@ pub async fn handle(
     if !shared.config.request_id_headers.is_empty() {
         known.take_ids_from(request.headers(), &shared.config.request_id_headers);
     }
-    let journey = Journey::begin(&shared, &request, &known, client);
+    let mut journey = Journey::begin(&shared, &request, &known, client);
     let origin = known.origin.cloned();
     let mut response = match door(&shared, &request, &known, &journey) {
-        Ok(Admitted::Asks(routing)) => inside(&shared, request, routing, journey).await,
+        Ok(Admitted::Asks(_)) if is_own(&request, &journey) => admin::answer(&shared, request, journey).await,
+        Ok(Admitted::Asks(routing)) => match ask(&shared, request, routing, &mut journey).await {
+            Ok(answer) => relay::relay(journey, answer),
+            Err(refusal) => journey.end_with(refusal),
+        },
         Ok(Admitted::Answered(preflight)) => journey.local(RequestKind::Local, preflight),
         Err(problem) => journey.refuse(problem),
     };
@@ -99,6 +105,11 @@ pub async fn handle(
         shared.cors.dress(&origin, response.headers_mut());
     }
     response
+}
+
+/// The router answers it itself. What is for a model is not looked up, which is nearly every request.
+fn is_own(request: &Request<Incoming>, journey: &Journey) -> bool {
+    journey.record().endpoint == Endpoint::Other && admin::owns(request.uri().path())
 }
 
 /// Somebody who came in.
@@ -124,45 +135,32 @@ fn door(
     Ok(Admitted::Asks(Routing::read(shared, known)?))
 }
 
-async fn inside(
-    shared: &Arc<Shared>,
-    request: Request<Incoming>,
-    routing: Routing,
-    mut journey: Journey,
-) -> Response<AnswerBody> {
-    if admin::owns(request.uri().path()) {
-        return admin::answer(shared, request, journey).await;
-    }
-    let call = match take_in(shared, request, routing, &mut journey).await {
-        Ok(call) => call,
-        Err(refusal) => return journey.end_with(refusal),
-    };
-    match forward::forward(shared, call, &mut journey).await {
-        Ok(answer) => relay::relay(journey, answer),
-        Err(refusal) => journey.end_with(refusal),
-    }
-}
-
-/// Reads the request, then waits for its place. Not the other way round: hyper does not look at a connection whose body
+/// Reads the request, waits for its place, and sends it. Not in another order: hyper does not look at a connection whose body
 /// nobody asks for, so a client that left would keep its place in the queue until its turn, and one that sends slowly would
 /// hold a place at the workers. Memory has a limit of its own, and what would be turned away is not read.
-async fn take_in(
+async fn ask(
     shared: &Shared,
     request: Request<Incoming>,
     routing: Routing,
     journey: &mut Journey,
-) -> Result<Call, Refusal> {
-    let Some(limit) = &shared.limit else {
-        return intake::read(shared, request, routing, journey).await;
-    };
-    limit.look()?;
+) -> Result<WorkerAnswer, Refusal> {
+    if let Some(limit) = &shared.limit {
+        limit.look()?;
+    }
     let call = intake::read(shared, request, routing, journey).await?;
+    if let Some(limit) = &shared.limit {
+        wait_for_place(limit, journey).await?;
+    }
+    forward::forward(shared, &call, journey).await
+}
+
+async fn wait_for_place(limit: &Limit, journey: &mut Journey) -> Result<(), Problem> {
     let from_ns = journey.elapsed_ns();
     let entered = limit.enter(journey.deadline()).await;
     let wait_ns = journey.elapsed_ns() - from_ns;
     journey.note(|r| r.limit_wait_ns = Some(wait_ns));
     journey.occupy(entered?);
-    Ok(call)
+    Ok(())
 }
 
 /// What cannot be proxied at all.

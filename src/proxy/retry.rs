@@ -6,6 +6,7 @@
 //! simulation replays. Deliberately not here: the attempts themselves (`forward`), what a failure does to a worker's breaker
 //! (`journey`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
@@ -17,6 +18,7 @@ use super::intake::Call;
 use super::journey::Journey;
 use crate::config::resilience::RetryConfig;
 use crate::fleet::dispatch::Chosen;
+use crate::fleet::policies::Wanted;
 use crate::fleet::worker::Worker;
 use crate::wire::Endpoint;
 
@@ -37,13 +39,15 @@ pub struct Retries {
     repeatable: bool,
     /// Tried in this round.
     tried: Vec<WorkerId>,
+    /// As long as there are others: those, and the ranks beside the ones that gave no answer.
+    avoided: Vec<WorkerId>,
     rounds: u32,
 }
 
 impl Retries {
     /// Those of a request that has not been sent yet.
     pub fn of(call: &Call) -> Self {
-        Self { repeatable: is_repeatable(call), tried: Vec::new(), rounds: 0 }
+        Self { repeatable: is_repeatable(call), tried: Vec::new(), avoided: Vec::new(), rounds: 0 }
     }
 
     /// The request may be written twice.
@@ -56,17 +60,30 @@ impl Retries {
         &self.tried
     }
 
-    /// The attempt at `worker` has failed, and its breaker knows. True if there may be another attempt.
-    pub fn go_on(&mut self, journey: &Journey, worker: &Worker) -> bool {
+    /// Workers that the next attempt leaves out if any other would take it, where they are more than [`Self::tried`].
+    pub fn avoided(&self) -> Option<&[WorkerId]> {
+        (self.avoided.len() > self.tried.len()).then_some(&self.avoided[..])
+    }
+
+    /// The attempt at `worker` has failed, and its breaker knows; with no answer its server may be down, and all of its ranks
+    /// with it. True if there may be another attempt.
+    pub fn go_on(&mut self, journey: &Journey, worker: &Arc<Worker>, answered: bool) -> bool {
+        let shared = journey.shared();
         self.tried.push(worker.id);
-        journey.record().attempts < journey.shared().config.retry.max_attempts
+        let beside = if answered { Vec::new() } else { shared.fleet.ranks_beside(worker) };
+        for id in beside.iter().map(|rank| rank.id).chain([worker.id]) {
+            if !self.avoided.contains(&id) {
+                self.avoided.push(id);
+            }
+        }
+        journey.record().attempts < shared.config.retry.max_attempts
     }
 
     /// There is nobody left to try: the round is over, and this is the pause before the next; `None` if it would be for
     /// nothing.
-    pub fn next_round(&mut self, journey: &Journey) -> Option<Duration> {
+    pub fn next_round(&mut self, journey: &Journey, wanted: Wanted) -> Option<Duration> {
         let config = &journey.shared().config;
-        if !journey.shared().fleet.is_anyone_available() {
+        if !journey.shared().fleet.is_anyone_available(wanted) {
             return None;
         }
         let pause = pause(&config.retry, config.policy_config.seed, journey.record().seq, self.rounds);
@@ -75,6 +92,7 @@ impl Retries {
             return None;
         }
         self.tried.clear();
+        self.avoided.clear();
         self.rounds += 1;
         Some(pause)
     }

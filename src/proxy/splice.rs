@@ -69,7 +69,7 @@ fn takes_members(call: &Call) -> bool {
 /// `member` ends with a comma, which an object without members must not get.
 fn spliced(body: &Bytes, at_bytes: usize, has_members: bool, member: &Bytes) -> RequestBody {
     let member = if has_members { member.clone() } else { member.slice(..member.len() - 1) };
-    RequestBody::Pieces([body.slice(..at_bytes), member, body.slice(at_bytes..)])
+    RequestBody::Pieces(Box::new([body.slice(..at_bytes), member, body.slice(at_bytes..)]))
 }
 
 #[cfg(test)]

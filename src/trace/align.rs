@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::axis::{ClockTrack, Offsets, Placed, created, nanos, signed};
 use crate::trace::record::RequestRecord;
+use crate::wire::meta_info::ServerStamps;
 
 /// The stamp or field was not in the answer.
 pub const NOT_SENT: &str = "not_sent";
@@ -133,13 +134,12 @@ pub fn server_spans(record: &RequestRecord) -> ServerSpans {
         return ServerSpans::default();
     }
     let (clocks, offsets) = (ClockTrack::default(), Offsets::default());
-    let mut aligner = Aligner { record, clocks: &clocks, offsets: &offsets, out: Aligned::default() };
-    aligner.pure_queue();
+    let aligner = Aligner { record, clocks: &clocks, offsets: &offsets, out: Aligned::default() };
     let (first_token, _) = aligner.first_token();
     let between = |from: Stage, to: Stage| within_one_clock(from.ok()?, to.ok()?);
     let positive = |ns: Option<i64>| ns.and_then(|ns| u64::try_from(ns).ok());
     ServerSpans {
-        queue_ns: positive(aligner.out.pure_queue_ns),
+        queue_ns: positive(waited_ns(&record.server)),
         prefill_ns: positive(between(aligner.queue_end(), first_token)),
         decode_ns: positive(between(first_token, aligner.finished())),
     }
@@ -233,13 +233,8 @@ impl Aligner<'_> {
     }
 
     fn pure_queue(&mut self) {
-        let server = &self.record.server;
-        let waited_ns = match (server.queue_time_start, server.queue_time_end) {
-            (Some(start), Some(end)) => Some(nanos(end) - nanos(start)),
-            _ => server.queue_time.map(nanos),
-        };
-        self.out.pure_queue_ns = waited_ns;
-        if waited_ns.is_none() {
+        self.out.pure_queue_ns = waited_ns(&self.record.server);
+        if self.out.pure_queue_ns.is_none() {
             self.out.missing.push(("pure_queue_time", NOT_SENT));
         }
     }
@@ -330,6 +325,14 @@ impl Aligner<'_> {
 
 fn wall(seconds: f64) -> Raw {
     Raw::Wall(nanos(seconds))
+}
+
+/// How long the server says that a request was in its waiting queue.
+fn waited_ns(server: &ServerStamps) -> Option<i64> {
+    match (server.queue_time_start, server.queue_time_end) {
+        (Some(start), Some(end)) => Some(nanos(end) - nanos(start)),
+        _ => server.queue_time.map(nanos),
+    }
 }
 
 fn within_one_clock(from: Raw, to: Raw) -> Option<i64> {

@@ -2,9 +2,9 @@
 //!
 //! `/generate` text is cumulative, so reading every event would be quadratic. Read are: events up to the first with tokens
 //! and the first with text, events that look like errors, and the last ones before `[DONE]`, which are held as they pass
-//! (OpenAI needs three: the finish reason may stand before usage and extension events; of `/v1/responses` the last has all). A stream of several members is
-//! read whole, as its members interleave. Rule: a later count replaces an earlier one, an unreadable one voids it.
-//! Deliberately not here: chunks, status codes.
+//! (OpenAI needs three: the finish reason may stand before usage and extension events; of `/v1/responses` the last has all). A
+//! stream of several members is read whole, as its members interleave. Rule: a later count replaces an earlier one, an
+//! unreadable one voids it. Deliberately not here: chunks, status codes.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,8 +1,9 @@
 //! SGLang's and OpenAI's wire formats: bytes in, facts out.
 //!
 //! `call` looks at a request body, `sse` finds event boundaries, `meta_info` reads the server's stamps, `answer` gathers
-//! what one answer told, `problem` makes the error bodies, `rank` finds where a body can name a data-parallel rank. Rule: no I/O, no clock, nothing re-serialised, nothing here can
-//! panic on any input. Deliberately not here: HTTP framing (hyper's work) and header rules (`proxy`).
+//! what one answer told, `problem` makes the error bodies, `rank` finds where a body can name a data-parallel rank. Rule: no
+//! I/O, no clock, nothing re-serialised, nothing here can panic on any input. Deliberately not here: HTTP framing (hyper's
+//! work) and header rules (`proxy`).
 
 use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,8 @@
 //!
 //! Rule: read by presence of names; what is not asked for (logprobs, token ids, text itself) is stepped over. Error shapes
 //! are those of the captured servers: `{"error":{..}}`, `{"error":"text"}`, `{"object":"error","message":..,"code":..}`,
-//! `{"detail":..}`. The objects of `/v1/responses` are read by [`super::response`]. Deliberately not here: which object of an answer counts, see `gather`.
+//! `{"detail":..}`. The objects of `/v1/responses` are read by [`super::response`]. Deliberately not here: which object of an
+//! answer counts, see `gather`.
 
 use super::Endpoint;
 use super::answer::Tokens;

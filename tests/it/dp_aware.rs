@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use milepost::config::RouteConfig;
+use milepost::net::PipeNet;
 use milepost::trace::record::{Outcome, RequestRecord};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Got, PATIENCE, Response, TestRouter, ask, post, post_with, read_message};
+use crate::harness::{Got, PATIENCE, Response, Step, TestRouter, ask, ok, post, post_with, read_message};
+use crate::piped::{self, PipedRouter};
 
 /// A server that says how many ranks it has.
 struct Server {
@@ -242,4 +244,29 @@ async fn what_concerns_the_process_is_asked_once_and_a_server_is_added_once() {
     let gone = ask(router.addr, format!("DELETE {location} HTTP/1.1\r\nhost: r\r\n\r\n")).await;
     assert_eq!((gone.status, urls(&router).len()), (202, 0), "the ranks go as they came");
     router.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_down_costs_one_attempt_however_many_ranks_it_has() {
+    let net = PipeNet::default();
+    let ranks_at = |port: u16| (0..8).map(move |rank| format!("{}@{rank}", piped::url(port)));
+    let live = piped::worker(&net, 2, |_| ok());
+    let urls: Vec<String> = ranks_at(1).chain(ranks_at(2)).collect();
+    let router = PipedRouter::start(&net, &urls, |_| {});
+    assert_eq!(router.ask(post("/generate", "{}")).await.status, 200);
+    assert_eq!((router.elapsed().as_nanos(), live.requests().len()), (0, 1));
+    let (records, _) = router.finish().await;
+    assert_eq!((records[0].attempts, records[0].outcome), (2, Outcome::Done));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_record_names_no_rank_where_the_answer_came_from_none() {
+    let net = PipeNet::default();
+    let dying = piped::worker(&net, 1, |_| vec![Step::Close]);
+    let whole = piped::worker(&net, 2, |_| ok());
+    let router = PipedRouter::start(&net, &[format!("{}@3", dying.url), whole.url.clone()], |_| {});
+    assert_eq!(router.ask(post("/generate", "{}")).await.status, 200);
+    let (records, _) = router.finish().await;
+    assert_eq!((records[0].attempts, records[0].worker.as_deref()), (2, Some(&*whole.url)));
+    assert_eq!((records[0].dp_rank, records[0].dp_rank_by.as_deref()), (None, None));
 }

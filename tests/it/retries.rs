@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use milepost::net::PipeNet;
 use milepost::trace::record::Outcome;
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::harness::{
-    Got, PATIENCE, Step, TestRouter, Worker, ask, chunk, ok, post, post_with, sequence, stream_head,
+    Got, PATIENCE, Step, TestRouter, Worker, ask, chunk, dead_url, ok, post, post_with, sequence, stream_head,
 };
 use crate::piped::{self, PipedRouter};
 
@@ -17,12 +16,6 @@ use crate::piped::{self, PipedRouter};
 fn status(code: u16, body: &str) -> Vec<Step> {
     let head = format!("HTTP/1.1 {code} Whatever\r\ncontent-type: application/json\r\nx-engine: e\r\n");
     vec![Step::Send(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into())]
-}
-
-/// A URL on which nothing listens.
-async fn dead_url() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
 }
 
 fn millis(ns: Option<u64>) -> Option<f64> {
@@ -336,4 +329,20 @@ async fn a_request_that_names_its_worker_is_repeated_there_and_nowhere_else() {
     assert_eq!((named.requests().len(), other.requests().len()), (4, 0));
     let (records, _) = router.finish().await;
     assert!(records.iter().all(|r| r.attempts == 2 && r.failed_attempts[0].backoff_ns.is_some()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_of_a_named_worker_is_not_given_up_for_a_worker_that_may_not_be_asked() {
+    let net = PipeNet::default();
+    let named = piped::worker(&net, 1, |_| status(503, "as it came"));
+    let other = piped::worker(&net, 2, |_| ok());
+    let router = PipedRouter::start(&net, &[named.url.clone(), other.url.clone()], |c| {
+        c.policy = "consistent_hashing".to_owned();
+        c.breaker.failure_threshold = 1;
+    });
+    let response = router.ask(post_with("/generate", "x-smg-target-worker: 0\r\n", "{}")).await;
+    assert_eq!((response.status, response.text().as_str()), (503, "as it came"));
+    assert_eq!((router.elapsed(), other.requests().len()), (Duration::ZERO, 0), "no pause for nobody");
+    let (records, _) = router.finish().await;
+    assert_eq!((records[0].outcome, records[0].attempts), (Outcome::WorkerError, 1));
 }
