@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::errand::{Errand, no_workers};
 use super::fan_out::{Heard, ask_all, one_an_address, pending, servers};
 use super::json as reply;
+use crate::fleet::health::check_soon;
 use crate::fleet::worker::Worker;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::journey::{Journey, Refusal};
@@ -86,6 +87,9 @@ fn rid(body: &[u8]) -> Option<String> {
 
 async fn told(errand: &Errand<'_>, workers: Vec<Arc<Worker>>, timeout: Duration) -> Response<AnswerBody> {
     let heard = ask_all(errand.shared, workers, &errand.same(timeout)).all().await;
+    for done in heard.iter().filter(|heard| heard.success().is_some()) {
+        check_soon(&errand.shared.fleet, &done.worker);
+    }
     let (status, mut body) = summary(&heard);
     body["pending"] = json!(pending(errand.shared));
     reply(status, &body)
