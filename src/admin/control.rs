@@ -2,9 +2,10 @@
 //!
 //! Rule: each worker gets the request as it came, and the answer says what each of them said: a benchmark that flushed one
 //! cache of eight, or a trainer that updated seven copies of eight, would go on with nonsense. 200 if all did it, 206 if some
-//! did, 502 if none did. Where all gave one and the same JSON object its members stand at the top too, so that a client of one
-//! engine finds `success` and `message` where it looks for them. Workers that have never answered are not asked but named
-//! (`pending`): they come up with their own weights. Deliberately not here: which paths these are (`table`).
+//! did; if none did, the status that all gave alike (404 where no engine has the path), else 502. Where all gave one and the
+//! same JSON object its members stand at the top too, so that a client of one engine finds `success` and `message` where it
+//! looks for them. Workers that have never answered are not asked but named (`pending`): they come up with their own
+//! weights. Deliberately not here: which paths these are (`table`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::errand::{Errand, no_workers};
 use super::fan_out::{Heard, ask_all, one_an_address, pending, servers};
 use super::json as reply;
+use crate::fleet::health::check_soon;
 use crate::fleet::worker::Worker;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::journey::{Journey, Refusal};
@@ -85,6 +87,9 @@ fn rid(body: &[u8]) -> Option<String> {
 
 async fn told(errand: &Errand<'_>, workers: Vec<Arc<Worker>>, timeout: Duration) -> Response<AnswerBody> {
     let heard = ask_all(errand.shared, workers, &errand.same(timeout)).all().await;
+    for done in heard.iter().filter(|heard| heard.success().is_some()) {
+        check_soon(&errand.shared.fleet, &done.worker);
+    }
     let (status, mut body) = summary(&heard);
     body["pending"] = json!(pending(errand.shared));
     reply(status, &body)
@@ -95,7 +100,7 @@ fn summary(heard: &[Heard]) -> (u16, Value) {
     let done = heard.iter().filter(|heard| heard.success().is_some()).count();
     let (code, status) = match done {
         n if n == heard.len() => (200, "success"),
-        0 => (502, "failed"),
+        0 => (common_status(heard).unwrap_or(502), "failed"),
         _ => (206, "partial_success"),
     };
     let mut body = common(heard);
@@ -103,6 +108,15 @@ fn summary(heard: &[Heard]) -> (u16, Value) {
     body.insert("status".to_owned(), status.into());
     body.insert("workers".to_owned(), heard.iter().map(described).collect());
     (code, body.into())
+}
+
+/// The error status that all gave. A client that asks for what these engines do not have, or in a way that none takes, is told so,
+/// not that a gateway failed.
+fn common_status(heard: &[Heard]) -> Option<u16> {
+    let mut statuses = heard.iter().map(|heard| heard.answer.as_ref().ok().map(|answer| answer.status));
+    let first = statuses.next()??;
+    let is_error = first.is_client_error() || first.is_server_error();
+    (is_error && statuses.all(|other| other == Some(first))).then_some(first.as_u16())
 }
 
 /// The members of an object that all gave alike; else `success` for all of them, and a message that counts.

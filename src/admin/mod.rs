@@ -19,6 +19,7 @@ use self::table::Handler;
 use crate::proxy::Shared;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::journey::{Journey, Refusal};
+use crate::trace::record::RequestKind;
 
 pub mod control;
 pub mod describe;
@@ -56,7 +57,8 @@ pub async fn answer(
     let kind = entry.handler.request_kind();
     journey.note(|r| r.request_kind = kind);
     if !entry.takes(request.method()) {
-        return journey.local(kind, not_allowed(entry.methods));
+        // No worker was asked.
+        return journey.local(RequestKind::Local, not_allowed(entry.methods));
     }
     let errand = match Errand::read(shared, request, entry, &mut journey).await {
         Ok(errand) => errand,

@@ -3,7 +3,8 @@
 //! Rule: one task a worker, so that a dead one never holds up another; every probe has a time-out. State machine and
 //! defaults are sglang-router 0.3.2's (3 failures → unhealthy, 2 successes → healthy, every 60 s, 5 s each), except that a
 //! worker which has never answered is asked again after 50 ms, doubling to the check interval. What `POST` or `PUT /workers`
-//! said about one worker comes before the flags, from its next check on. Deliberately not here: the circuit breaker.
+//! said about one worker comes before the flags, from its next check on. An unhealthy worker that has just done what an
+//! operator told it is checked then ([`check_soon`]). Deliberately not here: the circuit breaker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -90,9 +91,11 @@ pub async fn watch(fleet: Arc<Fleet>, worker: Arc<Worker>) {
     let mut config = config_of(&fleet, &worker);
     let (mut good, mut bad) = (0, 0);
     let mut checked = Instant::now();
+    let mut hurried = false;
     loop {
         // Due after the last check and not after the last change, or changes in quick succession would put it off for ever.
-        let due = config.interval.saturating_sub(checked.elapsed());
+        let pause = if hurried { FIRST_PAUSE.min(config.interval) } else { config.interval };
+        let due = pause.saturating_sub(checked.elapsed());
         tokio::select! {
             biased;
             () = worker.settings_changed() => {
@@ -102,10 +105,11 @@ pub async fn watch(fleet: Arc<Fleet>, worker: Arc<Worker>) {
                 }
                 continue;
             }
+            () = worker.check_wanted(), if config.enabled => hurried = true,
             () = tokio::time::sleep(due), if config.enabled => {}
         }
         if !fleet.speaks_for_server(&worker) {
-            checked = Instant::now();
+            (checked, hurried) = (Instant::now(), false);
             continue;
         }
         let found = probe(&fleet, &worker, &config).await;
@@ -115,6 +119,7 @@ pub async fn watch(fleet: Arc<Fleet>, worker: Arc<Worker>) {
                 let was_away = bad > 0;
                 (good, bad) = (good + 1, 0);
                 if good >= config.success_threshold {
+                    hurried = false;
                     set_healthy(&fleet, &worker, true, None);
                 }
                 // A server that was away may have come back with other ranks.
@@ -125,11 +130,22 @@ pub async fn watch(fleet: Arc<Fleet>, worker: Arc<Worker>) {
                 }
             }
             Err(why) => {
-                (good, bad) = (0, bad + 1);
+                (good, bad, hurried) = (0, bad + 1, false);
                 if bad >= config.failure_threshold {
                     set_healthy(&fleet, &worker, false, Some(&why));
                 }
             }
+        }
+    }
+}
+
+/// Has an unhealthy worker checked now, and again until as many checks as ever have passed or one fails. A paused engine
+/// fails its checks (0.5.23 generates a token for `/health`), and when it is told to go on, requests must not wait for two
+/// intervals, which are two minutes.
+pub fn check_soon(fleet: &Fleet, worker: &Arc<Worker>) {
+    if !worker.is_healthy() {
+        for rank in fleet.ranks_beside(worker) {
+            rank.want_check();
         }
     }
 }

@@ -59,6 +59,7 @@ pub struct Worker {
     served: AtomicU64,
     settings: Mutex<WorkerSettings>,
     settings_changed: Notify,
+    check_wanted: Notify,
     learned: Mutex<Learned>,
     described: Mutex<Described>,
     router: AtomicBool,
@@ -156,6 +157,7 @@ impl Worker {
             served: AtomicU64::new(0),
             settings: Mutex::new(settings),
             settings_changed: Notify::new(),
+            check_wanted: Notify::new(),
             learned: Mutex::default(),
             described: Mutex::default(),
             router: AtomicBool::new(false),
@@ -245,6 +247,16 @@ impl Worker {
     /// Returns once the settings have changed since the last call; for the worker's one health task.
     pub async fn settings_changed(&self) {
         self.settings_changed.notified().await;
+    }
+
+    /// Asks for a health check now.
+    pub(super) fn want_check(&self) {
+        self.check_wanted.notify_one();
+    }
+
+    /// Returns once a check has been asked for since the last call; for the worker's one health task.
+    pub async fn check_wanted(&self) {
+        self.check_wanted.notified().await;
     }
 
     /// What it said about itself.

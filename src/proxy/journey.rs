@@ -373,7 +373,7 @@ impl Journey {
         let outcome = match status {
             ..400 => Outcome::Done,
             // Workers were asked, and this is what they said.
-            500.. if kind == RequestKind::FanOut => Outcome::WorkerError,
+            _ if kind == RequestKind::FanOut => Outcome::WorkerError,
             _ if self.record().worker.is_some() => Outcome::WorkerError,
             _ => Outcome::Refused,
         };

@@ -71,7 +71,7 @@ async fn every_worker_that_did_not_do_it_is_named() {
     let router = TestRouter::start(&[&failing]).await;
     let none = ask(router.addr, post("/load_lora_adapter", "{}")).await;
     let told = none.json();
-    assert_eq!((none.status, &told["status"], &told["success"]), (502, &json!("failed"), &json!(false)));
+    assert_eq!((none.status, &told["status"], &told["success"]), (400, &json!("failed"), &json!(false)));
     assert_eq!(told["message"], "no such path", "what the engine's clients read");
     let record = &router.finish_requests().await[0];
     assert_eq!(record.outcome, Outcome::WorkerError);
@@ -82,6 +82,29 @@ async fn every_worker_that_did_not_do_it_is_named() {
     let flushed = ask(empty.addr, post("/flush_cache", "")).await;
     assert_eq!((flushed.status, &flushed.json()["total_workers"]), (200, &json!(0)));
     empty.finish().await;
+}
+
+#[tokio::test]
+async fn what_all_workers_refuse_alike_is_refused_with_their_status() {
+    // SGLang 0.4.9.post6 does not know this path, and refuses a wrong model path with these words.
+    let old = |code: &'static str, body: &'static str| Worker::start(move |_| status(code, body));
+    let a = old("404 Not Found", r#"{"detail":"Not Found"}"#).await;
+    let b = old("404 Not Found", r#"{"detail":"Not Found"}"#).await;
+    let c = old("400 Bad Request", r#"{"success":false,"message":"Failed to get model loader"}"#).await;
+    for (workers, expected) in [
+        (vec![a.url.clone(), b.url.clone()], 404),
+        (vec![c.url.clone()], 400),
+        (vec![a.url.clone(), c.url.clone()], 502),
+        (vec![a.url.clone(), dead_url().await], 502),
+        (vec![dead_url().await], 502),
+    ] {
+        let router = TestRouter::with_urls(&workers, |_| {}).await;
+        let refused = ask(router.addr, post("/begin_weight_update", "{}")).await;
+        let told = refused.json();
+        assert_eq!((refused.status, &told["status"]), (expected, &json!("failed")), "{told}");
+        assert_eq!(told["workers"].as_array().unwrap().len(), workers.len());
+        assert_eq!(router.finish_requests().await[0].outcome, Outcome::WorkerError);
+    }
 }
 
 #[tokio::test]
@@ -98,8 +121,10 @@ async fn methods_are_the_engines_and_plain_text_is_shown_as_such() {
         ask(router.addr, "PUT /set_internal_state HTTP/1.1\r\nhost: r\r\ncontent-length: 2\r\n\r\n{}").await;
     assert_eq!(put.status, 200);
     assert_eq!(worker.requests().len(), 2);
-    let outcomes: Vec<Outcome> = router.finish_requests().await.iter().map(|r| r.outcome).collect();
-    assert_eq!(outcomes, [Outcome::Done, Outcome::Refused, Outcome::Done]);
+    let records = router.finish_requests().await;
+    let outcomes: Vec<_> = records.iter().map(|r| (r.request_kind, r.outcome)).collect();
+    let asked = (RequestKind::FanOut, Outcome::Done);
+    assert_eq!(outcomes, [asked, (RequestKind::Local, Outcome::Refused), asked]);
 }
 
 #[tokio::test]

@@ -1,11 +1,15 @@
 //! Health checks of single workers: what was said about one comes before the flags, and may change while it runs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use milepost::config::worker_url::WorkerUrl;
 use milepost::fleet::spec::{HealthOverrides, WorkerSettings, WorkerSpec};
 use milepost::net::PipeNet;
+use tokio::io::AsyncWriteExt;
 
+use crate::harness::{post, read_message};
 use crate::piped::{self, PipedRouter};
 
 fn settings(health: HealthOverrides) -> WorkerSettings {
@@ -53,4 +57,65 @@ async fn a_worker_can_be_checked_where_the_router_checks_none() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(!worker.is_healthy() && router.readiness().await == 503);
     router.finish().await;
+}
+
+/// A server that generates a token for `/health`, as SGLang 0.5.23 does, and so fails its checks while it is paused. The
+/// number counts the checks.
+fn engine_that_can_pause(net: &PipeNet, port: u16) -> Arc<AtomicUsize> {
+    let mut listener = net.listen(port);
+    let (paused, checks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&checks);
+    tokio::spawn(async move {
+        while let Ok((mut io, _)) = listener.accept().await {
+            let (paused, counted) = (Arc::clone(&paused), Arc::clone(&counted));
+            tokio::spawn(async move {
+                let mut buffer = Vec::new();
+                while let Some((head, _)) = read_message(&mut io, &mut buffer).await {
+                    let path = head.split(' ').nth(1).unwrap();
+                    match path {
+                        "/pause_generation" => paused.store(true, Ordering::Relaxed),
+                        "/continue_generation" => paused.store(false, Ordering::Relaxed),
+                        "/health" => _ = counted.fetch_add(1, Ordering::Relaxed),
+                        _ => {}
+                    }
+                    let code = if path == "/health" && paused.load(Ordering::Relaxed) { 503 } else { 200 };
+                    let answer = format!("HTTP/1.1 {code} Said\r\ncontent-length: 2\r\n\r\n{{}}");
+                    io.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    checks
+}
+
+#[tokio::test(start_paused = true)]
+async fn engines_that_were_told_to_go_on_are_checked_then_and_not_a_minute_later() {
+    let net = PipeNet::default();
+    let checks = engine_that_can_pause(&net, 1);
+    let router = PipedRouter::start(&net, &[piped::url(1)], |c| c.health.enabled = true);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(router.ask(post("/pause_generation", "{}")).await.status, 200);
+    tokio::time::sleep(Duration::from_secs(185)).await;
+    assert_eq!(router.readiness().await, 503, "three checks failed");
+
+    // Nothing helps it but to be told to go on.
+    assert_eq!(router.ask(post("/update_weights_from_disk", "{}")).await.status, 200);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(router.readiness().await, 503);
+
+    assert_eq!(router.ask(post("/continue_generation", "{}")).await.status, 200);
+    let (soon, before) = (router.elapsed() + Duration::from_secs(1), checks.load(Ordering::Relaxed));
+    while router.readiness().await != 200 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(router.elapsed() < soon, "it waits for the interval");
+    }
+    let made = checks.load(Ordering::Relaxed);
+    assert!(made - before <= 2, "as many as have to pass, and no more");
+    tokio::time::sleep(Duration::from_secs(58)).await;
+    assert_eq!(checks.load(Ordering::Relaxed), made, "the next one is due when it always was");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(checks.load(Ordering::Relaxed), made + 1);
+    let (_, workers) = router.finish().await;
+    let events: Vec<&str> = workers.iter().map(|w| w.event.as_str()).filter(|e| *e != "described").collect();
+    assert_eq!(events, ["added", "healthy", "unhealthy", "healthy"]);
 }
