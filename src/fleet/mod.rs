@@ -286,7 +286,8 @@ impl Fleet {
     /// Writes a change of a worker to the trace and the log.
     pub(crate) fn announce(&self, worker: &Worker, event: &str, detail: Option<String>) {
         let described = worker.described();
-        let why = detail.as_deref().map(|d| format!(" ({d})")).unwrap_or_default();
+        let said = if event == "described" { Some(described.to_string()) } else { detail.clone() };
+        let why = said.map(|why| format!(" ({why})")).unwrap_or_default();
         let level =
             if matches!(event, "unhealthy" | "breaker_open") { log::Level::Warn } else { log::Level::Info };
         log::say(level, &format!("worker {} {event}{why}", worker.url));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use milepost::config::worker_url::WorkerUrl;
 use milepost::fleet::spec::{HealthOverrides, WorkerSettings, WorkerSpec};
 use milepost::net::PipeNet;
+use milepost::trace::record::WorkerRecord;
 
 use crate::piped::{self, PipedRouter};
 
@@ -53,4 +54,20 @@ async fn a_worker_can_be_checked_where_the_router_checks_none() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(!worker.is_healthy() && router.readiness().await == 503);
     router.finish().await;
+}
+
+/// A wrong port must not be silent until `--worker-startup-timeout-secs` have passed, and a model that loads must not fill the log.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_does_not_answer_is_told_of_ever_more_rarely() {
+    let router = PipedRouter::start(&PipeNet::default(), &[piped::url(1)], |c| c.health.enabled = true);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let (_, workers) = router.finish().await;
+    let told: Vec<_> = workers.iter().filter(|w| w.event == "no_answer_yet").collect();
+    let secs = |w: &WorkerRecord| (w.mono_ns - workers[0].mono_ns) / 1_000_000_000;
+    assert!(
+        told.iter().map(|w| secs(w)).zip([5, 10, 20, 40, 80]).all(|(at, due)| (due..due + 3).contains(&at))
+    );
+    assert_eq!(told.len(), 5);
+    let why = told[0].detail.as_deref().unwrap();
+    assert!(why.starts_with("connect: ") && why.ends_with(" s so far, still trying"), "{why}");
 }
