@@ -34,7 +34,7 @@ pub const WORKER_URLS: Flag = Flag::list(
     "worker-urls",
     Takes::ZeroOrMore,
     "URL",
-    "Workers, each http://host:port; they may come up later",
+    "Workers, each http://host:port or https://host:port; they may come up later",
 );
 /// `--dp-aware`.
 pub const DP_AWARE: Flag =
