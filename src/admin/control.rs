@@ -2,7 +2,7 @@
 //!
 //! Rule: each worker gets the request as it came, and the answer says what each of them said: a benchmark that flushed one
 //! cache of eight, or a trainer that updated seven copies of eight, would go on with nonsense. 200 if all did it, 206 if some
-//! did, 502 if none did. Where all gave one and the same JSON object its members stand at the top too, so that a client of one
+//! did; if none did, the status that all refused with, else 502. Where all gave one and the same JSON object its members stand at the top too, so that a client of one
 //! engine finds `success` and `message` where it looks for them. Workers that have never answered are not asked but named
 //! (`pending`): they come up with their own weights. Deliberately not here: which paths these are (`table`).
 
@@ -52,12 +52,12 @@ pub async fn flush_cache(errand: &Errand<'_>) -> Response<AnswerBody> {
 }
 
 /// The request to every worker. Weights take as long as they take, so the limit is the request's own.
-pub async fn everywhere(errand: &Errand<'_>) -> Result<Response<AnswerBody>, Refusal> {
+pub async fn everywhere(errand: &Errand<'_>, journey: &mut Journey) -> Result<Response<AnswerBody>, Refusal> {
     let workers = servers(errand.shared);
     if workers.is_empty() {
         return Err(no_workers());
     }
-    Ok(told(errand, workers, errand.time_left()).await)
+    Ok(told(errand, journey, workers, errand.time_left()).await)
 }
 
 /// `POST /abort_request`: to the workers that hold such a request, or to all if none is known to.
@@ -69,7 +69,7 @@ pub async fn abort(errand: &Errand<'_>, journey: &mut Journey) -> Result<Respons
     if workers.is_empty() {
         return Err(no_workers());
     }
-    Ok(told(errand, workers, ABORT_TIMEOUT).await)
+    Ok(told(errand, journey, workers, ABORT_TIMEOUT).await)
 }
 
 /// The `rid` of an abort that is for one request; `None` for `abort_all`, a list, or what only an engine can judge.
@@ -83,10 +83,19 @@ fn rid(body: &[u8]) -> Option<String> {
     fine.then(|| rid.to_owned())
 }
 
-async fn told(errand: &Errand<'_>, workers: Vec<Arc<Worker>>, timeout: Duration) -> Response<AnswerBody> {
+async fn told(
+    errand: &Errand<'_>,
+    journey: &mut Journey,
+    workers: Vec<Arc<Worker>>,
+    timeout: Duration,
+) -> Response<AnswerBody> {
     let heard = ask_all(errand.shared, workers, &errand.same(timeout)).all().await;
     let (status, mut body) = summary(&heard);
     body["pending"] = json!(pending(errand.shared));
+    if refused_alike(&heard).is_some() {
+        // It is a worker's word that is passed on, so the trace says whose.
+        journey.note(|r| r.worker = heard.first().map(|heard| heard.worker.url.shared()));
+    }
     reply(status, &body)
 }
 
@@ -95,7 +104,7 @@ fn summary(heard: &[Heard]) -> (u16, Value) {
     let done = heard.iter().filter(|heard| heard.success().is_some()).count();
     let (code, status) = match done {
         n if n == heard.len() => (200, "success"),
-        0 => (502, "failed"),
+        0 => (refused_alike(heard).unwrap_or(502), "failed"),
         _ => (206, "partial_success"),
     };
     let mut body = common(heard);
@@ -103,6 +112,13 @@ fn summary(heard: &[Heard]) -> (u16, Value) {
     body.insert("status".to_owned(), status.into());
     body.insert("workers".to_owned(), heard.iter().map(described).collect());
     (code, body.into())
+}
+
+/// The error status that all of them gave: a client of one engine acts on a 404 or a 400, where a 502 makes many try again.
+fn refused_alike(heard: &[Heard]) -> Option<u16> {
+    let mut statuses = heard.iter().map(|heard| Some(heard.answer.as_ref().ok()?.status.as_u16()));
+    let first = statuses.next()?.filter(|status| *status >= 400)?;
+    statuses.all(|status| status == Some(first)).then_some(first)
 }
 
 /// The members of an object that all gave alike; else `success` for all of them, and a message that counts.
