@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use crate::net::tls::server_name;
 
+/// Longest part of a text that is quoted back.
+const MAX_QUOTED_CHARS: usize = 200;
+
 /// `http://host:port`, normalised.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WorkerUrl {
@@ -38,7 +41,10 @@ impl WorkerUrl {
     pub fn parse(text: &str) -> Result<Self, WorkerUrlError> {
         let text = text.trim();
         let (text, rank) = split_rank(text)?;
-        let expected = |why: &str| WorkerUrlError(format!("expected http://host:port, got {text}{why}"));
+        let expected = |why: &str| {
+            let shown: String = text.chars().take(MAX_QUOTED_CHARS).collect();
+            WorkerUrlError(format!("expected http://host:port, got {shown}{why}"))
+        };
         let uri: http::Uri = text.parse().map_err(|_| expected(hint(text)))?;
         let https = match uri.scheme_str() {
             Some("http") => false,
@@ -209,6 +215,8 @@ mod tests {
             let error = WorkerUrl::parse(text).unwrap_err().to_string();
             assert!(error.contains("expected http://host:port"), "{text}: {error}");
         }
+        let long = format!("http://gpu3:{}", "9".repeat(100_000));
+        assert!(WorkerUrl::parse(&long).unwrap_err().to_string().len() < 300);
         for (text, words) in [
             ("gpu3:8000", "(http:// is missing)"),
             ("http://a:1,http://b:2", "without commas"),
