@@ -268,6 +268,16 @@ impl Fleet {
         }
     }
 
+    /// The same, and returns when none of their tasks is left.
+    pub async fn end_watching(&self) {
+        let watchers = std::mem::take(&mut *self.watchers());
+        watchers.values().for_each(JoinHandle::abort);
+        for watcher in watchers.into_values() {
+            // It was aborted, or it had ended; a panic was told by the panic hook.
+            let _ = watcher.await;
+        }
+    }
+
     fn announce_breaker(&self, worker: &Worker, transition: Transition) {
         let config = worker.breaker().config();
         let (event, why) = match transition {
