@@ -135,8 +135,8 @@ async fn a_successor_takes_both_ports_while_the_old_router_still_streams() {
 async fn a_router_that_has_ended_has_no_task_left() {
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let net = PipeNet::default();
-    let mut config = RouteConfig::default();
-    config.workers = worker_urls(&["http://127.0.0.1:1".to_owned()], "127.0.0.1", 30_000).unwrap();
+    let workers = worker_urls(&["http://127.0.0.1:1".to_owned()], "127.0.0.1", 30_000).unwrap();
+    let config = RouteConfig { workers, ..RouteConfig::default() };
     let router = Router::start(config, "pipe", Clock::system(), Connector::Pipes(net.clone())).unwrap();
     assert_eq!(tasks(), 1, "the worker is watched");
     let (_stop, stopped) = watch::channel(true);
