@@ -43,7 +43,7 @@ pub const DP_AWARE: Flag =
 pub const STARTUP_TIMEOUT: Flag = Flag::one(
     "worker-startup-timeout-secs",
     "SECS",
-    "After this long without a first answer a worker is reported; it is still asked",
+    "After this long without a first answer a worker counts as failed; it is still asked",
 )
 .of(SECONDS)
 .or("1800");
