@@ -4,6 +4,8 @@
 //! targets and by `tests/fuzz_corpus.rs`. Deliberately not here: inputs.
 
 use bytes::Bytes;
+use milepost::config::flags::{self, Given, Settings, Takes, Value as FlagValue};
+use milepost::config::worker_url::WorkerUrl;
 use milepost::trace::align::align;
 use milepost::trace::axis::Offsets;
 use milepost::trace::reader::{TraceFile, TraceReader};
@@ -121,6 +123,37 @@ fn without_nan(answer: Answer) -> Answer {
     let stamps = serde_json::to_value(answer.stamps).expect("stamps are numbers");
     assert!(!stamps.as_object().expect("an object").values().any(Value::is_null), "{stamps}");
     answer
+}
+
+/// One flag a line with its values behind it, separated by tabs. Whatever is typed is settings or an error of a readable
+/// length; no secret is in it, and what is said about flags without effect is one line.
+pub fn command_line(data: &[u8]) {
+    const SECRET: &str = "canary";
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut given = Given::default();
+    let mut secret_elsewhere = false;
+    for line in text.lines() {
+        let mut words = line.split('\t');
+        let name = words.next().unwrap_or_default();
+        let Some(flag) = flags::all().find(|flag| flag.name == name) else { continue };
+        let words: Vec<&str> = if flag.takes == Takes::Switch { Vec::new() } else { words.collect() };
+        secret_elsewhere |= flag.value != FlagValue::Secret && words.iter().any(|w| w.contains(SECRET));
+        given.set(flag, words.into_iter().map(Into::into).collect());
+    }
+    let told = flags::without_effect(&given).unwrap_or_default();
+    assert!(!told.contains('\n') && !told.contains(SECRET));
+    match Settings::read(&given) {
+        Ok(settings) => {
+            for worker in &settings.config.workers {
+                assert_eq!(WorkerUrl::parse(worker.as_str()).as_ref(), Ok(worker));
+            }
+        }
+        Err(error) => {
+            let error = error.to_string();
+            assert!(error.len() < 5_000, "{} bytes", error.len());
+            assert!(secret_elsewhere || !error.contains(SECRET), "{error}");
+        }
+    }
 }
 
 /// A trace. Every record that is read can be written and read again, and aligned.

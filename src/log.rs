@@ -1,9 +1,12 @@
-//! What the router says while it runs: one line an event on standard error.
+//! What the router says while it runs: one line an event on standard error, with its time in UTC.
 //!
 //! Rule: no line carries a body, a prompt or a key. Deliberately not here: per-request logging; that is the trace.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::clock::Clock;
+use crate::units;
 
 /// How much is said (`--log-level`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +37,8 @@ pub fn say(level: Level, message: &str) {
             Level::Warn => "warning",
             Level::Error => "error",
         };
-        let _ = writeln!(std::io::stderr().lock(), "milepost: {word}: {message}");
+        let now = units::utc(Clock::system().now().unix_ns);
+        let _ = writeln!(std::io::stderr().lock(), "{now} milepost: {word}: {message}");
     }
 }
 

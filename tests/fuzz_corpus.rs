@@ -88,6 +88,11 @@ fn replay(target: &str, property: fn(&[u8])) {
 }
 
 #[test]
+fn command_line() {
+    replay("command_line", properties::command_line);
+}
+
+#[test]
 fn request_look() {
     replay("request_look", properties::request_look);
 }

@@ -147,9 +147,14 @@ impl UnknownPolicy {
     }
 }
 
+/// Longest part of an unknown name that is quoted back.
+const MAX_QUOTED_CHARS: usize = 64;
+
 impl fmt::Display for UnknownPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown policy {:?}", self.name)?;
+        // As much as anybody needs to find it again.
+        let shown: String = self.name.chars().take(MAX_QUOTED_CHARS).collect();
+        write!(f, "unknown policy {shown:?}")?;
         if let Some(nearest) = self.nearest {
             write!(f, "; did you mean {nearest}?")?;
         }

@@ -76,7 +76,7 @@ pub fn ask_all(shared: &Shared, workers: Vec<Arc<Worker>>, question: &Question) 
             };
             // The wait for a place counts, so that a fleet of any size is heard of in one time-out.
             let answer = tokio::time::timeout(timeout, asking).await;
-            (position, answer.unwrap_or_else(|_| Err(format!("no answer in {timeout:?}"))))
+            (position, answer.unwrap_or_else(|_| Err(format!("no answer in {:.1} s", timeout.as_secs_f64()))))
         });
     }
     FanOut { workers, asked }

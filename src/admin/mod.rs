@@ -11,7 +11,6 @@ use http::HeaderValue;
 use http::header::{ALLOW, CONTENT_TYPE};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use serde_json::json;
 
 use self::errand::Errand;
 pub use self::table::Access;
@@ -20,6 +19,7 @@ use crate::proxy::Shared;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::journey::{Journey, Refusal};
 use crate::trace::record::RequestKind;
+use crate::wire::problem::Problem;
 
 pub mod control;
 pub mod describe;
@@ -52,13 +52,14 @@ pub async fn answer(
     mut journey: Journey,
 ) -> Response<AnswerBody> {
     let Some(entry) = table::find(request.uri().path()) else {
-        return journey.local(Handler::Nothing.request_kind(), nothing());
+        return journey.end_with(nothing());
     };
     let kind = entry.handler.request_kind();
     journey.note(|r| r.request_kind = kind);
     if !entry.takes(request.method()) {
         // No worker was asked.
-        return journey.local(RequestKind::Local, not_allowed(entry.methods));
+        journey.note(|r| r.request_kind = RequestKind::Local);
+        return not_allowed(journey, entry.methods);
     }
     let errand = match Errand::read(shared, request, entry, &mut journey).await {
         Ok(errand) => errand,
@@ -83,8 +84,8 @@ async fn perform(
         Handler::AddWorker => legacy::add(errand).await,
         Handler::RemoveWorker => legacy::remove(errand),
         Handler::ListWorkers => legacy::list(errand),
-        Handler::Trace => trace_tail::tail(errand.shared, &errand.query),
-        Handler::Nothing => nothing(),
+        Handler::Trace => return trace_tail::tail(errand.shared, &errand.query),
+        Handler::Nothing => return Err(nothing()),
         Handler::Models => return describe::models(errand).await,
         Handler::Info => return describe::info(errand, journey).await,
         Handler::HealthGenerate => return describe::health_generate(errand).await,
@@ -99,14 +100,13 @@ async fn perform(
     Ok(response)
 }
 
-fn nothing() -> Response<AnswerBody> {
-    let error = json!({"type": "Not Found", "code": "not_found", "message": "no such path under /milepost/; GET /milepost/trace"});
-    json(404, &json!({"error": error}))
+fn nothing() -> Refusal {
+    Problem::new(404, "not_found", "no such path under /milepost/; GET /milepost/trace").into()
 }
 
-fn not_allowed(methods: &'static str) -> Response<AnswerBody> {
-    let error = format!("method not allowed; this path takes {methods}");
-    let mut response = json(405, &json!({"error": error, "code": "METHOD_NOT_ALLOWED"}));
+fn not_allowed(journey: Journey, methods: &'static str) -> Response<AnswerBody> {
+    let message = format!("method not allowed; this path takes {methods}");
+    let mut response = journey.end_with(Problem::new(405, "method_not_allowed", message).into());
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     response
 }

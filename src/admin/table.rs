@@ -120,7 +120,7 @@ const fn everywhere(path: &'static str, methods: &'static str) -> Entry {
 }
 
 /// Whole paths, sorted.
-static WHOLE: &[Entry] = &[
+pub(super) const WHOLE: &[Entry] = &[
     entry("/abort_request", POST, Control, Handler::Abort),
     everywhere("/add_external_corpus", POST),
     entry("/add_worker", EITHER, Control, Handler::AddWorker),
@@ -149,6 +149,7 @@ static WHOLE: &[Entry] = &[
     entry("/liveness", GET, Public, Handler::Alive),
     everywhere("/load_lora_adapter", POST),
     everywhere("/load_lora_adapter_from_tensors", POST),
+    entry("/milepost/trace", GET, Control, Handler::Trace),
     entry("/model_info", GET, Public, Handler::Info),
     everywhere("/pause_generation", POST),
     entry("/readiness", GET, Public, Handler::Readiness),
@@ -176,23 +177,27 @@ static WHOLE: &[Entry] = &[
     entry("/workers", "GET, HEAD, POST", Control, Handler::Workers),
 ];
 
-static TRACE: Entry = entry("/milepost/trace", GET, Control, Handler::Trace);
 static NOTHING: Entry = entry("/milepost/", "GET, HEAD, POST, PUT, DELETE, PATCH", Control, Handler::Nothing);
 static WORKER: Entry = entry("/workers/", "GET, HEAD, PUT, DELETE", Control, Handler::Worker);
 static RESPONSE: Entry = entry("/v1/responses/", "GET, HEAD, DELETE", Proxied, Handler::Response);
 static RESPONSE_CANCEL: Entry = entry("/v1/responses/", POST, Proxied, Handler::Response);
 static RESPONSE_ITEMS: Entry = entry("/v1/responses/", GET, Proxied, Handler::Response);
 
+/// Where a whole path stands among [`WHOLE`].
+pub(super) fn place(path: &str) -> Option<usize> {
+    WHOLE.binary_search_by(|entry| entry.path.cmp(path)).ok()
+}
+
 /// The line of a path (without its query), if the path is the router's own.
 pub fn find(path: &str) -> Option<&'static Entry> {
-    if let Ok(at) = WHOLE.binary_search_by(|entry| entry.path.cmp(path)) {
+    if let Some(at) = place(path) {
         return Some(&WHOLE[at]);
     }
     if let Some(rest) = path.strip_prefix("/v1/responses/") {
         return response(rest);
     }
-    if let Some(rest) = path.strip_prefix("/milepost/") {
-        return Some(if rest == "trace" { &TRACE } else { &NOTHING });
+    if path.starts_with("/milepost/") {
+        return Some(&NOTHING);
     }
     path.starts_with("/workers/").then_some(&WORKER)
 }
@@ -218,7 +223,7 @@ mod tests {
     fn every_line_is_found_under_its_path_and_knows_its_methods() {
         assert!(WHOLE.is_sorted_by(|a, b| a.path < b.path), "sorted, none twice");
         let methods = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"];
-        for entry in WHOLE.iter().chain([&TRACE, &NOTHING, &WORKER, &RESPONSE, &RESPONSE_CANCEL]) {
+        for entry in WHOLE.iter().chain([&NOTHING, &WORKER, &RESPONSE, &RESPONSE_CANCEL]) {
             assert!(entry.methods.split(", ").all(|m| methods.contains(&m)), "{}", entry.path);
         }
         for entry in WHOLE {
@@ -245,7 +250,7 @@ mod tests {
             format!("{path} {} {}", entry.methods, format!("{:?}", entry.access).to_lowercase())
         };
         let more = ["{id}", "{id}/cancel", "{id}/input_items"].map(|rest| format!("/v1/responses/{rest}"));
-        let more = more.iter().map(String::as_str).chain(["/milepost/trace", "/workers/{id}"]);
+        let more = more.iter().map(String::as_str).chain(["/workers/{id}"]);
         let mut expected: Vec<String> = WHOLE.iter().map(|e| e.path).chain(more).map(row).collect();
         told.sort();
         expected.sort();

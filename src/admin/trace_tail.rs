@@ -13,12 +13,12 @@ use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use hyper::Response;
 use hyper::body::Frame;
-use serde_json::json;
 use tokio::task::JoinHandle;
 
-use super::json as reply;
 use crate::proxy::Shared;
 use crate::proxy::body::AnswerBody;
+use crate::proxy::journey::Refusal;
+use crate::wire::problem::Problem;
 
 /// Bytes read at one time.
 const CHUNK_BYTES: u64 = 256 * 1024;
@@ -35,19 +35,13 @@ pub struct FileBody {
 }
 
 /// The trace as NDJSON.
-pub fn tail(shared: &Shared, query: &str) -> Response<AnswerBody> {
+pub fn tail(shared: &Shared, query: &str) -> Result<Response<AnswerBody>, Refusal> {
     let Some(path) = &shared.config.trace_log else {
-        return reply(
-            404,
-            &json!({"error": {"type": "Not Found", "code": "no_trace", "message": "this router runs without --trace-log"}}),
-        );
+        return Err(Problem::new(404, "no_trace", "this router runs without --trace-log").into());
     };
     let from = query.split('&').find_map(|pair| pair.strip_prefix("from="));
     let Ok(from_bytes) = from.unwrap_or("0").parse::<u64>() else {
-        return reply(
-            400,
-            &json!({"error": {"type": "Bad Request", "code": "bad_request", "message": "from: expected a number of bytes"}}),
-        );
+        return Err(Problem::new(400, "bad_request", "from: expected a number of bytes").into());
     };
     let opened = File::open(path).and_then(|mut file| {
         let len = file.metadata()?.len();
@@ -58,12 +52,9 @@ pub fn tail(shared: &Shared, query: &str) -> Response<AnswerBody> {
         Ok(body) => {
             let mut response = Response::new(AnswerBody::File(body));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-            response
+            Ok(response)
         }
-        Err(error) => reply(
-            500,
-            &json!({"error": {"type": "Internal Server Error", "code": "trace_unreadable", "message": error.to_string()}}),
-        ),
+        Err(error) => Err(Problem::new(500, "trace_unreadable", error.to_string()).into()),
     }
 }
 

@@ -125,16 +125,15 @@ pub fn worker_urls(
 ) -> Result<Vec<WorkerUrl>, ConfigError> {
     let mut urls: Vec<WorkerUrl> = Vec::with_capacity(texts.len());
     for (i, text) in texts.iter().enumerate() {
-        let url = WorkerUrl::parse(text).map_err(|e| ConfigError(format!("workers[{i}].url: {e}")))?;
+        let number = i + 1;
+        let refuse = |why: String| ConfigError(format!("worker {number} of {}: {why}", texts.len()));
+        let url = WorkerUrl::parse(text).map_err(|e| refuse(e.to_string()))?;
         if let Some(first) = urls.iter().position(|u| *u == url) {
-            return Err(ConfigError(format!(
-                "workers[{i}].url: {url} is workers[{first}] already; name each worker once"
-            )));
+            return Err(refuse(format!("{url} is worker {} already; name each worker once", first + 1)));
         }
         if is_listener(&url, listen_host, listen_port) {
-            return Err(ConfigError(format!(
-                "workers[{i}].url: {url} is this router's own address; a router cannot be its own worker"
-            )));
+            let why = "is this router's own address; a router cannot be its own worker";
+            return Err(refuse(format!("{url} {why}")));
         }
         urls.push(url);
     }
@@ -162,9 +161,13 @@ mod tests {
     fn errors_name_the_worker_and_what_to_do() {
         assert_eq!(
             parse(&["http://a:1", "http://b:2", "gpu3:8000"]).unwrap_err(),
-            "workers[2].url: expected http://host:port, got gpu3:8000"
+            "worker 3 of 3: expected http://host:port, got gpu3:8000 (http:// is missing)"
         );
-        assert!(parse(&["http://a:1", "http://A:1/"]).unwrap_err().contains("workers[0] already"));
+        assert!(
+            parse(&["http://a:1", "http://A:1/"])
+                .unwrap_err()
+                .contains("worker 2 of 2: http://a:1 is worker 1 already")
+        );
         assert!(parse(&["http://localhost:30000"]).unwrap_err().contains("its own worker"));
         assert_eq!(parse(&["http://localhost:30001"]).unwrap().len(), 1);
     }

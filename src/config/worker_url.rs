@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use crate::net::tls::server_name;
 
+/// Longest part of a text that is quoted back.
+const MAX_QUOTED_CHARS: usize = 200;
+
 /// `http://host:port`, normalised.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WorkerUrl {
@@ -38,12 +41,15 @@ impl WorkerUrl {
     pub fn parse(text: &str) -> Result<Self, WorkerUrlError> {
         let text = text.trim();
         let (text, rank) = split_rank(text)?;
-        let expected = |why: &str| WorkerUrlError(format!("expected http://host:port, got {text}{why}"));
-        let uri: http::Uri = text.parse().map_err(|_| expected(""))?;
+        let expected = |why: &str| {
+            let shown: String = text.chars().take(MAX_QUOTED_CHARS).collect();
+            WorkerUrlError(format!("expected http://host:port, got {shown}{why}"))
+        };
+        let uri: http::Uri = text.parse().map_err(|_| expected(hint(text)))?;
         let https = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
-            _ => return Err(expected("")),
+            _ => return Err(expected(hint(text))),
         };
         let authority = uri.authority().ok_or_else(|| expected(""))?;
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
@@ -134,6 +140,17 @@ fn written(https: bool, host: &str, port: u16, rank: Option<u32>) -> Arc<str> {
     }
 }
 
+/// What is wrong with a text that is no URL, where that can be told: a list in one word, or the scheme left out.
+fn hint(text: &str) -> &'static str {
+    let several = text.contains(',') || text.split_whitespace().nth(1).is_some();
+    match text.split_once("://") {
+        _ if several => " (one worker by itself: several are separate words, without commas)",
+        None if !text.is_empty() => " (http:// is missing)",
+        Some(("grpc" | "grpcs", _)) => " (name the worker's HTTP port)",
+        _ => "",
+    }
+}
+
 /// Takes `@3` from the end. Any other `@` is a user, perhaps with a password, so the text is not quoted then: not even where
 /// what follows is a number, unless a plain `host:port` stands before it.
 fn split_rank(text: &str) -> Result<(&str, Option<u32>), WorkerUrlError> {
@@ -197,6 +214,17 @@ mod tests {
         for text in bad {
             let error = WorkerUrl::parse(text).unwrap_err().to_string();
             assert!(error.contains("expected http://host:port"), "{text}: {error}");
+        }
+        let long = format!("http://gpu3:{}", "9".repeat(100_000));
+        assert!(WorkerUrl::parse(&long).unwrap_err().to_string().len() < 300);
+        for (text, words) in [
+            ("gpu3:8000", "(http:// is missing)"),
+            ("http://a:1,http://b:2", "without commas"),
+            ("http://a:1 http://b:2", "separate words"),
+            ("grpc://a:1", "HTTP port"),
+        ] {
+            let error = WorkerUrl::parse(text).unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
         }
         for text in [
             "http://u:secret@gpu3:1",

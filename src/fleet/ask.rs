@@ -75,7 +75,9 @@ pub async fn ask_whole(worker: &Worker, clock: &Clock, question: &Question) -> R
     let asked = ask_now(worker, clock, question);
     match tokio::time::timeout(question.timeout, asked).await {
         Ok(result) => result,
-        Err(_) => Err(format!("{}: no answer in {:?}", path_alone(question), question.timeout)),
+        Err(_) => {
+            Err(format!("{}: no answer in {:.1} s", path_alone(question), question.timeout.as_secs_f64()))
+        }
     }
 }
 

@@ -22,6 +22,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest such pause, unless `--worker-startup-check-interval` is shorter: a person waits for the first "ready".
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// A worker that has not answered in this time is told of, and again each time that twice as long has passed: a wrong port
+/// shows in the log at once, a model that loads for minutes costs a few lines.
+const FIRST_NOTICE: Duration = Duration::from_secs(5);
+
 /// How health is checked.
 #[derive(Clone, Debug)]
 pub struct HealthConfig {
@@ -208,6 +212,7 @@ async fn first_answer(fleet: &Fleet, worker: &Worker) -> bool {
     let started = Instant::now();
     let mut pause = FIRST_PAUSE;
     let mut complained = false;
+    let mut notice_due = FIRST_NOTICE;
     loop {
         let config = config_of(fleet, worker);
         if !config.enabled {
@@ -219,6 +224,12 @@ async fn first_answer(fleet: &Fleet, worker: &Worker) -> bool {
             Err(why) if !complained && started.elapsed() >= config.startup_timeout => {
                 complained = true;
                 fleet.announce(worker, "unhealthy", Some(format!("no answer since start: {why}")));
+            }
+            Err(why) if !complained && started.elapsed() >= notice_due => {
+                let waited_s = started.elapsed().as_secs();
+                notice_due *= 2;
+                let told = format!("{why}; {waited_s} s so far, still trying");
+                fleet.announce(worker, "no_answer_yet", Some(told));
             }
             Err(_) => {}
         }
@@ -235,6 +246,7 @@ async fn probe(fleet: &Fleet, worker: &Worker, config: &HealthConfig) -> Result<
         Ok((status, _)) => Err(format!("{}: status {status}", config.endpoint)),
         Err(why) => Err(why),
     };
+    worker.checked(result.as_ref().err().cloned());
     let checks = fleet.health_checks();
     let count = if result.is_ok() { &checks.passed } else { &checks.failed };
     count.fetch_add(1, Ordering::Relaxed);

@@ -268,6 +268,16 @@ impl Fleet {
         }
     }
 
+    /// The same, and returns when none of their tasks is left.
+    pub async fn end_watching(&self) {
+        let watchers = std::mem::take(&mut *self.watchers());
+        watchers.values().for_each(JoinHandle::abort);
+        for watcher in watchers.into_values() {
+            // It was aborted, or it had ended; a panic was told by the panic hook.
+            let _ = watcher.await;
+        }
+    }
+
     fn announce_breaker(&self, worker: &Worker, transition: Transition) {
         let config = worker.breaker().config();
         let (event, why) = match transition {
@@ -286,7 +296,8 @@ impl Fleet {
     /// Writes a change of a worker to the trace and the log.
     pub(crate) fn announce(&self, worker: &Worker, event: &str, detail: Option<String>) {
         let described = worker.described();
-        let why = detail.as_deref().map(|d| format!(" ({d})")).unwrap_or_default();
+        let said = if event == "described" { Some(described.to_string()) } else { detail.clone() };
+        let why = said.map(|why| format!(" ({why})")).unwrap_or_default();
         let level =
             if matches!(event, "unhealthy" | "breaker_open") { log::Level::Warn } else { log::Level::Info };
         log::say(level, &format!("worker {} {event}{why}", worker.url));

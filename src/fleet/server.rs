@@ -24,6 +24,8 @@ pub struct Server {
     addrs: Mutex<Vec<SocketAddr>>,
     // The last handshake failed, and the log says why.
     complained: AtomicBool,
+    // Why the last health check failed; `None` if it passed, or if there was none.
+    failed_check: Mutex<Option<String>>,
 }
 
 impl Server {
@@ -36,7 +38,18 @@ impl Server {
             dialer,
             addrs: Mutex::default(),
             complained: AtomicBool::new(false),
+            failed_check: Mutex::default(),
         }
+    }
+
+    /// Keeps how the last health check went: what was wrong, if anything.
+    pub fn checked(&self, failed: Option<String>) {
+        *self.failed_check.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+    }
+
+    /// Why the last health check failed; `None` if it passed, or if there was none.
+    pub fn failed_check(&self) -> Option<String> {
+        self.failed_check.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A new connection. Resolves the name again if it is not an address, or if the last known addresses fail.

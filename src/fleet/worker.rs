@@ -3,6 +3,7 @@
 //! Rule: everything that changes here is an atomic or behind a short lock, and no lock is held across an await.
 //! Deliberately not here: which worker gets a request (`dispatch`), how a server is reached (`server`).
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -103,6 +104,21 @@ pub struct Described {
     pub max_running_requests: Option<u64>,
     /// It says that it is simulated.
     pub simulated: Option<bool>,
+}
+
+impl fmt::Display for Described {
+    /// For the log: what a person asks first about a worker.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let model = self.served_model_name.as_deref().or(self.model.as_deref()).unwrap_or("unknown");
+        write!(f, "model {model}, SGLang {}", self.version.as_deref().unwrap_or("of unknown version"))?;
+        if self.simulated == Some(true) {
+            f.write_str(", SIMULATED")?;
+        }
+        match self.dp_size {
+            Some(ranks @ 2..) => write!(f, ", {ranks} data-parallel ranks"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Moving averages over the answers that passed.
@@ -231,6 +247,16 @@ impl Worker {
     /// Time in the fleet.
     pub fn age(&self) -> Duration {
         self.joined.elapsed()
+    }
+
+    /// Keeps how the last health check of its server went: what was wrong, if anything.
+    pub(super) fn checked(&self, failed: Option<String>) {
+        self.server.checked(failed);
+    }
+
+    /// Why the last health check of its server failed; `None` if it passed, or if there was none.
+    pub fn failed_check(&self) -> Option<String> {
+        self.server.failed_check()
     }
 
     /// What was said about it, as it is now.

@@ -112,6 +112,7 @@ impl Load<'_> {
             }
         }
         self.tell(&mut now);
+        now.tending.shutdown().await;
         let scheduled_ns = |index: usize| self.start.mono_ns + self.schedule.at_ns[index];
         let without_token_times = now.without_token_times;
         let seen = now.seen.into_iter().enumerate();

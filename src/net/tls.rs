@@ -119,6 +119,12 @@ fn hint(error: &io::Error) -> &'static str {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
             " (signed by nobody in --ca-cert-paths)"
         }
+        // rustls has no name for it but the verifier's own.
+        Some(Error::InvalidCertificate(CertificateError::Other(other)))
+            if format!("{other:?}").contains("CaUsedAsEndEntity") =>
+        {
+            " (this certificate is a CA's; openssl req -x509 makes one for a server with -addext basicConstraints=CA:FALSE)"
+        }
         Some(Error::AlertReceived(Alert::UnknownCA)) => " (the other side does not know who signed ours)",
         Some(Error::AlertReceived(Alert::CertificateRequired)) => {
             " (the other side asks for --client-cert-path)"

@@ -119,8 +119,9 @@ impl Router {
             });
         }
         tasks.spawn(drain(Arc::clone(&shared), stop, close));
-        accept::serve(shared, listener, closing).await;
+        accept::serve(Arc::clone(&shared), listener, closing).await;
         tasks.shutdown().await;
+        shared.fleet.end_watching().await;
     }
 }
 

@@ -341,8 +341,8 @@ pub struct WorkerRecord {
     pub mono_ns: u64,
     /// Worker URL.
     pub worker: Arc<str>,
-    /// `added`, `healthy`, `unhealthy`, `removed`, `described`, `breaker_open` (it gets no requests), `breaker_half_open` (one at a
-    /// time), `breaker_closed`.
+    /// `added`, `no_answer_yet` (since it was added), `healthy`, `unhealthy`, `removed`, `described`, `breaker_open` (it gets no
+    /// requests), `breaker_half_open` (one at a time), `breaker_closed`.
     pub event: String,
     /// What was found or went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -76,6 +76,11 @@ async fn every_worker_that_did_not_do_it_is_named() {
     let record = &router.finish_requests().await[0];
     assert_eq!(record.outcome, Outcome::WorkerError);
 
+    let unlike = TestRouter::with_urls(&[failing.url.clone(), dead], |_| {}).await;
+    let none = ask(unlike.addr, post("/load_lora_adapter", "{}")).await;
+    assert_eq!((none.status, &none.json()["status"]), (502, &json!("failed")), "they differ");
+    assert_eq!(unlike.finish_requests().await[0].outcome, Outcome::WorkerError);
+
     let empty = TestRouter::with_urls(&[], |_| {}).await;
     let nobody = ask(empty.addr, post("/pause_generation", "")).await;
     assert_eq!((nobody.status, nobody.header("x-smg-error-code")), (503, Some("no_workers")));
@@ -117,6 +122,8 @@ async fn methods_are_the_engines_and_plain_text_is_shown_as_such() {
     assert!(worker.requests()[0].head.starts_with("GET /start_profile HTTP/1.1\r\n"));
     let refused = ask(router.addr, "GET /pause_generation HTTP/1.1\r\nhost: r\r\n\r\n").await;
     assert_eq!((refused.status, refused.header("allow")), (405, Some("POST")));
+    assert_eq!(refused.json()["error"]["code"], "method_not_allowed");
+    assert_eq!(refused.header("x-smg-error-code"), Some("method_not_allowed"));
     let put =
         ask(router.addr, "PUT /set_internal_state HTTP/1.1\r\nhost: r\r\ncontent-length: 2\r\n\r\n{}").await;
     assert_eq!(put.status, 200);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milepost::trace::record::{Outcome, Record, RequestKind};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
@@ -143,6 +143,10 @@ async fn dead_workers_hold_up_nobody_and_can_be_given_up() {
         (&json!("unknown"), &json!(false), &json!("processing"), &json!("AddWorker"))
     );
     assert_eq!(one["job_status"]["worker_url"], one["url"]);
+    assert!(one["job_status"]["message"].as_str().unwrap().contains("(connect: "), "it says why: {one}");
+    assert!(one["milepost"]["failed_check"].as_str().unwrap().starts_with("connect: "), "{one}");
+    let ready = &list["workers"][0]["milepost"];
+    assert_eq!((&ready["failed_check"], &ready["breaker"]), (&Value::Null, &json!("closed")));
     assert_eq!(call(&router, "DELETE", &page, "").await.status, 202);
     assert_eq!(call(&router, "GET", &page, "").await.status, 404);
     let gone = one["url"].as_str().unwrap().to_owned();

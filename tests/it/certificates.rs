@@ -60,6 +60,12 @@ impl Authority {
         }
     }
 
+    /// Its own certificate and key, as somebody shows who has made one with openssl and did not say for what.
+    pub fn as_identity(&self) -> Identity {
+        let key_path = self.file("root.key", &self.issuer.key().serialize_pem());
+        Identity { cert_path: self.root(), key_path }
+    }
+
     fn roots(&self) -> Arc<RootCertStore> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();

@@ -129,3 +129,17 @@ async fn a_successor_takes_both_ports_while_the_old_router_still_streams() {
         assert_eq!(outcomes, [Outcome::Done]);
     }
 }
+
+/// On one thread nothing runs between the end and the count, so a task that was only told to end would still be there.
+#[tokio::test]
+async fn a_router_that_has_ended_has_no_task_left() {
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let net = PipeNet::default();
+    let workers = worker_urls(&["http://127.0.0.1:1".to_owned()], "127.0.0.1", 30_000).unwrap();
+    let config = RouteConfig { workers, ..RouteConfig::default() };
+    let router = Router::start(config, "pipe", Clock::system(), Connector::Pipes(net.clone())).unwrap();
+    assert_eq!(tasks(), 1, "the worker is watched");
+    let (_stop, stopped) = watch::channel(true);
+    router.serve(net.listen(30_000), None, stopped).await;
+    assert_eq!(tasks(), 0);
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use milepost::config::worker_url::WorkerUrl;
 use milepost::fleet::spec::{HealthOverrides, WorkerSettings, WorkerSpec};
 use milepost::net::PipeNet;
+use milepost::trace::record::WorkerRecord;
 use tokio::io::AsyncWriteExt;
 
 use crate::harness::{post, read_message};
@@ -118,4 +119,20 @@ async fn engines_that_were_told_to_go_on_are_checked_then_and_not_a_minute_later
     let (_, workers) = router.finish().await;
     let events: Vec<&str> = workers.iter().map(|w| w.event.as_str()).filter(|e| *e != "described").collect();
     assert_eq!(events, ["added", "healthy", "unhealthy", "healthy"]);
+}
+
+/// A wrong port must not be silent until `--worker-startup-timeout-secs` have passed, and a model that loads must not fill the log.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_does_not_answer_is_told_of_ever_more_rarely() {
+    let router = PipedRouter::start(&PipeNet::default(), &[piped::url(1)], |c| c.health.enabled = true);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let (_, workers) = router.finish().await;
+    let told: Vec<_> = workers.iter().filter(|w| w.event == "no_answer_yet").collect();
+    let secs = |w: &WorkerRecord| (w.mono_ns - workers[0].mono_ns) / 1_000_000_000;
+    assert!(
+        told.iter().map(|w| secs(w)).zip([5, 10, 20, 40, 80]).all(|(at, due)| (due..due + 3).contains(&at))
+    );
+    assert_eq!(told.len(), 5);
+    let why = told[0].detail.as_deref().unwrap();
+    assert!(why.starts_with("connect: ") && why.ends_with(" s so far, still trying"), "{why}");
 }

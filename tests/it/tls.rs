@@ -160,6 +160,7 @@ async fn a_worker_that_cannot_be_believed_gets_no_request_and_the_reason_is_told
     for (own, wants_client, words) in [
         (&elsewhere, false, "not valid for name"),
         (&signed_by_another, false, "signed by nobody in --ca-cert-paths"),
+        (&authority.as_identity(), false, "basicConstraints=CA:FALSE"),
         (&good, true, "ertificate"),
     ] {
         let front = Front::start(&authority, own, wants_client, &worker.url).await;

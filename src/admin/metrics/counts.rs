@@ -141,7 +141,7 @@ impl Counts {
         models.index(NO_MODEL);
         Self {
             bounds_ns: bounds_ns.into(),
-            http: Table::new(METHODS.len() * PATHS.len()),
+            http: Table::new(METHODS.len() * PATHS),
             responses: Statuses::new(),
             problems: Problems::new(),
             upstream: Statuses::new(),
@@ -158,7 +158,7 @@ impl Counts {
 
     pub(super) fn http(&self, method: usize, path: usize) -> &HttpSeries {
         let make = || HttpSeries { requests: AtomicU64::new(0), duration: Histogram::new(&self.bounds_ns) };
-        self.http.at(method * PATHS.len() + path, make)
+        self.http.at(method * PATHS + path, make)
     }
 
     /// The number of a body's model.

@@ -1,11 +1,12 @@
 //! Label values: each from a set that has an end.
 //!
 //! Rule: nothing that a client sends can make more series than these tables have places; what finds none is `other`.
-//! Finding a place takes no lock and no hash. Deliberately not here: the numbers (`counts`), workers (their series go when
-//! they go).
+//! Finding a place takes no lock and no hash. The router's own paths are those of its table. Deliberately not here: the
+//! numbers (`counts`), workers (their series go when they go).
 
 use std::sync::OnceLock;
 
+use crate::admin::table;
 use crate::wire::Endpoint;
 
 /// What has no place of its own.
@@ -16,8 +17,8 @@ const MAX_VALUE_BYTES: usize = 128;
 /// Methods with a place; sglang-router's, with its word for the rest.
 pub(super) const METHODS: [&str; 8] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "OTHER"];
 
-/// Paths with a place, [`OTHER`] last. The first three are those of [`Endpoint`], at its numbers.
-pub(super) const PATHS: [&str; 59] = [
+/// Paths with a place that are a worker's. The first three are those of [`Endpoint`], at its numbers.
+const PASSED: [&str; 22] = [
     "/generate",
     "/v1/chat/completions",
     "/v1/completions",
@@ -25,65 +26,45 @@ pub(super) const PATHS: [&str; 59] = [
     "/v1/embeddings",
     "/v1/rerank",
     "/v1/classify",
-    "/v1/models",
     "/v1/score",
     "/v1/messages",
     "/v1/tokenize",
     "/v1/detokenize",
-    "/v1/loads",
     "/v1/conversations",
     "/v1/audio/transcriptions",
-    "/abort_request",
-    "/add_worker",
     "/classify",
-    "/continue_generation",
-    "/destroy_weights_update_group",
     "/detokenize",
     "/encode",
-    "/engine_metrics",
-    "/flush_cache",
     "/get_load",
-    "/get_loads",
-    "/get_model_info",
-    "/get_server_info",
     "/get_weights_by_name",
-    "/health",
-    "/health_generate",
-    "/init_weights_update_group",
-    "/list_workers",
-    "/liveness",
-    "/load_lora_adapter",
     "/metrics",
-    "/milepost/trace",
-    "/model_info",
-    "/pause_generation",
-    "/readiness",
-    "/release_memory_occupation",
-    "/remove_worker",
+    "/open_session",
     "/rerank",
-    "/resume_memory_occupation",
-    "/server_info",
-    "/set_internal_state",
-    "/start_profile",
-    "/stop_profile",
     "/tokenize",
-    "/unload_lora_adapter",
-    "/update_weight_version",
-    "/update_weights_from_disk",
-    "/update_weights_from_distributed",
-    "/update_weights_from_tensor",
-    "/v1/responses/{id}",
-    "/v1/conversations/{id}",
-    "/v1/models/{id}",
-    "/workers",
-    OTHER,
 ];
 
-/// Where the sorted part of [`PATHS`] begins and ends.
-const SORTED: std::ops::Range<usize> = 15..54;
+/// What stands before an id, and the label of all such paths.
+const WITH_ID: [(&str, &str); 3] = [
+    ("/v1/responses/", "/v1/responses/{id}"),
+    ("/v1/conversations/", "/v1/conversations/{id}"),
+    ("/v1/models/", "/v1/models/{id}"),
+];
 
-/// What stands before an id in a path, and the path's number.
-const WITH_ID: [(&str, usize); 3] = [("/v1/responses/", 54), ("/v1/conversations/", 55), ("/v1/models/", 56)];
+/// Number of the first path of the router's own; the others follow in the order of its table.
+const OWN: usize = PASSED.len();
+/// Number of the first path with an id.
+const IDS: usize = OWN + table::WHOLE.len();
+/// Paths with a place, [`OTHER`] as the last of them included.
+pub(super) const PATHS: usize = IDS + WITH_ID.len() + 1;
+
+/// The path of a number.
+pub(super) fn path_label(index: usize) -> &'static str {
+    match index {
+        ..OWN => PASSED[index],
+        OWN..IDS => table::WHOLE[index - OWN].path,
+        _ => WITH_ID.get(index - IDS).map_or(OTHER, |(_, label)| label),
+    }
+}
 
 /// Endpoints, each at its own number; sglang-router's words.
 pub(super) const ENDPOINTS: [&str; 8] =
@@ -102,17 +83,14 @@ pub(super) fn path_index(endpoint: Endpoint, path: &str) -> usize {
         Endpoint::Completions => return 2,
         _ => {}
     }
-    let listed = PATHS[SORTED].binary_search(&path).ok().map(|i| SORTED.start + i);
-    let other = PATHS.len() - 1;
-    let listed = listed.or_else(|| PATHS[3..SORTED.start].iter().position(|p| *p == path).map(|i| 3 + i));
-    listed.unwrap_or_else(|| {
-        if path == "/workers" || path.starts_with("/workers/") {
-            return other - 1;
-        }
-        let with_id =
-            WITH_ID.iter().find(|(before, _)| path.strip_prefix(before).is_some_and(|id| !id.is_empty()));
-        with_id.map_or(other, |(_, at)| *at)
-    })
+    // A worker's page counts as the list of them.
+    let own = if path.starts_with("/workers/") { "/workers" } else { path };
+    let own = || table::place(own).map(|at| OWN + at);
+    let with_id = || {
+        let has = |(before, _): &(&str, _)| path.strip_prefix(*before).is_some_and(|id| !id.is_empty());
+        WITH_ID.iter().position(has).map(|at| IDS + at)
+    };
+    PASSED.iter().position(|p| *p == path).or_else(own).or_else(with_id).unwrap_or(PATHS - 1)
 }
 
 /// Number of an endpoint.
@@ -162,13 +140,18 @@ mod tests {
 
     #[test]
     fn every_known_path_finds_its_own_place_and_no_other_one() {
-        assert!(PATHS[SORTED].is_sorted(), "a binary search needs that");
-        for (i, path) in PATHS[..PATHS.len() - 1].iter().enumerate() {
+        for i in 0..PATHS - 1 {
+            let path = path_label(i);
             assert_eq!(path_index(Endpoint::of_path(path), path), i, "{path}");
         }
-        let of = |path| PATHS[path_index(Endpoint::of_path(path), path)];
+        let of = |path| path_label(path_index(Endpoint::of_path(path), path));
         assert_eq!(of("/v1/responses/resp_1/cancel"), "/v1/responses/{id}");
         assert_eq!(of("/workers/0-1"), "/workers");
+        assert_eq!(
+            ["/v1/loads", "/slow_down"].map(of),
+            ["/v1/loads", "/slow_down"],
+            "all of the router's own"
+        );
         for path in ["", "/", "/v1/responses/", "/workersx", "/generate/", "/healthz", "*"] {
             assert_eq!(of(path), OTHER, "{path}");
         }

@@ -12,7 +12,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 
 use super::catalogue::{Family, Kind, own, peer};
 use super::counts::{ROUTER_ERRORS, WORKER_ERRORS};
-use super::labels::{ENDPOINTS, METHODS, OTHER, PATHS};
+use super::labels::{ENDPOINTS, METHODS, OTHER, PATHS, path_label};
 use super::process::Process;
 use super::{Metrics, ages, elsewhere};
 use crate::fleet::meters::{Snapshot, WorkerMeters};
@@ -92,7 +92,7 @@ impl Page {
     fn http(&mut self, shared: &Shared) {
         let metrics = &shared.metrics;
         let counts = &metrics.counts;
-        let route = |i: usize| owned(&[METHODS[i / PATHS.len()], PATHS[i % PATHS.len()]]);
+        let route = |i: usize| owned(&[METHODS[i / PATHS], path_label(i % PATHS)]);
         self.family(&peer::HTTP_REQUESTS, counts.http.used().map(|(i, s)| (route(i), (&s.requests).into())));
         let ended = counts.http.used().map(|(i, s)| (route(i), s.duration.snapshot()));
         self.family(

@@ -62,6 +62,8 @@ pub fn describe(shared: &Shared, worker: &Worker) -> Value {
             "router": d.router,
             "served": worker.served(),
             "idle_connections": worker.pool.idle(),
+            "failed_check": worker.failed_check(),
+            "breaker": worker.breaker().view().state.name(),
         },
     });
     if !worker.is_reached() {
@@ -84,9 +86,9 @@ fn job_status(shared: &Shared, worker: &Worker) -> Value {
     let limit = shared.fleet.health_config().startup_timeout;
     let waited_s = worker.age().as_secs();
     let failed = worker.age() >= limit;
-    let message = failed.then(|| {
-        format!("no answer to a health check in {waited_s} s; still trying, DELETE the worker to give it up")
-    });
+    let why = worker.failed_check().map(|why| format!(" ({why})")).unwrap_or_default();
+    let give_up = if failed { ", DELETE the worker to give it up" } else { "" };
+    let message = format!("no answer to a health check in {waited_s} s{why}; still trying{give_up}");
     json!({
         "job_type": "AddWorker",
         "worker_url": worker.url.as_str(),

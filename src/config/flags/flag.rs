@@ -58,7 +58,8 @@ impl fmt::Display for Value {
             Self::Integer(least, most) if least < 0 && most == i128::from(i64::MAX) => {
                 f.write_str("a whole number")
             }
-            Self::Integer(least, most) if most >= i128::from(i64::MAX) => {
+            // Where the type behind it ends is nobody's concern.
+            Self::Integer(least, most) if most >= i128::from(u32::MAX) => {
                 write!(f, "a whole number of at least {least}")
             }
             Self::Integer(least, most) => write!(f, "a whole number from {least} to {most}"),

@@ -34,7 +34,7 @@ pub const WORKER_URLS: Flag = Flag::list(
     "worker-urls",
     Takes::ZeroOrMore,
     "URL",
-    "Workers, each http://host:port; they may come up later",
+    "Workers, each http://host:port or https://host:port; they may come up later",
 );
 /// `--dp-aware`.
 pub const DP_AWARE: Flag =
@@ -43,7 +43,7 @@ pub const DP_AWARE: Flag =
 pub const STARTUP_TIMEOUT: Flag = Flag::one(
     "worker-startup-timeout-secs",
     "SECS",
-    "After this long without a first answer a worker is reported; it is still asked",
+    "After this long without a first answer a worker counts as failed; it is still asked",
 )
 .of(SECONDS)
 .or("1800");

@@ -149,6 +149,9 @@ fn integer(flag: &Flag, text: &str) -> Result<i128, FlagError> {
     let value = python_digits(text).and_then(|digits| digits.parse::<i128>().ok()).ok_or_else(wrong)?;
     match flag.value {
         Value::Integer(least, most) if (least..=most).contains(&value) => Ok(value),
+        Value::Integer(_, most) if value > most => {
+            Err(FlagError::expected(flag, format!("a whole number of at most {most}"), text))
+        }
         _ => Err(wrong()),
     }
 }
@@ -205,7 +208,7 @@ mod tests {
     fn an_error_says_what_the_flag_takes() {
         let error = |flag: &Flag, text: &str| given(flag, &[text]).check().unwrap_err().to_string();
         for (error, words) in [
-            (error(&fleet::PORT, "70000"), "--port: expected a whole number from 0 to 65535, got 70000"),
+            (error(&fleet::PORT, "70000"), "--port: expected a whole number of at most 65535, got 70000"),
             (
                 error(&requests::MAX_PAYLOAD, "0"),
                 "--max-payload-size: expected a whole number of at least 1, got 0",

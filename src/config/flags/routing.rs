@@ -33,7 +33,7 @@ pub const CACHE_THRESHOLD: Flag = Flag::one(
 pub const BALANCE_ABS: Flag = Flag::one(
     "balance-abs-threshold",
     "REQUESTS",
-    "cache_aware: the fleet is imbalanced if most - fewest in flight (bucket: bytes sent) exceeds this, and",
+    "cache_aware: imbalanced, if most - fewest in flight exceeds this and --balance-rel-threshold is exceeded too (bucket: bytes sent)",
 )
 .of(Value::at_least(0))
 .or("64")
@@ -42,7 +42,7 @@ pub const BALANCE_ABS: Flag = Flag::one(
 pub const BALANCE_REL: Flag = Flag::one(
     "balance-rel-threshold",
     "RATIO",
-    "cache_aware, bucket: the most exceeds the fewest times this",
+    "cache_aware, bucket: imbalanced, if the most exceeds the fewest times this, and see --balance-abs-threshold",
 )
 .of(RATIO)
 .or("1.5")
