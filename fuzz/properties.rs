@@ -94,7 +94,7 @@ fn read(settings: (u8, u8), chunks: &[&[u8]]) -> Answer {
         reader = reader.with_token_times();
     }
     for chunk in chunks {
-        reader.push(&Bytes::copy_from_slice(chunk), 1);
+        reader.push(chunk, 1);
     }
     reader.finish(flags & 8 == 0)
 }

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`clock`], [`units`] | the only reader of time; how durations and counts are printed |
 //! | [`log`], [`net`] | one line an event on standard error; sockets, pipes and TLS as values |
-//! | [`http1`] | a client connection that stamps its own bytes, and the pool of idle ones |
+//! | [`http1`] | the HTTP/1.1 codec: heads, bodies, both sides of a connection, the pool of idle ones |
 //! | [`wire`] | SGLang and `OpenAI` wire formats: bytes in, facts out, no I/O |
 //! | [`trace`] | the product: records, the bounded sink, the writer, the reader, alignment of server stamps |
 //! | [`config`] | what was asked for, as values that cannot be wrong |

@@ -7,7 +7,6 @@
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use milepost::wire::Endpoint;
 use milepost::wire::answer::{Answer, AnswerReader, Tokens};
 use milepost::wire::meta_info::ServerStamps;
@@ -100,7 +99,7 @@ fn read(capture: &Capture, lengths: &[usize]) -> Answer {
             break;
         }
         let end = (at + length).min(capture.body.len());
-        reader.push(&Bytes::copy_from_slice(&capture.body[at..end]), u64::try_from(end).unwrap());
+        reader.push(&capture.body[at..end], u64::try_from(end).unwrap());
         at = end;
     }
     reader.finish(true)
@@ -322,7 +321,7 @@ fn a_stream_cut_anywhere_is_truncated() {
         let done = text.find("data: [DONE]").unwrap() + "data: [DONE]\n".len();
         for cut in (0..=done).step_by(37).chain([done]) {
             let mut reader = AnswerReader::new(Endpoint::Generate, 200, true, false);
-            reader.push(&Bytes::copy_from_slice(&capture.body[..cut]), 1);
+            reader.push(&capture.body[..cut], 1);
             let error = reader.finish(true).error.expect("cut");
             assert_eq!(error.class, "truncated", "{server} cut at {cut}");
         }

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::{Method, Response};
+use http::{Method, Response};
 use serde_json::{Map, Value, json};
 
 use super::errand::{Errand, no_workers};

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
+use http::Response;
 use http::StatusCode;
-use hyper::Response;
 use serde_json::{Value, json};
 
 use super::errand::{Errand, no_answer, no_workers, passed};

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::HeaderValue;
-use hyper::Response;
+use http::Response;
 
 use super::errand::{Errand, no_workers};
 use super::fan_out::{ask_all, servers};

@@ -8,18 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
-use hyper::body::Incoming;
-use hyper::{Method, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use tokio::time::Instant;
 
 use super::table::{Access, Entry};
 use crate::config::access::AuthConfig;
 use crate::fleet::ask::{Answer, Question};
+use crate::http1::Request;
+use crate::proxy::asked::Asked;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::journey::{Journey, Refusal};
-use crate::proxy::{Shared, headers, intake};
+use crate::proxy::{Shared, headers};
 use crate::trace::record::{Outcome, RequestKind};
 use crate::wire::problem::Problem;
 
@@ -41,28 +40,27 @@ pub struct Errand<'a> {
 }
 
 impl<'a> Errand<'a> {
-    /// Reads the body.
-    pub async fn read(
+    /// Of a request that has been read.
+    pub fn of(
         shared: &'a Arc<Shared>,
-        request: Request<Incoming>,
+        asked: &Asked,
+        request: &Request,
         entry: &Entry,
-        journey: &mut Journey,
-    ) -> Result<Self, Refusal> {
-        let (head, body) = request.into_parts();
-        let body = intake::read_in_time(shared, &head.headers, body, journey).await?;
+        journey: &Journey,
+    ) -> Self {
         let outgoing = match entry.handler.request_kind() {
-            RequestKind::FanOut => outgoing(shared, &head.headers, entry.access, journey),
+            RequestKind::FanOut => outgoing(shared, request, entry.access, journey),
             _ => HeaderMap::new(),
         };
-        Ok(Self {
+        Self {
             shared,
-            method: head.method,
-            path: head.uri.path().to_owned(),
-            query: head.uri.query().unwrap_or("").to_owned(),
-            body,
+            method: asked.method.clone(),
+            path: asked.path().to_owned(),
+            query: asked.target().split_once('?').map_or("", |(_, query)| query).to_owned(),
+            body: Bytes::copy_from_slice(request.body()),
             outgoing,
             deadline: journey.deadline(),
-        })
+        }
     }
 
     /// Time until the request must have ended.
@@ -92,13 +90,21 @@ impl<'a> Errand<'a> {
     }
 }
 
-fn outgoing(shared: &Shared, client: &HeaderMap, access: Access, journey: &Journey) -> HeaderMap {
-    let mut out = headers::to_worker(client, &shared.config.forward_headers);
-    if is_for_the_router(&shared.config.auth, access) {
-        out.remove(AUTHORIZATION);
+fn outgoing(shared: &Shared, request: &Request, access: Access, journey: &Journey) -> HeaderMap {
+    let mut out = HeaderMap::new();
+    let mut add = |name: &[u8], value: &[u8]| {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            out.append(name, value);
+        }
+    };
+    headers::to_worker(request.fields(), &shared.config.forward_headers).for_each(|(n, v)| add(n, v));
+    if let Some(clients) =
+        request.field("authorization").filter(|_| !is_for_the_router(&shared.config.auth, access))
+    {
+        add(b"authorization", clients);
     }
-    out.append(headers::HOP, shared.instance_value.clone());
-    headers::stamp_request(&mut out, journey);
+    add(headers::HOP.as_bytes(), shared.instance.as_bytes());
+    headers::request_stamps(journey, |name, value| add(name.as_bytes(), value));
     out
 }
 
@@ -121,8 +127,8 @@ pub fn no_answer(error: &str) -> Refusal {
 }
 
 /// A worker's answer as it came: status, content type, body.
-pub fn passed(answer: Answer) -> hyper::Response<AnswerBody> {
-    let mut response = hyper::Response::new(AnswerBody::own(answer.body));
+pub fn passed(answer: Answer) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::own(answer.body));
     *response.status_mut() = answer.status;
     if let Some(content_type) = answer.content_type {
         response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);

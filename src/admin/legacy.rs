@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Response;
+use http::Response;
 use serde_json::json;
 
 use super::errand::Errand;

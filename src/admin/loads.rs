@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use hyper::Response;
+use http::Response;
 use serde_json::{Map, Value, json};
 
 use super::errand::{Errand, no_workers};

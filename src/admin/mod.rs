@@ -8,14 +8,15 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
+use http::Response;
 use http::header::{ALLOW, CONTENT_TYPE};
-use hyper::body::Incoming;
-use hyper::{Request, Response};
 
 use self::errand::Errand;
 pub use self::table::Access;
 use self::table::Handler;
+use crate::http1::Request;
 use crate::proxy::Shared;
+use crate::proxy::asked::Asked;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::journey::{Journey, Refusal};
 use crate::trace::record::RequestKind;
@@ -45,26 +46,24 @@ pub fn owns(path: &str) -> bool {
     table::find(path).is_some()
 }
 
-/// Answers it.
+/// Answers it; the request has been read whole.
 pub async fn answer(
     shared: &Arc<Shared>,
-    request: Request<Incoming>,
+    asked: &Asked,
+    request: &Request,
     mut journey: Journey,
 ) -> Response<AnswerBody> {
-    let Some(entry) = table::find(request.uri().path()) else {
+    let Some(entry) = table::find(asked.path()) else {
         return journey.end_with(nothing());
     };
     let kind = entry.handler.request_kind();
     journey.note(|r| r.request_kind = kind);
-    if !entry.takes(request.method()) {
+    if !entry.takes(&asked.method) {
         // No worker was asked.
         journey.note(|r| r.request_kind = RequestKind::Local);
         return not_allowed(journey, entry.methods);
     }
-    let errand = match Errand::read(shared, request, entry, &mut journey).await {
-        Ok(errand) => errand,
-        Err(refusal) => return journey.end_with(refusal),
-    };
+    let errand = Errand::of(shared, asked, request, entry, &journey);
     match perform(entry.handler, &errand, &mut journey).await {
         Ok(response) => journey.local(kind, response),
         Err(refusal) => journey.end_with(refusal),

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::Ordering;
 
-use hyper::Response;
+use http::Response;
 use serde_json::json;
 
 use super::json as reply;

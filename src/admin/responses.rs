@@ -3,7 +3,7 @@
 //! Rule: all workers are asked, the first success is passed on as it came and the others are dropped; without one, the last
 //! status that a worker gave. Deliberately not here: `POST /v1/responses`, which is routed like any generation.
 
-use hyper::Response;
+use http::Response;
 
 use super::errand::{Errand, no_answer, no_workers, passed};
 use super::fan_out::{ask_all, servers};

@@ -7,7 +7,7 @@
 //! `/tokenize`, `/open_session`, `/v1/models/{name}`, and whatever is meant for one instance with an address of its own
 //! (`/send_weights_to_remote_instance`, `/scale_elastic_ep`, `/pd_role_switch`).
 
-use hyper::Method;
+use http::Method;
 
 use crate::trace::record::RequestKind;
 

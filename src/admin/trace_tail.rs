@@ -5,15 +5,11 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderValue;
+use http::Response;
 use http::header::CONTENT_TYPE;
-use hyper::Response;
-use hyper::body::Frame;
-use tokio::task::JoinHandle;
 
 use crate::proxy::Shared;
 use crate::proxy::body::AnswerBody;
@@ -23,15 +19,11 @@ use crate::wire::problem::Problem;
 /// Bytes read at one time.
 const CHUNK_BYTES: u64 = 256 * 1024;
 
-/// The file and what was read of it.
-type ReadChunk = io::Result<(File, Vec<u8>)>;
-
 /// A part of a file as a response body.
 #[derive(Debug)]
 pub struct FileBody {
     file: Option<File>,
     left_bytes: u64,
-    reading: Option<JoinHandle<ReadChunk>>,
 }
 
 /// The trace as NDJSON.
@@ -46,7 +38,7 @@ pub fn tail(shared: &Shared, query: &str) -> Result<Response<AnswerBody>, Refusa
     let opened = File::open(path).and_then(|mut file| {
         let len = file.metadata()?.len();
         file.seek(SeekFrom::Start(from_bytes.min(len)))?;
-        Ok(FileBody { file: Some(file), left_bytes: len.saturating_sub(from_bytes), reading: None })
+        Ok(FileBody { file: Some(file), left_bytes: len.saturating_sub(from_bytes) })
     });
     match opened {
         Ok(body) => {
@@ -60,32 +52,22 @@ pub fn tail(shared: &Shared, query: &str) -> Result<Response<AnswerBody>, Refusa
 
 impl FileBody {
     /// The next chunk, or the end.
-    pub fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let this = self.get_mut();
-        loop {
-            if let Some(reading) = &mut this.reading {
-                let read = ready!(Pin::new(reading).poll(cx));
-                this.reading = None;
-                let (file, chunk) = match read.map_err(io::Error::other).and_then(|r| r) {
-                    Ok(read) => read,
-                    Err(error) => return Poll::Ready(Some(Err(error))),
-                };
-                this.left_bytes -= (chunk.len() as u64).min(this.left_bytes);
-                this.file = Some(file).filter(|_| !chunk.is_empty());
-                if chunk.is_empty() {
-                    return Poll::Ready(None);
-                }
-                return Poll::Ready(Some(Ok(Frame::data(chunk.into()))));
+    pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        let mut file = self.file.take().filter(|_| self.left_bytes > 0)?;
+        let want = self.left_bytes.min(CHUNK_BYTES);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut chunk = Vec::with_capacity(want as usize);
+            (&mut file).take(want).read_to_end(&mut chunk)?;
+            Ok((file, chunk))
+        });
+        match read.await.map_err(io::Error::other).and_then(|read| read) {
+            Ok((_, chunk)) if chunk.is_empty() => None,
+            Ok((file, chunk)) => {
+                self.left_bytes -= (chunk.len() as u64).min(self.left_bytes);
+                self.file = Some(file);
+                Some(Ok(chunk.into()))
             }
-            let Some(mut file) = this.file.take().filter(|_| this.left_bytes > 0) else {
-                return Poll::Ready(None);
-            };
-            let want = this.left_bytes.min(CHUNK_BYTES);
-            this.reading = Some(tokio::task::spawn_blocking(move || {
-                let mut chunk = Vec::with_capacity(want as usize);
-                (&mut file).take(want).read_to_end(&mut chunk)?;
-                Ok((file, chunk))
-            }));
+            Err(error) => Some(Err(error)),
         }
     }
 }

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderValue};
-use http_body_util::Full;
-use hyper::{Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use super::worker::Worker;
 use crate::clock::Clock;
 use crate::config::access::ApiKey;
+use crate::http1::{Outgoing, lines};
 
 /// Largest answer kept unless the question says otherwise: SGLang 0.5.23's `/server_info` has 37 kB.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
@@ -85,19 +84,33 @@ async fn ask_now(worker: &Worker, clock: &Clock, question: &Question) -> Result<
     let fail = |what: &dyn std::fmt::Display| format!("{}: {what}", path_alone(question));
     // A fresh connection: a probe must not be the one that finds a stale one, and it proves that the worker accepts.
     let mut connection = worker.connect(clock).await?;
-    let mut request = Request::new(Full::new(question.body.clone()));
-    *request.method_mut() = question.method.clone();
-    *request.uri_mut() = question.path.parse().map_err(|e: http::uri::InvalidUri| fail(&e))?;
-    *request.headers_mut() = headers(worker, question);
-    let response = connection.send(request).await.map_err(|e| fail(&e.error))?;
-    let status = response.status();
-    let content_type = response.headers().get(CONTENT_TYPE).cloned();
-    let routed = response.headers().contains_key(ROUTED);
+    let path: Uri = question.path.parse().map_err(|e: http::uri::InvalidUri| fail(&e))?;
+    let head = head(worker, question, &path);
+    let request = Outgoing::new([&head, &question.body]);
+    let to_head = question.method == Method::HEAD;
+    let answer = connection.send(request, to_head).await.map_err(|e| fail(&e.error))?;
+    let content_type = connection.field("content-type").and_then(|v| HeaderValue::from_bytes(v).ok());
+    let routed = connection.field(ROUTED).is_some();
     let body = connection
-        .collect(response.into_body(), question.max_answer_bytes)
+        .collect(question.max_answer_bytes)
         .await
-        .map_err(|e| fail(&format_args!("status {}, but {e}", status.as_u16())))?;
+        .map_err(|e| fail(&format_args!("status {}, but {e}", answer.status)))?;
+    let status = StatusCode::from_u16(answer.status).map_err(|e| fail(&e))?;
     Ok(Answer { status, content_type, routed, body })
+}
+
+fn head(worker: &Worker, question: &Question, path: &Uri) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    let target = path.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    lines::request_line(&mut out, question.method.as_str().as_bytes(), target.as_bytes());
+    for (name, value) in &headers(worker, question) {
+        lines::field(&mut out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    if !question.body.is_empty() || question.method == Method::POST || question.method == Method::PUT {
+        lines::content_length(&mut out, question.body.len() as u64);
+    }
+    lines::end(&mut out);
+    out
 }
 
 fn headers(worker: &Worker, question: &Question) -> HeaderMap {

@@ -72,7 +72,7 @@ impl Server {
         if server.is_some() {
             self.complained.store(false, Ordering::Relaxed);
         }
-        Connection::handshake(io, link, clock.clone()).await.map_err(|error| format!("connect: {error}"))
+        Ok(Connection::new(io, link, clock.clone()))
     }
 
     /// A server that is not up yet is no news, but one that is up and cannot be agreed with needs a person: said once.

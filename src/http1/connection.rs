@@ -1,55 +1,53 @@
-//! One HTTP/1.1 client connection, driven by the task of the request that uses it.
+//! One HTTP/1.1 connection to a server, driven by the task of the request that uses it.
 //!
-//! Rule: hyper's `Connection` future is polled in the request's own task, so that no byte crosses a task boundary (a spawned
-//! connection task cost three times the CPU of this, see ARCHITECTURE.md), and dropping the request closes the socket at
-//! once. A stamp is taken where the bytes pass, in the socket's read and write, not where a task later learns of it.
-//! Deliberately not here: which connection to use (`pool`) and what to do when one fails.
+//! Rule: no task of its own. Dropping the request closes the socket at once, and no byte crosses a task boundary. A stamp is
+//! taken where the bytes pass, in the socket's read and write. What is read of an answer is handed on where it lies. The
+//! router's way to its workers and the load generator's way to its target are this one code, so that what either calls "sent"
+//! or "first byte" is the same moment. Deliberately not here: which connection to use (`pool`), what to do when one fails.
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::ops::Range;
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming};
-use hyper::client::conn::http1;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::request_body::RequestBody;
+use super::body::{Body, Taken};
+use super::head::{self, Fields, ResponseHead};
+use super::incoming::Incoming;
+use super::outgoing::Outgoing;
 use crate::clock::Clock;
 use crate::net::{Io, Link};
 
-/// Largest response head plus one read, in bytes; a worker's head is a few hundred.
-const MAX_READ_BUFFER_BYTES: usize = 256 * 1024;
+/// Largest response head in bytes; a worker's is a few hundred.
+const MAX_HEAD_BYTES: usize = 256 * 1024;
 
 /// How soon after the write a reused connection must have died for its peer to have been closing it while the request was on
 /// its way. Word of such a close comes one round trip after the write, and a second is longer than any; a peer that held the
 /// request for longer had taken it.
 const CLOSING_RACE_NS: u64 = 1_000_000_000;
 
-/// hyper's side of a connection: polled, it reads and writes.
-type Driver = http1::Connection<TokioIo<StampedIo>, RequestBody>;
-
 /// A connection to a server.
 #[derive(Debug)]
 pub struct Connection {
-    sender: http1::SendRequest<RequestBody>,
-    driver: Option<Driver>,
-    stamps: Arc<Stamps>,
-    clock: Clock,
+    io: Io,
     link: Link,
+    clock: Clock,
+    incoming: Incoming,
+    fields: Fields,
+    body: Body,
+    /// The answer allows another request and the request was written whole.
+    keeps_alive: bool,
     requests: u32,
+    first_write_ns: Option<u64>,
+    first_read_ns: Option<u64>,
 }
 
 /// Why a request got no response head on this connection.
 #[derive(Debug)]
 pub struct SendError {
-    /// hyper's error.
-    pub error: hyper::Error,
+    /// What happened.
+    pub error: io::Error,
     /// Some byte of a response to it had been read.
     pub response_began: bool,
     /// The connection was a reused one, and died so soon after the write that its peer was closing it then: to send the
@@ -57,23 +55,21 @@ pub struct SendError {
     pub closing_race: bool,
 }
 
-/// When bytes of the current request passed, `CLOCK_MONOTONIC` nanoseconds; 0 where none has yet.
-#[derive(Debug, Default)]
-struct Stamps {
-    first_write_ns: AtomicU64,
-    first_read_ns: AtomicU64,
-}
-
 impl Connection {
     /// Wraps a fresh socket.
-    pub async fn handshake(io: Io, link: Link, clock: Clock) -> hyper::Result<Self> {
-        let stamps = Arc::new(Stamps::default());
-        let stamped = StampedIo { io, clock: clock.clone(), stamps: Arc::clone(&stamps) };
-        let (sender, driver) = http1::Builder::new()
-            .max_buf_size(MAX_READ_BUFFER_BYTES)
-            .handshake(TokioIo::new(stamped))
-            .await?;
-        Ok(Self { sender, driver: Some(driver), stamps, clock, link, requests: 0 })
+    pub fn new(io: Io, link: Link, clock: Clock) -> Self {
+        Self {
+            io,
+            link,
+            clock,
+            incoming: Incoming::default(),
+            fields: Fields::default(),
+            body: Body::Ended,
+            keeps_alive: true,
+            requests: 0,
+            first_write_ns: None,
+            first_read_ns: None,
+        }
     }
 
     /// Facts about the socket.
@@ -86,179 +82,205 @@ impl Connection {
         self.requests > 1
     }
 
-    /// When the first write of the current request returned, `CLOCK_MONOTONIC` nanoseconds: it is on its way. Over TLS that is
-    /// the write of plaintext, which returns when the record has been encrypted and offered to the socket; the handshake is
-    /// over by then and belongs to connecting.
+    /// When the first write of the current request returned, `CLOCK_MONOTONIC` nanoseconds: it is on its way.
     pub fn first_write_ns(&self) -> Option<u64> {
-        passed(&self.stamps.first_write_ns)
+        self.first_write_ns
     }
 
-    /// When the first byte of the current response was read, `CLOCK_MONOTONIC` nanoseconds. Over TLS that is the first byte of
-    /// plaintext: its record, up to 16 KiB, has come whole and was decrypted; session tickets and alerts are none.
+    /// When the first byte of the current response was read, `CLOCK_MONOTONIC` nanoseconds.
     pub fn first_read_ns(&self) -> Option<u64> {
-        passed(&self.stamps.first_read_ns)
+        self.first_read_ns
     }
 
-    /// How long ago the current request was written.
-    fn held_ns(&self) -> u64 {
-        self.first_write_ns().map_or(0, |written_ns| self.clock.mono_ns().saturating_sub(written_ns))
-    }
-
-    /// Sends one request and waits for the response head.
+    /// Sends one request, head and body as they are, and waits for the response head. `to_head`: its method is HEAD.
     pub async fn send(
         &mut self,
-        request: Request<impl Into<RequestBody>>,
-    ) -> Result<Response<Incoming>, SendError> {
-        let request = request.map(Into::into);
+        mut request: Outgoing<'_>,
+        to_head: bool,
+    ) -> Result<ResponseHead, SendError> {
         self.requests += 1;
-        self.stamps.first_write_ns.store(0, Ordering::Relaxed);
-        self.stamps.first_read_ns.store(0, Ordering::Relaxed);
-        let mut response = pin!(self.sender.send_request(request));
-        let driver = &mut self.driver;
-        let result = poll_fn(|cx| {
-            // The first poll of `response` queues the request, the driver writes it; once a head is there the driver has
-            // already delivered it, so asking again here saves a wake-up of this task.
-            if let Poll::Ready(done) = response.as_mut().poll(cx) {
-                return Poll::Ready(done);
-            }
-            drive(driver, cx);
-            response.as_mut().poll(cx)
-        })
-        .await;
-        result.map_err(|error| {
-            // Cancelled is what was never written: bytes that were read then answer nothing.
-            let response_began = self.first_read_ns().is_some() && !error.is_canceled();
-            let closing_race = self.is_reused() && !response_began && self.held_ns() < CLOSING_RACE_NS;
-            SendError { error, response_began, closing_race }
-        })
+        (self.first_write_ns, self.first_read_ns) = (None, None);
+        (self.keeps_alive, self.body) = (false, Body::Ended);
+        self.incoming.release();
+        let answered = poll_fn(|cx| self.poll_head(&mut request, to_head, cx)).await;
+        answered.map_err(|error| self.failed(error))
     }
 
-    /// The next frame of the current response's body; `None` at its end.
-    ///
-    /// The body is asked before the socket: that tells hyper that there is room. Polled the other way round, it would find
-    /// none and wake this task once more for every frame.
-    pub fn poll_frame(
-        &mut self,
-        body: &mut Incoming,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let frame = Pin::new(&mut *body).poll_frame(cx);
-        if frame.is_ready() {
-            return frame;
+    /// The fields of the response head, name in lower case and value; valid until the body is read on.
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter(self.incoming.all())
+    }
+
+    /// The first value under a name given in lower case; valid as long as [`Self::fields`].
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields.get(self.incoming.all(), name)
+    }
+
+    /// The words after the status.
+    pub fn reason(&self, head: &ResponseHead) -> &[u8] {
+        head.reason(self.incoming.all())
+    }
+
+    /// The last byte of the response's body has been taken.
+    pub fn body_has_ended(&self) -> bool {
+        self.body.has_ended()
+    }
+
+    /// Waits for bytes of the body that were not taken yet, or for its end.
+    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.body.has_ended() || !self.incoming.unread().is_empty() {
+            return Poll::Ready(Ok(()));
         }
-        drive(&mut self.driver, cx);
-        Pin::new(body).poll_frame(cx)
+        self.incoming.forget();
+        if ready!(self.incoming.poll_fill(&mut self.io, cx))? == 0 && !self.body.close() {
+            return Poll::Ready(Err(closed("the connection closed before the answer had ended")));
+        }
+        Poll::Ready(Ok(()))
     }
 
-    /// [`Self::poll_frame`] as a future.
-    pub async fn frame(&mut self, body: &mut Incoming) -> Option<hyper::Result<Frame<Bytes>>> {
-        poll_fn(|cx| self.poll_frame(body, cx)).await
+    /// Takes what has come of the body: `data` sees its data. What is to be passed on stands at the range returned, in
+    /// [`Self::taken`], until the next [`Self::poll_body`].
+    pub fn take_body(&mut self, data: impl FnMut(&[u8])) -> io::Result<Range<usize>> {
+        let start = self.incoming.consumed();
+        let taken = self.body.take(self.incoming.unread(), data);
+        let Taken { used_bytes, pass_bytes } =
+            taken.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        self.incoming.consume(used_bytes);
+        Ok(start..start + pass_bytes)
+    }
+
+    /// Bytes taken last.
+    pub fn taken(&self, range: Range<usize>) -> &[u8] {
+        &self.incoming.all()[range]
+    }
+
+    /// Waits for more of the body's data and shows it; `false` once it has ended.
+    pub async fn read_data(&mut self, data: impl FnMut(&[u8])) -> io::Result<bool> {
+        if self.body.has_ended() {
+            return Ok(false);
+        }
+        poll_fn(|cx| self.poll_body(cx)).await?;
+        self.take_body(data)?;
+        Ok(true)
     }
 
     /// The whole body, up to `max_bytes`; the error is in words.
-    pub async fn collect(&mut self, mut body: Incoming, max_bytes: usize) -> Result<Bytes, String> {
-        let mut all = bytes::BytesMut::new();
-        while let Some(frame) = self.frame(&mut body).await {
-            let frame = frame.map_err(|error| error.to_string())?;
-            if let Some(data) = frame.data_ref() {
-                if all.len() + data.len() > max_bytes {
-                    return Err(format!("the answer is longer than {max_bytes} bytes"));
+    pub async fn collect(&mut self, max_bytes: usize) -> Result<Bytes, String> {
+        let mut all = Vec::new();
+        let mut whole = true;
+        while whole {
+            let fits = |all: &[u8], data: &[u8]| all.len() + data.len() <= max_bytes;
+            let more = self.read_data(|data| {
+                whole &= fits(&all, data);
+                if whole {
+                    all.extend_from_slice(data);
                 }
-                all.extend_from_slice(data);
+            });
+            if !more.await.map_err(|error| error.to_string())? {
+                return Ok(all.into());
             }
         }
-        Ok(all.freeze())
+        Err(format!("the answer is longer than {max_bytes} bytes"))
     }
 
-    /// Moves bytes; called whenever the body of the current response is polled by other means than [`Self::poll_frame`].
-    pub fn poll_io(&mut self, cx: &mut Context<'_>) {
-        drive(&mut self.driver, cx);
-    }
-
-    /// True if the connection can carry another request. Polls the socket once, so that a peer that has closed is seen.
+    /// True if the connection can carry another request. Polls the socket once, so that a peer that has closed is seen; one
+    /// that says something unasked is not to be trusted either.
     pub fn is_ready(&mut self) -> bool {
+        if !self.keeps_alive || !self.body.has_ended() || !self.incoming.unread().is_empty() {
+            return false;
+        }
+        // Nothing is expected, so nothing need be held for it.
+        self.incoming.release();
+        let mut byte = [0];
+        let mut nothing = tokio::io::ReadBuf::new(&mut byte);
         let mut cx = Context::from_waker(Waker::noop());
-        drive(&mut self.driver, &mut cx);
-        self.driver.is_some() && matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Ok(())))
-    }
-}
-
-fn passed(stamp: &AtomicU64) -> Option<u64> {
-    Some(stamp.load(Ordering::Relaxed)).filter(|ns| *ns != 0)
-}
-
-fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
-    if let Some(connection) = driver {
-        // Its error, if any, also reaches the response future or the body, which is where it is told.
-        if Pin::new(connection).poll(cx).is_ready() {
-            *driver = None;
-        }
-    }
-}
-
-/// A socket that notes when the first bytes of a request and of its response passed: bytes of HTTP, so above TLS.
-#[derive(Debug)]
-struct StampedIo {
-    io: Io,
-    clock: Clock,
-    stamps: Arc<Stamps>,
-}
-
-impl StampedIo {
-    /// Only the task that holds the connection writes, so a load and a store do.
-    fn note(&self, stamp: &AtomicU64) {
-        if stamp.load(Ordering::Relaxed) == 0 {
-            stamp.store(self.clock.mono_ns(), Ordering::Relaxed);
-        }
+        tokio::io::AsyncRead::poll_read(std::pin::Pin::new(&mut self.io), &mut cx, &mut nothing).is_pending()
     }
 
-    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if matches!(result, Poll::Ready(Ok(_))) {
-            self.note(&self.stamps.first_write_ns);
-        }
-        result
-    }
-}
-
-impl AsyncRead for StampedIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+    fn poll_head(
+        &mut self,
+        request: &mut Outgoing<'_>,
+        to_head: bool,
         cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let result = Pin::new(&mut self.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.note(&self.stamps.first_read_ns);
+    ) -> Poll<io::Result<ResponseHead>> {
+        let mut unwritten = None;
+        if !request.is_done() {
+            // A server may answer and close before it has taken the whole request, so what it said is looked at first.
+            unwritten = match request.poll(&mut self.io, cx) {
+                Poll::Ready(Err(error)) => Some(error),
+                _ => None,
+            };
+            if request.has_begun() && self.first_write_ns.is_none() {
+                self.first_write_ns = Some(self.clock.mono_ns());
+            }
         }
-        result
+        loop {
+            let seen = self.incoming.unread().len();
+            match self.incoming.poll_fill(&mut self.io, cx) {
+                Poll::Ready(Ok(0)) => {
+                    let what = "the connection closed before a whole response head";
+                    return Poll::Ready(Err(unwritten.unwrap_or_else(|| closed(what))));
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(unwritten.unwrap_or(error))),
+                Poll::Pending => return unwritten.map_or(Poll::Pending, |error| Poll::Ready(Err(error))),
+            }
+            if self.first_read_ns.is_none() {
+                self.first_read_ns = Some(self.clock.mono_ns());
+            }
+            if let Some(found) = self.parse(seen, to_head)? {
+                self.keeps_alive = found.message.keeps_alive && request.is_done();
+                return Poll::Ready(Ok(found));
+            }
+        }
+    }
+
+    /// A response head among the bytes read, interim ones stepped over.
+    fn parse(&mut self, seen: usize, to_head: bool) -> io::Result<Option<ResponseHead>> {
+        let mut seen = seen;
+        // The first bytes are looked at whatever they are: what is no HTTP may never send an empty line.
+        while !self.incoming.unread().is_empty()
+            && (seen == 0 || head::may_be_whole(self.incoming.unread(), seen))
+        {
+            let parsed = head::response(self.incoming.unread_mut(), &mut self.fields, to_head);
+            let Some(found) = parsed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+            else {
+                break;
+            };
+            match found.status {
+                101 => {
+                    let what = "it switched protocols unasked";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+                }
+                100..=199 => {
+                    self.incoming.consume(found.message.head_bytes);
+                    self.incoming.forget();
+                    seen = 0;
+                }
+                _ => {
+                    self.incoming.consume(found.message.head_bytes);
+                    self.body = Body::new(found.message.framing);
+                    return Ok(Some(found));
+                }
+            }
+        }
+        if self.incoming.unread().len() > MAX_HEAD_BYTES {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a response head that is too large"));
+        }
+        Ok(None)
+    }
+
+    fn failed(&mut self, error: io::Error) -> SendError {
+        self.keeps_alive = false;
+        let response_began = self.first_read_ns.is_some();
+        let held_ns =
+            self.first_write_ns.map_or(0, |written_ns| self.clock.mono_ns().saturating_sub(written_ns));
+        let closing_race = self.is_reused() && !response_began && held_ns < CLOSING_RACE_NS;
+        SendError { error, response_began, closing_race }
     }
 }
 
-impl AsyncWrite for StampedIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.io).poll_write(cx, data);
-        self.wrote(result)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.wrote(result)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
+/// How the end of a connection in the middle of something is told.
+fn closed(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, what)
 }

@@ -1,13 +1,21 @@
-//! HTTP/1.1 as a client: a connection that stamps its own bytes, and the idle ones kept for later.
+//! HTTP/1.1: the codec, and the client's side of a connection, of the router and of the load generator.
 //!
-//! The router's way to its workers and the load generator's way to its target are this one code, so that what either calls
-//! "sent" or "first byte" is the same moment. Rule: no task of its own, the request's task polls its connection. Deliberately
-//! not here: where to connect to, when to connect anew, what an answer means.
+//! `head`, `chunked`, `body` are pure: bytes in, places out. `connection` (one connection, polled by the task that uses it),
+//! `pool` (the idle ones of one server). Rule: this knows nothing of
+//! workers, policies or records. Deliberately not here: the request path (`proxy`).
 
+mod accepted;
+pub mod body;
+pub mod chunked;
+pub mod coding;
 mod connection;
+pub mod head;
+mod incoming;
+pub mod lines;
+mod outgoing;
 mod pool;
-mod request_body;
 
-pub use connection::{Connection, SendError};
-pub use pool::{IDLE_LIMIT, Pool};
-pub use request_body::RequestBody;
+pub use self::accepted::{Accepted, Request, Unreadable};
+pub use self::connection::{Connection, SendError};
+pub use self::outgoing::Outgoing;
+pub use self::pool::{IDLE_LIMIT, Pool};

@@ -80,21 +80,21 @@ fn limit_ns() -> u64 {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use http_body_util::Full;
-    use hyper::Request;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
     use crate::clock::Clock;
+    use crate::http1::Outgoing;
     use crate::net::{Connector, Io, Listener, PipeNet};
 
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
     async fn pair(net: &PipeNet, listener: &mut Listener, clock: &Clock) -> (Connection, Io) {
         let addr = ([127, 0, 0, 1], 1).into();
         let (near, link) = Connector::Pipes(net.clone()).connect(&[addr]).await.unwrap();
         let (far, _) = listener.accept().await.unwrap();
-        (Connection::handshake(near, link, clock.clone()).await.unwrap(), far)
+        (Connection::new(near, link, clock.clone()), far)
     }
 
     /// Asks and takes an answer of up to two bytes.
@@ -103,15 +103,14 @@ mod tests {
     }
 
     async fn exchange(connection: &mut Connection, far: &mut Io, max_bytes: usize) -> Result<Bytes, String> {
-        let mut request = Request::new(Full::default());
-        *request.uri_mut() = "/".parse().unwrap();
         let answering = async {
             let mut head = [0; 256];
             assert!(far.read(&mut head).await.unwrap() > 0);
             far.write_all(ANSWER).await.unwrap();
         };
-        let (response, ()) = tokio::join!(connection.send(request), answering);
-        connection.collect(response.unwrap().into_body(), max_bytes).await
+        let (response, ()) = tokio::join!(connection.send(Outgoing::new([REQUEST]), false), answering);
+        assert_eq!(response.unwrap().status, 200);
+        connection.collect(max_bytes).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -137,14 +136,12 @@ mod tests {
             let net = PipeNet::default();
             let (mut connection, mut far) = pair(&net, &mut net.listen(1), &clock).await;
             ask(&mut connection, &mut far).await;
-            let mut request = Request::new(Full::default());
-            *request.uri_mut() = "/".parse().unwrap();
             let dying = async move {
                 assert!(far.read(&mut [0; 256]).await.unwrap() > 0);
                 tokio::time::advance(held).await;
                 drop(far);
             };
-            let (response, ()) = tokio::join!(connection.send(request), dying);
+            let (response, ()) = tokio::join!(connection.send(Outgoing::new([REQUEST]), false), dying);
             let error = response.unwrap_err();
             assert_eq!((error.response_began, error.closing_race), (false, race), "{held:?}");
         }

@@ -8,21 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::connections::Connections;
 use super::failure::{Class, Failure, of_connection};
 use crate::clock::Clock;
-use crate::http1::Connection;
-use crate::proxy::headers::WORKER_URL;
+use crate::http1::head::ResponseHead;
+use crate::http1::{self, Connection, lines};
 use crate::wire::Endpoint;
 use crate::wire::answer::{Answer, AnswerReader};
 
 /// Header of every answer of a simulated worker.
-const SIMULATED: HeaderName = HeaderName::from_static("x-milepost-simulated");
+const SIMULATED: &str = "x-milepost-simulated";
+/// Header of every answer that passed a milepost router.
+const WORKER_URL: &str = "x-worker-url";
 /// Longest answer of a request that is not part of the load.
 const SIMPLE_BYTES: usize = 256 << 20;
 
@@ -181,15 +181,13 @@ impl Client {
     async fn simple_now(&self, method: Method, path: &str) -> Result<SimpleAnswer, String> {
         let fail = |e: &dyn std::fmt::Display| format!("{path}: {e}");
         let mut connection = self.connections.open().await.map_err(|e| fail(&e))?;
-        let mut request = Request::new(Full::default());
-        *request.method_mut() = method;
-        *request.uri_mut() = path.parse().map_err(|e| fail(&e))?;
-        *request.headers_mut() = self.headers.clone();
-        let answer = connection.send(request).await.map_err(|e| fail(&e.error))?;
-        let status = answer.status().as_u16();
-        let simulated = answer.headers().contains_key(SIMULATED);
-        let body = connection.collect(answer.into_body(), SIMPLE_BYTES).await.map_err(|e| fail(&e))?;
-        Ok(SimpleAnswer { status, body, simulated })
+        let path: Uri = path.parse().map_err(|e| fail(&e))?;
+        let head = head(&method, &path, &self.headers, &HeaderMap::new(), None);
+        let request = http1::Outgoing::new([&head]);
+        let answer = connection.send(request, method == Method::HEAD).await.map_err(|e| fail(&e.error))?;
+        let simulated = connection.field(SIMULATED).is_some();
+        let body = connection.collect(SIMPLE_BYTES).await.map_err(|e| fail(&e))?;
+        Ok(SimpleAnswer { status: answer.status, body, simulated })
     }
 
     fn timed_out(&self, stamps: &Stamps) -> Failure {
@@ -216,8 +214,8 @@ impl Client {
             let connection = progress.connection.insert(connection);
             match self.ask(connection, outgoing, &mut progress.seen).await {
                 Ok(answer) => {
-                    progress.reader = Some(reader(outgoing, &answer).with_token_times());
-                    return self.read(answer, progress).await;
+                    progress.reader = Some(reader(outgoing, connection, answer.status).with_token_times());
+                    return self.read(progress).await;
                 }
                 Err(Unanswered { failure, stale }) => {
                     progress.note_connection();
@@ -236,53 +234,65 @@ impl Client {
         connection: &mut Connection,
         outgoing: &Outgoing,
         seen: &mut Exchange,
-    ) -> Result<Response<Incoming>, Unanswered> {
-        let mut request = Request::new(Full::new(outgoing.body.clone()));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = outgoing.path.clone();
-        let headers = request.headers_mut();
-        headers.clone_from(&self.headers);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.extend(outgoing.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    ) -> Result<ResponseHead, Unanswered> {
+        let head =
+            head(&Method::POST, &outgoing.path, &self.headers, &outgoing.headers, Some(&outgoing.body));
+        let request = http1::Outgoing::new([&head, &outgoing.body]);
         seen.stamps.write_begun_ns.get_or_insert_with(|| self.clock.mono_ns());
         let answer = connection
-            .send(request)
+            .send(request, false)
             .await
             .map_err(|e| Unanswered { failure: of_connection(&e.error, false), stale: e.closing_race })?;
         seen.stamps.head_ns = Some(self.clock.mono_ns());
-        seen.status = Some(answer.status().as_u16());
-        seen.simulated = answer.headers().contains_key(SIMULATED);
-        let worker_url = answer.headers().get(WORKER_URL).and_then(|v| v.to_str().ok());
+        seen.status = Some(answer.status);
+        seen.simulated = connection.field(SIMULATED).is_some();
+        let worker_url = connection.field(WORKER_URL).and_then(|v| std::str::from_utf8(v).ok());
         seen.worker_url = worker_url.map(str::to_owned);
         Ok(answer)
     }
 
-    /// Reads the body. A time is taken when a frame is handed over, as the router takes its own.
-    async fn read(&self, answer: Response<Incoming>, progress: &mut Progress) -> Result<(), Failure> {
+    /// Reads the body. A time is taken when its bytes are handed over, as the router takes its own.
+    async fn read(&self, progress: &mut Progress) -> Result<(), Failure> {
         let Progress { seen, reader: Some(reader), connection: Some(connection) } = progress else {
             return Ok(());
         };
-        let mut body = answer.into_body();
-        while let Some(frame) = connection.frame(&mut body).await {
-            let frame = frame.map_err(|e| of_connection(&e, true))?;
-            if let Some(data) = frame.data_ref() {
-                let now_ns = self.clock.mono_ns();
-                seen.stamps.last_byte_ns = Some(now_ns);
-                seen.body_bytes += data.len() as u64;
-                reader.push(data, now_ns);
-            }
-        }
+        let clock = &self.clock;
+        let mut show = |data: &[u8]| {
+            let now_ns = clock.mono_ns();
+            seen.stamps.last_byte_ns = Some(now_ns);
+            seen.body_bytes += data.len() as u64;
+            reader.push(data, now_ns);
+        };
+        while connection.read_data(&mut show).await.map_err(|e| of_connection(&e, true))? {}
         seen.stamps.last_byte_ns = Some(self.clock.mono_ns());
         Ok(())
     }
 }
 
-fn reader(outgoing: &Outgoing, answer: &Response<Incoming>) -> AnswerReader {
-    let status = answer.status().as_u16();
-    if answer.headers().contains_key(CONTENT_ENCODING) {
+/// The bytes of a request head: what every request has, then what this one has.
+fn head(method: &Method, path: &Uri, all: &HeaderMap, own: &HeaderMap, body: Option<&Bytes>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    let target = path.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    lines::request_line(&mut out, method.as_str().as_bytes(), target.as_bytes());
+    let kept = all.iter().filter(|(name, _)| !own.contains_key(*name));
+    for (name, value) in kept.chain(own) {
+        lines::field(&mut out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    if let Some(body) = body {
+        if !all.contains_key(CONTENT_TYPE) && !own.contains_key(CONTENT_TYPE) {
+            lines::field(&mut out, b"content-type", b"application/json");
+        }
+        lines::content_length(&mut out, body.len() as u64);
+    }
+    lines::end(&mut out);
+    out
+}
+
+fn reader(outgoing: &Outgoing, connection: &Connection, status: u16) -> AnswerReader {
+    if connection.field("content-encoding").is_some() {
         return AnswerReader::blind(status);
     }
-    let content_type = answer.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let content_type = connection.field("content-type").unwrap_or_default();
     let event_stream =
         content_type.get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"));
     AnswerReader::new(outgoing.endpoint, status, event_stream, outgoing.multiple)

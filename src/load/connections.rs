@@ -47,7 +47,7 @@ impl Connections {
     pub async fn open(&self) -> io::Result<Connection> {
         let (io, link) = self.connector.connect(&self.addresses).await?;
         self.opened.fetch_add(1, Ordering::Relaxed);
-        Connection::handshake(io, link, self.clock.clone()).await.map_err(io::Error::other)
+        Ok(Connection::new(io, link, self.clock.clone()))
     }
 
     /// The newest idle connection that is still open, if there is one.

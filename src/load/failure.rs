@@ -4,6 +4,7 @@
 //! inside an answer, see [`crate::wire::answer`].
 
 use std::fmt;
+use std::io;
 
 /// What a failed request is counted under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,14 +78,14 @@ impl fmt::Display for Failure {
 }
 
 /// The class of a connection's error; `head` says that the answer's head had come.
-pub(super) fn of_connection(error: &hyper::Error, head: bool) -> Failure {
-    if error.is_parse() {
-        return Failure::new(Class::Malformed, format!("not HTTP/1.1: {error}"));
-    }
-    let io = std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>());
-    let reset = io.is_some_and(|e| {
-        matches!(e.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
-    });
+pub(super) fn of_connection(error: &io::Error, head: bool) -> Failure {
+    let reset = match error.kind() {
+        io::ErrorKind::InvalidData => {
+            return Failure::new(Class::Malformed, format!("not HTTP/1.1: {error}"));
+        }
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => true,
+        _ => false,
+    };
     match (head, reset) {
         (true, true) => Failure::new(Class::Reset, "the connection was reset inside the answer"),
         (true, false) => Failure::new(Class::Truncated, "the connection ended inside the answer"),

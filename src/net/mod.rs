@@ -37,6 +37,15 @@ pub enum Io {
 }
 
 impl Io {
+    /// Ready once a read would give something, as far as that is known without reading: only plain TCP can tell, of the others
+    /// a read has to be tried. Lets a connection wait without holding a buffer.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Pipe(_) | Self::Tls(_) => Poll::Ready(Ok(())),
+        }
+    }
+
     /// True once the other end has closed without having sent a byte; false when a byte is there. Only TCP can tell.
     pub async fn is_closed_unused(&self) -> bool {
         match self {

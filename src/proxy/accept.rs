@@ -1,31 +1,24 @@
 //! Client connections: bounded, one task each.
 //!
-//! Rule: a connection that ends before it carried a readable request leaves a `connection` record, as hyper answers such
-//! heads itself (400, 431) and no request record can exist; so does a failed TLS handshake, which has a limit and runs in the
-//! connection's task. Out of descriptors: pause, never spin. Deliberately not here: requests.
+//! Rule: a connection that ends before it carried a readable request leaves a `connection` record, as no request record can
+//! exist; so does a failed TLS handshake, which has a limit and runs in the connection's task. Out of descriptors: pause,
+//! never spin. Deliberately not here: requests.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::client_io::ClientIo;
+use super::visit::{NoRequest, Visit};
 use super::{Shared, handle};
+use crate::http1::{Outgoing, Unreadable};
 use crate::log;
 use crate::net::tls::HandshakeError;
 use crate::net::{Io, Link, Listener};
 use crate::trace::record::{ConnectionRecord, Record};
 
-/// Longest idle time between requests and for one head. Above the idle limit of common clients' pools.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-/// Largest request head; sglang-router's hyper takes 400 kB, nginx 32 kB.
-const MAX_HEAD_BYTES: usize = 128 * 1024;
 /// Pause after a failed accept (descriptors exhausted).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -94,46 +87,58 @@ async fn connection(
     let Some(io) = secured(&shared, io, link, &mut closing).await else {
         return;
     };
-    let requests = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&requests);
-    let service_shared = Arc::clone(&shared);
     let client: Option<Arc<str>> = link.peer.map(|peer| peer.to_string().into());
-    let service = service_fn(move |request| {
-        counter.fetch_add(1, Ordering::Relaxed);
-        let (shared, client) = (Arc::clone(&service_shared), client.clone());
-        async move { Ok::<_, Infallible>(handle(shared, request, client).await) }
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(ClientIo::new(io, shared.config.request_timeout)), service);
-    let mut serving = std::pin::pin!(serving);
-    let result = tokio::select! {
-        biased;
-        result = serving.as_mut() => result,
-        () = closed(&mut closing) => {
-            serving.as_mut().graceful_shutdown();
-            serving.as_mut().await
+    let mut visit = Visit::new(io, client, closing.clone());
+    let mut requests = 0;
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = visit.next_request() => next,
+            () = closed(&mut closing) => return visit.leave().await,
+        };
+        match next {
+            Ok(Some(request)) => {
+                requests += 1;
+                if !handle(&shared, &mut visit, request).await {
+                    break;
+                }
+            }
+            Ok(None) => break,
+            Err(why) => {
+                unreadable(&shared, &mut visit, why, link, requests).await;
+                break;
+            }
         }
-    };
-    if let Err(error) = result {
-        note_unreadable(&shared, &error, link, requests.load(Ordering::Relaxed));
     }
+    visit.close().await;
 }
 
-fn note_unreadable(shared: &Shared, error: &hyper::Error, link: Link, requests: u64) {
-    let what = if error.is_parse() {
-        "malformed or too large request head"
-    } else if error.is_timeout() && requests == 0 {
-        "no whole request head in time"
-    } else if error.is_incomplete_message() && requests == 0 {
-        "closed before a whole request head"
-    } else {
-        // The connection broke under a request, which has a record of its own.
-        return;
+/// Answers what is no request, as far as there is somebody to be answered, and notes it.
+async fn unreadable(shared: &Shared, visit: &mut Visit, why: NoRequest, link: Link, requests: u64) {
+    let (words, answer) = match why {
+        NoRequest::Unreadable(Unreadable::Malformed(error)) => {
+            (format!("malformed request head: {error}"), Some("400 Bad Request"))
+        }
+        NoRequest::Unreadable(Unreadable::TooLarge) => {
+            ("too large request head".to_owned(), Some("431 Request Header Fields Too Large"))
+        }
+        NoRequest::Slow => ("no whole request head in time".to_owned(), Some("408 Request Timeout")),
+        NoRequest::Unreadable(Unreadable::Incomplete) => {
+            ("closed before a whole request head".to_owned(), None)
+        }
+        NoRequest::Unreadable(Unreadable::Io(error)) => {
+            (format!("broken before a whole request head: {error}"), None)
+        }
+        // A connection that said nothing is no event, if it has said something before.
+        NoRequest::Idle if requests > 0 => return,
+        NoRequest::Idle => ("no request in time".to_owned(), None),
     };
-    note(shared, link, requests, what.to_owned());
+    note(shared, link, requests, words);
+    if let Some(status) = answer {
+        let told = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        // Whether it is read is up to a client that sent no HTTP.
+        let _ = visit.write(Outgoing::new([told.as_bytes()])).await;
+    }
 }
 
 /// The plaintext of a connection: itself, or what its TLS handshake gives, for which it has a limited time.

@@ -4,7 +4,7 @@
 //! worker's beside it. Deliberately not here: keys; an origin opens nothing that a key guards.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Response};
+use http::{Method, Response};
 
 use super::body::AnswerBody;
 use super::headers::ClientHeaders;
@@ -42,19 +42,20 @@ impl Cors {
 
     /// The answer to a browser that asks first, if the request is one; [`Self::dress`] completes it.
     pub fn preflight(&self, method: &Method, known: &ClientHeaders<'_>) -> Option<Response<AnswerBody>> {
-        let wanted = known.request_method.filter(|_| method == Method::OPTIONS)?;
-        let origin = known.origin?;
+        let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).ok();
+        let wanted = known.request_method.filter(|_| method == Method::OPTIONS).and_then(value)?;
+        let origin = known.origin.and_then(value)?;
         let mut response = Response::new(AnswerBody::own(""));
         let out = response.headers_mut();
         out.insert(
             header::VARY,
             HeaderValue::from_static("access-control-request-method, access-control-request-headers"),
         );
-        if self.allows(origin) {
+        if self.allows(&origin) {
             // What was asked for rather than `*`, which browsers do not take for `authorization`.
-            out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, wanted.clone());
-            if let Some(wanted) = known.request_headers {
-                out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+            out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, wanted);
+            if let Some(wanted) = known.request_headers.and_then(value) {
+                out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted);
             }
             out.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
         }
@@ -80,6 +81,17 @@ impl Cors {
             // The stamps and the request id are of use to a page as well.
             out.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, ANY);
         }
+    }
+
+    /// True for a field of a worker's answer that [`Self::dress`] replaces or reads.
+    pub fn concerns(name: &[u8]) -> bool {
+        matches!(
+            name,
+            b"vary"
+                | b"access-control-allow-origin"
+                | b"access-control-allow-credentials"
+                | b"access-control-expose-headers"
+        )
     }
 
     fn allows(&self, origin: &HeaderValue) -> bool {

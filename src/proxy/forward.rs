@@ -6,79 +6,67 @@
 //! (uvicorn closes idle connections; that race is nobody's failure). Deliberately not here: when and where another attempt is
 //! made (`retry`), the body of the answer (`relay`).
 
-use std::pin::Pin;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use http::Method;
 use milepost_policies::{RequestView, WorkerId};
-use tokio::time::Sleep;
 
 use super::intake::Call;
-use super::journey::{self, Journey, Refusal};
+use super::journey::{self, Halt, Journey, Refusal};
 use super::retry::{self, Next, Retries};
+use super::visit::{Interrupt, Visit};
 use super::{auth, headers, splice};
 use crate::fleet::breaker::Verdict;
 use crate::fleet::dispatch::Chosen;
 use crate::fleet::worker::Worker;
-use crate::http1::Connection;
+use crate::http1::head::ResponseHead;
+use crate::http1::{Connection, Outgoing, lines};
 use crate::trace::record::Outcome;
-use crate::wire::Endpoint;
 use crate::wire::problem::Problem;
 
 /// A response head and the connection its body comes over.
 #[derive(Debug)]
 pub struct WorkerAnswer {
-    /// The head, and hyper's handle to the body.
-    pub response: Response<Incoming>,
+    /// The head; its fields are the connection's.
+    pub head: ResponseHead,
     /// The connection.
     pub upstream: Connection,
     /// The worker.
     pub worker: Arc<Worker>,
-    /// What the path meant.
-    pub endpoint: Endpoint,
-    /// The answer holds several sequences.
-    pub multiple: bool,
-    /// When the request must have ended; one timer serves the head and the body.
-    pub deadline: Pin<Box<Sleep>>,
 }
 
 /// Sends the request to workers until one gives an answer that is passed on.
 pub async fn forward(
     shared: &super::Shared,
+    visit: &mut Visit,
     call: &Call,
     journey: &mut Journey,
-) -> Result<WorkerAnswer, Refusal> {
-    let mut deadline = Box::pin(tokio::time::sleep_until(journey.deadline()));
+) -> Result<WorkerAnswer, Halt> {
     let mut retries = Retries::of(call);
     let mut chosen = choose(shared, call, journey, &[]);
     let mut last_error = None;
     while let Some(next_chosen) = chosen {
         let worker = journey.choose(next_chosen);
-        let attempted = tokio::select! {
-            biased;
-            attempted = attempt(call, &worker, journey) => Some(attempted),
-            () = deadline.as_mut() => None,
+        let attempted = match visit.watch(attempt(call, &worker, journey)).await {
+            Ok(attempted) => Some(attempted),
+            Err(Interrupt::Late) => None,
+            Err(Interrupt::Gone) => return Err(Halt::ClientGone),
         };
         let (next, status, error) = match attempted {
-            Some(Ok((response, upstream))) => {
-                let status = response.status();
-                let next = after_answer(call, journey, &mut retries, &worker, status);
+            Some(Ok((head, upstream))) => {
+                let next = after_answer(call, journey, &mut retries, &worker, head.status);
                 if matches!(next, Next::Nothing) {
-                    // No retry is possible from here on, so the body's memory is free.
-                    journey.drop_body();
-                    let (endpoint, multiple) = (call.endpoint, call.multiple);
-                    return Ok(WorkerAnswer { response, upstream, worker, endpoint, multiple, deadline });
+                    return Ok(WorkerAnswer { head, upstream, worker });
                 }
-                (next, Some(status.as_u16()), format!("status {}", status.as_u16()))
+                (next, Some(head.status), format!("status {}", head.status))
             }
-            Some(Err(Failed { error, response_began: true, .. })) => return Err(unreadable(&error)),
+            Some(Err(Failed { error, response_began: true, .. })) => return Err(unreadable(&error).into()),
             Some(Err(failed)) => after_failure(call, journey, &mut retries, &worker, failed),
             None => {
                 journey.judge(Verdict::Failure);
                 journey.attempt_failed(&worker, None, "no response head in time".to_owned());
                 let problem = Problem::new(504, "call_upstream_timeout", "the worker did not answer in time");
-                return Err(Refusal { problem, outcome: Outcome::TimedOut });
+                return Err(Refusal { problem, outcome: Outcome::TimedOut }.into());
             }
         };
         journey.attempt_failed(&worker, status, error.clone());
@@ -88,12 +76,13 @@ pub async fn forward(
             Next::Now(chosen) => Some(chosen),
             Next::After(pause) => {
                 journey.pausing(pause);
-                tokio::time::sleep(pause).await;
+                // A pause that would outlast the request is not made, so this is no time-out.
+                visit.watch(tokio::time::sleep(pause)).await.map_err(|_| Halt::ClientGone)?;
                 choose(shared, call, journey, retries.tried())
             }
         };
     }
-    Err(nobody(last_error, call.routing.wanted.target.is_some()))
+    Err(nobody(last_error, call.routing.wanted.target.is_some()).into())
 }
 
 /// The worker has answered: what follows is nothing if the answer is passed on.
@@ -102,12 +91,12 @@ fn after_answer(
     journey: &mut Journey,
     retries: &mut Retries,
     worker: &Arc<Worker>,
-    status: StatusCode,
+    status: u16,
 ) -> Next {
     let retryable = retry::is_retryable(status);
     // Before the question who is left: this answer may open or close the worker's breaker.
-    if retryable || status.is_server_error() {
-        journey.judge(journey::verdict(status.as_u16()));
+    if retryable || status >= 500 {
+        journey.judge(journey::verdict(status));
     }
     if retryable && retries.is_repeatable() {
         next(call, journey, retries, worker, true)
@@ -195,7 +184,7 @@ async fn attempt(
     call: &Call,
     worker: &Worker,
     journey: &mut Journey,
-) -> Result<(Response<Incoming>, Connection), Failed> {
+) -> Result<(ResponseHead, Connection), Failed> {
     let clock = journey.shared().clock.clone();
     if let Some(upstream) = worker.pool.checkout(clock.mono_ns()) {
         match send(call, worker, upstream, journey).await {
@@ -227,25 +216,18 @@ async fn send(
     worker: &Worker,
     mut upstream: Connection,
     journey: &mut Journey,
-) -> Result<(Response<Incoming>, Connection), Failed> {
+) -> Result<(ResponseHead, Connection), Failed> {
     let connected_ns = journey.elapsed_ns();
-    let shared = journey.shared();
-    let mut out = headers::to_worker(&call.headers, &shared.config.forward_headers);
-    auth::authorize(&mut out, &shared.config.auth, worker.api_key.as_ref());
-    let (body, named) = splice::body_for(worker, call, &mut out);
-    let mut request = Request::new(body);
-    *request.method_mut() = call.method.clone();
-    *request.uri_mut() = http::Uri::from(call.path_and_query.clone());
-    out.insert(http::header::HOST, worker.host_value.clone());
-    out.append(headers::HOP, shared.instance_value.clone());
-    if let Some(named) = named {
+    let sent = splice::body_for(worker, call);
+    if let Some(named) = sent.named {
         journey.note(|r| (r.dp_rank, r.dp_rank_by) = (named.rank, Some(named.by)));
     }
     // The send stamp is taken last, as its value is part of the head that is about to be written.
     journey.sending(connected_ns, upstream.link().same_host);
-    headers::stamp_request(&mut out, journey);
-    *request.headers_mut() = out;
-    let sent = upstream.send(request).await;
+    let [before, member, after] = sent.pieces;
+    let head = head(call, worker, journey, sent.rank, before.len() + member.len() + after.len());
+    let to_head = call.asked.method == Method::HEAD;
+    let answered = upstream.send(Outgoing::new([&head, before, member, after]), to_head).await;
     let ended_ns = journey.elapsed_ns();
     let first_byte_ns = upstream.first_read_ns().map(|ns| journey.after(ns));
     let reused = upstream.is_reused();
@@ -253,18 +235,13 @@ async fn send(
         r.first_byte_ns = first_byte_ns;
         r.reused_connection = reused && first_byte_ns.is_some();
     });
-    match sent {
-        // Nobody asked for it, and what follows is no HTTP.
-        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            let error = "it switched protocols unasked".to_owned();
-            Err(Failed { error, written: true, response_began: true, closing_race: false })
-        }
-        Ok(response) => {
+    match answered {
+        Ok(found) => {
             journey.note(|r| r.head_ns = Some(ended_ns));
-            Ok((response, upstream))
+            Ok((found, upstream))
         }
         Err(failed) => Err(Failed {
-            error: words(&failed.error),
+            error: failed.error.to_string(),
             written: upstream.first_write_ns().is_some(),
             response_began: failed.response_began,
             closing_race: failed.closing_race,
@@ -272,10 +249,28 @@ async fn send(
     }
 }
 
-/// hyper's error with its cause, without anything from the body.
-fn words(error: &hyper::Error) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
+/// The bytes of the head for a worker.
+fn head(call: &Call, worker: &Worker, journey: &Journey, rank: Option<&[u8]>, body_bytes: usize) -> Vec<u8> {
+    let shared = journey.shared();
+    let mut out = Vec::with_capacity(call.passing.len() + 512);
+    lines::request_line(&mut out, call.asked.method.as_str().as_bytes(), call.asked.target().as_bytes());
+    lines::field(&mut out, b"host", worker.host_value.as_bytes());
+    out.extend_from_slice(&call.passing);
+    let clients = call.request.field("authorization");
+    if let Some(value) = auth::for_worker(&shared.config.auth, worker.api_key.as_ref(), clients) {
+        lines::field(&mut out, b"authorization", value);
     }
+    if let Some(rank) = rank {
+        lines::field(&mut out, headers::RANK.as_bytes(), rank);
+    }
+    lines::field(&mut out, headers::HOP.as_bytes(), shared.instance.as_bytes());
+    headers::request_stamps(journey, |name, value| lines::field(&mut out, name.as_bytes(), value));
+    // Without a body these methods say nothing of one (RFC 9110, 8.6).
+    if body_bytes > 0
+        || !matches!(call.asked.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE)
+    {
+        lines::content_length(&mut out, body_bytes as u64);
+    }
+    lines::end(&mut out);
+    out
 }

@@ -1,4 +1,4 @@
-//! Reads a request once: the body into one `Bytes`, and a look at it.
+//! Reads a request once: the body into the memory its head came in, and a look at it.
 //!
 //! Rule: the body is kept byte for byte as it came; what the look finds goes into the record and the decision. Limits:
 //! `--max-payload-size` for one body, `--max-buffered-request-bytes` for all, `--request-timeout-secs` for the reading.
@@ -6,17 +6,16 @@
 
 use std::io;
 
-use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
-use hyper::{Method, Request};
+use http::Method;
 use milepost_policies::PromptHashes;
 
 use super::Shared;
-use super::journey::{Journey, Refusal};
+use super::asked::Asked;
+use super::headers::{self, ClientHeaders};
+use super::journey::{Halt, Journey, Refusal};
 use super::routing::Routing;
+use super::visit::{Interrupt, Visit};
+use crate::http1::{Outgoing, Request, lines};
 use crate::trace::record::Outcome;
 use crate::wire::Endpoint;
 use crate::wire::call;
@@ -25,14 +24,14 @@ use crate::wire::problem::Problem;
 /// A request that is ready to be sent to any worker.
 #[derive(Debug)]
 pub struct Call {
-    /// Method.
-    pub method: Method,
-    /// Path and query as they came.
-    pub path_and_query: http::uri::PathAndQuery,
-    /// The client's headers.
-    pub headers: HeaderMap,
-    /// The body as it came.
-    pub body: Bytes,
+    /// Method and target.
+    pub asked: Asked,
+    /// The client's bytes; the body as it came.
+    pub request: Request,
+    /// The header lines that every worker gets.
+    pub passing: Vec<u8>,
+    /// The body was coded before it was sent.
+    pub is_encoded: bool,
     /// What the path means.
     pub endpoint: Endpoint,
     /// The answer holds several sequences (a batch, or `n` > 1).
@@ -43,111 +42,97 @@ pub struct Call {
     pub routing: Routing,
 }
 
-/// Reads the whole request.
-pub async fn read(
-    shared: &Shared,
-    request: Request<Incoming>,
-    routing: Routing,
-    journey: &mut Journey,
-) -> Result<Call, Refusal> {
-    let (head, body) = request.into_parts();
-    let body = read_in_time(shared, &head.headers, body, journey).await?;
-    let endpoint = journey.record().endpoint;
-    let mut call = Call {
-        method: head.method,
-        path_and_query: head
-            .uri
-            .path_and_query()
-            .cloned()
-            .unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")),
-        headers: head.headers,
-        body,
-        endpoint,
-        multiple: false,
-        prompt: None,
-        routing,
-    };
-    look(shared, &mut call, journey);
-    Ok(call)
+/// What of a request's headers is needed after its body has been read into the same memory.
+#[derive(Debug)]
+pub struct Heard {
+    /// What the headers say about where it wants to go.
+    pub routing: Routing,
+    /// The body was coded before it was sent.
+    pub is_encoded: bool,
 }
 
-/// The whole body, within every limit.
-pub async fn read_in_time(
-    shared: &Shared,
-    head: &HeaderMap,
-    body: Incoming,
-    journey: &mut Journey,
-) -> Result<Bytes, Refusal> {
-    let reading = tokio::time::timeout_at(journey.deadline(), read_body(shared, head, body, journey));
-    let Ok(body) = reading.await else {
-        let problem = Problem::new(408, "request_body_timeout", "the request body did not arrive in time");
-        return Err(Refusal { problem, outcome: Outcome::TimedOut });
+impl Heard {
+    /// From the one pass over the headers.
+    pub fn of(shared: &Shared, known: &ClientHeaders<'_>) -> Result<Self, Problem> {
+        Ok(Self { routing: Routing::read(shared, known)?, is_encoded: known.is_encoded })
+    }
+}
+
+/// Makes a call of a request whose body has been read.
+pub fn call(shared: &Shared, asked: Asked, request: Request, heard: Heard, journey: &mut Journey) -> Call {
+    let mut passing = Vec::with_capacity(256);
+    for (name, value) in headers::to_worker(request.fields(), &shared.config.forward_headers) {
+        lines::field(&mut passing, name, value);
+    }
+    let mut call = Call {
+        endpoint: journey.record().endpoint,
+        asked,
+        request,
+        passing,
+        is_encoded: heard.is_encoded,
+        multiple: false,
+        prompt: None,
+        routing: heard.routing,
     };
-    let body = body?;
+    look(shared, &mut call, journey);
+    call
+}
+
+/// Reads the whole body, within every limit.
+pub async fn read_body(
+    shared: &Shared,
+    visit: &mut Visit,
+    request: &mut Request,
+    journey: &mut Journey,
+) -> Result<(), Halt> {
+    let limit = shared.config.max_payload_bytes;
+    if request.head.message.content_length.is_some_and(|bytes| bytes > limit) {
+        return Err(too_large(limit).into());
+    }
+    if request.head.expects_continue && !request.is_whole() {
+        let told = visit.write(Outgoing::new([b"HTTP/1.1 100 Continue\r\n\r\n"])).await;
+        told.map_err(|_| Halt::ClientGone)?;
+    }
+    let mut reserved = shared.budget.reserve();
+    while let Some(bytes) = next_data(visit, request).await? {
+        if request.body().len() as u64 > limit {
+            return Err(too_large(limit).into());
+        }
+        if !reserved.grow(bytes as u64) {
+            let message = "too many request bodies at once; try again";
+            return Err(Problem::new(503, "request_memory_exhausted", message).into());
+        }
+    }
+    let body_bytes = request.body().len() as u64;
+    if body_bytes > 0 {
+        journey.hold(reserved);
+    }
     let body_read_ns = journey.elapsed_ns();
     journey.note(|r| {
         r.body_read_ns = Some(body_read_ns);
-        r.request_body_bytes = body.len() as u64;
+        r.request_body_bytes = body_bytes;
     });
-    Ok(body)
+    Ok(())
 }
 
-async fn read_body(
-    shared: &Shared,
-    head: &HeaderMap,
-    mut body: Incoming,
-    journey: &mut Journey,
-) -> Result<Bytes, Refusal> {
-    let limit = shared.config.max_payload_bytes;
-    let announced =
-        head.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > limit) {
-        return Err(too_large(limit).into());
-    }
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
-    }
-    let mut reserved = shared.budget.reserve();
-    let mut first = Bytes::new();
-    let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Refusal {
+async fn next_data(visit: &mut Visit, request: &mut Request) -> Result<Option<usize>, Refusal> {
+    match visit.read_body(request).await {
+        Ok(Ok(came)) => Ok(came),
+        Ok(Err(error)) => Err(Refusal {
             problem: Problem::new(400, "request_body_incomplete", "the request body could not be read"),
-            outcome: if is_malformed(&error) { Outcome::Refused } else { Outcome::ClientGone },
-        })?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        if (first.len().max(whole.len()) + data.len()) as u64 > limit {
-            return Err(too_large(limit).into());
-        }
-        if !reserved.grow(data.len() as u64) {
-            return Err(Problem::new(
-                503,
-                "request_memory_exhausted",
-                "too many request bodies at once; try again",
-            )
-            .into());
-        }
-        // One frame is the usual case and needs no copy.
-        if first.is_empty() {
-            first = data;
-        } else {
-            if whole.is_empty() {
-                whole.reserve(announced.unwrap_or(0).min(1 << 20) as usize);
-                whole.extend_from_slice(&first);
-            }
-            whole.extend_from_slice(&data);
+            // The body's framing is wrong, as against one that stops.
+            outcome: if error.kind() == io::ErrorKind::InvalidData {
+                Outcome::Refused
+            } else {
+                Outcome::ClientGone
+            },
+        }),
+        Err(Interrupt::Gone | Interrupt::Late) => {
+            let problem =
+                Problem::new(408, "request_body_timeout", "the request body did not arrive in time");
+            Err(Refusal { problem, outcome: Outcome::TimedOut })
         }
     }
-    journey.hold(reserved);
-    Ok(if whole.is_empty() { first } else { whole.freeze() })
-}
-
-/// The body's framing is wrong, as against one that stops.
-fn is_malformed(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|e| e.downcast_ref::<io::Error>());
-    cause.is_some_and(|e| matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
 }
 
 fn too_large(limit: u64) -> Problem {
@@ -159,15 +144,15 @@ fn too_large(limit: u64) -> Problem {
 }
 
 fn look(shared: &Shared, call: &mut Call, journey: &mut Journey) {
-    if !call.endpoint.has_prompt() || call.method != Method::POST {
+    if !call.endpoint.has_prompt() || call.asked.method != Method::POST {
         journey.note(|r| r.body_look = "not_json_endpoint".into());
         return;
     }
-    if call.headers.contains_key(CONTENT_ENCODING) || call.headers.contains_key("x-body-compressed") {
+    if call.is_encoded {
         journey.note(|r| r.body_look = "content_encoding".into());
         return;
     }
-    let look = call::look(call.endpoint, &call.body);
+    let look = call::look(call.endpoint, call.request.body());
     if let Some(text) = &look.text {
         let hashed_bytes = shared.fleet.needs().hashed_bytes(text.len());
         call.prompt = (hashed_bytes > 0).then(|| PromptHashes::of(&text[..hashed_bytes]));

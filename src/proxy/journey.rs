@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::HeaderValue;
-use hyper::{Request, Response};
+use http::{HeaderName, HeaderValue, Response};
 use milepost_policies::{Event, WorkerId};
 
 use super::Shared;
+use super::asked::Asked;
 use super::body::AnswerBody;
 use super::budget::Reserved;
 use super::headers::{self, ClientHeaders};
@@ -40,17 +40,32 @@ pub struct Journey {
     // `None` once the record has been offered.
     record: Option<Box<RequestRecord>>,
     arrival: Stamp,
-    arrival_value: HeaderValue,
-    id_value: HeaderValue,
-    send_value: Option<HeaderValue>,
+    send_unix_ns: Option<u64>,
     deadline: tokio::time::Instant,
     worker: Option<Arc<Worker>>,
     shared: Arc<Shared>,
     lease: Option<Lease>,
+    // The worker that gave the whole answer, once it has and its lease is back.
+    served_by: Option<Arc<Worker>>,
     reserved: Option<Reserved>,
     // Of the router's own error, if it answered with one.
     error_code: &'static str,
     slot: Option<Slot>,
+}
+
+/// Why a request gets no worker's answer.
+#[derive(Debug)]
+pub enum Halt {
+    /// The router answers itself.
+    Refused(Refusal),
+    /// Nobody is there to be answered.
+    ClientGone,
+}
+
+impl<T: Into<Refusal>> From<T> for Halt {
+    fn from(refusal: T) -> Self {
+        Self::Refused(refusal.into())
+    }
 }
 
 /// A request that ends without a worker's answer.
@@ -70,23 +85,22 @@ impl From<Problem> for Refusal {
 
 impl Journey {
     /// Starts at the moment the head has been parsed.
-    pub fn begin<B>(
+    pub fn begin(
         shared: &Arc<Shared>,
-        request: &Request<B>,
+        asked: &Asked,
         known: &ClientHeaders<'_>,
         client: Option<Arc<str>>,
     ) -> Self {
         let arrival = shared.clock.now();
         let seq = shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        let path = request.uri().path();
+        let path = asked.path();
         let endpoint = Endpoint::of_path(path);
-        shared.metrics.request_began(endpoint, request.method().as_str(), path, arrival.mono_ns);
-        let (request_id, id_value) =
-            known.request_id().unwrap_or_else(|| generated_id(&shared.instance, endpoint, seq));
+        shared.metrics.request_began(endpoint, asked.method.as_str(), path, arrival.mono_ns);
+        let request_id = known.request_id().unwrap_or_else(|| generated_id(&shared.instance, endpoint, seq));
         let record = RequestRecord {
             seq,
             request_id,
-            method: method_name(request.method()),
+            method: method_name(&asked.method),
             path: path_name(endpoint, path),
             endpoint,
             body_look: "empty".into(),
@@ -100,13 +114,12 @@ impl Journey {
         Self {
             record: Some(Box::new(record)),
             arrival,
-            arrival_value: headers::seconds(arrival.unix_ns),
-            id_value,
-            send_value: None,
+            send_unix_ns: None,
             deadline: deadline(shared.config.request_timeout),
             shared: Arc::clone(shared),
             worker: None,
             lease: None,
+            served_by: None,
             reserved: None,
             error_code: "",
             slot: None,
@@ -141,19 +154,14 @@ impl Journey {
         &self.shared
     }
 
-    /// `x-request-id`.
-    pub fn id_value(&self) -> &HeaderValue {
-        &self.id_value
+    /// When it arrived, Unix nanoseconds: `x-arrival-time`.
+    pub fn arrival_unix_ns(&self) -> u64 {
+        self.arrival.unix_ns
     }
 
-    /// `x-arrival-time`.
-    pub fn arrival_value(&self) -> &HeaderValue {
-        &self.arrival_value
-    }
-
-    /// `x-router-send-time`, once something was sent.
-    pub fn send_value(&self) -> Option<&HeaderValue> {
-        self.send_value.as_ref()
+    /// When it was sent to a worker, Unix nanoseconds: `x-router-send-time`, once it was.
+    pub fn send_unix_ns(&self) -> Option<u64> {
+        self.send_unix_ns
     }
 
     /// The worker chosen last.
@@ -164,8 +172,7 @@ impl Journey {
     /// The request is about to be written: takes the send stamp.
     pub fn sending(&mut self, connected_ns: u64, same_host: bool) {
         let router_send_ns = self.elapsed_ns();
-        let unix_ns = self.arrival.unix_ns_at(self.arrival.mono_ns + router_send_ns);
-        self.send_value = Some(headers::seconds(unix_ns));
+        self.send_unix_ns = Some(self.arrival.unix_ns_at(self.arrival.mono_ns + router_send_ns));
         self.note(|r| {
             r.connected_ns = Some(connected_ns);
             r.router_send_ns = Some(router_send_ns);
@@ -267,6 +274,12 @@ impl Journey {
         });
     }
 
+    /// The worker has given its whole answer: its lease is back, whatever time the client takes to read the rest.
+    pub fn served(&mut self, status: u16) {
+        self.judge(verdict(status));
+        self.served_by = self.lease.take().map(|lease| Arc::clone(lease.worker()));
+    }
+
     /// Takes over what the answer told.
     pub fn take_answer(&mut self, answer: Answer) {
         let arrival_ns = self.arrival.mono_ns;
@@ -300,7 +313,8 @@ impl Journey {
         if let Some(rid) = &record.rid {
             self.shared.fleet.rids().remove(rid, record.seq);
         }
-        let worker = self.lease.take().map(|lease| Arc::clone(lease.worker()));
+        let held_by = self.lease.take().map(|lease| Arc::clone(lease.worker()));
+        let worker = held_by.or(self.served_by.take());
         record.end_ns = self.after(self.shared.clock.mono_ns());
         if let Some(worker) = &worker {
             self.teach(worker, &record);
@@ -354,7 +368,7 @@ impl Journey {
         if matches!(problem.status, 429 | 503) || problem.code == "queue_timeout" {
             out.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        headers::stamp_response(out, &self);
+        stamp(out, &self);
         self.note(|r| r.status = Some(problem.status));
         self.error_code = problem.code;
         self.end(outcome, Some(&format!("{}: {}", problem.code, problem.message)));
@@ -363,7 +377,7 @@ impl Journey {
 
     /// Answers a request that is the router's own business.
     pub fn local(mut self, kind: RequestKind, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
-        headers::stamp_response(response.headers_mut(), &self);
+        stamp(response.headers_mut(), &self);
         let status = response.status().as_u16();
         self.note(|r| {
             r.request_kind = kind;
@@ -448,7 +462,7 @@ fn path_name(endpoint: Endpoint, path: &str) -> Cow<'static, str> {
 }
 
 /// An id like sglang-router's (a prefix by endpoint and 24 characters), unique over runs by the instance in it.
-fn generated_id(instance: &str, endpoint: Endpoint, seq: u64) -> (String, HeaderValue) {
+fn generated_id(instance: &str, endpoint: Endpoint, seq: u64) -> String {
     let prefix = endpoint.id_prefix();
     let mut id = String::with_capacity(40);
     id.push_str(prefix);
@@ -456,8 +470,17 @@ fn generated_id(instance: &str, endpoint: Endpoint, seq: u64) -> (String, Header
     for shift in (0..40).step_by(4).rev() {
         id.push(char::from(b"0123456789abcdef"[(seq >> shift & 0xf) as usize]));
     }
-    let value = headers::value(id.clone().into_bytes());
-    (id, value)
+    id
+}
+
+/// Puts the stamps into an answer of the router's own.
+fn stamp(out: &mut http::HeaderMap, journey: &Journey) {
+    headers::response_stamps(journey, |name, value| {
+        // Ids are visible ASCII, times digits, URLs were parsed: none can fail.
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            out.insert(HeaderName::from_static(name), value);
+        }
+    });
 }
 
 impl std::fmt::Debug for Shared {

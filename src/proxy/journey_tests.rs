@@ -48,7 +48,6 @@ fn shared(clock: Clock, told: &Arc<Mutex<Vec<Event>>>, request_timeout: Duration
         limit: None,
         cors: Cors::Any,
         instance: "test".to_owned(),
-        instance_value: HeaderValue::from_static("test"),
         clock,
         sink,
         metrics: Metrics::new(),
@@ -60,7 +59,8 @@ fn shared(clock: Clock, told: &Arc<Mutex<Vec<Event>>>, request_timeout: Duration
 }
 
 fn begin(shared: &Arc<Shared>) -> Journey {
-    Journey::begin(shared, &Request::new(()), &ClientHeaders::default(), None)
+    let asked = Asked::new(http::Method::GET, "/");
+    Journey::begin(shared, &asked, &ClientHeaders::default(), None)
 }
 
 /// The one record that was offered.

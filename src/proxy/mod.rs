@@ -9,20 +9,21 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
-use hyper::body::Incoming;
-use hyper::{Method, Request, Response};
+use http::{HeaderValue, Method, Response};
 
+use self::asked::Asked;
 use self::body::AnswerBody;
 use self::forward::WorkerAnswer;
 use self::headers::ClientHeaders;
-use self::journey::{Journey, Refusal};
+use self::intake::Heard;
+use self::journey::{Halt, Journey};
 use self::limit::Limit;
-use self::routing::Routing;
+use self::visit::Visit;
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::RouteConfig;
 use crate::fleet::Fleet;
+use crate::http1::Request;
 use crate::net::tls::ServerTls;
 use crate::trace::record::RequestKind;
 use crate::trace::sink::Sink;
@@ -30,10 +31,11 @@ use crate::wire::Endpoint;
 use crate::wire::problem::Problem;
 
 pub mod accept;
+mod answer;
+pub mod asked;
 pub mod auth;
 pub mod body;
 pub mod budget;
-pub mod client_io;
 pub mod cors;
 pub mod forward;
 pub mod headers;
@@ -45,6 +47,8 @@ pub mod retry;
 pub mod routing;
 pub mod serve;
 pub mod splice;
+mod timer;
+pub mod visit;
 
 /// What every request shares.
 pub struct Shared {
@@ -70,8 +74,6 @@ pub struct Shared {
     pub metrics: admin::metrics::Metrics,
     /// Tells this router's requests from those of others: loop detection, generated ids.
     pub instance: String,
-    /// The same as a header value.
-    pub instance_value: HeaderValue,
     /// Requests so far.
     pub requests: std::sync::atomic::AtomicU64,
     /// The router is going away: not ready, but still serving.
@@ -80,42 +82,61 @@ pub struct Shared {
     pub cutting: std::sync::atomic::AtomicBool,
 }
 
-/// One request from head to response; the body of the response carries the rest of the journey.
-pub async fn handle(
-    shared: Arc<Shared>,
-    request: Request<Incoming>,
-    client: Option<Arc<str>>,
-) -> Response<AnswerBody> {
-    let mut known = ClientHeaders::scan(request.headers(), &shared.instance_value);
+/// One request from its head to the last byte of its answer; true if the connection can carry another.
+pub async fn handle(shared: &Arc<Shared>, visit: &mut Visit, request: Request) -> bool {
+    let mut known = ClientHeaders::scan(request.fields(), &shared.instance);
     if !shared.config.request_id_headers.is_empty() {
-        known.take_ids_from(request.headers(), &shared.config.request_id_headers);
+        known.take_ids_from(|name| request.field(name), &shared.config.request_id_headers);
     }
-    let mut journey = Journey::begin(&shared, &request, &known, client);
-    let origin = known.origin.cloned();
-    let mut response = match door(&shared, &request, &known, &journey) {
-        Ok(Admitted::Asks(_)) if is_own(&request, &journey) => admin::answer(&shared, request, journey).await,
-        Ok(Admitted::Asks(routing)) => match ask(&shared, request, routing, &mut journey).await {
-            Ok(answer) => relay::relay(journey, answer),
-            Err(refusal) => journey.end_with(refusal),
-        },
-        Ok(Admitted::Answered(preflight)) => journey.local(RequestKind::Local, preflight),
-        Err(problem) => journey.refuse(problem),
+    let (asked, is_readable) = match Asked::of(&request) {
+        Some(asked) => (asked, true),
+        None => (Asked::unreadable(&request), false),
     };
-    if let Some(origin) = origin {
-        shared.cors.dress(&origin, response.headers_mut());
+    let mut journey = Journey::begin(shared, &asked, &known, visit.client());
+    visit.begin(&request, journey.deadline());
+    let origin = known.origin.and_then(|value| HeaderValue::from_bytes(value).ok());
+    let admitted = if is_readable {
+        door(shared, &request, &asked, &known, &journey)
+    } else {
+        Err(Problem::new(400, "bad_request", "the request target is neither a path nor a URI"))
+    };
+    let response = match admitted {
+        Ok(Admitted::Asks(_)) if is_own(&asked, &journey) => {
+            own(shared, visit, asked, request, journey).await
+        }
+        Ok(Admitted::Asks(heard)) => match ask(shared, visit, (asked, request, heard), &mut journey).await {
+            Ok((answer, multiple)) => {
+                return relay::relay(visit, journey, answer, multiple, origin.as_ref()).await;
+            }
+            Err(halt) => halted(halt, journey),
+        },
+        Ok(Admitted::Answered(preflight)) => {
+            visit.dismiss(request);
+            Some(journey.local(RequestKind::Local, preflight))
+        }
+        Err(problem) => {
+            visit.dismiss(request);
+            Some(journey.refuse(problem))
+        }
+    };
+    let Some(mut response) = response else {
+        return false;
+    };
+    if let Some(origin) = &origin {
+        shared.cors.dress(origin, response.headers_mut());
     }
-    response
+    answer::send(visit, response).await
 }
 
 /// The router answers it itself. What is for a model is not looked up, which is nearly every request.
-fn is_own(request: &Request<Incoming>, journey: &Journey) -> bool {
-    journey.record().endpoint == Endpoint::Other && admin::owns(request.uri().path())
+fn is_own(asked: &Asked, journey: &Journey) -> bool {
+    journey.record().endpoint == Endpoint::Other && admin::owns(asked.path())
 }
 
 /// Somebody who came in.
 enum Admitted {
-    /// With a request, and what its headers ask of the routing.
-    Asks(Routing),
+    /// With a request, and what its headers ask for.
+    Asks(Heard),
     /// A browser that asked whether it may ask.
     Answered(Response<AnswerBody>),
 }
@@ -123,57 +144,97 @@ enum Admitted {
 /// Who comes in: what can be proxied, and whoever has the key. A browser that asks first has none yet and is answered here.
 fn door(
     shared: &Shared,
-    request: &Request<Incoming>,
+    request: &Request,
+    asked: &Asked,
     known: &ClientHeaders<'_>,
     journey: &Journey,
 ) -> Result<Admitted, Problem> {
-    admit(request, known)?;
-    if let Some(preflight) = shared.cors.preflight(request.method(), known) {
+    admit(request, asked, known)?;
+    if let Some(preflight) = shared.cors.preflight(&asked.method, known) {
         return Ok(Admitted::Answered(preflight));
     }
-    auth::check(&shared.config.auth, request.uri().path(), known.authorization, journey.record())?;
-    Ok(Admitted::Asks(Routing::read(shared, known)?))
+    auth::check(&shared.config.auth, asked.path(), known.authorization, journey.record())?;
+    Ok(Admitted::Asks(Heard::of(shared, known)?))
 }
 
-/// Reads the request, waits for its place, and sends it. Not in another order: hyper does not look at a connection whose body
-/// nobody asks for, so a client that left would keep its place in the queue until its turn, and one that sends slowly would
-/// hold a place at the workers. Memory has a limit of its own, and what would be turned away is not read.
+/// A request for the router itself; no answer if its client has left.
+async fn own(
+    shared: &Arc<Shared>,
+    visit: &mut Visit,
+    asked: Asked,
+    mut request: Request,
+    mut journey: Journey,
+) -> Option<Response<AnswerBody>> {
+    if let Err(halt) = intake::read_body(shared, visit, &mut request, &mut journey).await {
+        visit.dismiss(request);
+        return halted(halt, journey);
+    }
+    let answered = visit.watch_client(admin::answer(shared, &asked, &request, journey)).await;
+    visit.give_back(request);
+    answered
+}
+
+/// Reads the request, waits for its place, and sends it: a worker's answer, and whether it holds several. Not in another
+/// order: a client that sends slowly would hold a place. Memory has a limit of its own, and what would be turned away is not
+/// read.
 async fn ask(
-    shared: &Shared,
-    request: Request<Incoming>,
-    routing: Routing,
+    shared: &Arc<Shared>,
+    visit: &mut Visit,
+    (asked, mut request, heard): (Asked, Request, Heard),
     journey: &mut Journey,
-) -> Result<WorkerAnswer, Refusal> {
-    if let Some(limit) = &shared.limit {
-        limit.look()?;
+) -> Result<(WorkerAnswer, bool), Halt> {
+    let read = match shared.limit.as_ref().map_or(Ok(()), Limit::look) {
+        Ok(()) => intake::read_body(shared, visit, &mut request, journey).await,
+        Err(full) => Err(full.into()),
+    };
+    if let Err(halt) = read {
+        visit.dismiss(request);
+        return Err(halt);
     }
-    let call = intake::read(shared, request, routing, journey).await?;
-    if let Some(limit) = &shared.limit {
-        wait_for_place(limit, journey).await?;
-    }
-    forward::forward(shared, &call, journey).await
+    let call = intake::call(shared, asked, request, heard, journey);
+    let answer = match enter(shared, visit, journey).await {
+        Ok(()) => forward::forward(shared, visit, &call, journey).await,
+        Err(halt) => Err(halt),
+    };
+    // No attempt is possible from here on, so the body's memory is free.
+    let multiple = call.multiple;
+    visit.give_back(call.request);
+    journey.drop_body();
+    answer.map(|answer| (answer, multiple))
 }
 
-async fn wait_for_place(limit: &Limit, journey: &mut Journey) -> Result<(), Problem> {
+/// What the client is told; nothing if it has left.
+fn halted(halt: Halt, journey: Journey) -> Option<Response<AnswerBody>> {
+    match halt {
+        Halt::Refused(refusal) => Some(journey.end_with(refusal)),
+        Halt::ClientGone => None,
+    }
+}
+
+/// Waits for a place among the requests at workers.
+async fn enter(shared: &Shared, visit: &mut Visit, journey: &mut Journey) -> Result<(), Halt> {
+    let Some(limit) = &shared.limit else {
+        return Ok(());
+    };
     let from_ns = journey.elapsed_ns();
-    let entered = limit.enter(journey.deadline()).await;
+    let entered = visit.watch(limit.enter(journey.deadline())).await;
     let wait_ns = journey.elapsed_ns() - from_ns;
     journey.note(|r| r.limit_wait_ns = Some(wait_ns));
-    journey.occupy(entered?);
+    journey.occupy(entered.map_err(|_| Halt::ClientGone)??);
     Ok(())
 }
 
 /// What cannot be proxied at all.
-fn admit(request: &Request<Incoming>, known: &ClientHeaders<'_>) -> Result<(), Problem> {
-    let websocket = known.upgrade.is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    if request.method() == Method::CONNECT || websocket {
+fn admit(request: &Request, asked: &Asked, known: &ClientHeaders<'_>) -> Result<(), Problem> {
+    let websocket = known.upgrade.is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"));
+    if asked.method == Method::CONNECT || websocket {
         return Err(Problem::new(501, "not_implemented", "CONNECT and protocol upgrades are not proxied"));
     }
-    if known.is_coded {
+    if request.head.is_coded {
         // The worker would get the coded bytes without the word that says so.
         return Err(Problem::new(501, "not_implemented", "of the transfer codings only chunked is proxied"));
     }
-    if known.hosts > 1 || (known.hosts == 0 && request.version() == http::Version::HTTP_11) {
+    if known.hosts > 1 || (known.hosts == 0 && request.head.message.is_http_11) {
         return Err(Problem::new(400, "bad_request", "an HTTP/1.1 request needs one Host header"));
     }
     if known.is_loop {

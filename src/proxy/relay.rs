@@ -1,196 +1,223 @@
-//! Passes a worker's answer to the client, frame by frame, unchanged.
+//! Passes a worker's answer to the client, piece by piece, unchanged.
 //!
-//! Rule: no channel, no extra task, no buffer: a frame is read from the worker when the client's connection asks for one,
-//! so a slow reader holds up the worker and not our memory. The bytes are looked at on their way
-//! (`wire::answer::AnswerReader`); the last one ends the journey. Deliberately not here: parsing.
+//! Rule: no channel, no extra task, no copy: what was read from the worker is written to the client from where it lies, and
+//! nothing more is read before it has left, so a slow reader holds up the worker and not our memory. The bytes are looked at
+//! on their way (`wire::answer::AnswerReader`). Deliberately not here: parsing, the end of the record (`journey`).
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 
-use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use hyper::Response;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::Sleep;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::body::AnswerBody;
+use super::cors::Cors;
 use super::forward::WorkerAnswer;
 use super::headers;
 use super::journey::Journey;
+use super::visit::{Interrupt, Visit};
 use crate::fleet::breaker::Verdict;
 use crate::fleet::worker::Worker;
-use crate::http1::Connection;
+use crate::http1::coding::Coding;
+use crate::http1::head::ResponseHead;
+use crate::http1::{Connection, Outgoing, lines};
 use crate::trace::record::Outcome;
 use crate::wire::answer::AnswerReader;
 
-/// A worker's answer on its way to the client. Dropping it early closes the worker's connection.
-#[derive(Debug)]
-pub struct RelayBody {
-    body: Incoming,
-    passage: Option<Passage>,
-    // Told at the next poll, see `fail`.
-    failed: Option<io::Error>,
-}
+/// Longest head and body that are told in one write of one buffer; larger bodies are written from where they lie.
+const HEAD_ROOM_BYTES: usize = 1024;
 
-/// What is needed until the last byte.
+/// An answer on its way. Dropped early, it closes the worker's connection and ends the request.
 #[derive(Debug)]
 struct Passage {
     journey: Journey,
-    reader: AnswerReader,
-    upstream: Connection,
-    worker: Arc<Worker>,
-    deadline: Pin<Box<Sleep>>,
+    // `None` once the request has ended.
+    rest: Option<Rest>,
     status: u16,
     body_bytes: u64,
 }
 
-/// Starts to pass an answer on.
-pub fn relay(mut journey: Journey, answer: WorkerAnswer) -> Response<AnswerBody> {
-    let (mut head, body) = answer.response.into_parts();
-    let status = head.status.as_u16();
-    let event_stream = head.headers.get(CONTENT_TYPE).is_some_and(|v| {
-        v.as_bytes().get(..17).is_some_and(|v| v.eq_ignore_ascii_case(b"text/event-stream"))
-    });
-    let reader = if head.headers.contains_key(CONTENT_ENCODING) {
-        AnswerReader::blind(status)
-    } else {
-        AnswerReader::new(answer.endpoint, status, event_stream, answer.multiple)
-    };
-    headers::to_client(&mut head.headers, &journey);
-    head.version = http::Version::HTTP_11;
-    journey.note(|r| r.status = Some(status));
-    let passage = Passage {
-        deadline: answer.deadline,
-        journey,
-        reader,
-        upstream: answer.upstream,
-        worker: answer.worker,
-        status,
-        body_bytes: 0,
-    };
-    let mut relay = RelayBody { body, passage: Some(passage), failed: None };
-    if relay.body.is_end_stream() {
-        relay.complete();
-    }
-    Response::from_parts(head, AnswerBody::Relay(Box::new(relay)))
+/// What is needed until the last byte.
+#[derive(Debug)]
+struct Rest {
+    reader: AnswerReader,
+    upstream: Connection,
+    worker: Arc<Worker>,
 }
 
-impl RelayBody {
-    /// The last byte has been read: the connection goes back to the pool, the request ends.
-    fn complete(&mut self) {
-        let Some(mut passage) = self.passage.take() else {
-            return;
+/// Passes an answer on to its end; true if the connection can carry another request.
+pub async fn relay(
+    visit: &mut Visit,
+    mut journey: Journey,
+    answer: WorkerAnswer,
+    multiple: bool,
+    origin: Option<&HeaderValue>,
+) -> bool {
+    let WorkerAnswer { head, upstream, worker } = answer;
+    let manner = visit.manner();
+    let coding = Coding::of(&head.message, manner.is_http_11);
+    let keeps_alive = manner.keeps_alive && coding != Coding::UntilClose;
+    let mut out = Vec::with_capacity(HEAD_ROOM_BYTES);
+    lines::status_line(&mut out, manner.is_http_11, head.status, upstream.reason(&head));
+    let fields = headers::to_client(&upstream, worker.is_router());
+    push_fields(&mut out, fields, &journey.shared().cors, origin);
+    headers::response_stamps(&journey, |name, value| lines::field(&mut out, name.as_bytes(), value));
+    lines::framing(&mut out, coding, head.message.content_length, keeps_alive, manner.is_http_11);
+    journey.note(|r| r.status = Some(head.status));
+    let reader = reader(&journey, &upstream, &head, multiple);
+    let rest = Some(Rest { reader, upstream, worker });
+    let mut passage = Passage { journey, rest, status: head.status, body_bytes: 0 };
+    passage.run(visit, coding, out).await && keeps_alive
+}
+
+fn reader(journey: &Journey, upstream: &Connection, head: &ResponseHead, multiple: bool) -> AnswerReader {
+    if upstream.field("content-encoding").is_some() {
+        return AnswerReader::blind(head.status);
+    }
+    let content_type = upstream.field("content-type").and_then(|value| value.get(..17));
+    let event_stream = content_type.is_some_and(|v| v.eq_ignore_ascii_case(b"text/event-stream"));
+    AnswerReader::new(journey.record().endpoint, head.status, event_stream, multiple)
+}
+
+fn push_fields<'a>(
+    out: &mut Vec<u8>,
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    cors: &Cors,
+    origin: Option<&HeaderValue>,
+) {
+    let Some(origin) = origin else {
+        fields.for_each(|(name, value)| lines::field(out, name, value));
+        return;
+    };
+    let mut dressed = HeaderMap::new();
+    for (name, value) in fields {
+        if !Cors::concerns(name) {
+            lines::field(out, name, value);
+        } else if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            dressed.append(name, value);
+        }
+    }
+    cors.dress(origin, &mut dressed);
+    for (name, value) in &dressed {
+        lines::field(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+}
+
+impl Passage {
+    /// True if the whole answer reached the client. `out` holds the head.
+    async fn run(&mut self, visit: &mut Visit, coding: Coding, mut out: Vec<u8>) -> bool {
+        loop {
+            let Some(rest) = &mut self.rest else {
+                return false;
+            };
+            // A head with nothing after it goes out alone, as the first bytes of a body may be seconds away.
+            if !out.is_empty() && !poll_fn(|cx| Poll::Ready(rest.upstream.poll_body(cx).is_ready())).await {
+                if let Err(interrupt) = visit.write(Outgoing::new([&out])).await {
+                    return self.interrupted(interrupt, true);
+                }
+                out.clear();
+            }
+            match visit.watch(poll_fn(|cx| rest.upstream.poll_body(cx))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return self.broken(&error, visit, &out).await,
+                Err(interrupt) => return self.interrupted(interrupt, false),
+            }
+            let now_ns = self.journey.shared().clock.mono_ns();
+            // A worker that always has something ready never lets the timer be asked.
+            if self.journey.is_late(now_ns) {
+                return self.interrupted(Interrupt::Late, true);
+            }
+            let (reader, body_bytes) = (&mut rest.reader, &mut self.body_bytes);
+            let taken = rest.upstream.take_body(|data| {
+                *body_bytes += data.len() as u64;
+                reader.push(data, now_ns);
+                if !coding.passes_as_it_came() {
+                    coding.push(&mut out, data);
+                }
+            });
+            let taken = match taken {
+                Ok(taken) => taken,
+                Err(error) => return self.broken(&error, visit, &out).await,
+            };
+            let ended = rest.upstream.body_has_ended();
+            if ended {
+                let last_byte_ns = self.journey.after(now_ns);
+                self.journey.note(|r| r.last_byte_ns = Some(last_byte_ns));
+                self.journey.served(self.status);
+            }
+            let as_it_came = if coding.passes_as_it_came() { rest.upstream.taken(taken) } else { &[] };
+            let end = if ended { coding.end() } else { &[] };
+            let written = visit.write(Outgoing::new([&out, as_it_came, end])).await;
+            out.clear();
+            match written {
+                Ok(()) if ended => return self.complete(),
+                Ok(()) => {}
+                Err(interrupt) => return self.interrupted(interrupt, true),
+            }
+        }
+    }
+
+    /// The client has the whole answer: the worker's connection goes back to the pool, the request ends.
+    fn complete(&mut self) -> bool {
+        let Some(Rest { reader, upstream, worker }) = self.rest.take() else {
+            return false;
         };
-        let now_ns = passage.journey.shared().clock.mono_ns();
-        passage.worker.pool.park(passage.upstream, now_ns);
-        let mut answer = passage.reader.finish(true);
-        if passage.journey.record().max_new_tokens == Some(0) {
+        worker.pool.park(upstream, self.journey.shared().clock.mono_ns());
+        let mut answer = reader.finish(true);
+        if self.journey.record().max_new_tokens == Some(0) {
             // None were asked for, so none are missing.
             answer.error = answer.error.filter(|error| error.class != "no_tokens");
         }
-        let failed = passage.status >= 400 || answer.error.is_some();
-        let last_byte_ns = passage.journey.after(now_ns);
-        passage.journey.note(|r| {
-            r.last_byte_ns = Some(last_byte_ns);
-            r.response_body_bytes = passage.body_bytes;
-        });
-        passage.journey.take_answer(answer);
-        passage.journey.end(if failed { Outcome::WorkerError } else { Outcome::Done }, None);
+        let failed = self.status >= 400 || answer.error.is_some();
+        let body_bytes = self.body_bytes;
+        self.journey.note(|r| r.response_body_bytes = body_bytes);
+        self.journey.take_answer(answer);
+        self.journey.end(if failed { Outcome::WorkerError } else { Outcome::Done }, None);
+        true
     }
 
-    /// Ends the request, and at the next poll the client's connection, so that it cannot take the part for the whole. Not
-    /// at this one: hyper drops what it has not flushed when a body fails, and the client would miss bytes it was due.
-    fn fail(&mut self, outcome: Outcome, error: io::Error, cx: &mut Context<'_>) {
-        self.abandon(outcome, Some(&error.to_string()));
-        self.failed = Some(error);
-        cx.waker().wake_by_ref();
+    /// The worker's connection gave something that is no answer, or nothing more. The client gets what it is due, `out`, and
+    /// then the end of its connection, so that it cannot take the part for the whole.
+    async fn broken(&mut self, error: &io::Error, visit: &mut Visit, out: &[u8]) -> bool {
+        // Whether it still takes it makes no difference to the end.
+        let _ = visit.write(Outgoing::new([out])).await;
+        self.abandon(Outcome::WorkerReset, Some(&error.to_string()));
+        false
     }
 
-    /// The answer will not be complete: the worker's connection is closed, the request ends.
+    /// The client has left, or the time is over; `by_client`: while it was the client that was waited for, or the worker had
+    /// sent something.
+    fn interrupted(&mut self, interrupt: Interrupt, by_client: bool) -> bool {
+        match interrupt {
+            Interrupt::Gone => self.abandon(self.journey.outcome_if_dropped(), None),
+            Interrupt::Late => {
+                if by_client {
+                    self.journey.judge(Verdict::Neutral);
+                }
+                self.abandon(Outcome::TimedOut, Some("the answer did not end in --request-timeout-secs"));
+            }
+        }
+        false
+    }
+
+    /// The client will not have the whole answer: the worker's connection is closed, the request ends.
     fn abandon(&mut self, outcome: Outcome, error: Option<&str>) {
-        let Some(passage) = self.passage.take() else {
+        let Some(Rest { reader, upstream, .. }) = self.rest.take() else {
             return;
         };
-        let Passage { mut journey, reader, upstream, body_bytes, .. } = passage;
+        let whole = upstream.body_has_ended();
         drop(upstream);
-        journey.note(|r| r.response_body_bytes = body_bytes);
-        journey.take_answer(reader.finish(false));
-        journey.end(outcome, error);
+        let body_bytes = self.body_bytes;
+        self.journey.note(|r| r.response_body_bytes = body_bytes);
+        self.journey.take_answer(reader.finish(whole));
+        self.journey.end(outcome, error);
     }
 }
 
-fn late() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the answer did not end in --request-timeout-secs")
-}
-
-impl Body for RelayBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let this = &mut *self;
-        if let Some(error) = this.failed.take() {
-            return Poll::Ready(Some(Err(error)));
-        }
-        let Some(passage) = &mut this.passage else {
-            return Poll::Ready(None);
-        };
-        let frame = passage.upstream.poll_frame(&mut this.body, cx);
-        let Poll::Ready(frame) = frame else {
-            ready!(passage.deadline.as_mut().poll(cx));
-            this.fail(Outcome::TimedOut, late(), cx);
-            return Poll::Pending;
-        };
-        match frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    let now_ns = passage.journey.shared().clock.mono_ns();
-                    // A worker that always has a frame ready, or a client that takes them slowly, never lets the timer be asked.
-                    if passage.journey.is_late(now_ns) {
-                        // Nor is it this worker's failure: it has sent something.
-                        passage.journey.judge(Verdict::Neutral);
-                        this.fail(Outcome::TimedOut, late(), cx);
-                        return Poll::Pending;
-                    }
-                    passage.body_bytes += data.len() as u64;
-                    passage.reader.push(data, now_ns);
-                }
-                // With a known length hyper does not ask again after the last byte.
-                if this.body.is_end_stream() {
-                    this.complete();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => {
-                this.fail(Outcome::WorkerReset, io::Error::new(io::ErrorKind::ConnectionReset, error), cx);
-                Poll::Pending
-            }
-            None => {
-                this.complete();
-                Poll::Ready(None)
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.passage.is_none() && self.failed.is_none() && self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for RelayBody {
+impl Drop for Passage {
     fn drop(&mut self) {
-        if let Some(passage) = &self.passage {
-            let outcome = passage.journey.outcome_if_dropped();
-            self.abandon(outcome, None);
+        if self.rest.is_some() {
+            self.abandon(self.journey.outcome_if_dropped(), None);
         }
     }
 }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::{Method, StatusCode};
+use http::Method;
 use milepost_policies::WorkerId;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -99,8 +99,8 @@ impl Retries {
 }
 
 /// True for an answer that another attempt may better: the worker was too slow, too busy or not well.
-pub fn is_retryable(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
+pub fn is_retryable(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
 /// True if the request may be carried out twice. A worker that died, or that answers 500, may have done what it was asked:
@@ -108,7 +108,7 @@ pub fn is_retryable(status: StatusCode) -> bool {
 /// pause a scheduler, and a second one of these is not the first one again. Such a request is repeated only as long as no
 /// byte of it was written.
 pub fn is_repeatable(call: &Call) -> bool {
-    match call.method {
+    match call.asked.method {
         Method::GET | Method::HEAD => true,
         Method::POST => match call.endpoint {
             Endpoint::Generate

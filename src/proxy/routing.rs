@@ -4,7 +4,6 @@
 //! policy named by a client counts only with `--allow-policy-header`; one that does not exist is refused, not replaced.
 //! Deliberately not here: what the body says (`intake`), the choice.
 
-use http::HeaderValue;
 use milepost_policies::name_hash;
 
 use super::Shared;
@@ -41,13 +40,13 @@ impl Routing {
         }
         if needs.client_hash {
             let client = known.client.iter().flatten().find(|value| !value.is_empty());
-            routing.client_hash = client.map(|value| name_hash(value.as_bytes()));
+            routing.client_hash = client.map(|value| name_hash(value));
         }
         Ok(routing)
     }
 }
 
 /// A header's text, if there is any; how long it is, the limit on heads bounds.
-fn text(value: &HeaderValue) -> Option<String> {
-    (!value.is_empty()).then(|| String::from_utf8_lossy(value.as_bytes()).into_owned())
+fn text(value: &[u8]) -> Option<String> {
+    (!value.is_empty()).then(|| String::from_utf8_lossy(value).into_owned())
 }

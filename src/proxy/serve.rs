@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 
 use super::budget::Budget;
 use super::cors::Cors;
-use super::headers::value;
 use super::limit::Limit;
 use super::{Shared, accept};
 use crate::admin::metrics::{self, Metrics};
@@ -78,7 +77,6 @@ impl Router {
         let limit = Limit::new(&config.limits)?;
         let shared = Arc::new(Shared {
             budget: Budget::new(config.max_buffered_request_bytes),
-            instance_value: value(instance.clone().into_bytes()),
             instance,
             clock,
             listen: listen.parse().ok(),

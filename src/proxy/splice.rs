@@ -7,18 +7,13 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-use http::header::CONTENT_ENCODING;
-use http::{HeaderMap, HeaderName, Method};
+use http::Method;
 
+use super::headers::RANK;
 use super::intake::Call;
 use crate::fleet::worker::{Rank, Worker};
-use crate::http1::RequestBody;
 use crate::wire::Endpoint;
 use crate::wire::rank::{RankPlace, rank_place};
-
-/// SGLang 0.5.10 and later read the rank here on the OpenAI endpoints, and believe it over the body.
-const RANK: HeaderName = HeaderName::from_static("x-data-parallel-rank");
 
 /// How a rank was named to a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,47 +24,56 @@ pub struct Named {
     pub by: Cow<'static, str>,
 }
 
-/// The body for a worker; where that is a rank, `headers` get it too.
-pub fn body_for(worker: &Worker, call: &Call, headers: &mut HeaderMap) -> (RequestBody, Option<Named>) {
+/// What a worker is sent: the client's body, perhaps with a member put into it, and perhaps a header.
+#[derive(Debug)]
+pub struct Sent<'a> {
+    /// The body in order; empty pieces are none.
+    pub pieces: [&'a [u8]; 3],
+    /// Value of `x-data-parallel-rank`, where the client's own does not pass.
+    pub rank: Option<&'a [u8]>,
+    /// For the record.
+    pub named: Option<Named>,
+}
+
+/// The body for a worker, and the header where that is a rank.
+pub fn body_for<'a>(worker: &'a Worker, call: &'a Call) -> Sent<'a> {
+    let body = call.request.body();
     match &worker.rank {
-        None => (call.body.clone().into(), None),
-        Some(rank) => {
-            let (body, named) = name(rank, call, headers);
-            (body, Some(named))
-        }
+        None => Sent { pieces: [body, &[], &[]], rank: None, named: None },
+        Some(rank) => name(rank, call, body),
     }
 }
 
-fn name(rank: &Rank, call: &Call, headers: &mut HeaderMap) -> (RequestBody, Named) {
-    let as_it_came = || RequestBody::from(call.body.clone());
-    if let Some(own) = headers.get(RANK) {
-        let own = own.to_str().ok().and_then(|text| text.parse().ok());
-        return (as_it_came(), Named { rank: own, by: "client".into() });
+fn name<'a>(rank: &'a Rank, call: &'a Call, body: &'a [u8]) -> Sent<'a> {
+    let by_client = |rank| Sent {
+        pieces: [body, &[], &[]],
+        rank: None,
+        named: Some(Named { rank, by: "client".into() }),
+    };
+    if let Some(own) = call.request.field(RANK) {
+        return by_client(std::str::from_utf8(own).ok().and_then(|text| text.parse().ok()));
     }
-    let place = if takes_members(call) { rank_place(&call.body) } else { RankPlace::None };
-    let (body, by) = match place {
-        RankPlace::Taken(own) => return (as_it_came(), Named { rank: own, by: "client".into() }),
-        RankPlace::None => (as_it_came(), "header"),
+    let place = if takes_members(call) { rank_place(body) } else { RankPlace::None };
+    let (pieces, by) = match place {
+        RankPlace::Taken(own) => return by_client(own),
+        RankPlace::None => ([body, &[], &[]], "header"),
         RankPlace::Free { at_bytes, has_members } => {
-            (spliced(&call.body, at_bytes, has_members, &rank.member), "body")
+            (spliced(body, at_bytes, has_members, &rank.member), "body")
         }
     };
-    headers.insert(RANK, rank.value.clone());
-    (body, Named { rank: Some(rank.number), by: by.into() })
+    let named = Named { rank: Some(rank.number), by: by.into() };
+    Sent { pieces, rank: Some(rank.value.as_bytes()), named: Some(named) }
 }
 
 /// A body that SGLang reads as a request it knows: unknown members of others might be refused, and coded ones cannot be read.
 fn takes_members(call: &Call) -> bool {
-    call.endpoint != Endpoint::Other
-        && call.method == Method::POST
-        && !call.headers.contains_key(CONTENT_ENCODING)
-        && !call.headers.contains_key("x-body-compressed")
+    call.endpoint != Endpoint::Other && call.asked.method == Method::POST && !call.is_encoded
 }
 
 /// `member` ends with a comma, which an object without members must not get.
-fn spliced(body: &Bytes, at_bytes: usize, has_members: bool, member: &Bytes) -> RequestBody {
-    let member = if has_members { member.clone() } else { member.slice(..member.len() - 1) };
-    RequestBody::Pieces(Box::new([body.slice(..at_bytes), member, body.slice(at_bytes..)]))
+fn spliced<'a>(body: &'a [u8], at_bytes: usize, has_members: bool, member: &'a [u8]) -> [&'a [u8]; 3] {
+    let member = if has_members { member } else { &member[..member.len() - 1] };
+    [&body[..at_bytes], member, &body[at_bytes..]]
 }
 
 #[cfg(test)]
@@ -83,11 +87,9 @@ mod tests {
         let RankPlace::Free { at_bytes, has_members } = rank_place(body.as_bytes()) else {
             return None;
         };
-        let body = Bytes::from(body.to_owned());
-        match spliced(&body, at_bytes, has_members, &Rank::new(rank).member) {
-            RequestBody::Pieces(pieces) => Some(String::from_utf8(pieces.concat()).unwrap()),
-            RequestBody::Whole(_) => None,
-        }
+        let member = Rank::new(rank).member;
+        let pieces = spliced(body.as_bytes(), at_bytes, has_members, &member);
+        Some(String::from_utf8(pieces.concat()).unwrap())
     }
 
     #[test]

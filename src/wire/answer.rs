@@ -4,8 +4,6 @@
 //! a 200 is an error: SGLang reports errors of a stream as an event, aborts as a finish reason, and a full queue (0.4.9) as
 //! a body that just stops. Deliberately not here: HTTP, clocks; the caller says when a chunk came.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -155,14 +153,10 @@ pub struct AnswerReader {
 enum Source {
     Unread,
     Stream(Scanner),
-    Plain {
-        chunks: Vec<Bytes>,
-        bytes: usize,
-    },
+    Plain(Vec<u8>),
     /// Read whole while it is short, else only its end is held.
     End {
-        chunks: VecDeque<Bytes>,
-        held_bytes: usize,
+        held: Vec<u8>,
         cut: bool,
     },
 }
@@ -177,9 +171,9 @@ impl AnswerReader {
         } else if !endpoint.has_prompt() {
             Source::Unread
         } else if !endpoint.generates() {
-            Source::End { chunks: VecDeque::new(), held_bytes: 0, cut: false }
+            Source::End { held: Vec::new(), cut: false }
         } else {
-            Source::Plain { chunks: Vec::new(), bytes: 0 }
+            Source::Plain(Vec::new())
         };
         Self { status, source, gather: Gather::new(endpoint, multiple) }
     }
@@ -197,31 +191,26 @@ impl AnswerReader {
     }
 
     /// Takes a chunk of the body that was read at `at_ns`.
-    pub fn push(&mut self, chunk: &Bytes, at_ns: u64) {
+    pub fn push(&mut self, chunk: &[u8], at_ns: u64) {
         match &mut self.source {
             Source::Unread => {}
             Source::Stream(scanner) => {
                 let gather = &mut self.gather;
-                scanner.push(chunk, &mut |event| gather.event(event, at_ns));
+                scanner.push(&Bytes::copy_from_slice(chunk), &mut |event| gather.event(event, at_ns));
             }
-            Source::Plain { chunks, bytes } => {
-                *bytes += chunk.len();
-                if *bytes > ANSWER_CAP_BYTES {
+            Source::Plain(body) => {
+                if body.len() + chunk.len() > ANSWER_CAP_BYTES {
                     self.source = Source::Unread;
                 } else {
-                    chunks.push(chunk.clone());
+                    body.extend_from_slice(chunk);
                 }
             }
-            Source::End { chunks, held_bytes, cut } => {
-                *held_bytes += chunk.len();
-                chunks.push_back(chunk.clone());
-                *cut |= *held_bytes > READ_WHOLE_BYTES;
-                while *cut
-                    && let Some(first) = chunks.front()
-                    && *held_bytes - first.len() >= END_BYTES
-                {
-                    *held_bytes -= first.len();
-                    chunks.pop_front();
+            Source::End { held, cut } => {
+                held.extend_from_slice(chunk);
+                *cut |= held.len() > READ_WHOLE_BYTES;
+                if *cut && held.len() > 2 * END_BYTES {
+                    held.drain(..held.len() - END_BYTES);
+                    held.shrink_to(2 * END_BYTES);
                 }
             }
         }
@@ -246,11 +235,10 @@ impl AnswerReader {
                 answer.done = (answer.looked || self.gather.done).then_some(self.gather.done);
                 trouble = self.stream_trouble(complete, answer.done);
             }
-            Source::Plain { chunks, .. } => trouble = self.read_plain(&joined(&chunks), complete),
-            Source::End { mut chunks, cut: false, .. } => {
-                trouble = self.read_plain(&joined(chunks.make_contiguous()), complete);
+            Source::Plain(body) | Source::End { held: body, cut: false } => {
+                trouble = self.read_plain(&body, complete);
             }
-            Source::End { mut chunks, .. } => self.read_end(&joined(chunks.make_contiguous())),
+            Source::End { held, .. } => self.read_end(&held),
         }
         if self.status >= 400 {
             let message = self.gather.error.take().unwrap_or_default().message;
@@ -332,14 +320,6 @@ impl AnswerReader {
         }
         answer.finish_reason = meta.finish.map(|f| f.kind);
         answer
-    }
-}
-
-/// The chunks as one; a single one is not copied.
-fn joined(chunks: &[Bytes]) -> Bytes {
-    match chunks {
-        [one] => one.clone(),
-        many => Bytes::from(many.concat()),
     }
 }
 

@@ -2,8 +2,7 @@
 //!
 //! `call` looks at a request body, `sse` finds event boundaries, `meta_info` reads the server's stamps, `answer` gathers
 //! what one answer told, `problem` makes the error bodies, `rank` finds where a body can name a data-parallel rank. Rule: no
-//! I/O, no clock, nothing re-serialised, nothing here can panic on any input. Deliberately not here: HTTP framing (hyper's
-//! work) and header rules (`proxy`).
+//! I/O, no clock, nothing re-serialised, nothing here can panic on any input. Deliberately not here: HTTP framing (`http1`) and header rules (`proxy`).
 
 use serde::{Deserialize, Serialize};
 

@@ -12,6 +12,7 @@ mod elsewhere;
 mod labels;
 mod page;
 mod process;
+mod scraper_io;
 mod serve;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -19,9 +19,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::page;
+use super::scraper_io::ScraperIo;
 use crate::net::Listener;
 use crate::proxy::Shared;
-use crate::proxy::client_io::ClientIo;
 
 /// Scrapers at one time.
 const MAX_SCRAPERS: usize = 16;
@@ -48,7 +48,7 @@ pub async fn serve(shared: Arc<Shared>, mut listener: Listener) {
             let serving = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(SCRAPER_PATIENCE)
-                .serve_connection(TokioIo::new(ClientIo::new(io, SCRAPER_PATIENCE)), service);
+                .serve_connection(TokioIo::new(ScraperIo::new(io, SCRAPER_PATIENCE)), service);
             // A scraper that leaves in the middle is no event.
             let _ = serving.await;
             drop(permit);

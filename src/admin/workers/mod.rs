@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use http::header::LOCATION;
-use hyper::{Method, Response};
+use http::{Method, Response};
 use serde_json::{Value, json};
 
 use self::said::Unfit;

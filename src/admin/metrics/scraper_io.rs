@@ -1,8 +1,7 @@
-//! A client's socket that gives up on a client which takes nothing.
+//! A socket under hyper that gives up on a peer which takes nothing: the page of metrics is served through it.
 //!
-//! Rule: hyper asks the body of a response for nothing while it cannot write, so no timer of the request runs then; the
-//! wait for room in the socket has its limit here. Any byte taken starts it anew. Deliberately not here: the limit of the
-//! whole request (`relay`), reading.
+//! Rule: hyper asks the body of a response for nothing while it cannot write, so no timer of its own runs then; the wait for
+//! room in the socket has its limit here. Any byte taken starts it anew. Deliberately not here: clients' requests (`visit`).
 
 use std::io;
 use std::pin::Pin;
@@ -16,14 +15,14 @@ use crate::net::Io;
 
 /// A socket whose writes fail when none has gone through for the limit.
 #[derive(Debug)]
-pub struct ClientIo {
+pub struct ScraperIo {
     io: Io,
     limit: Duration,
     // Running while the socket has no room.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl ClientIo {
+impl ScraperIo {
     /// Wraps an accepted socket.
     pub fn new(io: Io, limit: Duration) -> Self {
         Self { io, limit, stalled: None }
@@ -54,7 +53,7 @@ impl ClientIo {
     }
 }
 
-impl AsyncRead for ClientIo {
+impl AsyncRead for ScraperIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -64,7 +63,7 @@ impl AsyncRead for ClientIo {
     }
 }
 
-impl AsyncWrite for ClientIo {
+impl AsyncWrite for ScraperIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, data);
         self.watch(cx, written)
@@ -105,7 +104,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_takes_nothing_is_given_up_and_a_slow_one_is_not() {
         let (near, mut far) = tokio::io::duplex(1);
-        let mut near = ClientIo::new(Io::Pipe(near), Duration::from_secs(10));
+        let mut near = ScraperIo::new(Io::Pipe(near), Duration::from_secs(10));
         let slow = async {
             for _ in 0..5 {
                 tokio::time::sleep(Duration::from_secs(9)).await;
@@ -121,7 +120,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_tls_holds_back_counts_as_not_taken() {
         let (near, _far) = crate::net::tls::tests::secured_pipe(1024).await;
-        let mut near = ClientIo::new(near, Duration::from_secs(10));
+        let mut near = ScraperIo::new(near, Duration::from_secs(10));
         near.write_all(&[7; 4000]).await.unwrap();
         assert_eq!(near.flush().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
@@ -129,7 +128,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_farewell_that_finds_no_room_has_the_limit_too() {
         let (near, _far) = crate::net::tls::tests::secured_pipe(1024).await;
-        let mut near = ClientIo::new(near, Duration::from_secs(10));
+        let mut near = ScraperIo::new(near, Duration::from_secs(10));
         near.write_all(&[7; 4000]).await.unwrap();
         let closed = tokio::time::timeout(Duration::from_secs(60), near.shutdown()).await;
         assert_eq!(closed.expect("it has a limit").unwrap_err().kind(), io::ErrorKind::TimedOut);

@@ -1,0 +1,101 @@
+//! Bytes that have come in on one socket and were not consumed yet.
+//!
+//! Rule: a buffer grows only when a read has filled it, up to [`MAX_READ_BYTES`] a read, and none is taken before there is
+//! something to read, so that a thousand waiting connections hold no memory. Deliberately not here: what the bytes say.
+
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncReadExt;
+
+use crate::net::Io;
+
+/// Room for the first read: a usual head with a small body.
+const FIRST_READ_BYTES: usize = 4 * 1024;
+/// Most room for one read.
+pub const MAX_READ_BYTES: usize = 64 * 1024;
+
+/// A buffer with its consumed front.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    bytes: Vec<u8>,
+    consumed: usize,
+    next_read_bytes: usize,
+}
+
+impl Incoming {
+    /// What has come and was not consumed.
+    pub fn unread(&self) -> &[u8] {
+        &self.bytes[self.consumed..]
+    }
+
+    /// The same, to be changed where it stands.
+    pub fn unread_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.consumed..]
+    }
+
+    /// Everything held, what was consumed included; places found before stay valid until the next [`Self::forget`].
+    pub fn all(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Where the unread part begins in [`Self::all`].
+    pub fn consumed(&self) -> usize {
+        self.consumed
+    }
+
+    /// The first `bytes` of the unread part are dealt with.
+    pub fn consume(&mut self, bytes: usize) {
+        self.consumed = self.consumed.saturating_add(bytes).min(self.bytes.len());
+    }
+
+    /// Forgets what was consumed; the unread part moves to the front.
+    pub fn forget(&mut self) {
+        if self.consumed == self.bytes.len() {
+            self.bytes.clear();
+        } else if self.consumed > 0 {
+            self.bytes.drain(..self.consumed);
+        }
+        self.consumed = 0;
+    }
+
+    /// Puts bytes that came earlier before the unread part.
+    pub fn prepend(&mut self, earlier: &[u8]) {
+        self.forget();
+        self.bytes.splice(..0, earlier.iter().copied());
+    }
+
+    /// Gives the memory back; whatever is unread is lost.
+    pub fn release(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Gives the memory back but for the unread part, if it is large.
+    pub fn shrink(&mut self) {
+        self.forget();
+        if self.bytes.capacity() > MAX_READ_BYTES {
+            self.bytes.shrink_to(FIRST_READ_BYTES);
+        }
+    }
+
+    /// Makes room for so many bytes more than are unread, where that is known.
+    pub fn expect(&mut self, more_bytes: usize) {
+        self.bytes.reserve(more_bytes);
+    }
+
+    /// Reads once; 0 is the end. A read that fills the room makes the next one larger.
+    pub fn poll_fill(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        ready!(io.poll_readable(cx))?;
+        let wanted = self.next_read_bytes.max(FIRST_READ_BYTES);
+        if self.bytes.capacity() - self.bytes.len() < FIRST_READ_BYTES / 4 {
+            self.bytes.reserve(wanted);
+        }
+        let room = self.bytes.capacity() - self.bytes.len();
+        let read = ready!(pin!(io.read_buf(&mut self.bytes)).poll(cx))?;
+        if read == room {
+            self.next_read_bytes = (wanted * 2).min(MAX_READ_BYTES);
+        }
+        Poll::Ready(Ok(read))
+    }
+}
