@@ -2,7 +2,7 @@
 //!
 //! Rule: whatever a request waits for, its client is watched meanwhile, and its time runs: [`Visit::watch`] ends every wait
 //! when the client has left or the request has taken too long. Between two requests a client may be idle for
-//! [`IDLE_TIMEOUT`]; a head that has begun must be whole after [`HEAD_TIMEOUT`]. Deliberately not here: what is answered.
+//! `IDLE_TIMEOUT`; a head that has begun must be whole after `HEAD_TIMEOUT`. Deliberately not here: what is answered.
 
 use std::future::poll_fn;
 use std::io;
