@@ -48,7 +48,7 @@ fn trailers_are_read_and_not_passed_on() {
 
 #[test]
 fn what_could_be_read_in_two_ways_is_refused() {
-    let bad: [&[u8]; 12] = [
+    let bad: [&[u8]; 16] = [
         b"zz\r\n",
         b"\r\n",
         b";x\r\n",
@@ -61,6 +61,10 @@ fn what_could_be_read_in_two_ways_is_refused() {
         b"1;x\ny\r\na\r\n",
         b"1234567890abcdef\r\n",
         b"0\r\n\n",
+        b"0\r\nx: 1\n\r\n",
+        b"0\r\nx: 1\ry: 2\r\n\r\n",
+        b"1 2\r\na\r\n",
+        b"1\t\0;x\r\na\r\n",
     ];
     for bytes in bad {
         for piece in [1, 3, 64] {

@@ -23,6 +23,8 @@ pub struct Chunked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Size,
+    // Blanks after the size: then an extension, or the end of the line.
+    SizeBlank,
     Extension,
     SizeEnd,
     Data,
@@ -32,6 +34,7 @@ enum State {
     LastEnd,
     TrailerStart,
     Trailer,
+    TrailerCr,
     TrailerEnd,
     Ended,
 }
@@ -68,7 +71,8 @@ impl Default for Chunked {
 impl Chunked {
     /// True once the line of the last chunk has been read: what follows are trailers.
     pub fn in_trailers(&self) -> bool {
-        matches!(self.state, State::TrailerStart | State::Trailer | State::TrailerEnd | State::Ended)
+        use State::{Ended, Trailer, TrailerCr, TrailerEnd, TrailerStart};
+        matches!(self.state, TrailerStart | Trailer | TrailerCr | TrailerEnd | Ended)
     }
 
     /// What the first bytes of `bytes` are; never empty for a body that goes on. Call again with the rest.
@@ -102,8 +106,12 @@ impl Chunked {
                 self.left = self.left * 16 + u64::from(char::from(byte).to_digit(16).unwrap_or(0));
                 State::Size
             }
-            (State::Size, b'\r') if self.digits > 0 => self.size_end(),
-            (State::Size, b';' | b' ' | b'\t') if self.digits > 0 => State::Extension,
+            (State::Size | State::SizeBlank, b'\r') if self.digits > 0 => self.size_end(),
+            (State::Size | State::SizeBlank, b';') if self.digits > 0 => State::Extension,
+            (State::Size | State::SizeBlank, b' ' | b'\t') if self.digits > 0 => {
+                self.count_extra()?;
+                State::SizeBlank
+            }
             (State::Extension, b'\r') => self.size_end(),
             (State::Extension, _) if byte != b'\n' => {
                 self.count_extra()?;
@@ -115,8 +123,9 @@ impl Chunked {
                 self.digits = 0;
                 State::Size
             }
-            (State::LastEnd | State::Trailer, b'\n') => State::TrailerStart,
+            (State::LastEnd | State::TrailerCr, b'\n') => State::TrailerStart,
             (State::TrailerStart, b'\r') => State::TrailerEnd,
+            (State::Trailer, b'\r') => State::TrailerCr,
             (State::TrailerStart | State::Trailer, _) if byte != b'\n' => {
                 self.count_extra()?;
                 State::Trailer
