@@ -231,6 +231,9 @@ pub fn response(
     };
     let is_http_11 = parsed.version == Some(1);
     let status = parsed.code.unwrap_or_default();
+    if status < 100 {
+        return Err(HeadError::Malformed("a status below 100"));
+    }
     let reason = Span::of(bytes, parsed.reason.unwrap_or_default().as_bytes());
     fields.take(bytes, parsed.headers);
     fields.lower_names(bytes);
@@ -243,12 +246,15 @@ pub fn response(
         (false, Some(length)) => Framing::Length(length),
         (false, None) => Framing::UntilClose,
     };
+    // As of requests: what frames a body in two ways is the last that is read on its connection.
+    let ambiguous = said.chunked && said.content_length.is_some();
     let message = Message {
         head_bytes,
         is_http_11,
-        keeps_alive: said.keeps_alive(is_http_11) && framing != Framing::UntilClose,
+        keeps_alive: said.keeps_alive(is_http_11) && framing != Framing::UntilClose && !ambiguous,
         framing,
-        content_length: said.content_length,
+        // 204 has none (RFC 9110, 8.6); a client might wait for what it announces.
+        content_length: said.content_length.filter(|_| status != 204),
     };
     Ok(Some(ResponseHead { message, status, reason }))
 }

@@ -112,7 +112,11 @@ fn a_response_has_the_body_that_its_request_and_status_allow() {
     assert_eq!(framing(both, false), Framing::Chunked);
     assert!(answer("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n", false).is_err());
     assert!(answer("HTTP/1.1 2x0 OK\r\n\r\n", false).is_err());
+    assert!(answer("HTTP/1.1 099 Low\r\ncontent-length: 0\r\n\r\n", false).is_err());
     assert!(answer("it is not HTTP\r\n\r\n", false).is_err());
+    let none = answer("HTTP/1.1 204 No Content\r\ncontent-length: 3\r\n\r\n", false).unwrap().unwrap();
+    assert_eq!(none.message.content_length, None, "RFC 9110, 8.6");
+    assert!(!answer(both, false).unwrap().unwrap().message.keeps_alive, "two framings");
     let until_close = answer("HTTP/1.1 200 OK\r\n\r\n", false).unwrap().unwrap();
     assert!(!until_close.message.keeps_alive);
 }
