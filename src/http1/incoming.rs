@@ -54,10 +54,21 @@ impl Incoming {
     pub fn forget(&mut self) {
         if self.consumed == self.bytes.len() {
             self.bytes.clear();
+            if self.next_read_bytes == 0 && self.bytes.capacity() > 2 * FIRST_READ_BYTES {
+                self.bytes = Vec::new();
+            }
         } else if self.consumed > 0 {
             self.bytes.drain(..self.consumed);
         }
         self.consumed = 0;
+    }
+
+    /// Forgets what was consumed from `start` on; places before it stay valid.
+    pub fn forget_from(&mut self, start: usize) {
+        if start < self.consumed {
+            self.bytes.drain(start..self.consumed);
+            self.consumed = start;
+        }
     }
 
     /// Puts bytes that came earlier before the unread part.
@@ -74,6 +85,7 @@ impl Incoming {
     /// Gives the memory back but for the unread part, if it is large.
     pub fn shrink(&mut self) {
         self.forget();
+        self.next_read_bytes = 0;
         if self.bytes.capacity() > MAX_READ_BYTES {
             self.bytes.shrink_to(FIRST_READ_BYTES);
         }
@@ -84,18 +96,54 @@ impl Incoming {
         self.bytes.reserve(more_bytes);
     }
 
-    /// Reads once; 0 is the end. A read that fills the room makes the next one larger.
+    /// Reads once; 0 is the end. A read that fills the room makes the next one larger, a small one makes it small again, so
+    /// that a stream that trickles after a burst does not hold the room of the burst.
     pub fn poll_fill(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         ready!(io.poll_readable(cx))?;
         let wanted = self.next_read_bytes.max(FIRST_READ_BYTES);
-        if self.bytes.capacity() - self.bytes.len() < FIRST_READ_BYTES / 4 {
+        let spare = self.bytes.capacity() - self.bytes.len();
+        if spare < self.next_read_bytes.max(FIRST_READ_BYTES / 4) {
             self.bytes.reserve(wanted);
         }
         let room = self.bytes.capacity() - self.bytes.len();
         let read = ready!(pin!(io.read_buf(&mut self.bytes)).poll(cx))?;
         if read == room {
             self.next_read_bytes = (wanted * 2).min(MAX_READ_BYTES);
+        } else if read < FIRST_READ_BYTES / 4 {
+            self.next_read_bytes = 0;
         }
         Poll::Ready(Ok(read))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn reads_grow_with_what_comes_and_memory_goes_when_little_does() {
+        let (near, mut far) = tokio::io::duplex(1024 * 1024);
+        let mut io = Io::Pipe(near);
+        let mut incoming = Incoming::default();
+        far.write_all(&[7; 1024 * 1024]).await.unwrap();
+        let mut reads = 0;
+        let mut left = 1024 * 1024;
+        while left > 0 {
+            incoming.forget();
+            let read = std::future::poll_fn(|cx| incoming.poll_fill(&mut io, cx)).await.unwrap();
+            incoming.consume(read);
+            left -= read;
+            reads += 1;
+        }
+        assert!(reads < 30, "{reads} reads of a megabyte");
+        for _ in 0..2 {
+            far.write_all(b"event").await.unwrap();
+            incoming.forget();
+            let read = std::future::poll_fn(|cx| incoming.poll_fill(&mut io, cx)).await.unwrap();
+            incoming.consume(read);
+        }
+        assert!(incoming.bytes.capacity() <= 2 * FIRST_READ_BYTES, "{}", incoming.bytes.capacity());
     }
 }
