@@ -29,6 +29,8 @@ pub struct Accepted {
     fields: Fields,
     // Bytes of the unread part in which no end of a head was found.
     searched: usize,
+    // What the request in progress holds of those after it.
+    ahead_bytes: usize,
     max_head_bytes: usize,
 }
 
@@ -62,7 +64,8 @@ pub enum Unreadable {
 impl Accepted {
     /// Wraps an accepted socket.
     pub fn new(io: Io, max_head_bytes: usize) -> Self {
-        Self { io, incoming: Incoming::default(), fields: Fields::default(), searched: 0, max_head_bytes }
+        let (incoming, fields) = (Incoming::default(), Fields::default());
+        Self { io, incoming, fields, searched: 0, ahead_bytes: 0, max_head_bytes }
     }
 
     /// Some bytes of a request are there, but not its whole head.
@@ -133,6 +136,7 @@ impl Accepted {
                 return Poll::Ready(Ok(Some(came)));
             }
             if request.body.has_ended() {
+                self.ahead_bytes = request.bytes.unread().len();
                 return Poll::Ready(Ok(None));
             }
             if let Body::Length(left) = request.body {
@@ -152,6 +156,7 @@ impl Accepted {
     pub fn give_back(&mut self, request: Request) {
         let Request { mut bytes, fields, .. } = request;
         self.fields = fields;
+        self.ahead_bytes = 0;
         if self.incoming.unread().is_empty() {
             bytes.shrink();
             self.incoming = bytes;
@@ -162,7 +167,7 @@ impl Accepted {
 
     /// Ready once the client has left; meanwhile takes in what it sends ahead, up to a limit.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.incoming.unread().len() < MAX_AHEAD_BYTES {
+        while self.ahead_bytes + self.incoming.unread().len() < MAX_AHEAD_BYTES {
             match ready!(self.incoming.poll_fill(&mut self.io, cx)) {
                 Ok(0) | Err(_) => return Poll::Ready(()),
                 Ok(_) => {}
@@ -256,6 +261,8 @@ impl Request {
         let taken = taken.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         bytes.consume(taken.used_bytes);
         if chunked {
+            // Tiny chunks are mostly framing, which no limit of bodies counts.
+            bytes.forget_from(head.message.head_bytes);
             return Ok(unchunked.len() - before);
         }
         self.body_end += taken.used_bytes;

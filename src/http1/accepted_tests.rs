@@ -1,5 +1,6 @@
 //! Requests cut at every place, pipelined ones, and clients that leave.
 
+use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, DuplexStream};
 
 use super::*;
@@ -94,4 +95,110 @@ async fn closing_reads_what_is_still_sent_and_ends() {
         assert!(rest.is_empty());
     };
     tokio::join!(accepted.close(), sending);
+}
+
+#[tokio::test]
+async fn a_long_pipeline_is_not_taken_in_faster_than_it_is_answered() {
+    let (mut accepted, mut far) = pair();
+    let sending = tokio::spawn(async move {
+        let requests = b"GET /a HTTP/1.1\r\n\r\n".repeat(200_000);
+        let _ = far.write_all(&requests).await;
+    });
+    for _ in 0..100 {
+        let request = next(&mut accepted).await.unwrap().unwrap();
+        for _ in 0..4 {
+            assert!(poll_fn(|cx| Poll::Ready(accepted.poll_gone(cx).is_pending())).await);
+            tokio::task::yield_now().await;
+        }
+        accepted.give_back(request);
+        let held_bytes = accepted.incoming.unread().len();
+        assert!(held_bytes <= MAX_AHEAD_BYTES + super::super::incoming::MAX_READ_BYTES, "{held_bytes}");
+    }
+    sending.abort();
+}
+
+#[tokio::test]
+async fn the_framing_of_small_chunks_is_not_kept() {
+    let (mut accepted, mut far) = pair();
+    let sending = async {
+        far.write_all(b"POST /a HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+        for _ in 0..100 {
+            far.write_all(&b"000000000000001\r\nx\r\n".repeat(1000)).await.unwrap();
+        }
+        far.write_all(b"0\r\n\r\nGET /b HTTP/1.1\r\n\r\n").await.unwrap();
+    };
+    let (request, ()) = tokio::join!(next(&mut accepted), sending);
+    let request = request.unwrap().unwrap();
+    assert_eq!((request.body().len(), request.target()), (100_000, &b"/a"[..]));
+    let held_bytes = request.bytes.all().len();
+    assert!(held_bytes < 128 * 1024, "{held_bytes}");
+    accepted.give_back(request);
+    assert_eq!(next(&mut accepted).await.unwrap().unwrap().target(), b"/b");
+}
+
+/// Pieces of requests, whole and broken, and noise.
+fn pieces() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let words: Vec<&'static [u8]> = vec![
+        b"GET / HTTP/1.1\r\n",
+        b"POST /x HTTP/1.1\r\n",
+        b"content-length: 5\r\n",
+        b"content-length: 18446744073709551615\r\n",
+        b"content-length: 9223372036854775807\r\n",
+        b"transfer-encoding: chunked\r\n",
+        b"connection: close\r\n",
+        b"\r\n",
+        b"\n",
+        b"hello",
+        b"5\r\nhello\r\n",
+        b"0\r\n\r\n",
+        b"fffffffffffffff\r\n",
+        b"HTTP/1.0",
+        b": ",
+        b"\0",
+    ];
+    let piece = prop_oneof![
+        6 => prop::sample::select(words).prop_map(<[u8]>::to_vec),
+        1 => prop::collection::vec(any::<u8>(), 0..40),
+    ];
+    prop::collection::vec(piece, 0..30)
+}
+
+/// What a server makes of these bytes, as they come in parts of `part` bytes.
+async fn read_all(bytes: Vec<u8>, part: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let (mut accepted, mut far) = pair();
+    let sending = async move {
+        for part in bytes.chunks(part) {
+            if far.write_all(part).await.is_err() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let reading = async move {
+        let mut seen = Vec::new();
+        while let Ok(Some(request)) = next(&mut accepted).await {
+            let _ = poll_fn(|cx| Poll::Ready(accepted.poll_gone(cx))).await;
+            assert!(request.is_whole() && request.fields().all(|(name, _)| !name.is_empty()));
+            seen.push((request.target().to_vec(), request.body().to_vec()));
+            let goes_on = request.head.message.keeps_alive;
+            accepted.give_back(request);
+            if !goes_on {
+                break;
+            }
+        }
+        seen
+    };
+    tokio::join!(sending, reading).1
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_the_same_requests_however_they_are_cut(pieces in pieces(), part in 1usize..60) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let bytes = pieces.concat();
+        let (cut, whole) = runtime.block_on(async {
+            (read_all(bytes.clone(), part).await, read_all(bytes, usize::MAX).await)
+        });
+        prop_assert_eq!(cut, whole);
+    }
 }
