@@ -110,14 +110,23 @@ impl Passage {
             let Some(rest) = &mut self.rest else {
                 return false;
             };
-            // A head with nothing after it goes out alone, as the first bytes of a body may be seconds away.
-            if !out.is_empty() && !poll_fn(|cx| Poll::Ready(rest.upstream.poll_body(cx).is_ready())).await {
-                if let Err(interrupt) = visit.write(Outgoing::new([&out])).await {
-                    return self.interrupted(interrupt, true);
+            let mut come = Poll::Pending;
+            if !out.is_empty() {
+                // A head with nothing after it goes out alone, as the first bytes of a body may be seconds away.
+                come = poll_fn(|cx| Poll::Ready(rest.upstream.poll_body(cx))).await;
+                if come.is_pending() {
+                    if let Err(interrupt) = visit.write(Outgoing::new([&out])).await {
+                        return self.interrupted(interrupt, true);
+                    }
+                    out.clear();
                 }
-                out.clear();
             }
-            match visit.watch(poll_fn(|cx| rest.upstream.poll_body(cx))).await {
+            let come = match come {
+                // Asked again, a connection that was reset would only say that it has ended.
+                Poll::Ready(come) => Ok(come),
+                Poll::Pending => visit.watch(poll_fn(|cx| rest.upstream.poll_body(cx))).await,
+            };
+            match come {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return self.broken(&error, visit, &out).await,
                 Err(interrupt) => return self.interrupted(interrupt, false),

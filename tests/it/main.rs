@@ -13,6 +13,7 @@ mod dp_aware;
 mod drain;
 mod endpoints;
 mod faults;
+mod framing;
 mod harness;
 mod health;
 mod http;
