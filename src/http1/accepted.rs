@@ -165,7 +165,8 @@ impl Accepted {
         }
     }
 
-    /// Ready once the client has left; meanwhile takes in what it sends ahead, up to a limit.
+    /// Ready once the client has left; meanwhile takes in what it sends ahead, up to a limit. One that has sent more is
+    /// found gone when something is written to it.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.ahead_bytes + self.incoming.unread().len() < MAX_AHEAD_BYTES {
             match ready!(self.incoming.poll_fill(&mut self.io, cx)) {

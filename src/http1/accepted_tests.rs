@@ -136,6 +136,39 @@ async fn the_framing_of_small_chunks_is_not_kept() {
     assert_eq!(next(&mut accepted).await.unwrap().unwrap().target(), b"/b");
 }
 
+#[tokio::test]
+async fn long_bodies_both_ways_through_tls_and_little_room_wake_both_sides() {
+    let (near, far) = crate::net::tls::tests::secured_pipe(700).await;
+    let mut accepted = Accepted::new(near, 1024);
+    let (mut from, mut to) = tokio::io::split(far);
+    let body = vec![b'b'; 300_000];
+    let sending = async {
+        for _ in 0..3 {
+            to.write_all(b"POST /a HTTP/1.1\r\ncontent-length: 300000\r\n\r\n").await.unwrap();
+            to.write_all(&body).await.unwrap();
+        }
+        to.flush().await.unwrap();
+    };
+    let receiving = async {
+        let mut got = vec![0; 3 * body.len()];
+        from.read_exact(&mut got).await.unwrap();
+        got
+    };
+    let serving = async {
+        for _ in 0..3 {
+            let request = next(&mut accepted).await.unwrap().unwrap();
+            let gone = poll_fn(|cx| Poll::Ready(accepted.poll_gone(cx).is_ready())).await;
+            assert!(!gone && request.body().len() == body.len());
+            accepted.write(Outgoing::new([&request.body()[..7], &request.body()[7..]])).await.unwrap();
+            accepted.give_back(request);
+        }
+    };
+    let all = async { tokio::join!(sending, receiving, serving).1 };
+    let got =
+        tokio::time::timeout(std::time::Duration::from_secs(20), all).await.expect("nobody waits for ever");
+    assert!(got.iter().all(|b| *b == b'b'));
+}
+
 /// Pieces of requests, whole and broken, and noise.
 fn pieces() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let words: Vec<&'static [u8]> = vec![

@@ -146,4 +146,22 @@ mod tests {
         }
         assert!(incoming.bytes.capacity() <= 2 * FIRST_READ_BYTES, "{}", incoming.bytes.capacity());
     }
+
+    #[tokio::test]
+    async fn after_a_long_body_a_connection_holds_little() {
+        let (near, mut far) = tokio::io::duplex(4 * 1024 * 1024);
+        let mut io = Io::Pipe(near);
+        let mut incoming = Incoming::default();
+        far.write_all(&[7; 4 * 1024 * 1024]).await.unwrap();
+        while incoming.unread().len() < 4 * 1024 * 1024 {
+            incoming.expect(MAX_READ_BYTES + 1);
+            std::future::poll_fn(|cx| incoming.poll_fill(&mut io, cx)).await.unwrap();
+        }
+        incoming.consume(4 * 1024 * 1024 - 3);
+        incoming.shrink();
+        assert_eq!(incoming.unread(), [7; 3]);
+        far.write_all(b"GET").await.unwrap();
+        std::future::poll_fn(|cx| incoming.poll_fill(&mut io, cx)).await.unwrap();
+        assert!(incoming.bytes.capacity() <= 2 * FIRST_READ_BYTES, "{}", incoming.bytes.capacity());
+    }
 }

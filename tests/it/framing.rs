@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use crate::harness::{
-    Client, PATIENCE, Step, TestRouter, Worker, ask, find, json, ok, post, sequence, stream_head,
+    Client, PATIENCE, Step, TestRouter, Worker, ask, chunk, find, json, ok, post, sequence, stream_head,
 };
 
 /// All that comes until the router closes, in good order or not.
@@ -249,6 +249,41 @@ async fn a_client_that_has_sent_ahead_and_leaves_ends_its_stream() {
     client.response_head().await;
     drop(client);
     tokio::time::timeout(PATIENCE, closed.notified()).await.expect("the worker is left at once");
+    let records = router.finish_requests().await;
+    assert_eq!((records.len(), records[0].outcome), (1, Outcome::ClientGone));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_it_takes_nothing_ends_its_answer() {
+    let length = 32 << 20;
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+    let steps = vec![Step::Send(head.into()), Step::Send(vec![b'x'; length])];
+    let worker = Worker::start(move |_| steps.clone()).await;
+    let router = TestRouter::start(&[&worker]).await;
+    let mut client = Client::connect(router.addr).await;
+    client.send(post("/other", "{}")).await;
+    client.response_head().await;
+    drop(client);
+    let r = &router.finish_requests().await[0];
+    assert_eq!((r.outcome, r.attempts), (Outcome::ClientGone, 1));
+    assert!(r.response_body_bytes < length as u64);
+}
+
+#[tokio::test]
+async fn a_client_that_has_sent_more_ahead_than_is_read_is_found_gone_by_the_next_event() {
+    let (go, closed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let event = chunk("data: {}\n\n");
+    let steps =
+        vec![stream_head(), Step::Wait(Arc::clone(&go)), event, Step::UntilClosed(Arc::clone(&closed))];
+    let worker = Worker::start(move |_| steps.clone()).await;
+    let router = TestRouter::start(&[&worker]).await;
+    let mut client = Client::connect(router.addr).await;
+    client.send(post("/generate", &" ".repeat(1000)).repeat(300)).await;
+    // The head stays unread, so that closing resets the connection.
+    client.stream.readable().await.unwrap();
+    drop(client);
+    go.notify_one();
+    tokio::time::timeout(PATIENCE, closed.notified()).await.expect("the worker is left");
     let records = router.finish_requests().await;
     assert_eq!((records.len(), records[0].outcome), (1, Outcome::ClientGone));
 }
