@@ -91,6 +91,9 @@ impl Accepted {
     }
 
     fn parse(&mut self) -> Result<Option<Request>, Unreadable> {
+        if self.searched == 0 {
+            self.skip_empty_lines();
+        }
         let unread = self.incoming.unread();
         // The first bytes are looked at whatever they are: what is no HTTP may never send an empty line.
         if !unread.is_empty() && (self.searched == 0 || head::may_be_whole(unread, self.searched)) {
@@ -103,11 +106,25 @@ impl Accepted {
             }
         }
         let unread = self.incoming.unread();
-        self.searched = unread.len();
+        // A CR alone may be the first half of an empty line, and is looked at again.
+        self.searched = if unread == b"\r" { 0 } else { unread.len() };
         if unread.len() > self.max_head_bytes {
             return Err(Unreadable::TooLarge);
         }
         Ok(None)
+    }
+
+    /// Forgets the empty lines that some clients send after a body (RFC 9112, 2.2).
+    fn skip_empty_lines(&mut self) {
+        let mut rest = self.incoming.unread();
+        while let Some(after) = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")) {
+            rest = after;
+        }
+        let skipped_bytes = self.incoming.unread().len() - rest.len();
+        if skipped_bytes > 0 {
+            self.incoming.consume(skipped_bytes);
+            self.incoming.forget();
+        }
     }
 
     fn take(&mut self, found: RequestHead) -> Request {

@@ -85,6 +85,24 @@ async fn what_is_no_request_is_told_apart() {
 }
 
 #[tokio::test]
+async fn empty_lines_before_a_request_are_no_part_of_one_and_are_not_kept() {
+    let (mut accepted, mut far) = pair();
+    let lines = async {
+        far.write_all(&b"\r\n".repeat(4000)).await.unwrap();
+        far.write_all(b"\n\r\nGET /a HTTP/1.1\r\n\r\n\r\n").await.unwrap();
+        drop(far);
+    };
+    let (request, ()) = tokio::join!(next(&mut accepted), lines);
+    let request = request.unwrap().expect("a request");
+    assert_eq!((request.method(), request.target()), (&b"GET"[..], &b"/a"[..]));
+    accepted.give_back(request);
+    assert!(next(&mut accepted).await.unwrap().is_none(), "an empty line is no begun request");
+    let (mut accepted, mut far) = pair();
+    far.write_all(b"\r\n\rGET /a HTTP/1.1\r\n\r\n").await.unwrap();
+    assert!(matches!(next(&mut accepted).await, Err(Unreadable::Malformed(_))), "a bare CR is no line");
+}
+
+#[tokio::test]
 async fn closing_reads_what_is_still_sent_and_ends() {
     let (accepted, mut far) = pair();
     let sending = async {

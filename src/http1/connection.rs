@@ -284,3 +284,7 @@ impl Connection {
 fn closed(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, what)
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

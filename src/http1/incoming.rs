@@ -127,7 +127,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(1024 * 1024);
         let mut io = Io::Pipe(near);
         let mut incoming = Incoming::default();
-        far.write_all(&[7; 1024 * 1024]).await.unwrap();
+        far.write_all(&vec![7; 1024 * 1024]).await.unwrap();
         let mut reads = 0;
         let mut left = 1024 * 1024;
         while left > 0 {
@@ -152,7 +152,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(4 * 1024 * 1024);
         let mut io = Io::Pipe(near);
         let mut incoming = Incoming::default();
-        far.write_all(&[7; 4 * 1024 * 1024]).await.unwrap();
+        far.write_all(&vec![7; 4 * 1024 * 1024]).await.unwrap();
         while incoming.unread().len() < 4 * 1024 * 1024 {
             incoming.expect(MAX_READ_BYTES + 1);
             std::future::poll_fn(|cx| incoming.poll_fill(&mut io, cx)).await.unwrap();
