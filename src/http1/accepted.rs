@@ -53,7 +53,7 @@ pub struct Request {
 pub enum Unreadable {
     /// It is no request.
     Malformed(HeadError),
-    /// Its head is longer than allowed.
+    /// Its head is longer than allowed, or has too many fields.
     TooLarge,
     /// The client closed in the middle of a head.
     Incomplete,
@@ -98,7 +98,11 @@ impl Accepted {
         // The first bytes are looked at whatever they are: what is no HTTP may never send an empty line.
         if !unread.is_empty() && (self.searched == 0 || head::may_be_whole(unread, self.searched)) {
             let parsed = head::request(self.incoming.unread_mut(), &mut self.fields);
-            if let Some(found) = parsed.map_err(Unreadable::Malformed)? {
+            let parsed = parsed.map_err(|error| match error {
+                HeadError::TooManyFields => Unreadable::TooLarge,
+                HeadError::Malformed(_) => Unreadable::Malformed(error),
+            });
+            if let Some(found) = parsed? {
                 if found.message.head_bytes > self.max_head_bytes {
                     return Err(Unreadable::TooLarge);
                 }

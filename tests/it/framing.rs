@@ -106,6 +106,20 @@ async fn what_is_not_http_1_is_told_so_and_noted() {
 }
 
 #[tokio::test]
+async fn a_head_with_too_much_in_it_is_a_431() {
+    let worker = Worker::start(|_| ok()).await;
+    let router = TestRouter::start(&[&worker]).await;
+    for fields in ["a: b\r\n".repeat(101), format!("a: {}\r\n", "b".repeat(200_000))] {
+        let mut client = Client::connect(router.addr).await;
+        client.send(format!("GET / HTTP/1.1\r\nhost: r\r\n{fields}\r\n")).await;
+        let all = to_the_end(&mut client).await;
+        assert!(all.starts_with("HTTP/1.1 431 "), "{all}");
+    }
+    let records = router.finish().await;
+    assert_eq!(records.iter().filter(|r| matches!(r, Record::Connection(_))).count(), 2);
+}
+
+#[tokio::test]
 async fn a_refused_request_ends_and_the_one_behind_it_is_served() {
     let worker = Worker::start(|_| json("{}")).await;
     let router = TestRouter::start(&[&worker]).await;
