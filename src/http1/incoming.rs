@@ -91,9 +91,9 @@ impl Incoming {
         }
     }
 
-    /// Makes room for so many bytes more than are unread, where that is known.
+    /// So many bytes more will come: the next read has room for them, if they are not too many.
     pub fn expect(&mut self, more_bytes: usize) {
-        self.bytes.reserve(more_bytes);
+        self.next_read_bytes = more_bytes.min(MAX_READ_BYTES + 1);
     }
 
     /// Reads once; 0 is the end. A read that fills the room makes the next one larger, a small one makes it small again, so
@@ -163,5 +163,22 @@ mod tests {
         far.write_all(b"GET").await.unwrap();
         std::future::poll_fn(|cx| incoming.poll_fill(&mut io, cx)).await.unwrap();
         assert!(incoming.bytes.capacity() <= 2 * FIRST_READ_BYTES, "{}", incoming.bytes.capacity());
+    }
+
+    #[tokio::test]
+    async fn what_is_announced_takes_no_memory_before_it_comes() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut far = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut io = Io::Tcp(listener.accept().await.unwrap().0);
+        let mut incoming = Incoming::default();
+        far.write_all(b"head").await.unwrap();
+        std::future::poll_fn(|cx| incoming.poll_fill(&mut io, cx)).await.unwrap();
+        incoming.expect(MAX_READ_BYTES);
+        let waits =
+            std::future::poll_fn(|cx| Poll::Ready(incoming.poll_fill(&mut io, cx).is_pending())).await;
+        assert!(waits && incoming.bytes.capacity() <= FIRST_READ_BYTES, "{}", incoming.bytes.capacity());
+        far.write_all(b"x").await.unwrap();
+        std::future::poll_fn(|cx| incoming.poll_fill(&mut io, cx)).await.unwrap();
+        assert!(incoming.unread() == b"headx" && incoming.bytes.capacity() >= MAX_READ_BYTES);
     }
 }
