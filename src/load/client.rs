@@ -289,11 +289,6 @@ fn head(method: &Method, path: &Uri, all: &HeaderMap, own: &HeaderMap, body: Opt
 }
 
 fn reader(outgoing: &Outgoing, connection: &Connection, status: u16) -> AnswerReader {
-    if connection.field("content-encoding").is_some() {
-        return AnswerReader::blind(status);
-    }
-    let content_type = connection.field("content-type").unwrap_or_default();
-    let event_stream =
-        content_type.get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"));
-    AnswerReader::new(outgoing.endpoint, status, event_stream, outgoing.multiple)
+    let (encoding, content_type) = (connection.field("content-encoding"), connection.field("content-type"));
+    AnswerReader::by_head(outgoing.endpoint, status, encoding, content_type, outgoing.multiple)
 }

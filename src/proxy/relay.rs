@@ -19,12 +19,11 @@ use super::visit::{Interrupt, Visit};
 use crate::fleet::breaker::Verdict;
 use crate::fleet::worker::Worker;
 use crate::http1::coding::Coding;
-use crate::http1::head::ResponseHead;
 use crate::http1::{Connection, Outgoing, lines};
 use crate::trace::record::Outcome;
 use crate::wire::answer::AnswerReader;
 
-/// Longest head and body that are told in one write of one buffer; larger bodies are written from where they lie.
+/// Room made for a head at once; a longer one makes its buffer grow.
 const HEAD_ROOM_BYTES: usize = 1024;
 
 /// An answer on its way. Dropped early, it closes the worker's connection and ends the request.
@@ -64,19 +63,12 @@ pub async fn relay(
     headers::response_stamps(&journey, |name, value| lines::field(&mut out, name.as_bytes(), value));
     lines::framing(&mut out, coding, head.message.content_length, keeps_alive, manner.is_http_11);
     journey.note(|r| r.status = Some(head.status));
-    let reader = reader(&journey, &upstream, &head, multiple);
+    let (encoding, content_type) = (upstream.field("content-encoding"), upstream.field("content-type"));
+    let reader =
+        AnswerReader::by_head(journey.record().endpoint, head.status, encoding, content_type, multiple);
     let rest = Some(Rest { reader, upstream, worker });
     let mut passage = Passage { journey, rest, status: head.status, body_bytes: 0 };
     passage.run(visit, coding, out).await && keeps_alive
-}
-
-fn reader(journey: &Journey, upstream: &Connection, head: &ResponseHead, multiple: bool) -> AnswerReader {
-    if upstream.field("content-encoding").is_some() {
-        return AnswerReader::blind(head.status);
-    }
-    let content_type = upstream.field("content-type").and_then(|value| value.get(..17));
-    let event_stream = content_type.is_some_and(|v| v.eq_ignore_ascii_case(b"text/event-stream"));
-    AnswerReader::new(journey.record().endpoint, head.status, event_stream, multiple)
 }
 
 fn push_fields<'a>(

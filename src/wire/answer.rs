@@ -19,6 +19,8 @@ pub const ANSWER_CAP_BYTES: usize = 16 << 20;
 const READ_WHOLE_BYTES: usize = 16 << 10;
 /// How much of its end is held, where `usage` stands.
 const END_BYTES: usize = 512;
+/// How the content type of a stream begins; a charset may follow.
+const EVENT_STREAM: &[u8] = b"text/event-stream";
 const USAGE: &[u8] = b"\"usage\":";
 /// Longest error message kept, in characters.
 const MESSAGE_CHARS: usize = 200;
@@ -181,6 +183,22 @@ impl AnswerReader {
     /// A reader that reads nothing: for an answer with a content coding.
     pub fn blind(status: u16) -> Self {
         Self { status, source: Source::Unread, gather: Gather::new(Endpoint::Other, false) }
+    }
+
+    /// A reader for an answer by two fields of its head, `content-encoding` and `content-type`: a coded body is not read.
+    pub fn by_head(
+        endpoint: Endpoint,
+        status: u16,
+        encoding: Option<&[u8]>,
+        content_type: Option<&[u8]>,
+        multiple: bool,
+    ) -> Self {
+        if encoding.is_some() {
+            return Self::blind(status);
+        }
+        let start = content_type.and_then(|value| value.get(..EVENT_STREAM.len()));
+        let event_stream = start.is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM));
+        Self::new(endpoint, status, event_stream, multiple)
     }
 
     /// Also note when tokens came: a quick scan of each event, for the load generator.
