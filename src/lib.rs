@@ -4,7 +4,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`clock`], [`units`] | the only reader of time; how durations and counts are printed |
+//! | [`clock`], [`units`], [`buffer`] | the only reader of time; how times are printed; bytes that are being written |
 //! | [`log`], [`net`] | one line an event on standard error; sockets, pipes and TLS as values |
 //! | [`http1`] | the HTTP/1.1 codec: heads, bodies, both sides of a connection, the pool of idle ones |
 //! | [`wire`] | SGLang and `OpenAI` wire formats: bytes in, facts out, no I/O |
@@ -20,6 +20,7 @@
 //! | [`cli`] | one file a command |
 
 pub mod admin;
+pub mod buffer;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use tokio::time::Instant;
 
 use super::table::{Access, Entry};
+use crate::buffer::Buffer;
 use crate::config::access::AuthConfig;
 use crate::fleet::ask::{Answer, Question};
 use crate::http1::Request;
@@ -104,7 +105,9 @@ fn outgoing(shared: &Shared, request: &Request, access: Access, journey: &Journe
         add(b"authorization", clients);
     }
     add(headers::HOP.as_bytes(), shared.instance.as_bytes());
-    headers::request_stamps(journey, |name, value| add(name.as_bytes(), value));
+    let mut stamps = Buffer::default();
+    headers::request_stamps(&mut stamps, journey);
+    headers::written(&stamps).for_each(|(n, v)| add(n, v));
     out
 }
 

@@ -10,6 +10,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use super::worker::Worker;
+use crate::buffer::Buffer;
 use crate::clock::Clock;
 use crate::config::access::ApiKey;
 use crate::http1::{Outgoing, lines};
@@ -86,7 +87,7 @@ async fn ask_now(worker: &Worker, clock: &Clock, question: &Question) -> Result<
     let mut connection = worker.connect(clock).await?;
     let path: Uri = question.path.parse().map_err(|e: http::uri::InvalidUri| fail(&e))?;
     let head = head(worker, question, &path);
-    let request = Outgoing::new([&head, &question.body]);
+    let request = Outgoing::new([head.as_bytes(), &question.body]);
     let to_head = question.method == Method::HEAD;
     let answer = connection.send(request, to_head).await.map_err(|e| fail(&e.error))?;
     let content_type = connection.field("content-type").and_then(|v| HeaderValue::from_bytes(v).ok());
@@ -99,8 +100,8 @@ async fn ask_now(worker: &Worker, clock: &Clock, question: &Question) -> Result<
     Ok(Answer { status, content_type, routed, body })
 }
 
-fn head(worker: &Worker, question: &Question, path: &Uri) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512);
+fn head(worker: &Worker, question: &Question, path: &Uri) -> Buffer {
+    let mut out = Buffer::with_room(512);
     let target = path.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     lines::request_line(&mut out, question.method.as_str().as_bytes(), target.as_bytes());
     for (name, value) in &headers(worker, question) {

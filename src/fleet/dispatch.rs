@@ -31,6 +31,8 @@ pub struct Chosen {
     pub decision: DecisionRecord,
     /// The policy's name.
     pub policy: &'static str,
+    /// When, `CLOCK_MONOTONIC` nanoseconds.
+    pub at_ns: u64,
 }
 
 /// State behind the fleet's lock.
@@ -160,7 +162,7 @@ impl Dispatch {
         }
         self.policies.observe(now, &Event::Routed { seq: request.seq, worker: worker.id });
         let decision = self.record(chosen);
-        Some(Chosen { lease: Lease::take(worker), decision, policy: policy_name })
+        Some(Chosen { lease: Lease::take(worker), decision, policy: policy_name, at_ns: now.us * 1_000 })
     }
 
     fn see(&mut self, now: Time, request: &RequestView<'_>, needs_match: bool, tried: &[WorkerId]) {

@@ -227,7 +227,8 @@ impl Fleet {
             self.announce_breaker(&worker, Transition::HalfOpened);
         }
         let mut chosen = chosen?;
-        chosen.decision.took_ns = self.clock.mono_ns().saturating_sub(start_ns);
+        chosen.at_ns = self.clock.mono_ns();
+        chosen.decision.took_ns = chosen.at_ns.saturating_sub(start_ns);
         Some(chosen)
     }
 

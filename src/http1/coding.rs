@@ -4,6 +4,7 @@
 //! version or the answer's framing leaves no choice. Deliberately not here: reading it (`body`).
 
 use super::head::{Framing, Message};
+use crate::buffer::Buffer;
 
 /// The coding of one answer towards its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +41,14 @@ impl Coding {
     }
 
     /// Codes data that cannot be passed on as it came.
-    pub fn push(self, out: &mut Vec<u8>, data: &[u8]) {
+    pub fn push(self, out: &mut Buffer, data: &[u8]) {
         if self == Self::OwnChunks && !data.is_empty() {
             let digits = format!("{:x}\r\n", data.len());
-            out.extend_from_slice(digits.as_bytes());
-            out.extend_from_slice(data);
-            out.extend_from_slice(b"\r\n");
+            out.push(digits.as_bytes());
+            out.push(data);
+            out.push(b"\r\n");
         } else {
-            out.extend_from_slice(data);
+            out.push(data);
         }
     }
 
@@ -84,12 +85,12 @@ mod tests {
 
     #[test]
     fn own_chunks_are_chunks() {
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         for data in [&b"hello"[..], b"", &[b'x'; 20]] {
             Coding::OwnChunks.push(&mut out, data);
         }
-        out.extend_from_slice(Coding::OwnChunks.end());
-        let text = String::from_utf8(out).unwrap();
+        out.push(Coding::OwnChunks.end());
+        let text = std::str::from_utf8(out.as_bytes()).unwrap();
         assert_eq!(text, format!("5\r\nhello\r\n14\r\n{}\r\n0\r\n\r\n", "x".repeat(20)));
     }
 }

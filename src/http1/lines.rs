@@ -4,42 +4,53 @@
 //! Deliberately not here: which fields.
 
 use super::coding::Coding;
+use crate::buffer::Buffer;
 
 /// `POST /generate HTTP/1.1`.
-pub fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8]) {
-    out.extend_from_slice(method);
-    out.push(b' ');
-    out.extend_from_slice(target);
-    out.extend_from_slice(b" HTTP/1.1\r\n");
+pub fn request_line(out: &mut Buffer, method: &[u8], target: &[u8]) {
+    out.push(method);
+    out.push(b" ");
+    out.push(target);
+    out.push(b" HTTP/1.1\r\n");
 }
 
 /// `HTTP/1.1 200 OK`.
-pub fn status_line(out: &mut Vec<u8>, is_http_11: bool, status: u16, reason: &[u8]) {
-    out.extend_from_slice(if is_http_11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " });
-    out.extend_from_slice(&[100, 10, 1].map(|unit| b'0' + (status / unit % 10) as u8));
-    out.push(b' ');
-    out.extend_from_slice(reason);
-    out.extend_from_slice(b"\r\n");
+pub fn status_line(out: &mut Buffer, is_http_11: bool, status: u16, reason: &[u8]) {
+    out.push(if is_http_11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " });
+    out.push(&[100, 10, 1].map(|unit| b'0' + (status / unit % 10) as u8));
+    out.push(b" ");
+    out.push(reason);
+    out.push(b"\r\n");
 }
 
 /// One field.
-pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+#[inline]
+pub fn field(out: &mut Buffer, name: &[u8], value: &[u8]) {
+    out.push(name);
+    out.push(b": ");
+    out.push(value);
+    out.push(b"\r\n");
+}
+
+/// One field with a moment in it, as Unix seconds.
+#[inline]
+pub fn unix_seconds(out: &mut Buffer, name: &str, unix_ns: u64) {
+    out.push(name.as_bytes());
+    out.push(b": ");
+    out.push_unix_seconds(unix_ns);
+    out.push(b"\r\n");
 }
 
 /// `content-length`.
-pub fn content_length(out: &mut Vec<u8>, bytes: u64) {
-    out.extend_from_slice(b"content-length: ");
-    crate::units::push_u64(out, bytes);
-    out.extend_from_slice(b"\r\n");
+pub fn content_length(out: &mut Buffer, bytes: u64) {
+    out.push(b"content-length: ");
+    out.push_u64(bytes);
+    out.push(b"\r\n");
 }
 
 /// What frames the body of an answer and says whether the connection goes on, and the end of the head. `length` is the body's
 /// where it is known.
-pub fn framing(out: &mut Vec<u8>, coding: Coding, length: Option<u64>, keeps_alive: bool, is_http_11: bool) {
+pub fn framing(out: &mut Buffer, coding: Coding, length: Option<u64>, keeps_alive: bool, is_http_11: bool) {
     if coding.is_chunked() {
         field(out, b"transfer-encoding", b"chunked");
     } else if let Some(bytes) = length.filter(|_| coding == Coding::Length) {
@@ -54,8 +65,8 @@ pub fn framing(out: &mut Vec<u8>, coding: Coding, length: Option<u64>, keeps_ali
 }
 
 /// The empty line that ends a head.
-pub fn end(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"\r\n");
+pub fn end(out: &mut Buffer) {
+    out.push(b"\r\n");
 }
 
 #[cfg(test)]
@@ -64,7 +75,7 @@ mod tests {
 
     #[test]
     fn lines_are_what_they_say() {
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         request_line(&mut out, b"POST", b"/x?y");
         status_line(&mut out, true, 404, b"Not Found");
         status_line(&mut out, false, 200, b"");
@@ -72,6 +83,6 @@ mod tests {
         content_length(&mut out, 120);
         end(&mut out);
         let wanted = "POST /x?y HTTP/1.1\r\nHTTP/1.1 404 Not Found\r\nHTTP/1.0 200 \r\na: b c\r\ncontent-length: 120\r\n\r\n";
-        assert_eq!(String::from_utf8(out).unwrap(), wanted);
+        assert_eq!(String::from_utf8(out.as_bytes().to_vec()).unwrap(), wanted);
     }
 }

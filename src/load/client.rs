@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::connections::Connections;
 use super::failure::{Class, Failure, of_connection};
+use crate::buffer::Buffer;
 use crate::clock::Clock;
 use crate::http1::head::ResponseHead;
 use crate::http1::{self, Connection, lines};
@@ -183,7 +184,7 @@ impl Client {
         let mut connection = self.connections.open().await.map_err(|e| fail(&e))?;
         let path: Uri = path.parse().map_err(|e| fail(&e))?;
         let head = head(&method, &path, &self.headers, &HeaderMap::new(), None);
-        let request = http1::Outgoing::new([&head]);
+        let request = http1::Outgoing::new([head.as_bytes()]);
         let answer = connection.send(request, method == Method::HEAD).await.map_err(|e| fail(&e.error))?;
         let simulated = connection.field(SIMULATED).is_some();
         let body = connection.collect(SIMPLE_BYTES).await.map_err(|e| fail(&e))?;
@@ -237,7 +238,7 @@ impl Client {
     ) -> Result<ResponseHead, Unanswered> {
         let head =
             head(&Method::POST, &outgoing.path, &self.headers, &outgoing.headers, Some(&outgoing.body));
-        let request = http1::Outgoing::new([&head, &outgoing.body]);
+        let request = http1::Outgoing::new([head.as_bytes(), &outgoing.body]);
         seen.stamps.write_begun_ns.get_or_insert_with(|| self.clock.mono_ns());
         let answer = connection
             .send(request, false)
@@ -270,8 +271,8 @@ impl Client {
 }
 
 /// The bytes of a request head: what every request has, then what this one has.
-fn head(method: &Method, path: &Uri, all: &HeaderMap, own: &HeaderMap, body: Option<&Bytes>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512);
+fn head(method: &Method, path: &Uri, all: &HeaderMap, own: &HeaderMap, body: Option<&Bytes>) -> Buffer {
+    let mut out = Buffer::with_room(512);
     let target = path.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     lines::request_line(&mut out, method.as_str().as_bytes(), target.as_bytes());
     let kept = all.iter().filter(|(name, _)| !own.contains_key(*name));

@@ -9,6 +9,7 @@ use http::header::CONTENT_LENGTH;
 use super::body::AnswerBody;
 use super::visit::{Interrupt, Visit};
 use crate::admin::trace_tail::FileBody;
+use crate::buffer::Buffer;
 use crate::http1::coding::Coding;
 use crate::http1::{Outgoing, lines};
 
@@ -21,7 +22,7 @@ pub async fn send(visit: &mut Visit, response: Response<AnswerBody>) -> bool {
         (AnswerBody::File(_), true) => Coding::OwnChunks,
         (AnswerBody::File(_), false) => Coding::UntilClose,
     };
-    let mut out = Vec::with_capacity(512);
+    let mut out = Buffer::with_room(512);
     let reason = head.status.canonical_reason().unwrap_or_default();
     lines::status_line(&mut out, manner.is_http_11, head.status.as_u16(), reason.as_bytes());
     for (name, value) in head.headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
@@ -33,9 +34,9 @@ pub async fn send(visit: &mut Visit, response: Response<AnswerBody>) -> bool {
     let written = match body {
         AnswerBody::Own(bytes) => {
             let bytes = if manner.to_head { &[][..] } else { &bytes[..] };
-            visit.write(Outgoing::new([&out, bytes])).await
+            visit.write(Outgoing::new([out.as_bytes(), bytes])).await
         }
-        AnswerBody::File(_) if manner.to_head => visit.write(Outgoing::new([&out])).await,
+        AnswerBody::File(_) if manner.to_head => visit.write(Outgoing::new([out.as_bytes()])).await,
         AnswerBody::File(file) => send_file(visit, file, coding, out).await,
     };
     written.is_ok() && keeps_alive
@@ -45,7 +46,7 @@ async fn send_file(
     visit: &mut Visit,
     mut file: FileBody,
     coding: Coding,
-    mut out: Vec<u8>,
+    mut out: Buffer,
 ) -> Result<(), Interrupt> {
     while let Some(chunk) = visit.watch(file.next()).await? {
         // A file that cannot be read on is an answer cut short: the client must not take the part for the whole.
@@ -53,9 +54,9 @@ async fn send_file(
             return Err(Interrupt::Gone);
         };
         coding.push(&mut out, &chunk);
-        visit.write(Outgoing::new([&out])).await?;
+        visit.write(Outgoing::new([out.as_bytes()])).await?;
         out.clear();
     }
-    out.extend_from_slice(coding.end());
-    visit.write(Outgoing::new([&out])).await
+    out.push(coding.end());
+    visit.write(Outgoing::new([out.as_bytes()])).await
 }

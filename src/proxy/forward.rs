@@ -16,6 +16,7 @@ use super::journey::{self, Halt, Journey, Refusal};
 use super::retry::{self, Next, Retries};
 use super::visit::{Interrupt, Visit};
 use super::{auth, headers, splice};
+use crate::buffer::Buffer;
 use crate::fleet::breaker::Verdict;
 use crate::fleet::dispatch::Chosen;
 use crate::fleet::worker::Worker;
@@ -23,6 +24,9 @@ use crate::http1::head::ResponseHead;
 use crate::http1::{Connection, Outgoing, lines};
 use crate::trace::record::Outcome;
 use crate::wire::problem::Problem;
+
+/// Room made for a head at once; a longer one makes its buffer grow.
+const HEAD_ROOM_BYTES: usize = 512;
 
 /// A response head and the connection its body comes over.
 #[derive(Debug)]
@@ -46,8 +50,9 @@ pub async fn forward(
     let mut chosen = choose(shared, call, journey, &[]);
     let mut last_error = None;
     while let Some(next_chosen) = chosen {
+        let decided_at_ns = next_chosen.at_ns;
         let worker = journey.choose(next_chosen);
-        let attempted = match visit.watch(attempt(call, &worker, journey)).await {
+        let attempted = match visit.watch(attempt(call, (&worker, decided_at_ns), journey)).await {
             Ok(attempted) => Some(attempted),
             Err(Interrupt::Late) => None,
             Err(Interrupt::Gone) => return Err(Halt::ClientGone),
@@ -182,11 +187,10 @@ fn nobody(last: Option<(Option<u16>, String)>, targeted: bool) -> Refusal {
 /// One worker, one attempt.
 async fn attempt(
     call: &Call,
-    worker: &Worker,
+    (worker, decided_at_ns): (&Worker, u64),
     journey: &mut Journey,
 ) -> Result<(ResponseHead, Connection), Failed> {
-    let clock = journey.shared().clock.clone();
-    if let Some(upstream) = worker.pool.checkout(clock.mono_ns()) {
+    if let Some(upstream) = worker.pool.checkout(decided_at_ns) {
         match send(call, worker, upstream, journey).await {
             Err(Failed { closing_race: true, written, .. }) if !written || retry::is_repeatable(call) => {
                 journey.note(|r| r.reconnects += 1);
@@ -195,6 +199,7 @@ async fn attempt(
         }
     }
     let unconnected = |error| Failed { error, written: false, response_began: false, closing_race: false };
+    let clock = journey.shared().clock.clone();
     let upstream = worker.connect(&clock).await.map_err(unconnected)?;
     send(call, worker, upstream, journey).await
 }
@@ -227,7 +232,7 @@ async fn send(
     let [before, member, after] = sent.pieces;
     let head = head(call, worker, journey, sent.rank, before.len() + member.len() + after.len());
     let to_head = call.asked.method == Method::HEAD;
-    let answered = upstream.send(Outgoing::new([&head, before, member, after]), to_head).await;
+    let answered = upstream.send(Outgoing::new([head.as_bytes(), before, member, after]), to_head).await;
     let ended_ns = journey.elapsed_ns();
     let first_byte_ns = upstream.first_read_ns().map(|ns| journey.after(ns));
     let reused = upstream.is_reused();
@@ -250,12 +255,14 @@ async fn send(
 }
 
 /// The bytes of the head for a worker.
-fn head(call: &Call, worker: &Worker, journey: &Journey, rank: Option<&[u8]>, body_bytes: usize) -> Vec<u8> {
+fn head(call: &Call, worker: &Worker, journey: &Journey, rank: Option<&[u8]>, body_bytes: usize) -> Buffer {
     let shared = journey.shared();
-    let mut out = Vec::with_capacity(call.passing.len() + 512);
+    let mut out = Buffer::with_room(HEAD_ROOM_BYTES);
     lines::request_line(&mut out, call.asked.method.as_str().as_bytes(), call.asked.target().as_bytes());
     lines::field(&mut out, b"host", worker.host_value.as_bytes());
-    out.extend_from_slice(&call.passing);
+    for (name, value) in headers::to_worker(call.request.fields(), &shared.config.forward_headers) {
+        lines::field(&mut out, name, value);
+    }
     let clients = call.request.field("authorization");
     if let Some(value) = auth::for_worker(&shared.config.auth, worker.api_key.as_ref(), clients) {
         lines::field(&mut out, b"authorization", value);
@@ -264,7 +271,7 @@ fn head(call: &Call, worker: &Worker, journey: &Journey, rank: Option<&[u8]>, bo
         lines::field(&mut out, headers::RANK.as_bytes(), rank);
     }
     lines::field(&mut out, headers::HOP.as_bytes(), shared.instance.as_bytes());
-    headers::request_stamps(journey, |name, value| lines::field(&mut out, name.as_bytes(), value));
+    headers::request_stamps(&mut out, journey);
     // Without a body these methods say nothing of one (RFC 9110, 8.6).
     if body_bytes > 0
         || !matches!(call.asked.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE)

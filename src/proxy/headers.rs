@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use http::HeaderName;
 
 use super::journey::Journey;
-use crate::http1::Connection;
-use crate::units;
+use crate::buffer::Buffer;
+use crate::http1::{Connection, lines};
 use crate::wire::problem;
 
 /// Request id, in and out.
@@ -186,40 +186,47 @@ fn is_hop_by_hop(name: &[u8]) -> bool {
     )
 }
 
-/// The stamps that a worker sees.
-pub fn request_stamps(journey: &Journey, mut add: impl FnMut(&'static str, &[u8])) {
-    let mut text = Vec::with_capacity(24);
-    add(REQUEST_ID, journey.record().request_id.as_bytes());
-    add(ARRIVAL_TIME, seconds(&mut text, journey.arrival_unix_ns()));
+/// Writes the stamps that a worker sees.
+pub fn request_stamps(out: &mut Buffer, journey: &Journey) {
+    lines::unix_seconds(out, ARRIVAL_TIME, journey.arrival_unix_ns());
     if let Some(send_ns) = journey.send_unix_ns() {
-        add(ROUTER_SEND_TIME, seconds(&mut text, send_ns));
+        lines::unix_seconds(out, ROUTER_SEND_TIME, send_ns);
     }
+    lines::field(out, REQUEST_ID.as_bytes(), journey.record().request_id.as_bytes());
 }
 
-/// The stamps that a client sees.
-pub fn response_stamps(journey: &Journey, mut add: impl FnMut(&'static str, &[u8])) {
-    request_stamps(journey, &mut add);
+/// Writes the stamps that a client sees.
+pub fn response_stamps(out: &mut Buffer, journey: &Journey) {
+    request_stamps(out, journey);
     let record = journey.record();
     if let (Some(_), Some(send_ns)) = (journey.send_unix_ns(), record.router_send_ns) {
-        let mut timing = Vec::with_capacity(64);
-        timing.extend_from_slice(b"router;dur=");
-        units::push_millis(&mut timing, send_ns);
+        out.push(b"server-timing: router;dur=");
+        out.push_millis(send_ns);
         if let Some(head_ns) = record.head_ns {
-            timing.extend_from_slice(b", worker-head;dur=");
-            units::push_millis(&mut timing, head_ns.saturating_sub(send_ns));
+            out.push(b", worker-head;dur=");
+            out.push_millis(head_ns.saturating_sub(send_ns));
         }
-        add(SERVER_TIMING, &timing);
+        out.push(b"\r\n");
     }
     if let Some(worker) = journey.worker() {
         // What is told is the engine: of a router behind, its own word passes, if it has one.
         if !worker.is_router() {
-            add(WORKER_URL, worker.url.as_str().as_bytes());
+            lines::field(out, WORKER_URL.as_bytes(), worker.url.as_str().as_bytes());
         }
         if let Some(Cow::Borrowed(policy)) = record.policy {
-            add(POLICY, policy.as_bytes());
+            lines::field(out, POLICY.as_bytes(), policy.as_bytes());
         }
-        add(ROUTED_WORKER, worker.url.as_str().as_bytes());
+        lines::field(out, ROUTED_WORKER.as_bytes(), worker.url.as_str().as_bytes());
     }
+}
+
+/// Name and value of each line of fields that were written.
+pub fn written(lines: &Buffer) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let lines = lines.as_bytes().split(|b| *b == b'\n');
+    lines.filter_map(|line| {
+        let colon = line.iter().position(|b| *b == b':')?;
+        Some((&line[..colon], line[colon + 1..].trim_ascii()))
+    })
 }
 
 /// What a client gets of a worker's headers: all but those of one hop, those that frame the body, and those that are the
@@ -243,13 +250,6 @@ fn is_stamp(name: &[u8]) -> bool {
     [REQUEST_ID, ARRIVAL_TIME, ROUTER_SEND_TIME, SERVER_TIMING, WORKER_URL, POLICY, ROUTED_WORKER]
         .iter()
         .any(|stamp| stamp.as_bytes() == name)
-}
-
-/// A Unix time as text.
-fn seconds(text: &mut Vec<u8>, unix_ns: u64) -> &[u8] {
-    text.clear();
-    units::push_unix_seconds(text, unix_ns);
-    text
 }
 
 #[cfg(test)]

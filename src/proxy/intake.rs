@@ -11,11 +11,11 @@ use milepost_policies::PromptHashes;
 
 use super::Shared;
 use super::asked::Asked;
-use super::headers::{self, ClientHeaders};
+use super::headers::ClientHeaders;
 use super::journey::{Halt, Journey, Refusal};
 use super::routing::Routing;
 use super::visit::{Interrupt, Visit};
-use crate::http1::{Outgoing, Request, lines};
+use crate::http1::{Outgoing, Request};
 use crate::trace::record::Outcome;
 use crate::wire::Endpoint;
 use crate::wire::call;
@@ -28,8 +28,6 @@ pub struct Call {
     pub asked: Asked,
     /// The client's bytes; the body as it came.
     pub request: Request,
-    /// The header lines that every worker gets.
-    pub passing: Vec<u8>,
     /// The body was coded before it was sent.
     pub is_encoded: bool,
     /// What the path means.
@@ -60,15 +58,10 @@ impl Heard {
 
 /// Makes a call of a request whose body has been read.
 pub fn call(shared: &Shared, asked: Asked, request: Request, heard: Heard, journey: &mut Journey) -> Call {
-    let mut passing = Vec::with_capacity(256);
-    for (name, value) in headers::to_worker(request.fields(), &shared.config.forward_headers) {
-        lines::field(&mut passing, name, value);
-    }
     let mut call = Call {
         endpoint: journey.record().endpoint,
         asked,
         request,
-        passing,
         is_encoded: heard.is_encoded,
         multiple: false,
         prompt: None,

@@ -17,6 +17,7 @@ use super::body::AnswerBody;
 use super::budget::Reserved;
 use super::headers::{self, ClientHeaders};
 use super::limit::Slot;
+use crate::buffer::Buffer;
 use crate::clock::Stamp;
 use crate::fleet::breaker::Verdict;
 use crate::fleet::dispatch::Chosen;
@@ -219,7 +220,7 @@ impl Journey {
     /// A worker was chosen.
     pub fn choose(&mut self, chosen: Chosen) -> Arc<Worker> {
         let worker = Arc::clone(chosen.lease.worker());
-        let decided_ns = self.elapsed_ns();
+        let decided_ns = self.after(chosen.at_ns);
         self.lease = Some(chosen.lease);
         self.worker = Some(Arc::clone(&worker));
         if let Some(rid) = &self.record().rid {
@@ -475,12 +476,14 @@ fn generated_id(instance: &str, endpoint: Endpoint, seq: u64) -> String {
 
 /// Puts the stamps into an answer of the router's own.
 fn stamp(out: &mut http::HeaderMap, journey: &Journey) {
-    headers::response_stamps(journey, |name, value| {
+    let mut lines = Buffer::default();
+    headers::response_stamps(&mut lines, journey);
+    for (name, value) in headers::written(&lines) {
         // Ids are visible ASCII, times digits, URLs were parsed: none can fail.
-        if let Ok(value) = HeaderValue::from_bytes(value) {
-            out.insert(HeaderName::from_static(name), value);
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            out.insert(name, value);
         }
-    });
+    }
 }
 
 impl std::fmt::Debug for Shared {

@@ -16,6 +16,7 @@ use super::forward::WorkerAnswer;
 use super::headers;
 use super::journey::Journey;
 use super::visit::{Interrupt, Visit};
+use crate::buffer::Buffer;
 use crate::fleet::breaker::Verdict;
 use crate::fleet::worker::Worker;
 use crate::http1::coding::Coding;
@@ -56,11 +57,11 @@ pub async fn relay(
     let manner = visit.manner();
     let coding = Coding::of(&head.message, manner.is_http_11);
     let keeps_alive = manner.keeps_alive && coding != Coding::UntilClose;
-    let mut out = Vec::with_capacity(HEAD_ROOM_BYTES);
+    let mut out = Buffer::with_room(HEAD_ROOM_BYTES);
     lines::status_line(&mut out, manner.is_http_11, head.status, upstream.reason(&head));
     let fields = headers::to_client(&upstream, worker.is_router());
     push_fields(&mut out, fields, &journey.shared().cors, origin);
-    headers::response_stamps(&journey, |name, value| lines::field(&mut out, name.as_bytes(), value));
+    headers::response_stamps(&mut out, &journey);
     lines::framing(&mut out, coding, head.message.content_length, keeps_alive, manner.is_http_11);
     journey.note(|r| r.status = Some(head.status));
     let (encoding, content_type) = (upstream.field("content-encoding"), upstream.field("content-type"));
@@ -72,7 +73,7 @@ pub async fn relay(
 }
 
 fn push_fields<'a>(
-    out: &mut Vec<u8>,
+    out: &mut Buffer,
     fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     cors: &Cors,
     origin: Option<&HeaderValue>,
@@ -97,7 +98,7 @@ fn push_fields<'a>(
 
 impl Passage {
     /// True if the whole answer reached the client. `out` holds the head.
-    async fn run(&mut self, visit: &mut Visit, coding: Coding, mut out: Vec<u8>) -> bool {
+    async fn run(&mut self, visit: &mut Visit, coding: Coding, mut out: Buffer) -> bool {
         loop {
             let Some(rest) = &mut self.rest else {
                 return false;
@@ -107,7 +108,7 @@ impl Passage {
                 // A head with nothing after it goes out alone, as the first bytes of a body may be seconds away.
                 come = poll_fn(|cx| Poll::Ready(rest.upstream.poll_body(cx))).await;
                 if come.is_pending() {
-                    if let Err(interrupt) = visit.write(Outgoing::new([&out])).await {
+                    if let Err(interrupt) = visit.write(Outgoing::new([out.as_bytes()])).await {
                         return self.interrupted(interrupt, true);
                     }
                     out.clear();
@@ -120,7 +121,7 @@ impl Passage {
             };
             match come {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => return self.broken(&error, visit, &out).await,
+                Ok(Err(error)) => return self.broken(&error, visit, out.as_bytes()).await,
                 Err(interrupt) => return self.interrupted(interrupt, false),
             }
             let now_ns = self.journey.shared().clock.mono_ns();
@@ -138,7 +139,7 @@ impl Passage {
             });
             let taken = match taken {
                 Ok(taken) => taken,
-                Err(error) => return self.broken(&error, visit, &out).await,
+                Err(error) => return self.broken(&error, visit, out.as_bytes()).await,
             };
             let ended = rest.upstream.body_has_ended();
             if ended {
@@ -148,10 +149,10 @@ impl Passage {
             }
             let as_it_came = if coding.passes_as_it_came() { rest.upstream.taken(taken) } else { &[] };
             let end = if ended { coding.end() } else { &[] };
-            let written = visit.write(Outgoing::new([&out, as_it_came, end])).await;
+            let written = visit.write(Outgoing::new([out.as_bytes(), as_it_came, end])).await;
             out.clear();
             match written {
-                Ok(()) if ended => return self.complete(),
+                Ok(()) if ended => return self.complete(now_ns),
                 Ok(()) => {}
                 Err(interrupt) => return self.interrupted(interrupt, true),
             }
@@ -159,11 +160,11 @@ impl Passage {
     }
 
     /// The client has the whole answer: the worker's connection goes back to the pool, the request ends.
-    fn complete(&mut self) -> bool {
+    fn complete(&mut self, now_ns: u64) -> bool {
         let Some(Rest { reader, upstream, worker }) = self.rest.take() else {
             return false;
         };
-        worker.pool.park(upstream, self.journey.shared().clock.mono_ns());
+        worker.pool.park(upstream, now_ns);
         let mut answer = reader.finish(true);
         if self.journey.record().max_new_tokens == Some(0) {
             // None were asked for, so none are missing.

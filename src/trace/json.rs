@@ -5,15 +5,17 @@
 //! string is looked at eight bytes at a time. A test holds the two equal. Deliberately not here: what no record has
 //! (chars, bytes, maps with other keys than strings), which is an error, not a panic; reading.
 
+#![expect(clippy::inline_always, reason = "only inlined is a key a constant")]
+
 use std::fmt;
 
 use serde::ser::{self, Impossible, Serialize};
 
-use crate::units::push_u64;
-use crate::wire::scan::plain_run;
+use crate::buffer::Buffer;
+use crate::wire::scan::is_plain;
 
 /// Appends `value` as one line of JSON, without the line end.
-pub fn push_json<T: Serialize>(out: &mut Vec<u8>, value: &T) -> Result<(), Unsupported> {
+pub fn push_json<T: Serialize>(out: &mut Buffer, value: &T) -> Result<(), Unsupported> {
     value.serialize(&mut Json { out })
 }
 
@@ -40,51 +42,53 @@ fn unsupported<T>(what: &str) -> Result<T, Unsupported> {
 }
 
 struct Json<'a> {
-    out: &'a mut Vec<u8>,
+    out: &'a mut Buffer,
 }
 
 impl Json<'_> {
     fn string(&mut self, text: &str) {
-        if plain_run(text.as_bytes()) < text.len() {
+        if is_plain(text.as_bytes()) {
+            self.out.push_quoted(text.as_bytes());
+        } else {
             // Writing a string into memory cannot fail.
             let _ = serde_json::to_writer(&mut *self.out, text);
-        } else {
-            self.out.push(b'"');
-            self.out.extend_from_slice(text.as_bytes());
-            self.out.push(b'"');
         }
     }
 }
 
-/// An object or an array that has been opened.
+/// An object or an array that has been opened. Each member is written with a comma before it, and at the end the first comma
+/// becomes the bracket that opens.
 struct Open<'a, 'b> {
     json: &'a mut Json<'b>,
-    first: bool,
-    close: &'static [u8],
+    start: usize,
+    brackets: [u8; 2],
 }
 
-impl Open<'_, '_> {
-    fn comma(&mut self) {
-        if !std::mem::take(&mut self.first) {
-            self.json.out.push(b',');
-        }
+impl<'a, 'b> Open<'a, 'b> {
+    #[inline(always)]
+    fn new(json: &'a mut Json<'b>, brackets: [u8; 2]) -> Self {
+        Self { start: json.out.len(), json, brackets }
     }
 
+    // Inlined with its key, which is a constant then.
+    #[inline(always)]
     fn member<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Unsupported> {
-        self.comma();
-        self.json.out.push(b'"');
-        self.json.out.extend_from_slice(key.as_bytes());
-        self.json.out.extend_from_slice(b"\":");
+        self.json.out.push_key(key);
         value.serialize(&mut *self.json)
     }
 
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unsupported> {
-        self.comma();
+        self.json.out.push(b",");
         value.serialize(&mut *self.json)
     }
 
     fn close(self) {
-        self.json.out.extend_from_slice(self.close);
+        if self.json.out.len() == self.start {
+            self.json.out.push(&self.brackets);
+        } else {
+            self.json.out.replace(self.start, self.brackets[0]);
+            self.json.out.push(&self.brackets[1..]);
+        }
     }
 }
 
@@ -100,7 +104,7 @@ impl<'a, 'b> ser::Serializer for &'a mut Json<'b> {
     type SerializeStructVariant = Impossible<(), Unsupported>;
 
     fn serialize_bool(self, v: bool) -> Result<(), Unsupported> {
-        self.out.extend_from_slice(if v { b"true" } else { b"false" });
+        self.out.push(if v { b"true" } else { b"false" });
         Ok(())
     }
 
@@ -118,9 +122,9 @@ impl<'a, 'b> ser::Serializer for &'a mut Json<'b> {
 
     fn serialize_i64(self, v: i64) -> Result<(), Unsupported> {
         if v < 0 {
-            self.out.push(b'-');
+            self.out.push(b"-");
         }
-        push_u64(self.out, v.unsigned_abs());
+        self.out.push_u64(v.unsigned_abs());
         Ok(())
     }
 
@@ -137,7 +141,7 @@ impl<'a, 'b> ser::Serializer for &'a mut Json<'b> {
     }
 
     fn serialize_u64(self, v: u64) -> Result<(), Unsupported> {
-        push_u64(self.out, v);
+        self.out.push_u64(v);
         Ok(())
     }
 
@@ -172,7 +176,7 @@ impl<'a, 'b> ser::Serializer for &'a mut Json<'b> {
     }
 
     fn serialize_unit(self) -> Result<(), Unsupported> {
-        self.out.extend_from_slice(b"null");
+        self.out.push(b"null");
         Ok(())
     }
 
@@ -204,16 +208,14 @@ impl<'a, 'b> ser::Serializer for &'a mut Json<'b> {
         variant: &'static str,
         value: &T,
     ) -> Result<(), Unsupported> {
-        self.out.push(b'{');
-        let mut open = Open { json: self, first: true, close: b"}" };
+        let mut open = Open::new(self, *b"{}");
         open.member(variant, value)?;
         open.close();
         Ok(())
     }
 
     fn serialize_seq(self, _len: Option<usize>) -> Result<Open<'a, 'b>, Unsupported> {
-        self.out.push(b'[');
-        Ok(Open { json: self, first: true, close: b"]" })
+        Ok(Open::new(self, *b"[]"))
     }
 
     fn serialize_tuple(self, _len: usize) -> Result<Self::SerializeTuple, Unsupported> {
@@ -239,8 +241,7 @@ impl<'a, 'b> ser::Serializer for &'a mut Json<'b> {
     }
 
     fn serialize_map(self, _len: Option<usize>) -> Result<Open<'a, 'b>, Unsupported> {
-        self.out.push(b'{');
-        Ok(Open { json: self, first: true, close: b"}" })
+        Ok(Open::new(self, *b"{}"))
     }
 
     fn serialize_struct(self, _: &'static str, _len: usize) -> Result<Open<'a, 'b>, Unsupported> {
@@ -281,7 +282,7 @@ impl ser::SerializeMap for Open<'_, '_> {
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unsupported> {
-        self.json.out.push(b':');
+        self.json.out.push(b":");
         value.serialize(&mut *self.json)
     }
 
@@ -295,6 +296,7 @@ impl ser::SerializeStruct for Open<'_, '_> {
     type Ok = ();
     type Error = Unsupported;
 
+    #[inline(always)]
     fn serialize_field<T: Serialize + ?Sized>(
         &mut self,
         key: &'static str,
@@ -316,9 +318,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn both(record: &Record) -> (String, String) {
-        let mut ours = Vec::new();
+        let mut ours = Buffer::default();
         push_json(&mut ours, record).unwrap();
-        (String::from_utf8(ours).unwrap(), serde_json::to_string(record).unwrap())
+        (String::from_utf8(ours.as_bytes().to_vec()).unwrap(), serde_json::to_string(record).unwrap())
     }
 
     #[test]

@@ -263,7 +263,7 @@ pub struct RequestRecord {
     pub has_text: Option<bool>,
     /// The server's finish reason (`length`, `stop`, `abort`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub finish_reason: Option<String>,
+    pub finish_reason: Option<Cow<'static, str>>,
     /// The server's own stamps, raw: names, units and clocks as it sent them.
     #[serde(default, skip_serializing_if = "ServerStamps::is_empty")]
     pub server: ServerStamps,

@@ -77,7 +77,7 @@ fn request() -> RequestRecord {
         sse_done: Some(true),
         tokens: Tokens { prompt_tokens: Some(1), completion_tokens: Some(1), cached_tokens: Some(1) },
         has_text: Some(true),
-        finish_reason: Some(text_value()),
+        finish_reason: Some(text_value().into()),
         server: stamps(),
         ..RequestRecord::default()
     }

@@ -76,8 +76,8 @@ impl Sink {
         }
     }
 
-    /// Moves everything into `into`; `true` if there was something.
-    pub fn drain(&self, into: &mut Vec<Record>) -> bool {
+    /// Moves everything into `into`; how many records that were.
+    pub fn drain(&self, into: &mut Vec<Record>) -> usize {
         let before = into.len();
         for shard in self.shards.iter().flatten() {
             let mut shard = lock(shard);
@@ -85,7 +85,7 @@ impl Sink {
         }
         let drained = into.len() - before;
         self.held.fetch_sub(drained, Ordering::Relaxed);
-        drained > 0
+        drained
     }
 
     /// Request records lost since the last call.
@@ -145,7 +145,7 @@ mod tests {
         for _ in 0..2 {
             (0..23).for_each(|_| sink.offer(request()));
             let mut out = Vec::new();
-            assert!(sink.drain(&mut out));
+            assert_eq!(sink.drain(&mut out), 20);
             assert_eq!((out.len(), sink.take_lost(), sink.take_lost()), (20, 3, 0));
             assert_eq!(out[0], Record::Request(Box::<RequestRecord>::default()));
         }

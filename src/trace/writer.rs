@@ -19,13 +19,17 @@ use rustix::fs::{FlockOperation, flock};
 use super::json::push_json;
 use super::record::{LostRecord, Record, RunRecord};
 use super::sink::Sink;
+use crate::buffer::Buffer;
 use crate::clock::{Clock, ClockSnapshot};
 use crate::log;
 
-/// Pause between two drains while records come.
-const BUSY_PAUSE: Duration = Duration::from_millis(4);
-/// Longest pause while none come.
-const IDLE_PAUSE: Duration = Duration::from_millis(32);
+/// Shortest pause between two drains: what was noted lately is still in the caches.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(4);
+/// Longest pause, and so the time in which what is noted may be lost with the process. To be woken costs as much as some
+/// records do, so few records are waited for.
+const LONGEST_PAUSE: Duration = Duration::from_millis(32);
+/// Records of one drain, below which the next one may wait longer and above twice of which it comes sooner.
+const WORTH_WAKING_RECORDS: usize = 64;
 /// Pause between two `clock` records.
 const CLOCK_EVERY_NS: u64 = 10_000_000_000;
 /// A change of wall minus monotonic time by more than this is a step.
@@ -80,7 +84,7 @@ impl TraceWriter {
             sink,
             clock,
             last,
-            buffer: Vec::new(),
+            buffer: Buffer::default(),
             failing: false,
             path: path_buf,
             whole_bytes,
@@ -149,7 +153,7 @@ struct Scribe {
     sink: Arc<Sink>,
     clock: Clock,
     last: ClockSnapshot,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     failing: bool,
     path: PathBuf,
     whole_bytes: u64,
@@ -158,17 +162,21 @@ struct Scribe {
 impl Scribe {
     fn work(mut self, stop: &AtomicBool) {
         let mut records = Vec::new();
-        let mut pause = BUSY_PAUSE;
+        let mut pause = SHORTEST_PAUSE;
         loop {
             let stopping = stop.load(Ordering::Acquire);
-            let busy = self.sink.drain(&mut records);
+            let drained = self.sink.drain(&mut records);
             self.write_records(&mut records);
             self.write_lost();
             self.write_clock(stopping);
             if stopping {
                 return;
             }
-            pause = if busy { BUSY_PAUSE } else { (pause * 2).min(IDLE_PAUSE) };
+            if drained < WORTH_WAKING_RECORDS {
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            } else if drained > 2 * WORTH_WAKING_RECORDS {
+                pause = (pause / 2).max(SHORTEST_PAUSE);
+            }
             std::thread::park_timeout(pause);
         }
     }
@@ -214,7 +222,7 @@ impl Scribe {
     fn put(&mut self, record: &Record) {
         let start = self.buffer.len();
         match push_json(&mut self.buffer, record) {
-            Ok(()) => self.buffer.push(b'\n'),
+            Ok(()) => self.buffer.push(b"\n"),
             // No record of ours can do this; half a line must not stay if one day one does.
             Err(_) => self.buffer.truncate(start),
         }
@@ -225,7 +233,7 @@ impl Scribe {
         if self.buffer.is_empty() {
             return;
         }
-        match self.file.write_all(&self.buffer) {
+        match self.file.write_all(self.buffer.as_bytes()) {
             Ok(()) => {
                 self.whole_bytes += self.buffer.len() as u64;
                 if std::mem::take(&mut self.failing) {
@@ -336,7 +344,7 @@ mod tests {
             sink: Arc::clone(&sink),
             clock,
             last,
-            buffer: Vec::new(),
+            buffer: Buffer::default(),
             failing: false,
             path,
             whole_bytes: 0,

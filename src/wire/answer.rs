@@ -4,13 +4,14 @@
 //! a 200 is an error: SGLang reports errors of a stream as an event, aborts as a finish reason, and a full queue (0.4.9) as
 //! a body that just stops. Deliberately not here: HTTP, clocks; the caller says when a chunk came.
 
-use bytes::Bytes;
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::Endpoint;
 use super::gather::Gather;
 use super::meta_info::ServerStamps;
-use super::reply::{ErrorBody, Reply};
+use super::reply::{Body, ErrorBody, Reply};
 use super::sse::Scanner;
 
 /// Most bytes of a plain answer, or of one event, that are held to be read.
@@ -133,7 +134,7 @@ pub struct Answer {
     /// The server's stamps, raw; of several members as [`ServerStamps::spanning`].
     pub stamps: ServerStamps,
     /// Why generation ended; an abort before any other reason.
-    pub finish_reason: Option<String>,
+    pub finish_reason: Option<Cow<'static, str>>,
     /// What was wrong; absent for a good answer.
     pub error: Option<AnswerError>,
     /// The answer held text (reasoning counts, tool calls do not); absent if it was not read or is not generated.
@@ -214,7 +215,7 @@ impl AnswerReader {
             Source::Unread => {}
             Source::Stream(scanner) => {
                 let gather = &mut self.gather;
-                scanner.push(&Bytes::copy_from_slice(chunk), &mut |event| gather.event(event, at_ns));
+                scanner.push(chunk, &mut |event| gather.event(event, at_ns));
             }
             Source::Plain(body) => {
                 if body.len() + chunk.len() > ANSWER_CAP_BYTES {
@@ -287,21 +288,22 @@ impl AnswerReader {
     }
 
     fn read_plain(&mut self, body: &[u8], complete: bool) -> Option<AnswerError> {
-        let replies = match Reply::parse_body(self.gather.endpoint, body) {
-            Ok(replies) => replies,
+        let status = self.status;
+        let take = |gather: &mut Gather, mut reply: Reply| {
+            if let Some(detail) = reply.detail.take().filter(|_| status >= 400 && reply.error.is_none()) {
+                reply.error = Some(ErrorBody { code: None, message: detail });
+            }
+            gather.add(reply);
+        };
+        match Reply::parse_body(self.gather.endpoint, body) {
+            Ok(Body::One(reply)) => take(&mut self.gather, reply),
+            Ok(Body::Batch(replies)) => replies.into_iter().for_each(|reply| take(&mut self.gather, reply)),
             Err(_) if !complete => {
                 return Some(AnswerError::new("truncated", None, "the answer ended early"));
             }
             Err(_) => {
                 return Some(AnswerError::new("unreadable", None, "the answer is not JSON"));
             }
-        };
-        for mut reply in replies {
-            if let Some(detail) = reply.detail.take().filter(|_| self.status >= 400 && reply.error.is_none())
-            {
-                reply.error = Some(ErrorBody { code: None, message: detail });
-            }
-            self.gather.add(reply);
         }
         self.gather.error.as_ref().map(|body| AnswerError::of_body("error_body", body))
     }

@@ -260,7 +260,7 @@ fn other_endpoints_are_counted_and_not_read() {
 #[test]
 fn an_overlong_body_is_not_read() {
     let mut reader = AnswerReader::new(Endpoint::Generate, 200, false, false);
-    let chunk = Bytes::from(vec![b'['; ANSWER_CAP_BYTES / 2 + 1]);
+    let chunk = vec![b'['; ANSWER_CAP_BYTES / 2 + 1];
     reader.push(&chunk, 1);
     reader.push(&chunk, 2);
     let a = reader.finish(true);
@@ -270,8 +270,7 @@ fn an_overlong_body_is_not_read() {
 #[test]
 fn a_count_lost_with_an_overlong_event_is_not_replaced_by_a_stale_one() {
     let mut gather = Gather::new(Endpoint::Generate, false);
-    let event =
-        |data: &'static [u8], overlong| crate::wire::sse::Event { data: Bytes::from_static(data), overlong };
+    let event = |data: &'static [u8], overlong| crate::wire::sse::Event { data, overlong };
     gather.event(event(br#"{"text":"a","meta_info":{"completion_tokens":1}}"#, false), 1);
     gather.event(event(b"", true), 2);
     gather.event(event(br#"{"error":"broken"}"#, false), 3);

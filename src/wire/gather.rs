@@ -8,8 +8,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
-
 use super::Endpoint;
 use super::answer::{TokenTime, Tokens};
 use super::meta_info::{Finish, MetaInfo};
@@ -39,8 +37,11 @@ pub(super) struct Gather {
     pub(super) has_choices: bool,
     pub(super) error: Option<ErrorBody>,
     pub(super) token_times: Option<Vec<TokenTime>>,
-    held: VecDeque<Bytes>,
-    members: BTreeMap<u64, MetaInfo>,
+    // The last events, the oldest first.
+    held: VecDeque<Vec<u8>>,
+    // Most answers have one member.
+    first: Option<(u64, MetaInfo)>,
+    others: BTreeMap<u64, MetaInfo>,
     usage: Tokens,
     finish: Option<Finish>,
     /// A count was lost with an event that could not be read.
@@ -54,8 +55,8 @@ impl Gather {
     }
 
     /// Takes one event that ended in a chunk read at `at_ns`.
-    pub(super) fn event(&mut self, event: Event, at_ns: u64) {
-        if event.data.as_ref() == b"[DONE]" {
+    pub(super) fn event(&mut self, event: Event<'_>, at_ns: u64) {
+        if event.data == b"[DONE]" {
             self.done = true;
             return;
         }
@@ -68,9 +69,9 @@ impl Gather {
         if event.overlong {
             self.settle();
             self.void = true;
-        } else if self.must_read(&event.data) {
+        } else if self.must_read(event.data) {
             self.settle();
-            self.read(&event.data, Some(at_ns));
+            self.read(event.data, Some(at_ns));
         } else {
             self.hold(event.data, at_ns);
         }
@@ -98,11 +99,18 @@ impl Gather {
         }
         let Some(meta) = reply.meta else { return };
         let index = reply.index.unwrap_or(0);
-        if self.members.len() >= MAX_MEMBERS && !self.members.contains_key(&index) {
-            self.void = true;
-            return;
-        }
-        let member = self.members.entry(index).or_default();
+        let member = match &mut self.first {
+            none @ None => {
+                *none = Some((index, meta));
+                return;
+            }
+            Some((first, member)) if *first == index => member,
+            Some(_) if self.others.len() >= MAX_MEMBERS && !self.others.contains_key(&index) => {
+                self.void = true;
+                return;
+            }
+            Some(_) => self.others.entry(index).or_default(),
+        };
         member.tokens = member.tokens.updated_by(meta.tokens);
         member.stamps = member.stamps.updated_by(&meta.stamps);
         member.finish = meta.finish.or(member.finish.take());
@@ -110,11 +118,20 @@ impl Gather {
 
     /// Counts, stamps and finish of all members together.
     pub(super) fn total(&mut self) -> (Tokens, MetaInfo) {
-        let members = std::mem::take(&mut self.members);
-        let mut meta = members.into_values().reduce(MetaInfo::merged).unwrap_or_default();
+        let mut meta = match self.first.take() {
+            Some((_, only)) if self.others.is_empty() => only,
+            first => {
+                self.others.extend(first);
+                std::mem::take(&mut self.others).into_values().reduce(MetaInfo::merged).unwrap_or_default()
+            }
+        };
         meta.finish = worse(meta.finish, self.finish.take());
         let tokens = if self.void { Tokens::default() } else { meta.tokens.updated_by(self.usage) };
         (tokens, meta)
+    }
+
+    fn members(&self) -> impl Iterator<Item = &MetaInfo> {
+        self.first.iter().map(|(_, meta)| meta).chain(self.others.values())
     }
 
     fn must_read(&self, data: &[u8]) -> bool {
@@ -126,17 +143,17 @@ impl Gather {
             || (self.token_times.is_some() && self.endpoint != Endpoint::Generate)
     }
 
-    fn hold(&mut self, data: Bytes, at_ns: u64) {
+    fn hold(&mut self, data: &[u8], at_ns: u64) {
         self.has_text = true;
         if self.token_times.is_some() {
-            self.note_tokens(last_count(&data), at_ns);
+            self.note_tokens(last_count(data), at_ns);
         }
-        if self.endpoint == Endpoint::Generate {
-            self.held.clear();
-        } else if self.held.len() == 3 {
-            self.held.pop_front();
-        }
-        self.held.push_back(data);
+        let most = if self.endpoint == Endpoint::Generate { 1 } else { 3 };
+        let mut room =
+            if self.held.len() < most { Vec::new() } else { self.held.pop_front().unwrap_or_default() };
+        room.clear();
+        room.extend_from_slice(data);
+        self.held.push_back(room);
     }
 
     fn read(&mut self, data: &[u8], at_ns: Option<u64>) {
@@ -154,7 +171,7 @@ impl Gather {
         }
         if self.token_times.is_some() {
             let so_far = if self.endpoint == Endpoint::Generate {
-                self.members.values().filter_map(|m| m.tokens.completion_tokens).sum()
+                self.members().filter_map(|m| m.tokens.completion_tokens).sum()
             } else {
                 self.usage.completion_tokens.unwrap_or(self.text_events)
             };

@@ -100,8 +100,12 @@ impl<'a> Cursor<'a> {
             return Ok(());
         }
         loop {
-            let key = self.key()?.text();
-            member(&key, self)?;
+            let key = self.key()?;
+            if key.escaped {
+                member(&key.text(), self)?;
+            } else {
+                member(key.raw, self)?;
+            }
             if !self.another(b'}')? {
                 return Ok(());
             }
@@ -139,7 +143,31 @@ impl<'a> Cursor<'a> {
 
     /// The count that comes next, written as `8` or `8.0`; any other value is stepped over and gives `None`.
     pub(super) fn u64(&mut self) -> Result<Option<u64>> {
+        if self.peek()? == Kind::Number
+            && let Some(count) = self.plain_count()
+        {
+            return Ok(Some(count));
+        }
         Ok(self.number()?.and_then(|text| text.parse().ok().or_else(|| count_of_float(text.parse().ok()?))))
+    }
+
+    /// A count of up to 18 digits and nothing else, as nearly all are; otherwise nothing is consumed.
+    fn plain_count(&mut self) -> Option<u64> {
+        let mut count = 0;
+        let mut at = self.at;
+        while let Some(digit @ b'0'..=b'9') = self.bytes.get(at) {
+            count = 10 * count + u64::from(digit - b'0');
+            at += 1;
+            if at - self.at > 18 {
+                return None;
+            }
+        }
+        let leading_zero = at - self.at > 1 && self.bytes[self.at] == b'0';
+        if at == self.at || leading_zero || matches!(self.bytes.get(at), Some(b'.' | b'e' | b'E')) {
+            return None;
+        }
+        self.at = at;
+        Some(count)
     }
 
     /// The truth value that comes next; any other value is stepped over and gives `None`.

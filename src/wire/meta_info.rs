@@ -3,6 +3,8 @@
 //! Rule: values stay as they were sent, in the server's unit and clock; the table of names is `facts` of SGLang 0.4.8 to
 //! 0.5.23. Deliberately not here: alignment to the router's clock, see [`crate::trace::align`].
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::answer::Tokens;
@@ -169,7 +171,7 @@ where
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finish {
     /// `length`, `stop`, `abort`.
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// The HTTP status that an abort would have had.
     pub status_code: Option<u16>,
     /// An abort's message.
@@ -179,8 +181,6 @@ pub struct Finish {
 /// `meta_info` of one answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MetaInfo {
-    /// The request's `rid`, given or made by the server.
-    pub id: Option<String>,
     /// Absent while generation goes on.
     pub finish: Option<Finish>,
     /// Counts so far.
@@ -199,7 +199,6 @@ impl MetaInfo {
         let mut meta = Self::default();
         json.object(|key, json| {
             match key {
-                b"id" => meta.id = json.str()?.map(|s| s.string().into_owned()),
                 b"finish_reason" => meta.finish = Finish::read(json)?,
                 b"prompt_tokens" => meta.tokens.prompt_tokens = json.u64()?,
                 b"completion_tokens" => meta.tokens.completion_tokens = json.u64()?,
@@ -212,12 +211,11 @@ impl MetaInfo {
     }
 
     /// One `meta_info` for a batch or several samples: tokens summed, stamps as [`ServerStamps::spanning`], an abort before
-    /// any other finish, the first id.
+    /// any other finish.
     #[must_use]
     pub fn merged(self, other: Self) -> Self {
         let aborted = other.finish.as_ref().is_some_and(|f| f.kind == "abort");
         Self {
-            id: self.id.or(other.id),
             finish: if aborted { other.finish } else { self.finish.or(other.finish) },
             tokens: self.tokens.plus(other.tokens),
             stamps: self.stamps.spanning(&other.stamps),
@@ -229,7 +227,7 @@ impl Finish {
     /// `{"type":..}` as in `meta_info`, or a bare word as in a choice.
     pub(super) fn read(json: &mut Cursor<'_>) -> Result<Option<Self>, Malformed> {
         if json.peek()? == super::json::Kind::String {
-            return Ok(json.str()?.map(|kind| Self { kind: kind.string().into_owned(), ..Self::default() }));
+            return Ok(json.str()?.map(|kind| Self { kind: kind_name(&kind.text()), ..Self::default() }));
         }
         let mut kind = None;
         let mut finish = Self::default();
@@ -244,7 +242,17 @@ impl Finish {
             }
             Ok(())
         })?;
-        Ok(kind.map(|kind| Self { kind: kind.string().into_owned(), ..finish }))
+        Ok(kind.map(|kind| Self { kind: kind_name(&kind.text()), ..finish }))
+    }
+}
+
+/// The usual kinds without a copy.
+fn kind_name(kind: &[u8]) -> Cow<'static, str> {
+    match kind {
+        b"stop" => "stop".into(),
+        b"length" => "length".into(),
+        b"abort" => "abort".into(),
+        other => String::from_utf8_lossy(other).into_owned().into(),
     }
 }
 
@@ -281,7 +289,7 @@ mod tests {
         let one = MetaInfo::parse(br#"{"id":"a","finish_reason":{"type":"stop"},"completion_tokens":3,"server_created_time":10.5,"queue_time_start":1.0,"queue_time_end":2.0,"num_retractions":1}"#).unwrap();
         let two = MetaInfo::parse(br#"{"id":"b","finish_reason":{"type":"abort"},"completion_tokens":4,"prompt_tokens":1,"server_created_time":10.25,"queue_time_start":1.5,"queue_time_end":3.0,"num_retractions":2}"#).unwrap();
         let both = one.merged(two);
-        assert_eq!((both.id.as_deref(), both.finish.unwrap().kind.as_str()), (Some("a"), "abort"));
+        assert_eq!(both.finish.unwrap().kind, "abort");
         assert_eq!(
             both.tokens,
             Tokens { prompt_tokens: Some(1), completion_tokens: Some(7), cached_tokens: None }

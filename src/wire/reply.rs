@@ -41,6 +41,18 @@ pub(super) struct Reply {
     pub(super) detail: Option<String>,
 }
 
+/// A plain body.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one object is what nearly all bodies are, and it is taken apart at once"
+)]
+pub(super) enum Body {
+    /// One object.
+    One(Reply),
+    /// The list of a batch.
+    Batch(Vec<Reply>),
+}
+
 impl Reply {
     /// Reads an object that is all of `bytes`.
     pub(super) fn parse(endpoint: Endpoint, bytes: &[u8]) -> Result<Self, Malformed> {
@@ -59,10 +71,10 @@ impl Reply {
     }
 
     /// Reads a plain body: one object, or the list of a batch.
-    pub(super) fn parse_body(endpoint: Endpoint, bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
+    pub(super) fn parse_body(endpoint: Endpoint, bytes: &[u8]) -> Result<Body, Malformed> {
         let mut json = Cursor::new(bytes);
         if json.peek()? != Kind::Array {
-            return Ok(vec![Self::parse(endpoint, bytes)?]);
+            return Self::parse(endpoint, bytes).map(Body::One);
         }
         let mut replies = Vec::new();
         json.array(|json| {
@@ -72,7 +84,7 @@ impl Reply {
             Ok(())
         })?;
         json.end()?;
-        Ok(replies)
+        Ok(Body::Batch(replies))
     }
 
     fn read(endpoint: Endpoint, json: &mut Cursor<'_>) -> Result<Self, Malformed> {

@@ -48,7 +48,7 @@ fn member(reply: &mut Reply, key: &[u8], json: &mut Cursor<'_>) -> Result<(), Ma
     match key {
         b"status" => {
             let kind = json.str()?.map(|s| s.string().into_owned());
-            reply.finish = kind.map(|kind| Finish { kind, ..Finish::default() });
+            reply.finish = kind.map(|kind| Finish { kind: kind.into(), ..Finish::default() });
         }
         b"output" => json.array(|json| {
             reply.choices += 1;

@@ -17,34 +17,57 @@ fn equal(word: u64, byte: u8) -> u64 {
     word.wrapping_sub(ONES) & !word & HIGHS
 }
 
-/// Index of the first byte that `marks` marks (by its high bit), else the length.
+/// Bytes looked at together in long text: the loop over them has no way out, so the compiler makes vector instructions of it.
+const BLOCK_BYTES: usize = 64;
+/// Most texts (keys, ids, words) end within so many.
+const SHORT_BYTES: usize = 24;
+
+/// Index of the first byte that `marks` marks (by its high bit) and `is_marked` says yes to, else the length.
 #[inline]
-fn find(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
-    let mut words = bytes.chunks_exact(8);
-    let mut at = 0;
-    for chunk in &mut words {
-        let found = marks(chunk.iter().rev().fold(0, |w, &b| w << 8 | u64::from(b)));
+fn find(bytes: &[u8], marks: impl Fn(u64) -> u64, is_marked: impl Fn(u8) -> bool) -> usize {
+    let mut rest = bytes;
+    let at = |rest: &[u8]| bytes.len() - rest.len();
+    while let Some((word, after)) = rest.split_first_chunk() {
+        let found = marks(u64::from_le_bytes(*word));
         if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
+            return at(rest) + found.trailing_zeros() as usize / 8;
         }
-        at += 8;
+        rest = after;
+        if at(rest) == SHORT_BYTES {
+            let any = |block: &[u8]| block.iter().fold(false, |any, &b| any | is_marked(b));
+            let plain = rest.chunks_exact(BLOCK_BYTES).take_while(|block| !any(block)).count();
+            rest = &rest[plain * BLOCK_BYTES..];
+        }
     }
-    let last = words.remainder().iter().rev().fold(0, |w, &b| w << 8 | u64::from(b));
-    // Marks beyond the end are of the padding.
-    (at + marks(last).trailing_zeros() as usize / 8).min(bytes.len())
+    at(rest) + rest.iter().position(|&b| is_marked(b)).unwrap_or(rest.len())
+}
+
+fn unplain(word: u64) -> u64 {
+    let (quote, backslash) = (word ^ splat(b'"'), word ^ splat(b'\\'));
+    let control = word.wrapping_sub(splat(0x20)) & !word;
+    (control | quote.wrapping_sub(ONES) & !quote | backslash.wrapping_sub(ONES) & !backslash) & HIGHS
 }
 
 /// Length of the run before the first `"`, `\` or control character.
-pub(crate) fn plain_run(bytes: &[u8]) -> usize {
-    find(bytes, |word| {
-        let control = word.wrapping_sub(splat(0x20)) & !word & HIGHS;
-        equal(word, b'"') | equal(word, b'\\') | control
-    })
+#[inline]
+pub(super) fn plain_run(bytes: &[u8]) -> usize {
+    find(bytes, unplain, |b| b == b'"' || b == b'\\' || b < 0x20)
+}
+
+/// Nothing in it is a `"`, a `\` or a control character.
+pub(crate) fn is_plain(bytes: &[u8]) -> bool {
+    // The last word may overlap the one before; of less than a word the rest is made up.
+    let last = match (bytes.last_chunk(), bytes) {
+        (Some(last), _) => u64::from_le_bytes(*last),
+        (None, short) => short.iter().fold(splat(b' '), |word, b| word << 8 | u64::from(*b)),
+    };
+    let (words, _) = bytes.as_chunks();
+    words.iter().fold(unplain(last), |marks, word| marks | unplain(u64::from_le_bytes(*word))) == 0
 }
 
 /// Length of the line that begins here, or `None` if its CR or LF has not come yet.
 pub(super) fn line_length(bytes: &[u8]) -> Option<usize> {
-    let length = find(bytes, |word| equal(word, b'\n') | equal(word, b'\r'));
+    let length = find(bytes, |word| equal(word, b'\n') | equal(word, b'\r'), |b| b == b'\n' || b == b'\r');
     (length < bytes.len()).then_some(length)
 }
 
@@ -59,7 +82,7 @@ pub(super) fn unescape(raw: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(raw.len());
     let mut at = 0;
     while at < raw.len() {
-        let run = find(&raw[at..], |word| equal(word, b'\\'));
+        let run = find(&raw[at..], |word| equal(word, b'\\'), |b| b == b'\\');
         text.extend_from_slice(&raw[at..at + run]);
         at += run;
         let Some(&kind) = raw.get(at + 1) else { break };

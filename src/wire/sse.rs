@@ -5,18 +5,19 @@
 //! Rule: any split of the same bytes gives the same events, and never more than the cap is held. An event that lies whole
 //! in one chunk is a slice of it, not a copy. Deliberately not here: what the data means.
 
-use bytes::Bytes;
-
 use super::scan::line_length;
 
 /// One event that had data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event<'a> {
     /// The `data` lines, joined by `\n`; empty when the event was too long.
-    pub data: Bytes,
+    pub data: &'a [u8],
     /// A line of the event, or its data, was longer than the cap; its data is dropped.
     pub overlong: bool,
 }
+
+/// Memory kept from one event for the next.
+const KEPT_BYTES: usize = 64 * 1024;
 
 /// Finds events in a stream of chunks.
 #[derive(Debug)]
@@ -26,28 +27,13 @@ pub struct Scanner {
     /// The beginning of a line that the next chunk continues.
     line: Vec<u8>,
     line_too_long: bool,
-    data: Data,
+    /// The data of an event that is not whole in the chunk at hand, or has several lines.
+    data: Vec<u8>,
+    has_data: bool,
     overlong: bool,
     /// The last byte was CR: an LF that follows belongs to it.
     after_cr: bool,
     first_line: bool,
-}
-
-#[derive(Debug)]
-enum Data {
-    None,
-    One(Bytes),
-    Joined(Vec<u8>),
-}
-
-impl Data {
-    fn len(&self) -> usize {
-        match self {
-            Self::None => 0,
-            Self::One(line) => line.len(),
-            Self::Joined(lines) => lines.len(),
-        }
-    }
 }
 
 impl Scanner {
@@ -57,7 +43,8 @@ impl Scanner {
             cap_bytes,
             line: Vec::new(),
             line_too_long: false,
-            data: Data::None,
+            data: Vec::new(),
+            has_data: false,
             overlong: false,
             after_cr: false,
             first_line: true,
@@ -65,7 +52,9 @@ impl Scanner {
     }
 
     /// Takes the next chunk; calls `sink` for each event that ends in it.
-    pub fn push(&mut self, chunk: &Bytes, sink: &mut impl FnMut(Event)) {
+    pub fn push(&mut self, chunk: &[u8], sink: &mut impl FnMut(Event<'_>)) {
+        // The only data line of the event at hand, if it lies in this chunk.
+        let mut whole = None;
         let mut at = 0;
         if self.after_cr && !chunk.is_empty() {
             self.after_cr = false;
@@ -74,15 +63,21 @@ impl Scanner {
         while at < chunk.len() {
             let Some(length) = line_length(&chunk[at..]) else {
                 self.hold(&chunk[at..]);
-                return;
+                break;
             };
             let end = at + length;
             if self.line.is_empty() && !self.line_too_long {
-                self.line(chunk.slice(at..end), sink);
+                self.line(&chunk[at..end], &mut whole, sink);
             } else {
                 self.hold(&chunk[at..end]);
-                let line = Bytes::from(std::mem::take(&mut self.line));
-                self.line(line, sink);
+                let mut line = std::mem::take(&mut self.line);
+                let mut nothing = None;
+                self.line(&line, &mut nothing, sink);
+                if let Some(value) = nothing {
+                    self.add(value);
+                }
+                line.clear();
+                self.line = kept(line);
             }
             at = end + 1;
             if chunk[end] == b'\r' {
@@ -93,11 +88,14 @@ impl Scanner {
                 }
             }
         }
+        if let Some(value) = whole {
+            self.add(value);
+        }
     }
 
     /// True if the stream ended inside an event or a line.
     pub fn finish(&self) -> bool {
-        !self.line.is_empty() || self.line_too_long || self.overlong || !matches!(self.data, Data::None)
+        !self.line.is_empty() || self.line_too_long || self.overlong || self.has_data
     }
 
     fn hold(&mut self, part: &[u8]) {
@@ -109,63 +107,84 @@ impl Scanner {
         }
     }
 
-    fn line(&mut self, mut line: Bytes, sink: &mut impl FnMut(Event)) {
+    /// Takes a line; the first data line of an event is left in `whole`.
+    fn line<'a>(
+        &mut self,
+        mut line: &'a [u8],
+        whole: &mut Option<&'a [u8]>,
+        sink: &mut impl FnMut(Event<'_>),
+    ) {
         let first = std::mem::take(&mut self.first_line);
         if std::mem::take(&mut self.line_too_long) || line.len() > self.cap_bytes {
-            self.give_up();
+            self.give_up(whole);
             return;
         }
-        if first && line.starts_with(b"\xEF\xBB\xBF") {
-            line = line.slice(3..);
+        if first {
+            line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
         }
         if line.is_empty() {
-            self.dispatch(sink);
+            self.dispatch(whole.take(), sink);
             return;
         }
-        let colon = line.iter().position(|&b| b == b':').unwrap_or(line.len());
-        if &line[..colon] != b"data" {
+        let Some(rest) = line.strip_prefix(b"data") else {
             return;
-        }
-        let mut value = (colon + 1).min(line.len());
-        if line.get(value) == Some(&b' ') {
-            value += 1;
-        }
-        self.add_data(line.slice(value..));
-    }
-
-    fn add_data(&mut self, value: Bytes) {
+        };
+        let value = match rest {
+            [b':', b' ', value @ ..] | [b':', value @ ..] => value,
+            [] => rest,
+            _ => return,
+        };
         if self.overlong {
             return;
         }
-        if self.data.len() + 1 + value.len() > self.cap_bytes {
-            self.give_up();
-            return;
-        }
-        self.data = match std::mem::replace(&mut self.data, Data::None) {
-            Data::None => Data::One(value),
-            Data::One(first) => Data::Joined([&first[..], b"\n", &value[..]].concat()),
-            Data::Joined(mut lines) => {
-                lines.push(b'\n');
-                lines.extend_from_slice(&value);
-                Data::Joined(lines)
+        let held_bytes = whole.map_or(self.data.len(), <[u8]>::len);
+        if held_bytes + 1 + value.len() > self.cap_bytes {
+            self.give_up(whole);
+        } else if !self.has_data && whole.is_none() {
+            *whole = Some(value);
+        } else {
+            if let Some(before) = whole.take() {
+                self.add(before);
             }
-        };
-    }
-
-    fn give_up(&mut self) {
-        self.overlong = true;
-        self.data = Data::None;
-    }
-
-    fn dispatch(&mut self, sink: &mut impl FnMut(Event)) {
-        let overlong = std::mem::take(&mut self.overlong);
-        match std::mem::replace(&mut self.data, Data::None) {
-            Data::None if overlong => sink(Event { data: Bytes::new(), overlong }),
-            Data::None => {}
-            Data::One(data) => sink(Event { data, overlong }),
-            Data::Joined(lines) => sink(Event { data: Bytes::from(lines), overlong }),
+            self.add(value);
         }
     }
+
+    fn add(&mut self, value: &[u8]) {
+        if self.has_data {
+            self.data.push(b'\n');
+        }
+        self.has_data = true;
+        self.data.extend_from_slice(value);
+    }
+
+    fn give_up(&mut self, whole: &mut Option<&[u8]>) {
+        *whole = None;
+        self.overlong = true;
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        self.has_data = false;
+        self.data.clear();
+        self.data = kept(std::mem::take(&mut self.data));
+    }
+
+    fn dispatch(&mut self, whole: Option<&[u8]>, sink: &mut impl FnMut(Event<'_>)) {
+        if std::mem::take(&mut self.overlong) {
+            sink(Event { data: &[], overlong: true });
+        } else if let Some(data) = whole {
+            sink(Event { data, overlong: false });
+        } else if self.has_data {
+            sink(Event { data: &self.data, overlong: false });
+            self.forget();
+        }
+    }
+}
+
+/// An emptied buffer, or none if it is large.
+fn kept(buffer: Vec<u8>) -> Vec<u8> {
+    if buffer.capacity() > KEPT_BYTES { Vec::new() } else { buffer }
 }
 
 #[cfg(test)]
@@ -173,17 +192,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn scan(chunks: &[&[u8]], cap_bytes: usize) -> (Vec<Event>, bool) {
+    type Told = (Vec<u8>, bool);
+
+    fn scan(chunks: &[&[u8]], cap_bytes: usize) -> (Vec<Told>, bool) {
         let mut events = Vec::new();
         let mut scanner = Scanner::new(cap_bytes);
         for chunk in chunks {
-            scanner.push(&Bytes::copy_from_slice(chunk), &mut |e| events.push(e));
+            scanner.push(chunk, &mut |e| events.push((e.data.to_vec(), e.overlong)));
         }
         (events, scanner.finish())
     }
 
     fn data(stream: &[u8]) -> Vec<String> {
-        scan(&[stream], 1000).0.iter().map(|e| String::from_utf8_lossy(&e.data).into_owned()).collect()
+        scan(&[stream], 1000).0.iter().map(|e| String::from_utf8_lossy(&e.0).into_owned()).collect()
     }
 
     #[test]
@@ -205,17 +226,17 @@ mod tests {
 
     #[test]
     fn an_event_in_one_chunk_is_a_slice_of_it() {
-        let chunk = Bytes::from_static(b"data: 12345678\n\n");
+        let chunk = b"data: 12345678\n\n";
         let mut seen = Vec::new();
-        Scanner::new(100).push(&chunk, &mut |e| seen.push(e.data));
-        assert_eq!(seen[0].as_ptr(), chunk[6..].as_ptr());
+        Scanner::new(100).push(chunk, &mut |e| seen.push(e.data.as_ptr()));
+        assert_eq!(seen, [chunk[6..].as_ptr()]);
     }
 
     #[test]
     fn an_overlong_event_is_counted_and_the_next_one_is_whole() {
         let (events, partial) = scan(&[b"data: 0123456789abcdef\n\ndata: ok\n\n"], 12);
-        assert_eq!(events[0], Event { data: Bytes::new(), overlong: true });
-        assert_eq!(events[1], Event { data: Bytes::from_static(b"ok"), overlong: false });
+        assert_eq!(events[0], (Vec::new(), true));
+        assert_eq!(events[1], (b"ok".to_vec(), false));
         assert!(!partial);
     }
 
