@@ -100,7 +100,7 @@ async fn under_either_name(errand: &Errand<'_>, worker: &Worker) -> Result<Answe
     };
     let ask = async |path: &str| {
         let question = errand.question(&errand.with_query(path), INFO_TIMEOUT);
-        ask_whole(worker, &errand.shared.clock, &question).await
+        ask_whole(worker, &errand.shared.clock, &question).await.map_err(|why| why.to_string())
     };
     let first = ask(&errand.path).await?;
     if first.status != StatusCode::NOT_FOUND {

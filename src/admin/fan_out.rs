@@ -72,7 +72,7 @@ pub fn ask_all(shared: &Shared, workers: Vec<Arc<Worker>>, question: &Question) 
             let asking = async {
                 // The semaphore is never closed.
                 let _place = room.acquire_owned().await;
-                ask_whole(&worker, &clock, &question).await
+                ask_whole(&worker, &clock, &question).await.map_err(|why| why.to_string())
             };
             // The wait for a place counts, so that a fleet of any size is heard of in one time-out.
             let answer = tokio::time::timeout(timeout, asking).await;

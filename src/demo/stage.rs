@@ -191,11 +191,11 @@ impl Stage {
         let mut all = Vec::with_capacity(self.crew.performers.len());
         for (performer, worker) in self.crew.performers.iter().zip(self.front.shared.fleet.workers()) {
             let question = Question::get("/milepost/sim", ASK_TIMEOUT);
-            let fail = |e: String| DemoError::Run(format!("worker {}: {e}", performer.host));
-            let (_, body) = ask(&worker, &self.front.shared.clock, &question).await.map_err(fail)?;
-            let told: serde_json::Value = serde_json::from_slice(&body).map_err(|e| fail(e.to_string()))?;
+            let fail = |e: &dyn std::fmt::Display| DemoError::Run(format!("worker {}: {e}", performer.host));
+            let (_, body) = ask(&worker, &self.front.shared.clock, &question).await.map_err(|e| fail(&e))?;
+            let told: serde_json::Value = serde_json::from_slice(&body).map_err(|e| fail(&e))?;
             let count = |key: &str| {
-                told[key].as_u64().ok_or_else(|| fail(format!("/milepost/sim does not tell {key}")))
+                told[key].as_u64().ok_or_else(|| fail(&format_args!("/milepost/sim does not tell {key}")))
             };
             all.push(Performance {
                 host: performer.host.clone(),

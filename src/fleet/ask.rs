@@ -3,6 +3,7 @@
 //! Rule: every question has a time-out and a cap on the answer, and shows the worker's key where it brings no
 //! `Authorization` of its own. Deliberately not here: clients' requests (`proxy`).
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,6 +52,25 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// Why there is no answer, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// The router could not ask, see [`super::server::ConnectError::is_shortage`]: nothing is known of the worker.
+    NotAsked(String),
+    /// The worker gave none, or none that could be used.
+    FromWorker(String),
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAsked(why) | Self::FromWorker(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
 impl Question {
     /// A plain GET.
     pub fn get(path: &str, timeout: Duration) -> Self {
@@ -65,26 +85,34 @@ impl Question {
     }
 }
 
-/// Asks; the error is in words.
-pub async fn ask(worker: &Worker, clock: &Clock, question: &Question) -> Result<(StatusCode, Bytes), String> {
+/// Asks.
+pub async fn ask(
+    worker: &Worker,
+    clock: &Clock,
+    question: &Question,
+) -> Result<(StatusCode, Bytes), NoAnswer> {
     ask_whole(worker, clock, question).await.map(|answer| (answer.status, answer.body))
 }
 
 /// As [`ask`], with what the answer is made of.
-pub async fn ask_whole(worker: &Worker, clock: &Clock, question: &Question) -> Result<Answer, String> {
+pub async fn ask_whole(worker: &Worker, clock: &Clock, question: &Question) -> Result<Answer, NoAnswer> {
     let asked = ask_now(worker, clock, question);
     match tokio::time::timeout(question.timeout, asked).await {
         Ok(result) => result,
         Err(_) => {
-            Err(format!("{}: no answer in {:.1} s", path_alone(question), question.timeout.as_secs_f64()))
+            let waited_s = question.timeout.as_secs_f64();
+            Err(NoAnswer::FromWorker(format!("{}: no answer in {waited_s:.1} s", path_alone(question))))
         }
     }
 }
 
-async fn ask_now(worker: &Worker, clock: &Clock, question: &Question) -> Result<Answer, String> {
-    let fail = |what: &dyn std::fmt::Display| format!("{}: {what}", path_alone(question));
+async fn ask_now(worker: &Worker, clock: &Clock, question: &Question) -> Result<Answer, NoAnswer> {
+    let fail = |what: &dyn fmt::Display| NoAnswer::FromWorker(format!("{}: {what}", path_alone(question)));
     // A fresh connection: a probe must not be the one that finds a stale one, and it proves that the worker accepts.
-    let mut connection = worker.connect(clock).await?;
+    let mut connection = worker.connect(clock).await.map_err(|error| match error.is_shortage {
+        true => NoAnswer::NotAsked(error.message),
+        false => NoAnswer::FromWorker(error.message),
+    })?;
     let path: Uri = question.path.parse().map_err(|e: http::uri::InvalidUri| fail(&e))?;
     let head = head(worker, question, &path);
     let request = Outgoing::new([head.as_bytes(), &question.body]);

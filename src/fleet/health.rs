@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Fleet;
-use super::ask::{Question, ask, ask_whole};
+use super::ask::{NoAnswer, Question, ask, ask_whole};
 use super::spec::HealthOverrides;
 use super::worker::{Described, Worker};
 
@@ -133,7 +133,8 @@ pub async fn watch(fleet: Arc<Fleet>, worker: Arc<Worker>) {
                     return;
                 }
             }
-            Err(why) => {
+            Err(NoAnswer::NotAsked(_)) => hurried = false,
+            Err(NoAnswer::FromWorker(why)) => {
                 (good, bad, hurried) = (0, bad + 1, false);
                 if bad >= config.failure_threshold {
                     set_healthy(&fleet, &worker, false, Some(&why));
@@ -239,17 +240,21 @@ async fn first_answer(fleet: &Fleet, worker: &Worker) -> bool {
     }
 }
 
-async fn probe(fleet: &Fleet, worker: &Worker, config: &HealthConfig) -> Result<(), String> {
+/// One check. What the router itself lacks is no word on the worker, and counts neither way.
+async fn probe(fleet: &Fleet, worker: &Worker, config: &HealthConfig) -> Result<(), NoAnswer> {
     let answer = ask(worker, fleet.clock(), &Question::get(&config.endpoint, config.timeout)).await;
     let result = match answer {
         Ok((status, _)) if status.is_success() => Ok(()),
-        Ok((status, _)) => Err(format!("{}: status {status}", config.endpoint)),
+        Ok((status, _)) => Err(NoAnswer::FromWorker(format!("{}: status {status}", config.endpoint))),
         Err(why) => Err(why),
     };
-    worker.checked(result.as_ref().err().cloned());
+    worker.checked(result.as_ref().err().map(NoAnswer::to_string));
     let checks = fleet.health_checks();
-    let count = if result.is_ok() { &checks.passed } else { &checks.failed };
-    count.fetch_add(1, Ordering::Relaxed);
+    match &result {
+        Ok(()) => _ = checks.passed.fetch_add(1, Ordering::Relaxed),
+        Err(NoAnswer::FromWorker(_)) => _ = checks.failed.fetch_add(1, Ordering::Relaxed),
+        Err(NoAnswer::NotAsked(_)) => {}
+    }
     result
 }
 

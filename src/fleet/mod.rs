@@ -262,6 +262,13 @@ impl Fleet {
         }
     }
 
+    /// Closes every idle connection: their descriptors are wanted.
+    pub fn close_idle(&self) {
+        for worker in self.workers() {
+            worker.pool.clear();
+        }
+    }
+
     /// Stops all health checks.
     pub fn stop_watching(&self) {
         for (_, watcher) in std::mem::take(&mut *self.watchers()) {

@@ -3,6 +3,7 @@
 //! Rule: the data-parallel ranks of one server share this value, and with it what is known of its addresses. Deliberately not
 //! here: what a policy tells apart (`worker`), idle connections (`http1::Pool`).
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::worker_url::WorkerUrl;
 use crate::http1::Connection;
 use crate::log;
+use crate::net::descriptors::is_shortage;
 use crate::net::dialer::Dialer;
 use crate::net::tls::{HandshakeError, ServerName, server_name};
 
@@ -27,6 +29,23 @@ pub struct Server {
     // Why the last health check failed; `None` if it passed, or if there was none.
     failed_check: Mutex<Option<String>>,
 }
+
+/// Why there is no connection to a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectError {
+    /// In words.
+    pub message: String,
+    /// This process has no descriptor or no local port left, which says nothing of the server.
+    pub is_shortage: bool,
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ConnectError {}
 
 impl Server {
     /// A server that has not been reached yet.
@@ -53,7 +72,7 @@ impl Server {
     }
 
     /// A new connection. Resolves the name again if it is not an address, or if the last known addresses fail.
-    pub async fn connect(&self, clock: &Clock) -> Result<Connection, String> {
+    pub async fn connect(&self, clock: &Clock) -> Result<Connection, ConnectError> {
         let known = self.known_addrs();
         let fresh = known.is_empty();
         let addrs = if fresh { self.resolve().await? } else { known };
@@ -67,7 +86,7 @@ impl Server {
         };
         let (io, link) = connected.map_err(|error| {
             self.complain(&error);
-            format!("connect: {error}")
+            ConnectError { message: format!("connect: {error}"), is_shortage: is_shortage(&error) }
         })?;
         if server.is_some() {
             self.complained.store(false, Ordering::Relaxed);
@@ -90,10 +109,13 @@ impl Server {
         }
     }
 
-    async fn resolve(&self) -> Result<Vec<SocketAddr>, String> {
-        let found = tokio::net::lookup_host((self.url.host(), self.url.port()))
-            .await
-            .map_err(|error| format!("resolve {}: {error}", self.url.host()))?;
+    async fn resolve(&self) -> Result<Vec<SocketAddr>, ConnectError> {
+        let found = tokio::net::lookup_host((self.url.host(), self.url.port())).await.map_err(|error| {
+            ConnectError {
+                message: format!("resolve {}: {error}", self.url.host()),
+                is_shortage: is_shortage(&error),
+            }
+        })?;
         let addrs: Vec<SocketAddr> = found.collect();
         self.addrs.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&addrs);
         Ok(addrs)

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::breaker::Breaker;
 use super::meters::WorkerMeters;
-use super::server::Server;
+use super::server::{ConnectError, Server};
 use super::spec::{WorkerSettings, WorkerSpec};
 use crate::clock::Clock;
 use crate::config::access::ApiKey;
@@ -315,7 +315,7 @@ impl Worker {
     }
 
     /// A new connection to its server.
-    pub async fn connect(&self, clock: &Clock) -> Result<Connection, String> {
+    pub async fn connect(&self, clock: &Clock) -> Result<Connection, ConnectError> {
         self.server.connect(clock).await
     }
 }

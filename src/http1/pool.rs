@@ -63,6 +63,12 @@ impl Pool {
         drop(closed);
     }
 
+    /// Closes all of them.
+    pub fn clear(&self) {
+        let closed = std::mem::take(&mut *self.lock());
+        drop(closed);
+    }
+
     /// Idle connections now.
     pub fn idle(&self) -> usize {
         self.lock().len()

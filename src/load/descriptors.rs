@@ -1,23 +1,10 @@
-//! How many connections this process may have open.
+//! Whether a run may need more connections than this process may have.
 //!
 //! Rule: a limit of this machine that would make requests fail is said before the run, with what to do; the requests that
-//! meet it are rows like any other. Deliberately not here: connections.
-
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+//! meet it are rows like any other. Deliberately not here: connections, the limit itself (`net::descriptors`).
 
 /// Open files that are no connection of the load: streams, the runtime, the trace, results.
 const OTHERS: u64 = 64;
-
-/// Raises the limit of open files to what this user may have; `None` is no limit.
-pub(super) fn raise() -> Option<u64> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current == maximum {
-        return current;
-    }
-    // A refusal leaves the old limit, which is what is then told.
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
-    if raised { maximum } else { current }
-}
 
 /// What to say where this many requests at one time may not all get a connection.
 pub(super) fn shortage(at_once: usize, limit: Option<u64>) -> Option<String> {
@@ -33,13 +20,6 @@ pub(super) fn shortage(at_once: usize, limit: Option<u64>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_limit_is_raised_as_far_as_it_goes() {
-        let limit = raise();
-        assert_eq!(limit, getrlimit(Resource::Nofile).maximum);
-        assert_eq!(raise(), limit);
-    }
 
     #[test]
     fn a_shortage_is_told_with_both_numbers() {

@@ -23,6 +23,7 @@ use super::schedule::{Rate, Schedule};
 use super::traced::{TraceError, Tracing};
 use crate::clock::{Clock, Stamp};
 use crate::net::Connector;
+use crate::net::descriptors::raise;
 
 /// From planning to the first arrival: time for the pacer's thread to start.
 const LEAD_NS: u64 = 20_000_000;
@@ -117,7 +118,7 @@ pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, L
     let mut notes = Vec::new();
     let Prepared { client, planned, target } = prepare(&config, &context, &mut notes).await?;
     let schedule = Arc::new(Schedule::new(config.rate, planned.len(), config.seed));
-    notes.extend(descriptors::shortage(at_once(&config, planned.len()), descriptors::raise()));
+    notes.extend(descriptors::shortage(at_once(&config, planned.len()), raise()));
     let opened_before = client.connections.opened();
     client.connections.tend(first_spare(&config, planned.len())).await;
     let mut clocks = vec![clock.snapshot()];

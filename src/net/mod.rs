@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsStream;
 
+pub mod descriptors;
 pub mod dialer;
 pub mod tls;
 

@@ -1,9 +1,11 @@
 //! Client connections: bounded, one task each.
 //!
 //! Rule: a connection that ends before it carried a readable request leaves a `connection` record, as no request record can
-//! exist; so does a failed TLS handshake, which has a limit and runs in the connection's task. Out of descriptors: pause,
-//! never spin. Deliberately not here: requests.
+//! exist; so does a failed TLS handshake, which has a limit and runs in the connection's task. No more are accepted than
+//! there are descriptors for, their connections to workers included: the others wait in the kernel's queue. Out of
+//! descriptors all the same: pause, never spin. Deliberately not here: requests, how many connections that is (`cli::route`).
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,19 +16,26 @@ use tokio::task::JoinSet;
 use super::visit::{NoRequest, Visit};
 use super::{Shared, handle};
 use crate::http1::{Outgoing, Unreadable};
-use crate::log;
+use crate::log::{self, Rarely};
+use crate::net::descriptors::is_shortage;
 use crate::net::tls::HandshakeError;
 use crate::net::{Io, Link, Listener};
 use crate::trace::record::{ConnectionRecord, Record};
 
-/// Pause after a failed accept (descriptors exhausted).
+/// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Least time between two lines about the same trouble.
+const SAID_EVERY: Duration = Duration::from_secs(10);
 
 /// Accepts until `closing` turns true, then lets connections end for at most the grace period.
 pub async fn serve(shared: Arc<Shared>, mut listener: Listener, mut closing: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(shared.config.max_connections));
     let mut connections = JoinSet::new();
+    let (mut full, mut failing) = (Rarely::every(SAID_EVERY), Rarely::every(SAID_EVERY));
     loop {
+        if room.available_permits() == 0 {
+            full.warn(|| full_line(shared.config.max_connections));
+        }
         let Some(permit) = permit(&room, &mut closing).await else {
             break;
         };
@@ -41,9 +50,16 @@ pub async fn serve(shared: Arc<Shared>, mut listener: Listener, mut closing: wat
             Ok((io, link)) => {
                 connections.spawn(connection(Arc::clone(&shared), io, link, closing.clone(), permit));
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotConnected => break,
+            Err(error) if error.kind() == ErrorKind::NotConnected => break,
+            // A client that left before it was accepted.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
             Err(error) => {
-                log::warn(&format!("accept: {error}; pausing 100 ms"));
+                shared.metrics.accept_failed();
+                failing.warn(|| format!("accept: {error}; tried again every 100 ms, clients wait meanwhile"));
+                if is_shortage(&error) {
+                    shared.fleet.close_idle();
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -61,6 +77,13 @@ pub async fn serve(shared: Arc<Shared>, mut listener: Listener, mut closing: wat
         shared.cutting.store(true, Ordering::Release);
         connections.shutdown().await;
     }
+}
+
+fn full_line(connections: usize) -> String {
+    format!(
+        "{connections} client connections, as many as the descriptors of this process allow; more wait until one ends \
+         (raise `ulimit -n`)"
+    )
 }
 
 async fn permit(room: &Arc<Semaphore>, closing: &mut watch::Receiver<bool>) -> Option<OwnedSemaphorePermit> {

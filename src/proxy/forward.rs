@@ -6,6 +6,7 @@
 //! (uvicorn closes idle connections; that race is nobody's failure). Deliberately not here: when and where another attempt is
 //! made (`retry`), the body of the answer (`relay`).
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::Method;
@@ -19,6 +20,7 @@ use super::{auth, headers, splice};
 use crate::buffer::Buffer;
 use crate::fleet::breaker::Verdict;
 use crate::fleet::dispatch::Chosen;
+use crate::fleet::server::ConnectError;
 use crate::fleet::worker::Worker;
 use crate::http1::head::ResponseHead;
 use crate::http1::{Connection, Outgoing, lines};
@@ -49,10 +51,11 @@ pub async fn forward(
     let mut retries = Retries::of(call);
     let mut chosen = choose(shared, call, journey, &[]);
     let mut last_error = None;
+    let mut is_short = false;
     while let Some(next_chosen) = chosen {
         let decided_at_ns = next_chosen.at_ns;
         let worker = journey.choose(next_chosen);
-        let attempted = match visit.watch(attempt(call, (&worker, decided_at_ns), journey)).await {
+        let attempted = match visit.watch(pin!(attempt(call, (&worker, decided_at_ns), journey))).await {
             Ok(attempted) => Some(attempted),
             Err(Interrupt::Late) => None,
             Err(Interrupt::Gone) => return Err(Halt::ClientGone),
@@ -66,7 +69,10 @@ pub async fn forward(
                 (next, Some(head.status), format!("status {}", head.status))
             }
             Some(Err(Failed { error, response_began: true, .. })) => return Err(unreadable(&error).into()),
-            Some(Err(failed)) => after_failure(call, journey, &mut retries, &worker, failed),
+            Some(Err(failed)) => {
+                is_short = failed.is_shortage;
+                after_failure(call, journey, &mut retries, &worker, failed)
+            }
             None => {
                 journey.judge(Verdict::Failure);
                 journey.attempt_failed(&worker, None, "no response head in time".to_owned());
@@ -87,7 +93,11 @@ pub async fn forward(
             }
         };
     }
-    Err(nobody(last_error, call.routing.wanted.target.is_some()).into())
+    Err(match last_error {
+        Some((None, error)) if is_short => short(&error),
+        last => nobody(last, call.routing.wanted.target.is_some()),
+    }
+    .into())
 }
 
 /// The worker has answered: what follows is nothing if the answer is passed on.
@@ -118,7 +128,8 @@ fn after_failure(
     worker: &Arc<Worker>,
     failed: Failed,
 ) -> (Next, Option<u16>, String) {
-    journey.judge(if failed.closing_race { Verdict::Neutral } else { Verdict::Failure });
+    let blameless = failed.closing_race || failed.is_shortage;
+    journey.judge(if blameless { Verdict::Neutral } else { Verdict::Failure });
     let mut error = failed.error;
     if failed.written && !retries.is_repeatable() {
         error.push_str("; it had the request, and this kind is not sent twice");
@@ -162,6 +173,12 @@ fn unreadable(error: &str) -> Refusal {
     Refusal { problem, outcome: Outcome::WorkerReset }
 }
 
+/// No connection to any worker, for want of what the router itself needs for one.
+fn short(error: &str) -> Refusal {
+    let message = format!("the router has no room for a connection to a worker ({error}); raise `ulimit -n`");
+    Problem::new(503, "router_out_of_descriptors", message).into()
+}
+
 /// No answer, and nobody to ask (again); of the last attempt its status, if any, and its error.
 fn nobody(last: Option<(Option<u16>, String)>, targeted: bool) -> Refusal {
     let (status, code, message) = match last {
@@ -198,10 +215,24 @@ async fn attempt(
             other => return other,
         }
     }
-    let unconnected = |error| Failed { error, written: false, response_began: false, closing_race: false };
-    let clock = journey.shared().clock.clone();
-    let upstream = worker.connect(&clock).await.map_err(unconnected)?;
+    let upstream = connect(worker, journey.shared()).await?;
     send(call, worker, upstream, journey).await
+}
+
+/// A fresh connection. Where this process has run out of descriptors the idle ones are closed for it.
+async fn connect(worker: &Worker, shared: &super::Shared) -> Result<Connection, Failed> {
+    let mut connected = worker.connect(&shared.clock).await;
+    if connected.as_ref().is_err_and(|error| error.is_shortage) {
+        shared.fleet.close_idle();
+        connected = worker.connect(&shared.clock).await;
+    }
+    connected.map_err(|ConnectError { message, is_shortage }| Failed {
+        error: message,
+        written: false,
+        response_began: false,
+        closing_race: false,
+        is_shortage,
+    })
 }
 
 /// Why an attempt gave no response head.
@@ -214,6 +245,8 @@ struct Failed {
     response_began: bool,
     /// Nobody's failure, see [`crate::http1::SendError::closing_race`].
     closing_race: bool,
+    /// The router's own, see [`ConnectError::is_shortage`].
+    is_shortage: bool,
 }
 
 async fn send(
@@ -250,6 +283,7 @@ async fn send(
             written: upstream.first_write_ns().is_some(),
             response_began: failed.response_began,
             closing_race: failed.closing_race,
+            is_shortage: false,
         }),
     }
 }

@@ -66,7 +66,18 @@ pub struct Process {
 impl Process {
     /// Starts `milepost ARGS` in `folder`; arguments are separated by white space.
     pub fn start(folder: &Path, args: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
+        Self::run(Command::new(env!("CARGO_BIN_EXE_milepost")), folder, args)
+    }
+
+    /// As [`Self::start`], with so many open files allowed to begin with and so many that it may ask for.
+    pub fn start_with_files(folder: &Path, soft: u32, hard: u32, args: &str) -> Self {
+        let mut shell = Command::new("sh");
+        let limits = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        shell.arg("-c").arg(limits).arg(env!("CARGO_BIN_EXE_milepost"));
+        Self::run(shell, folder, args)
+    }
+
+    fn run(mut command: Command, folder: &Path, args: &str) -> Self {
         command.current_dir(folder).args(args.split_whitespace());
         // What the machine has set is not the test's.
         command.env_remove("OPENAI_API_KEY").env_remove("SSL_CERT_FILE");
@@ -108,6 +119,10 @@ impl Process {
             Err(Disconnected) => None,
             Err(Timeout) => panic!("no {waiting_for} in time: {:?}", self.ended),
         }
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -163,8 +178,16 @@ pub struct Router {
 
 impl Router {
     pub fn start(folder: &Folder, args: &str) -> Self {
-        let ports = "--host 127.0.0.1 --port 0 --prometheus-host 127.0.0.1 --prometheus-port 0";
-        let mut process = Process::start(&folder.0, &format!("route {ports} {args}"));
+        Self::of(Process::start(&folder.0, &Self::args(args)))
+    }
+
+    /// Its arguments.
+    pub fn args(more: &str) -> String {
+        format!("route --host 127.0.0.1 --port 0 --prometheus-host 127.0.0.1 --prometheus-port 0 {more}")
+    }
+
+    /// A process that is one, once it says where it is.
+    pub fn of(mut process: Process) -> Self {
         let line = process.line("routing on http://");
         let (_, after) = line.split_once("routing on http://").unwrap();
         let address = after.split(',').next().unwrap().to_owned();

@@ -53,6 +53,7 @@ pub struct Metrics {
     ages: Ages,
     connections: AtomicU64,
     unreadable: AtomicU64,
+    accept_failures: AtomicU64,
     ended: [AtomicU64; Outcome::ALL.len()],
     ttft: Histogram,
     router_queue: Histogram,
@@ -78,6 +79,7 @@ impl Metrics {
             ages: Ages::new(),
             connections: AtomicU64::new(0),
             unreadable: AtomicU64::new(0),
+            accept_failures: AtomicU64::new(0),
             ended: Default::default(),
             ttft: Histogram::new(&bounds_ns),
             router_queue: Histogram::new(&scaled(&ROUTER_BUCKETS_US, 1_000)),
@@ -133,6 +135,11 @@ impl Metrics {
     /// A connection ended without a readable request.
     pub fn connection_unreadable(&self) {
         add(&self.unreadable, 1);
+    }
+
+    /// A client's connection could not be accepted.
+    pub fn accept_failed(&self) {
+        add(&self.accept_failures, 1);
     }
 
     fn meters<'w>(&self, worker: &'w Worker) -> &'w WorkerMeters {

@@ -203,6 +203,7 @@ impl Page {
         self.one(&own::TTFT, Value::Buckets(metrics.ttft.snapshot()));
         self.one(&own::ROUTER_QUEUE, Value::Buckets(metrics.router_queue.snapshot()));
         self.one(&own::UNREADABLE, &metrics.unreadable);
+        self.one(&own::ACCEPT_FAILURES, &metrics.accept_failures);
     }
 
     fn workers(&mut self, workers: &[Arc<Worker>]) {

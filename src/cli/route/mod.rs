@@ -5,6 +5,7 @@
 
 mod command;
 mod listen;
+mod room;
 mod start_lines;
 
 use std::path::PathBuf;
@@ -13,12 +14,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use self::command::RouteArgs;
+use self::room::Room;
 use super::Failure;
 use super::signal::StopSignals;
 use crate::clock::Clock;
 use crate::config::flags::{Settings, without_effect};
 use crate::log;
-use crate::net::{Connector, Listener};
+use crate::net::{Connector, Listener, descriptors};
 use crate::proxy::serve::Router;
 
 /// Longest wait for a TCP connection to a worker; sglang-router's.
@@ -27,6 +29,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Runs the router until a signal.
 pub fn run(args: &RouteArgs) -> Result<(), Failure> {
     let mut settings = Settings::read(&args.given).map_err(|e| Failure::Usage(e.to_string()))?;
+    let room = room::of(descriptors::raise(), settings.config.workers.len())?;
+    settings.config.max_connections = room.streams;
     settings.config.tls.ssl_cert_file = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     log::set_level(settings.log_level);
     if let Some(line) = without_effect(&args.given) {
@@ -36,12 +40,12 @@ pub fn run(args: &RouteArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::Run(format!("cannot start the runtime: {e}")))?;
-    let result = runtime.block_on(route(settings));
+    let result = runtime.block_on(route(settings, &room));
     runtime.shutdown_background();
     result
 }
 
-async fn route(settings: Settings) -> Result<(), Failure> {
+async fn route(settings: Settings, room: &Room) -> Result<(), Failure> {
     let listener = listen::clients(&settings.listen).await?;
     let metrics = listen::metrics(&settings.metrics).await?;
     let address = listener.local_addr().map_err(|e| Failure::Run(e.to_string()))?;
@@ -56,6 +60,7 @@ async fn route(settings: Settings) -> Result<(), Failure> {
     for line in &lines {
         log::info(line);
     }
+    log::say(if room.is_small { log::Level::Warn } else { log::Level::Info }, &room.line);
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(stop_on_signal(signals, stop));
     router.serve(Listener::Tcp(listener), metrics, stopped).await;

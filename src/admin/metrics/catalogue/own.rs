@@ -21,6 +21,9 @@ families! {
         "when the request ends";
     UNREADABLE = Counter "milepost_connections_unreadable_total" &[], "connections",
         "Connections without a readable request, failed TLS handshakes included.", "when such a connection ends";
+    ACCEPT_FAILURES = Counter "milepost_accept_failures_total" &[], "attempts",
+        "Times that no connection could be accepted, for want of descriptors as a rule; it is tried again after 100 ms.",
+        "when it fails";
     WORKER_REQUESTS = Counter "milepost_worker_requests_total" &["worker", "outcome"], "requests",
         "Requests that ended at the worker, by outcome, and failed_attempt for attempts after which another followed or the router gave up.",
         "when the request or the attempt ends";
