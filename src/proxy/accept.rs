@@ -7,7 +7,6 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -72,11 +71,16 @@ pub async fn serve(shared: Arc<Shared>, mut listener: Listener, mut closing: wat
         log::info(&format!("no longer listening; open connections: {open}, cut after {grace_s} s"));
     }
     let ended = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(shared.config.shutdown_grace, ended).await.is_err() {
-        log::warn(&format!("{} connections were cut at the end of the grace period", connections.len()));
-        shared.cutting.store(true, Ordering::Release);
-        connections.shutdown().await;
-    }
+    let when = tokio::select! {
+        biased;
+        () = ended => return,
+        () = shared.cut.wait() => "before the end of",
+        () = tokio::time::sleep(shared.config.shutdown_grace) => "at the end of",
+    };
+    log::warn(&format!("{} connections were cut {when} the grace period", connections.len()));
+    shared.cut.now();
+    // Returns when each of them was dropped, its record offered.
+    connections.shutdown().await;
 }
 
 fn full_line(connections: usize) -> String {

@@ -190,7 +190,7 @@ impl Journey {
     pub fn outcome_if_dropped(&self) -> Outcome {
         if std::thread::panicking() {
             Outcome::Panicked
-        } else if self.shared.cutting.load(Ordering::Acquire) {
+        } else if self.shared.cut.is_now() {
             Outcome::Stopped
         } else {
             Outcome::ClientGone

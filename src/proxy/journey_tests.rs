@@ -53,7 +53,7 @@ fn shared(clock: Clock, told: &Arc<Mutex<Vec<Event>>>, request_timeout: Duration
         metrics: Metrics::new(),
         requests: AtomicU64::new(0),
         draining: AtomicBool::new(false),
-        cutting: AtomicBool::new(false),
+        cut: crate::proxy::cut::Cut::default(),
         config,
     })
 }
@@ -115,7 +115,7 @@ async fn who_drops_a_request_says_how_it_ended_and_no_time_out_is_too_long() {
     assert!(!journey.is_late(u64::MAX));
     drop(journey);
     assert_eq!(record(&shared).outcome, Outcome::ClientGone);
-    shared.cutting.store(true, Ordering::Release);
+    shared.cut.now();
     drop(begin(&shared));
     assert_eq!(record(&shared).outcome, Outcome::Stopped);
 }

@@ -37,6 +37,7 @@ pub mod auth;
 pub mod body;
 pub mod budget;
 pub mod cors;
+pub mod cut;
 pub mod forward;
 pub mod headers;
 pub mod intake;
@@ -78,8 +79,8 @@ pub struct Shared {
     pub requests: std::sync::atomic::AtomicU64,
     /// The router is going away: not ready, but still serving.
     pub draining: std::sync::atomic::AtomicBool,
-    /// The grace period is over: what is dropped from now on was dropped by the router and not by its client.
-    pub cutting: std::sync::atomic::AtomicBool,
+    /// When the router ends what is still open.
+    pub cut: cut::Cut,
 }
 
 /// One request from its head to the last byte of its answer; true if the connection can carry another.

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::budget::Budget;
 use super::cors::Cors;
+use super::cut::Cut;
 use super::limit::Limit;
 use super::{Shared, accept};
 use crate::admin::metrics::{self, Metrics};
@@ -88,7 +89,7 @@ impl Router {
             cors,
             requests: AtomicU64::new(0),
             draining: AtomicBool::new(false),
-            cutting: AtomicBool::new(false),
+            cut: Cut::default(),
             config,
         });
         Ok(Self { shared, writer })
@@ -100,7 +101,8 @@ impl Router {
     }
 
     /// Serves until `stop` turns true, then drains: not ready at once, the listeners freed after the drain delay, and the
-    /// streams ended or, after the grace period, cut. The rest of the trace is written when this value is dropped.
+    /// streams ended or, after the grace period, cut. [`Cut::now`] ends all of that at once. The rest of the trace is written
+    /// when this value is dropped.
     pub async fn serve(self, listener: Listener, metrics: Option<Listener>, stop: watch::Receiver<bool>) {
         let shared = Arc::clone(&self.shared);
         let (close, closing) = watch::channel(false);
@@ -132,7 +134,10 @@ async fn drain(shared: Arc<Shared>, mut stop: watch::Receiver<bool>, close: watc
     let delay = shared.config.drain_delay;
     if !delay.is_zero() {
         log::info(&format!("not ready from now on; serving on for {} s", delay.as_secs_f64()));
-        tokio::time::sleep(delay).await;
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = shared.cut.wait() => {}
+        }
     }
     close.send_replace(true);
 }

@@ -223,24 +223,44 @@ fn sigterm_lets_an_open_stream_end() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn a_second_signal_ends_at_once_with_a_record_of_what_it_cut() {
     let folder = Folder::new();
     let (asked, was_asked) = channel::<()>();
     let asked = Mutex::new(asked);
     let url = scripted(move |request, stream| {
         if request.starts_with("POST /generate") {
+            let head =
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+            let event = "data: {\"text\":\"a\",\"meta_info\":{\"completion_tokens\":1}}\n\n";
+            if request.contains("\"stream\":true") {
+                write!(stream, "{head}{:x}\r\n{event}\r\n", event.len()).unwrap();
+            }
             asked.lock().unwrap().send(()).unwrap();
         } else {
             reply(stream, "200 OK", "{}");
         }
     });
-    let mut router = Router::start(&folder, &format!("--worker-urls {url}"));
-    router.process.line("healthy");
-    let mut client = connect(&router.address);
-    client.write_all(post("/generate", "", r#"{"text":"a"}"#).as_bytes()).unwrap();
-    was_asked.recv_timeout(PATIENCE).unwrap();
-    router.process.signal(Signal::INT);
-    router.process.line("a second signal ends at once");
-    router.process.signal(Signal::INT);
-    assert_eq!(router.process.finish().code, Some(130));
+    for (drain, wait) in
+        [("", "a second signal ends at once"), ("--drain-delay-secs 600", "serving on for 600 s")]
+    {
+        let args = format!("--worker-urls {url} --trace-log t.jsonl {drain}");
+        let mut router = Router::start(&folder, &args);
+        router.process.line("healthy");
+        let (mut waiting, mut streaming) = (connect(&router.address), connect(&router.address));
+        waiting.write_all(post("/generate", "", r#"{"text":"a"}"#).as_bytes()).unwrap();
+        was_asked.recv_timeout(PATIENCE).unwrap();
+        streaming.write_all(post("/generate", "", r#"{"text":"a","stream":true}"#).as_bytes()).unwrap();
+        read_until(&mut streaming, &mut String::new(), "completion_tokens");
+        was_asked.recv_timeout(PATIENCE).unwrap();
+        router.process.signal(Signal::INT);
+        router.process.line(wait);
+        router.process.signal(Signal::INT);
+        let ended = router.process.finish();
+        assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+        let trace = folder.read("t.jsonl");
+        let records: Vec<&str> = trace.lines().filter(|l| l.contains("\"kind\":\"request\"")).collect();
+        assert_eq!(records.len(), 2, "{trace}");
+        assert!(records.iter().all(|r| r.contains("\"outcome\":\"stopped\"")), "{records:?}");
+        std::fs::remove_file(folder.0.join("t.jsonl")).unwrap();
+    }
 }

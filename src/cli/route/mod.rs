@@ -9,6 +9,8 @@ mod room;
 mod start_lines;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -21,10 +23,14 @@ use crate::clock::Clock;
 use crate::config::flags::{Settings, without_effect};
 use crate::log;
 use crate::net::{Connector, Listener, descriptors};
+use crate::proxy::Shared;
 use crate::proxy::serve::Router;
 
 /// Longest wait for a TCP connection to a worker; sglang-router's.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a second signal leaves for the records of what it cuts.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs the router until a signal.
 pub fn run(args: &RouteArgs) -> Result<(), Failure> {
@@ -62,16 +68,30 @@ async fn route(settings: Settings, room: &Room) -> Result<(), Failure> {
     }
     log::say(if room.is_small { log::Level::Warn } else { log::Level::Info }, &room.line);
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(stop_on_signal(signals, stop));
+    let interrupted = Arc::new(AtomicBool::new(false));
+    tokio::spawn(stop_on_signal(signals, stop, Arc::clone(router.shared()), Arc::clone(&interrupted)));
+    // With it goes the router, and the rest of the trace is written.
     router.serve(Listener::Tcp(listener), metrics, stopped).await;
+    if interrupted.load(Ordering::Acquire) {
+        return Err(Failure::Interrupted("ended by a second signal; the trace has what was open".to_owned()));
+    }
     Ok(())
 }
 
-/// The first signal begins the drain, the second ends the process.
-async fn stop_on_signal(mut signals: StopSignals, stop: watch::Sender<bool>) {
+/// The first signal begins the drain; the second ends what is open, with its records, and then the process.
+async fn stop_on_signal(
+    mut signals: StopSignals,
+    stop: watch::Sender<bool>,
+    shared: Arc<Shared>,
+    interrupted: Arc<AtomicBool>,
+) {
     signals.next().await;
     log::info("stopping; a second signal ends at once");
     let _ = stop.send(true);
     signals.next().await;
+    interrupted.store(true, Ordering::Release);
+    shared.cut.now();
+    // A disk that takes no more must not keep the process.
+    tokio::time::sleep(LAST_WORDS).await;
     std::process::exit(130);
 }
