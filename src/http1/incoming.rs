@@ -1,11 +1,13 @@
 //! Bytes that have come in on one socket and were not consumed yet.
 //!
-//! Rule: a buffer grows only when a read has filled it, up to [`MAX_READ_BYTES`] a read, and none is taken before there is
-//! something to read, so that a thousand waiting connections hold no memory. Deliberately not here: what the bytes say.
+//! Rule: a buffer grows only when a read has filled it, up to [`MAX_READ_BYTES`] a read, and none is held while there is
+//! nothing to read, so that thousands of waiting connections hold no memory. What a connection gives back when it begins to
+//! wait its thread keeps for the next one, a few of the usual size. Deliberately not here: what the bytes say.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::AsyncReadExt;
 
@@ -15,6 +17,15 @@ use crate::net::Io;
 const FIRST_READ_BYTES: usize = 4 * 1024;
 /// Most room for one read.
 pub const MAX_READ_BYTES: usize = 64 * 1024;
+
+/// Largest buffer that a thread keeps for the next connection.
+const MAX_SPARE_BYTES: usize = 2 * FIRST_READ_BYTES;
+/// Most buffers that a thread keeps: one connection reads on its two sides.
+const MAX_SPARES: usize = 4;
+
+thread_local! {
+    static SPARES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A buffer with its consumed front.
 #[derive(Debug, Default)]
@@ -54,7 +65,7 @@ impl Incoming {
     pub fn forget(&mut self) {
         if self.consumed == self.bytes.len() {
             self.bytes.clear();
-            if self.next_read_bytes == 0 && self.bytes.capacity() > 2 * FIRST_READ_BYTES {
+            if self.next_read_bytes == 0 && self.bytes.capacity() > MAX_SPARE_BYTES {
                 self.bytes = Vec::new();
             }
         } else if self.consumed > 0 {
@@ -79,7 +90,9 @@ impl Incoming {
 
     /// Gives the memory back; whatever is unread is lost.
     pub fn release(&mut self) {
-        *self = Self::default();
+        self.bytes.clear();
+        (self.consumed, self.next_read_bytes) = (0, 0);
+        self.rest();
     }
 
     /// Gives the memory back but for the unread part, if it is large.
@@ -99,14 +112,25 @@ impl Incoming {
     /// Reads once; 0 is the end. A read that fills the room makes the next one larger, a small one makes it small again, so
     /// that a stream that trickles after a burst does not hold the room of the burst.
     pub fn poll_fill(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        ready!(io.poll_readable(cx))?;
+        let Poll::Ready(readable) = io.poll_readable(cx) else {
+            self.rest();
+            return Poll::Pending;
+        };
+        readable?;
+        if self.bytes.capacity() == 0 {
+            self.bytes = spare();
+        }
         let wanted = self.next_read_bytes.max(FIRST_READ_BYTES);
         let spare = self.bytes.capacity() - self.bytes.len();
         if spare < self.next_read_bytes.max(FIRST_READ_BYTES / 4) {
             self.bytes.reserve(wanted);
         }
         let room = self.bytes.capacity() - self.bytes.len();
-        let read = ready!(pin!(io.read_buf(&mut self.bytes)).poll(cx))?;
+        let Poll::Ready(read) = pin!(io.read_buf(&mut self.bytes)).poll(cx) else {
+            self.rest();
+            return Poll::Pending;
+        };
+        let read = read?;
         if read == room {
             self.next_read_bytes = (wanted * 2).min(MAX_READ_BYTES);
         } else if read < FIRST_READ_BYTES / 4 {
@@ -114,6 +138,31 @@ impl Incoming {
         }
         Poll::Ready(Ok(read))
     }
+
+    /// An empty buffer is for whoever has something to read.
+    fn rest(&mut self) {
+        if self.bytes.is_empty() && self.bytes.capacity() > 0 {
+            let buffer = std::mem::take(&mut self.bytes);
+            if buffer.capacity() <= MAX_SPARE_BYTES {
+                keep(buffer);
+            }
+        }
+    }
+}
+
+/// A buffer that another connection of this thread has given back, or an empty one.
+fn spare() -> Vec<u8> {
+    SPARES.try_with(|spares| spares.borrow_mut().pop()).ok().flatten().unwrap_or_default()
+}
+
+/// A thread that is ending keeps nothing.
+fn keep(buffer: Vec<u8>) {
+    let _ = SPARES.try_with(|spares| {
+        let mut spares = spares.borrow_mut();
+        if spares.len() < MAX_SPARES {
+            spares.push(buffer);
+        }
+    });
 }
 
 #[cfg(test)]
@@ -163,6 +212,33 @@ mod tests {
         far.write_all(b"GET").await.unwrap();
         std::future::poll_fn(|cx| incoming.poll_fill(&mut io, cx)).await.unwrap();
         assert!(incoming.bytes.capacity() <= 2 * FIRST_READ_BYTES, "{}", incoming.bytes.capacity());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_waits_holds_no_buffer() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut far = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (near, mut pipe) = tokio::io::duplex(1024);
+        let tcp = Io::Tcp(listener.accept().await.unwrap().0);
+        for (mut io, far) in
+            [(tcp, &mut far as &mut (dyn tokio::io::AsyncWrite + Unpin)), (Io::Pipe(near), &mut pipe)]
+        {
+            let mut incoming = Incoming::default();
+            for _ in 0..3 {
+                far.write_all(b"event").await.unwrap();
+                std::future::poll_fn(|cx| incoming.poll_fill(&mut io, cx)).await.unwrap();
+                let half =
+                    std::future::poll_fn(|cx| Poll::Ready(incoming.poll_fill(&mut io, cx).is_pending()))
+                        .await;
+                assert!(half && incoming.unread() == b"event", "what was not taken stays");
+                incoming.consume(5);
+                incoming.forget();
+                let waits =
+                    std::future::poll_fn(|cx| Poll::Ready(incoming.poll_fill(&mut io, cx).is_pending()))
+                        .await;
+                assert!(waits && incoming.bytes.capacity() == 0, "{}", incoming.bytes.capacity());
+            }
+        }
     }
 
     #[tokio::test]

@@ -215,7 +215,8 @@ async fn attempt(
             other => return other,
         }
     }
-    let upstream = connect(worker, journey.shared()).await?;
+    // Boxed: most attempts find an idle connection, and each connection's task would have to hold room for this.
+    let upstream = Box::pin(connect(worker, journey.shared())).await?;
     send(call, worker, upstream, journey).await
 }
 

@@ -103,7 +103,8 @@ pub async fn handle(shared: &Arc<Shared>, visit: &mut Visit, request: Request) -
     };
     let response = match admitted {
         Ok(Admitted::Asks(_)) if is_own(&asked, &journey) => {
-            own(shared, visit, asked, request, journey).await
+            // Boxed: it is rare, and the largest of all that a connection's task would have to hold room for.
+            Box::pin(own(shared, visit, asked, request, journey)).await
         }
         Ok(Admitted::Asks(heard)) => match ask(shared, visit, (asked, request, heard), &mut journey).await {
             Ok((answer, multiple)) => {

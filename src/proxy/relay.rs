@@ -45,14 +45,15 @@ struct Rest {
     worker: Arc<Worker>,
 }
 
-/// Passes an answer on to its end; true if the connection can carry another request.
-pub async fn relay(
-    visit: &mut Visit,
+/// Passes an answer on to its end; true if the connection can carry another request. What is done before the first wait is
+/// done in the call, so that a stream holds what it needs and nothing twice.
+pub fn relay<'a>(
+    visit: &'a mut Visit,
     mut journey: Journey,
     answer: WorkerAnswer,
     multiple: bool,
     origin: Option<&HeaderValue>,
-) -> bool {
+) -> impl Future<Output = bool> + use<'a> {
     let WorkerAnswer { head, upstream, worker } = answer;
     let manner = visit.manner();
     let coding = Coding::of(&head.message, manner.is_http_11);
@@ -69,7 +70,7 @@ pub async fn relay(
         AnswerReader::by_head(journey.record().endpoint, head.status, encoding, content_type, multiple);
     let rest = Some(Rest { reader, upstream, worker });
     let mut passage = Passage { journey, rest, status: head.status, body_bytes: 0 };
-    passage.run(visit, coding, out).await && keeps_alive
+    async move { passage.run(visit, coding, out).await && keeps_alive }
 }
 
 fn push_fields<'a>(
@@ -111,7 +112,7 @@ impl Passage {
                     if let Err(interrupt) = visit.write(Outgoing::new([out.as_bytes()])).await {
                         return self.interrupted(interrupt, true);
                     }
-                    out.clear();
+                    out = Buffer::default();
                 }
             }
             let come = match come {
@@ -150,7 +151,8 @@ impl Passage {
             let as_it_came = if coding.passes_as_it_came() { rest.upstream.taken(taken) } else { &[] };
             let end = if ended { coding.end() } else { &[] };
             let written = visit.write(Outgoing::new([out.as_bytes(), as_it_came, end])).await;
-            out.clear();
+            // The room of the head is not held for as long as the stream lasts.
+            out = Buffer::default();
             match written {
                 Ok(()) if ended => return self.complete(now_ns),
                 Ok(()) => {}
