@@ -186,16 +186,25 @@ impl Accepted {
         }
     }
 
-    /// Ready once the client has left; meanwhile takes in what it sends ahead, up to a limit. One that has sent more is
-    /// found gone when something is written to it.
+    /// Ready once the client has left; meanwhile takes in what it sends ahead, until [`Self::is_full`].
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.ahead_bytes + self.incoming.unread().len() < MAX_AHEAD_BYTES {
+        while !self.is_full() {
             match ready!(self.incoming.poll_fill(&mut self.io, cx)) {
                 Ok(0) | Err(_) => return Poll::Ready(()),
                 Ok(_) => {}
             }
         }
         Poll::Pending
+    }
+
+    /// The client has sent as much ahead as is taken in, so that reading no longer tells whether it is there.
+    pub fn is_full(&self) -> bool {
+        self.ahead_bytes + self.incoming.unread().len() >= MAX_AHEAD_BYTES
+    }
+
+    /// Returns once the client has left, as far as that shows without reading, see [`Io::closed`].
+    pub async fn closed(&self) {
+        self.io.closed().await;
     }
 
     /// Writes; call until it is ready.

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use tokio::io::Interest;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -45,6 +47,26 @@ impl Io {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Pipe(_) | Self::Tls(_) => Poll::Ready(Ok(())),
         }
+    }
+
+    /// Returns once the other end has closed its side or reset the connection, though what it sent before lies unread. Only
+    /// Linux tells, and only when all of that has arrived: who sends more than the kernel takes is seen when something is
+    /// written to it. Of a pipe nobody tells.
+    pub async fn closed(&self) {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Tcp(stream) => {
+                // Of what these two wait for, a socket that is registered for reading and writing reports its end alone.
+                let interest = Interest::PRIORITY | Interest::ERROR;
+                if !matches!(stream.ready(interest).await, Ok(ready) if !ready.is_read_closed() && !ready.is_error())
+                {
+                    return;
+                }
+            }
+            Self::Tls(stream) => return Box::pin(stream.get_ref().0.closed()).await,
+            _ => {}
+        }
+        std::future::pending().await
     }
 
     /// True once the other end has closed without having sent a byte; false when a byte is there. Only TCP can tell.

@@ -6,9 +6,9 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -153,29 +153,42 @@ impl Visit {
     pub async fn watch<F: Future>(&mut self, future: F) -> Result<F::Output, Interrupt> {
         let Self { accepted, limit, .. } = self;
         let mut future = pin!(future);
-        poll_fn(|cx| {
+        let met = poll_fn(|cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(output));
+                return Poll::Ready(Some(Ok(output)));
             }
             if accepted.poll_gone(cx).is_ready() {
-                return Poll::Ready(Err(Interrupt::Gone));
+                return Poll::Ready(Some(Err(Interrupt::Gone)));
             }
-            limit.poll(cx).map(|()| Err(Interrupt::Late))
-        })
-        .await
+            if limit.poll(cx).is_ready() {
+                return Poll::Ready(Some(Err(Interrupt::Late)));
+            }
+            if accepted.is_full() { Poll::Ready(None) } else { Poll::Pending }
+        });
+        match met.await {
+            Some(met) => met,
+            // Boxed: hardly any client sends so much ahead, and every stream would hold room for it.
+            None => Box::pin(watch_unread(accepted, future, |cx| limit.poll(cx))).await,
+        }
     }
 
     /// As [`Self::watch`] for what knows the request's deadline itself; `None` if the client has left.
     pub async fn watch_client<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let accepted = &mut self.accepted;
         let mut future = pin!(future);
-        poll_fn(|cx| {
+        let met = poll_fn(|cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Some(output));
+                return Poll::Ready(Some(Some(output)));
             }
-            accepted.poll_gone(cx).map(|()| None)
-        })
-        .await
+            if accepted.poll_gone(cx).is_ready() {
+                return Poll::Ready(Some(None));
+            }
+            if accepted.is_full() { Poll::Ready(None) } else { Poll::Pending }
+        });
+        match met.await {
+            Some(met) => met,
+            None => Box::pin(watch_unread(accepted, future, |_| Poll::Pending)).await.ok(),
+        }
     }
 
     /// Writes all of it. A client that takes nothing has until the request's deadline.
@@ -200,4 +213,23 @@ impl Visit {
         // One that does not close in its turn has had its time.
         let _ = tokio::time::timeout(FAREWELL, self.accepted.close()).await;
     }
+}
+
+/// Waits for `future` as long as a client that has sent too much ahead is there, and for `late`.
+async fn watch_unread<F: Future>(
+    accepted: &Accepted,
+    mut future: Pin<&mut F>,
+    mut late: impl FnMut(&mut Context<'_>) -> Poll<()>,
+) -> Result<F::Output, Interrupt> {
+    let mut closed = pin!(accepted.closed());
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        if closed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(Interrupt::Gone));
+        }
+        late(cx).map(|()| Err(Interrupt::Late))
+    })
+    .await
 }

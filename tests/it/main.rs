@@ -16,6 +16,7 @@ mod faults;
 mod framing;
 mod harness;
 mod health;
+mod held;
 mod http;
 mod ids;
 mod intake;
