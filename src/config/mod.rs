@@ -37,6 +37,8 @@ pub struct RouteConfig {
     pub max_payload_bytes: u64,
     /// All request bodies together (`--max-buffered-request-bytes`).
     pub max_buffered_request_bytes: u64,
+    /// All plain answers together that are held to be read at their end; beyond it they are passed on unread.
+    pub max_held_answer_bytes: u64,
     /// Whole time of a request (`--request-timeout-secs`).
     pub request_timeout: Duration,
     /// Repeated attempts.
@@ -84,6 +86,7 @@ impl Default for RouteConfig {
             trace_buffer_records: crate::trace::sink::DEFAULT_CAPACITY_RECORDS,
             max_payload_bytes: 512 * 1024 * 1024,
             max_buffered_request_bytes: 4 * 1024 * 1024 * 1024,
+            max_held_answer_bytes: 256 * 1024 * 1024,
             request_timeout: Duration::from_secs(1800),
             retry: RetryConfig::default(),
             breaker: BreakerConfig::default(),

@@ -1,4 +1,4 @@
-//! Memory for request bodies, all together.
+//! Memory for bodies, all together: of requests, and of answers that are read at their end.
 //!
 //! Rule: memory is reserved as bytes arrive, not as they are announced, and given back when the value is dropped.
 //! Deliberately not here: the limit of one body.
@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A limit on the bytes of request bodies held at one time.
+/// A limit on the bytes held at one time.
 #[derive(Debug)]
 pub struct Budget {
     limit_bytes: u64,
@@ -48,6 +48,12 @@ impl Reserved {
         }
         self.bytes += bytes;
         true
+    }
+
+    /// As [`Self::grow`], to so many in all.
+    #[must_use]
+    pub fn grow_to(&mut self, bytes: u64) -> bool {
+        bytes <= self.bytes || self.grow(bytes - self.bytes)
     }
 }
 

@@ -309,6 +309,7 @@ impl Journey {
         if let Some(error) = error {
             record.error = Some(error.to_owned());
         }
+            r.answer_unread = answer.unread.map(Cow::Borrowed);
         self.reserved = None;
         self.judge(verdict_at_end(outcome, record.status));
         if let Some(rid) = &record.rid {

@@ -53,6 +53,7 @@ fn shared(clock: Clock, told: &Arc<Mutex<Vec<Event>>>, request_timeout: Duration
         metrics: Metrics::new(),
         requests: AtomicU64::new(0),
         draining: AtomicBool::new(false),
+        answers: Budget::new(1 << 20),
         cut: crate::proxy::cut::Cut::default(),
         config,
     })

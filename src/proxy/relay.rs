@@ -11,6 +11,8 @@ use std::task::Poll;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::Shared;
+use super::budget::Reserved;
 use super::cors::Cors;
 use super::forward::WorkerAnswer;
 use super::headers;
@@ -27,6 +29,9 @@ use crate::wire::answer::AnswerReader;
 /// Room made for a head at once; a longer one makes its buffer grow.
 const HEAD_ROOM_BYTES: usize = 1024;
 
+/// A plain answer up to this long is held for reading without asking whether there is room: as much as a socket holds.
+const HELD_FREELY_BYTES: usize = 64 * 1024;
+
 /// An answer on its way. Dropped early, it closes the worker's connection and ends the request.
 #[derive(Debug)]
 struct Passage {
@@ -41,6 +46,8 @@ struct Passage {
 #[derive(Debug)]
 struct Rest {
     reader: AnswerReader,
+    // The room for what the reader holds, once that is much.
+    held: Option<Reserved>,
     upstream: Connection,
     worker: Arc<Worker>,
 }
@@ -68,7 +75,7 @@ pub fn relay<'a>(
     let (encoding, content_type) = (upstream.field("content-encoding"), upstream.field("content-type"));
     let reader =
         AnswerReader::by_head(journey.record().endpoint, head.status, encoding, content_type, multiple);
-    let rest = Some(Rest { reader, upstream, worker });
+    let rest = Some(Rest { reader, held: None, upstream, worker });
     let mut passage = Passage { journey, rest, status: head.status, body_bytes: 0 };
     async move { passage.run(visit, coding, out).await && keeps_alive }
 }
@@ -94,6 +101,18 @@ fn push_fields<'a>(
     cors.dress(origin, &mut dressed);
     for (name, value) in &dressed {
         lines::field(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+}
+
+impl Rest {
+    /// Takes room for what the reader holds, or has it let go of that.
+    #[cold]
+    fn hold(&mut self, shared: &Shared) {
+        let held = self.held.get_or_insert_with(|| shared.answers.reserve());
+        if !held.grow_to(self.reader.held_bytes() as u64) {
+            self.reader.give_up();
+            self.held = None;
+        }
     }
 }
 
@@ -142,6 +161,9 @@ impl Passage {
                 Ok(taken) => taken,
                 Err(error) => return self.broken(&error, visit, out.as_bytes()).await,
             };
+            if rest.reader.held_bytes() > HELD_FREELY_BYTES {
+                rest.hold(self.journey.shared());
+            }
             let ended = rest.upstream.body_has_ended();
             if ended {
                 let last_byte_ns = self.journey.after(now_ns);
@@ -163,7 +185,7 @@ impl Passage {
 
     /// The client has the whole answer: the worker's connection goes back to the pool, the request ends.
     fn complete(&mut self, now_ns: u64) -> bool {
-        let Some(Rest { reader, upstream, worker }) = self.rest.take() else {
+        let Some(Rest { reader, upstream, worker, .. }) = self.rest.take() else {
             return false;
         };
         worker.pool.park(upstream, now_ns);

@@ -78,6 +78,7 @@ impl Router {
         let limit = Limit::new(&config.limits)?;
         let shared = Arc::new(Shared {
             budget: Budget::new(config.max_buffered_request_bytes),
+            answers: Budget::new(config.max_held_answer_bytes),
             instance,
             clock,
             listen: listen.parse().ok(),

@@ -258,6 +258,11 @@ pub struct RequestRecord {
     /// Token counts as the server gave them.
     #[serde(default, skip_serializing_if = "Tokens::is_empty")]
     pub tokens: Tokens,
+    /// Why the answer was passed on unread, so that its tokens and stamps are missing: `content_encoding`, `too_long` (a plain
+    /// one of over 16 MiB), `no_memory` (others held as much as all together may). Absent where it was read, or where there is
+    /// nothing to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_unread: Option<Cow<'static, str>>,
     /// The answer held text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub has_text: Option<bool>,

@@ -76,6 +76,7 @@ fn request() -> RequestRecord {
         error: Some(text_value()),
         sse_done: Some(true),
         tokens: Tokens { prompt_tokens: Some(1), completion_tokens: Some(1), cached_tokens: Some(1) },
+        answer_unread: Some("no_memory".into()),
         has_text: Some(true),
         finish_reason: Some(text_value().into()),
         server: stamps(),

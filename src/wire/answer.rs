@@ -116,6 +116,9 @@ pub struct Answer {
     /// The answer was read: a known endpoint, no content coding, not over the cap. Of a long answer without generated tokens
     /// that means its end.
     pub looked: bool,
+    /// Why it was not read though it was due: `content_encoding`, `too_long` (a plain one over the cap), `no_memory` (its caller
+    /// had no room for it).
+    pub unread: Option<&'static str>,
     /// SSE events with data, `[DONE]` not counted.
     pub events: u64,
     /// Of these, events over the cap, whose data was dropped.
@@ -150,6 +153,7 @@ pub struct AnswerReader {
     status: u16,
     source: Source,
     gather: Gather,
+    unread: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -178,12 +182,13 @@ impl AnswerReader {
         } else {
             Source::Plain(Vec::new())
         };
-        Self { status, source, gather: Gather::new(endpoint, multiple) }
+        Self { status, source, gather: Gather::new(endpoint, multiple), unread: None }
     }
 
     /// A reader that reads nothing: for an answer with a content coding.
     pub fn blind(status: u16) -> Self {
-        Self { status, source: Source::Unread, gather: Gather::new(Endpoint::Other, false) }
+        let gather = Gather::new(Endpoint::Other, false);
+        Self { status, source: Source::Unread, gather, unread: Some("content_encoding") }
     }
 
     /// A reader for an answer by two fields of its head, `content-encoding` and `content-type`: a coded body is not read.
@@ -219,7 +224,7 @@ impl AnswerReader {
             }
             Source::Plain(body) => {
                 if body.len() + chunk.len() > ANSWER_CAP_BYTES {
-                    self.source = Source::Unread;
+                    (self.source, self.unread) = (Source::Unread, Some("too_long"));
                 } else {
                     body.extend_from_slice(chunk);
                 }
@@ -235,6 +240,16 @@ impl AnswerReader {
         }
     }
 
+    /// Bytes of a plain answer that are held to be read at its end.
+    pub fn held_bytes(&self) -> usize {
+        if let Source::Plain(body) = &self.source { body.capacity() } else { 0 }
+    }
+
+    /// Lets go of what is held: the answer will not be read.
+    pub fn give_up(&mut self) {
+        (self.source, self.unread) = (Source::Unread, Some("no_memory"));
+    }
+
     /// The first event with tokens has passed, at this time on the caller's clock.
     pub fn first_token_ns(&self) -> Option<u64> {
         self.gather.first_token_ns
@@ -242,7 +257,8 @@ impl AnswerReader {
 
     /// What the answer told. `complete`: the body ended as HTTP says it must.
     pub fn finish(mut self, complete: bool) -> Answer {
-        let mut answer = Answer { looked: self.gather.endpoint.has_prompt(), ..Answer::default() };
+        let looked = self.gather.endpoint.has_prompt();
+        let mut answer = Answer { looked, unread: self.unread, ..Answer::default() };
         let mut trouble = None;
         match std::mem::replace(&mut self.source, Source::Unread) {
             Source::Unread => answer.looked = false,

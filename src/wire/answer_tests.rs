@@ -293,3 +293,20 @@ proptest! {
         read(Endpoint::Responses, 200, true, false, bytes.as_bytes());
     }
 }
+
+#[test]
+fn an_answer_that_is_given_up_says_so_and_is_no_error() {
+    let mut reader = AnswerReader::new(Endpoint::Generate, 200, false, false);
+    reader.push(&[b'a'; 1000], 1);
+    assert!(reader.held_bytes() >= 1000);
+    reader.give_up();
+    reader.push(&[b'a'; 1000], 2);
+    assert_eq!(reader.held_bytes(), 0);
+    let answer = reader.finish(true);
+    assert_eq!((answer.looked, answer.unread, answer.error), (false, Some("no_memory"), None));
+    let mut long = AnswerReader::new(Endpoint::Generate, 200, false, false);
+    long.push(&vec![b'a'; ANSWER_CAP_BYTES], 1);
+    long.push(b"a", 1);
+    assert_eq!(long.finish(true).unread, Some("too_long"));
+    assert_eq!(AnswerReader::blind(200).finish(true).unread, Some("content_encoding"));
+}

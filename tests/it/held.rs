@@ -96,3 +96,43 @@ async fn a_client_that_has_sent_far_ahead_and_stays_gets_both_answers() {
     assert_eq!(worker.requests()[1].body.len(), 131_072);
     assert!(router.finish_requests().await.iter().all(|r| r.outcome == Outcome::Done));
 }
+
+#[tokio::test]
+async fn answers_beyond_the_memory_for_reading_them_are_passed_on_unread_and_the_record_says_so() {
+    let text = "w".repeat(200_000);
+    let whole = format!("{{\"text\":\"{text}\",\"meta_info\":{{\"completion_tokens\":7}}}}");
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        whole.len()
+    );
+    let (first, last) = (format!("{head}{}", &whole[..150_000]), whole[150_000..].to_owned());
+    let (go, wait) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (go_on, wait_too) = (Arc::clone(&go), Arc::clone(&wait));
+    let worker = Worker::start(move |got| {
+        let held = if got.body.contains(&b'1') { &wait_too } else { &go_on };
+        vec![Step::Send(first.clone().into()), Step::Wait(Arc::clone(held)), Step::Send(last.clone().into())]
+    })
+    .await;
+    let router = TestRouter::with(&[&worker], |c| c.max_held_answer_bytes = 300_000).await;
+    let mut clients = Vec::new();
+    for number in 0..2 {
+        let mut client = Client::connect(router.addr).await;
+        client.send(post("/generate", &format!("{{\"text\":\"{number}\"}}"))).await;
+        // The first 150,000 bytes have been passed on, and so they are held.
+        client.read_until(&"w".repeat(149_000)).await;
+        clients.push(client);
+    }
+    assert!(router.shared.answers.used_bytes() <= 300_000);
+    go.notify_one();
+    assert_eq!(clients[0].response().await.text(), whole);
+    wait.notify_one();
+    assert_eq!(clients[1].response().await.text(), whole, "to its client it makes no difference");
+    assert_eq!(router.shared.answers.used_bytes(), 0);
+    let records = router.finish_requests().await;
+    let told: Vec<_> =
+        records.iter().map(|r| (r.tokens.completion_tokens, r.answer_unread.as_deref())).collect();
+    assert_eq!(told, [(Some(7), None), (None, Some("no_memory"))]);
+    assert!(
+        records.iter().all(|r| r.outcome == Outcome::Done && r.response_body_bytes == whole.len() as u64)
+    );
+}
