@@ -22,7 +22,7 @@ pub enum State {
     Closed,
     /// Nothing.
     Open,
-    /// One request at a time.
+    /// One request at a time, until its answer has begun.
     HalfOpen,
 }
 
@@ -119,6 +119,11 @@ impl Phase {
             1 => State::Open,
             _ => State::HalfOpen,
         }
+    }
+
+    /// What was sent in it is a probe.
+    pub(super) fn is_probe(self) -> bool {
+        self.state() == State::HalfOpen
     }
 
     fn next(self, state: State) -> Self {

@@ -31,6 +31,11 @@ impl Lease {
         &self.worker
     }
 
+    /// It was taken at a half-open worker, and nothing was said of it yet.
+    pub(super) fn is_probe(&self) -> bool {
+        self.sent.is_some_and(Phase::is_probe)
+    }
+
     /// Tells the worker's breaker, once: a second verdict on the same request is no second outcome.
     pub(super) fn settle(&mut self, verdict: Verdict, clock: &Clock) -> Option<Transition> {
         self.worker.breaker().settle(self.sent.take()?, verdict, || clock.mono_ns())

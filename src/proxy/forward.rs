@@ -16,7 +16,7 @@ use super::intake::Call;
 use super::journey::{self, Halt, Journey, Refusal};
 use super::retry::{self, Next, Retries};
 use super::visit::{Interrupt, Visit};
-use super::{auth, headers, splice};
+use super::{auth, headers, splice, verdict};
 use crate::buffer::Buffer;
 use crate::fleet::breaker::Verdict;
 use crate::fleet::dispatch::Chosen;
@@ -111,7 +111,7 @@ fn after_answer(
     let retryable = retry::is_retryable(status);
     // Before the question who is left: this answer may open or close the worker's breaker.
     if retryable || status >= 500 {
-        journey.judge(journey::verdict(status));
+        journey.judge(verdict::of(status));
     }
     if retryable && retries.is_repeatable() {
         next(call, journey, retries, worker, true)

@@ -19,6 +19,7 @@ use super::headers::{self, ClientHeaders};
 use super::limit::Slot;
 use crate::buffer::Buffer;
 use crate::clock::Stamp;
+use super::verdict;
 use crate::fleet::breaker::Verdict;
 use crate::fleet::dispatch::Chosen;
 use crate::fleet::lease::Lease;
@@ -246,6 +247,13 @@ impl Journey {
     }
 
     /// The attempt at the chosen worker failed, with this status if it answered; its lease is released, and the policy is
+    /// The first bytes of the answer's body have come: a half-open worker has shown what its breaker waits for.
+    pub fn answer_began(&mut self, status: u16) {
+        if let Some(lease) = &mut self.lease {
+            self.shared.fleet.settle_probe(lease, verdict::of(status));
+        }
+    }
+
     /// told.
     pub fn attempt_failed(&mut self, worker: &Worker, status: Option<u16>, error: String) {
         let failed_ns = self.elapsed_ns();
@@ -277,7 +285,7 @@ impl Journey {
 
     /// The worker has given its whole answer: its lease is back, whatever time the client takes to read the rest.
     pub fn served(&mut self, status: u16) {
-        self.judge(verdict(status));
+        self.judge(verdict::of(status));
         self.served_by = self.lease.take().map(|lease| Arc::clone(lease.worker()));
     }
 
@@ -311,7 +319,7 @@ impl Journey {
         }
             r.answer_unread = answer.unread.map(Cow::Borrowed);
         self.reserved = None;
-        self.judge(verdict_at_end(outcome, record.status));
+        self.judge(verdict::at_end(outcome, record.status));
         if let Some(rid) = &record.rid {
             self.shared.fleet.rids().remove(rid, record.seq);
         }
@@ -403,25 +411,6 @@ impl Drop for Journey {
         if self.record.is_some() {
             self.end(self.outcome_if_dropped(), None);
         }
-    }
-}
-
-/// What a status says of the worker that sent it. One below 500 is about the request: a worker that refuses bad requests, or
-/// more than it can take, works, and no number of them may take it out.
-pub fn verdict(status: u16) -> Verdict {
-    if status >= 500 { Verdict::Failure } else { Verdict::Success }
-}
-
-/// What the end of a request says of the worker that has it.
-fn verdict_at_end(outcome: Outcome, status: Option<u16>) -> Verdict {
-    match outcome {
-        Outcome::Done | Outcome::WorkerError => verdict(status.unwrap_or(0)),
-        Outcome::WorkerReset | Outcome::TimedOut => Verdict::Failure,
-        Outcome::ClientGone
-        | Outcome::Unreachable
-        | Outcome::Refused
-        | Outcome::Stopped
-        | Outcome::Panicked => Verdict::Neutral,
     }
 }
 

@@ -49,6 +49,7 @@ pub mod routing;
 pub mod serve;
 pub mod splice;
 mod timer;
+mod verdict;
 pub mod visit;
 
 /// What every request shares.

@@ -149,6 +149,7 @@ impl Passage {
             if self.journey.is_late(now_ns) {
                 return self.interrupted(Interrupt::Late, true);
             }
+            let had_bytes = self.body_bytes > 0;
             let (reader, body_bytes) = (&mut rest.reader, &mut self.body_bytes);
             let taken = rest.upstream.take_body(|data| {
                 *body_bytes += data.len() as u64;
@@ -161,6 +162,9 @@ impl Passage {
                 Ok(taken) => taken,
                 Err(error) => return self.broken(&error, visit, out.as_bytes()).await,
             };
+            if !had_bytes && self.body_bytes > 0 {
+                self.journey.answer_began(self.status);
+            }
             if rest.reader.held_bytes() > HELD_FREELY_BYTES {
                 rest.hold(self.journey.shared());
             }

@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::harness::{
-    Client, PATIENCE, Step, TestRouter, Worker, ask, chunk, generate_stream, ok, post, post_with, sequence,
-    stream_head,
+    Client, PATIENCE, Step, TestRouter, Worker, ask, chunk, end, generate_stream, ok, post, post_with,
+    sequence, stream_head,
 };
 use crate::piped::{self, PipedRouter, breaker_events};
 
@@ -280,4 +280,38 @@ async fn switched_off_a_worker_gets_everything_however_it_answers() {
     }
     assert_eq!(worker.requests().len(), 30);
     assert!(router.finish_requests().await.iter().all(|r| r.attempts == 1));
+}
+
+#[tokio::test]
+async fn probes_that_are_long_streams_close_the_breaker_when_their_answers_begin() {
+    let go = Arc::new(Notify::new());
+    let wait = Arc::clone(&go);
+    let event = "data: {\"text\":\"a\",\"meta_info\":{\"completion_tokens\":1}}\n\n";
+    let worker = Worker::start(move |got| {
+        if got.body == b"{}" {
+            return status(500);
+        }
+        vec![stream_head(), chunk(event), Step::Wait(Arc::clone(&wait)), chunk("data: [DONE]\n\n"), end()]
+    })
+    .await;
+    let router = TestRouter::with(&[&worker], |c| {
+        (c.breaker.failure_threshold, c.breaker.success_threshold) = (1, 2);
+        (c.breaker.open_for, c.retry.max_attempts) = (Duration::ZERO, 1);
+    })
+    .await;
+    assert_eq!(ask(router.addr, post("/generate", "{}")).await.status, 500);
+    let mut streams = Vec::new();
+    for state in [State::HalfOpen, State::Closed, State::Closed] {
+        let mut client = Client::connect(router.addr).await;
+        client.send(post("/generate", r#"{"stream":true}"#)).await;
+        client.read_until("data: ").await;
+        assert_eq!(only(&router.shared).breaker().view().state, state, "after {} streams", streams.len());
+        streams.push(client);
+    }
+    for mut client in streams {
+        go.notify_one();
+        assert!(client.response().await.whole);
+    }
+    assert_eq!(only(&router.shared).breaker().view().successes, 3, "each counts once");
+    router.finish().await;
 }
