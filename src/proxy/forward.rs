@@ -157,6 +157,7 @@ fn choose(shared: &super::Shared, call: &Call, journey: &Journey, tried: &[Worke
         prompt: call.prompt.as_ref(),
         prompt_bytes: record.prompt_bytes.unwrap_or(0),
         max_new_tokens: record.max_new_tokens,
+        journey.shared().metrics.retries_exhausted(call.endpoint);
         stream: record.stream,
         model: record.model.as_deref(),
         routing_key: call.routing.key.as_deref(),

@@ -187,7 +187,11 @@ async fn the_page_and_its_document_name_the_same_series() {
     }
     assert_eq!(page.0.len() + missing.len(), told, "a family that the document does not have");
     // What did not happen: a breaker that changed, a pause, an end of all retries.
-    let quiet = ["smg_worker_cb_transitions_total", "smg_worker_retry_backoff_seconds"];
+    let quiet = [
+        "smg_worker_cb_transitions_total",
+        "smg_worker_retry_backoff_seconds",
+        "smg_worker_retries_exhausted_total",
+    ];
     assert!(missing.iter().all(|name| quiet.contains(name)), "{missing:?}");
     let url = [("worker", worker.url.as_str())];
     assert!((page.value("milepost_worker_queue_seconds_sum", &url) - 4e-6).abs() < 1e-9);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use milepost::net::PipeNet;
 use milepost::trace::record::Outcome;
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::harness::{
@@ -345,4 +346,25 @@ async fn the_answer_of_a_named_worker_is_not_given_up_for_a_worker_that_may_not_
     assert_eq!((router.elapsed(), other.requests().len()), (Duration::ZERO, 0), "no pause for nobody");
     let (records, _) = router.finish().await;
     assert_eq!((records[0].outcome, records[0].attempts), (Outcome::WorkerError, 1));
+}
+
+#[tokio::test]
+async fn only_a_request_that_failed_at_its_last_attempt_has_exhausted_its_retries() {
+    for (answers, exhausted) in [([500, 400], None), ([500, 500], Some("1")), ([500, 200], None)] {
+        let answers = answers.map(|code: u16| {
+            vec![Step::Send(format!("HTTP/1.1 {code} X\r\ncontent-length: 0\r\n\r\n").into())]
+        });
+        let worker = Worker::start(sequence(answers.to_vec())).await;
+        let metrics = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let scraped = metrics.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let router = TestRouter::on(listener, Some(metrics), std::slice::from_ref(&worker.url), |c| {
+            (c.retry.max_attempts, c.retry.initial_backoff) = (2, Duration::from_millis(1));
+        });
+        ask(router.addr, post("/generate", "{}")).await;
+        let page = ask(scraped, "GET /metrics HTTP/1.1\r\nhost: r\r\n\r\n").await.text();
+        let mut lines = page.lines().filter(|l| l.starts_with("smg_worker_retries_exhausted_total{"));
+        assert_eq!(lines.next().and_then(|l| l.rsplit(' ').next()), exhausted, "{page}");
+        assert_eq!(router.finish_requests().await[0].attempts, 2);
+    }
 }

@@ -126,6 +126,11 @@ impl Metrics {
         add(&self.meters(worker).failed_attempts, 1);
     }
 
+    /// The last attempt that a request may have has failed too.
+    pub fn retries_exhausted(&self, endpoint: Endpoint) {
+        add(&self.counts.retries_exhausted[endpoint_index(endpoint)], 1);
+    }
+
     /// A client connection was opened.
     pub fn connection(&self) -> OpenConnection<'_> {
         add(&self.connections, 1);
@@ -175,9 +180,6 @@ impl Metrics {
     fn retried(&self, record: &RequestRecord, endpoint: usize) {
         let failed = &record.failed_attempts;
         add(&self.counts.retries[endpoint], u64::from(record.attempts.saturating_sub(1)));
-        if matches!(record.outcome, Outcome::Unreachable | Outcome::WorkerError) {
-            add(&self.counts.retries_exhausted[endpoint], 1);
-        }
         for (i, attempt) in failed.iter().enumerate() {
             if let Some(status) = attempt.status {
                 self.counts.upstream.add(status);
