@@ -198,11 +198,18 @@ impl Fleet {
         Ok(worker)
     }
 
-    /// Takes a worker out; requests in flight there go on. `false` if it was out already, whoever has its slot now.
+    /// Takes a worker out; requests in flight there go on, idle connections are closed. `false` if it was out already, whoever has its slot now.
     pub fn remove(&self, worker: &Arc<Worker>) -> bool {
         let mut watchers = self.watchers();
-        if !self.lock().leave(worker) {
-            return false;
+        let shares_pool = {
+            let mut dispatch = self.lock();
+            if !dispatch.leave(worker) {
+                return false;
+            }
+            dispatch.workers.iter().any(|other| Arc::ptr_eq(&other.pool, &worker.pool))
+        };
+        if !shares_pool {
+            worker.pool.close();
         }
         if let Some(watcher) = watchers.remove(&worker.id.0) {
             watcher.abort();

@@ -4,6 +4,7 @@
 //! [`IDLE_LIMIT`], because uvicorn closes at 5.0 s and a request written into that moment is lost. Deliberately not here:
 //! sending, and the decision to reconnect.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ const MAX_IDLE: usize = 1024;
 #[derive(Debug, Default)]
 pub struct Pool {
     idle: Mutex<Vec<Idle>>,
+    // Read under the lock by whoever adds one.
+    closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -48,7 +51,7 @@ impl Pool {
     pub fn park(&self, mut connection: Connection, now_ns: u64) {
         if connection.is_ready() {
             let mut idle = self.lock();
-            if idle.len() < MAX_IDLE {
+            if idle.len() < MAX_IDLE && !self.closed.load(Ordering::Acquire) {
                 idle.push(Idle { since_ns: now_ns, connection });
             }
         }
@@ -61,6 +64,12 @@ impl Pool {
         let closed: Vec<Idle> = idle.drain(..stale).collect();
         drop(idle);
         drop(closed);
+    }
+
+    /// Closes all of them, and whatever is parked from now on.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.clear();
     }
 
     /// Closes all of them.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use milepost::trace::record::Outcome;
 use tokio::sync::Notify;
 
-use crate::harness::{Client, Step, TestRouter, Worker, ask, generate_stream, ok, post};
+use crate::harness::{
+    Client, Step, TestRouter, Worker, ask, chunk, end, generate_stream, ok, post, stream_head,
+};
 
 #[tokio::test]
 async fn connections_are_reused_for_plain_answers_and_streams() {
@@ -58,4 +60,35 @@ async fn a_connection_that_the_worker_closed_while_idle_is_found_by_the_check() 
     }
     let records = router.finish_requests().await;
     assert!(records.iter().all(|r| r.outcome == Outcome::Done && r.attempts == 1));
+}
+
+#[tokio::test]
+async fn idle_connections_to_a_removed_worker_close_at_once_though_a_stream_there_goes_on() {
+    let go = Arc::new(Notify::new());
+    let wait = Arc::clone(&go);
+    let event = "data: {\"text\":\"a\",\"meta_info\":{\"completion_tokens\":1}}\n\n";
+    let worker = Worker::start(move |got| {
+        let first = vec![
+            stream_head(),
+            chunk(event),
+            Step::Wait(Arc::clone(&wait)),
+            chunk("data: [DONE]\n\n"),
+            end(),
+        ];
+        if got.body == b"{}" { ok() } else { first }
+    })
+    .await;
+    let router = TestRouter::start(&[&worker]).await;
+    let mut client = Client::connect(router.addr).await;
+    client.send(post("/generate", r#"{"stream":true}"#)).await;
+    client.read_until("data: ").await;
+    assert_eq!(ask(router.addr, post("/generate", "{}")).await.status, 200);
+    let removed = Arc::clone(&router.shared.fleet.workers()[0]);
+    assert_eq!(removed.pool.idle(), 1);
+    assert!(router.shared.fleet.remove(&removed));
+    assert_eq!(removed.pool.idle(), 0);
+    go.notify_one();
+    assert!(client.response().await.whole);
+    assert_eq!(removed.pool.idle(), 0, "nor is that of the stream kept");
+    assert!(router.finish_requests().await.iter().all(|r| r.outcome == Outcome::Done));
 }
