@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::Fleet;
 use super::ask::{NoAnswer, Question, ask, ask_whole};
 use super::spec::HealthOverrides;
 use super::worker::{Described, Worker};
+use crate::log;
 
 /// First pause between two tries to reach a worker that has never answered.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -243,6 +245,9 @@ async fn first_answer(fleet: &Fleet, worker: &Worker) -> bool {
 /// One check. What the router itself lacks is no word on the worker, and counts neither way.
 async fn probe(fleet: &Fleet, worker: &Worker, config: &HealthConfig) -> Result<(), NoAnswer> {
     let answer = ask(worker, fleet.clock(), &Question::get(&config.endpoint, config.timeout)).await;
+    if matches!(answer, Ok((StatusCode::UNAUTHORIZED, _))) {
+        tell_of_key(worker, &config.endpoint);
+    }
     let result = match answer {
         Ok((status, _)) if status.is_success() => Ok(()),
         Ok((status, _)) => Err(NoAnswer::FromWorker(format!("{}: status {status}", config.endpoint))),
@@ -258,19 +263,36 @@ async fn probe(fleet: &Fleet, worker: &Worker, config: &HealthConfig) -> Result<
     result
 }
 
+/// Says once that a worker's server refuses the router's own questions for want of a key, and what to do.
+fn tell_of_key(worker: &Worker, path: &str) {
+    if !worker.set_wants_key(true) {
+        return;
+    }
+    let sent =
+        if worker.api_key.is_some() { "not the one that the router sends" } else { "the router has none" };
+    let what =
+        "start the router with --api-key, or add the worker by POST /workers with an api_key of its own";
+    log::warn(&format!("worker {} wants a key for {path} (status 401), and {sent}: {what}", worker.added_as));
+}
+
 /// Asks a worker what it is: new names first, then the old ones, since 0.4.9 has only the latter and hangs on
 /// `/get_server_info` until its first request, and the Rust front end has only the former. False if its ranks are workers
 /// now and it is none of them; `healthy` is what new ones are.
 async fn describe(fleet: &Arc<Fleet>, worker: &Arc<Worker>, timeout: Duration, healthy: bool) -> bool {
     let was_ranks = worker.described().dp_size;
     let mut described = Described::default();
+    let (mut refused, mut answered) = (None, false);
     for path in ["/server_info", "/get_server_info", "/get_model_info"] {
         let Ok(answer) = ask_whole(worker, fleet.clock(), &Question::get(path, timeout)).await else {
             continue;
         };
+        if answer.status == StatusCode::UNAUTHORIZED {
+            refused.get_or_insert(path);
+        }
         if !answer.status.is_success() {
             continue;
         }
+        answered = true;
         let Ok(info) = serde_json::from_slice::<serde_json::Value>(&answer.body) else {
             continue;
         };
@@ -299,6 +321,11 @@ async fn describe(fleet: &Arc<Fleet>, worker: &Arc<Worker>, timeout: Duration, h
         if described.version.is_some() {
             break;
         }
+    }
+    match refused {
+        _ if answered => _ = worker.set_wants_key(false),
+        Some(path) => tell_of_key(worker, path),
+        None => {}
     }
     if described != Described::default() {
         for rank in fleet.ranks_beside(worker) {

@@ -28,6 +28,8 @@ pub struct Server {
     complained: AtomicBool,
     // Why the last health check failed; `None` if it passed, or if there was none.
     failed_check: Mutex<Option<String>>,
+    // It answers the router's own questions with 401.
+    wants_key: AtomicBool,
 }
 
 /// Why there is no connection to a server.
@@ -58,6 +60,7 @@ impl Server {
             addrs: Mutex::default(),
             complained: AtomicBool::new(false),
             failed_check: Mutex::default(),
+            wants_key: AtomicBool::new(false),
         }
     }
 
@@ -69,6 +72,16 @@ impl Server {
     /// Why the last health check failed; `None` if it passed, or if there was none.
     pub fn failed_check(&self) -> Option<String> {
         self.failed_check.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps whether it wants a key that the router does not send; true if that is news.
+    pub fn set_wants_key(&self, wants: bool) -> bool {
+        self.wants_key.swap(wants, Ordering::Relaxed) != wants
+    }
+
+    /// It answers the router's own questions with 401.
+    pub fn wants_key(&self) -> bool {
+        self.wants_key.load(Ordering::Relaxed)
     }
 
     /// A new connection. Resolves the name again if it is not an address, or if the last known addresses fail.

@@ -259,6 +259,16 @@ impl Worker {
         self.server.failed_check()
     }
 
+    /// Keeps whether its server wants a key that the router does not send; true if that is news.
+    pub(super) fn set_wants_key(&self, wants: bool) -> bool {
+        self.server.set_wants_key(wants)
+    }
+
+    /// Its server answers the router's own questions with 401.
+    pub fn wants_key(&self) -> bool {
+        self.server.wants_key()
+    }
+
     /// What was said about it, as it is now.
     pub fn settings(&self) -> WorkerSettings {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()

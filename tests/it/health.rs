@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use milepost::config::access::ApiKey;
 use milepost::config::worker_url::WorkerUrl;
 use milepost::fleet::spec::{HealthOverrides, WorkerSettings, WorkerSpec};
 use milepost::net::PipeNet;
 use milepost::trace::record::WorkerRecord;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 
-use crate::harness::{post, read_message};
+use crate::harness::{TestRouter, ask, post, read_message};
 use crate::piped::{self, PipedRouter};
 
 fn settings(health: HealthOverrides) -> WorkerSettings {
@@ -135,4 +137,45 @@ async fn a_worker_that_does_not_answer_is_told_of_ever_more_rarely() {
     assert_eq!(told.len(), 5);
     let why = told[0].detail.as_deref().unwrap();
     assert!(why.starts_with("connect: ") && why.ends_with(" s so far, still trying"), "{why}");
+}
+
+#[tokio::test]
+async fn a_worker_that_wants_a_key_is_shown_as_such() {
+    let open = ["/health"];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut buffer = Vec::new();
+                while let Some((head, _)) = read_message(&mut stream, &mut buffer).await {
+                    let free = open.iter().any(|path| head.contains(path))
+                        || head.contains("authorization: Bearer right");
+                    let status = if free { "200 OK" } else { "401 Unauthorized" };
+                    let body = r#"{"version":"0.5.9"}"#;
+                    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    for (key, wants) in [(None, true), (Some("wrong"), true), (Some("right"), false)] {
+        let router = TestRouter::with_urls(std::slice::from_ref(&url), |c| {
+            c.health.enabled = true;
+            c.auth.api_key = key.and_then(ApiKey::new);
+        })
+        .await;
+        let worker = Arc::clone(&router.shared.fleet.workers()[0]);
+        while !worker.is_healthy()
+            || (worker.wants_key(), worker.described().version.is_some()) != (wants, !wants)
+        {
+            tokio::task::yield_now().await;
+        }
+        let headers = key.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
+        let shown =
+            ask(router.addr, format!("GET /workers HTTP/1.1\r\nhost: r\r\n{headers}\r\n")).await.json();
+        assert_eq!(shown["workers"][0]["milepost"]["wants_key"], wants, "{key:?}");
+        router.finish().await;
+    }
 }

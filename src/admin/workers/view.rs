@@ -63,6 +63,7 @@ pub fn describe(shared: &Shared, worker: &Worker) -> Value {
             "served": worker.served(),
             "idle_connections": worker.pool.idle(),
             "failed_check": worker.failed_check(),
+            "wants_key": worker.wants_key(),
             "breaker": worker.breaker().view().state.name(),
         },
     });
