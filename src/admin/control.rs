@@ -17,6 +17,7 @@ use super::errand::{Errand, no_workers};
 use super::fan_out::{Heard, ask_all, one_an_address, pending, servers};
 use super::json as reply;
 use crate::fleet::health::check_soon;
+use crate::fleet::rids::Concerned;
 use crate::fleet::worker::Worker;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::journey::{Journey, Refusal};
@@ -62,12 +63,21 @@ pub async fn everywhere(errand: &Errand<'_>) -> Result<Response<AnswerBody>, Ref
     Ok(told(errand, workers, errand.time_left()).await)
 }
 
-/// `POST /abort_request`: to the workers that hold such a request, or to all if none is known to.
+/// `POST /abort_request`: to the workers that hold such a request, or to all if none is known to. Requests between two attempts
+/// end here.
 pub async fn abort(errand: &Errand<'_>, journey: &mut Journey) -> Result<Response<AnswerBody>, Refusal> {
     let rid = rid(&errand.body);
-    let mut workers = rid.as_deref().map(|rid| errand.shared.fleet.rids().holders(rid)).unwrap_or_default();
+    let concerned = rid.as_deref().map(|rid| errand.shared.fleet.rids().abort(rid)).unwrap_or_default();
     journey.note(|r| r.rid = rid);
-    workers = if workers.is_empty() { servers(errand.shared) } else { one_an_address(workers) };
+    let Concerned { workers, ended } = concerned;
+    if workers.is_empty() && ended > 0 {
+        let message = format!("{ended} requests that waited for another attempt have ended");
+        return Ok(reply(
+            200,
+            &json!({"status": "success", "success": true, "message": message, "workers": []}),
+        ));
+    }
+    let workers = if workers.is_empty() { servers(errand.shared) } else { one_an_address(workers) };
     if workers.is_empty() {
         return Err(no_workers());
     }

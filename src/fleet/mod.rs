@@ -253,13 +253,6 @@ impl Fleet {
         }
     }
 
-    /// Tells the policy something; applied before its next choice.
-    pub fn observe(&self, event: Event) {
-        self.lock().observe(event);
-    }
-
-    /// Closes connections that have been idle too long, for ever; run it as a task.
-    pub async fn reap_idle(self: Arc<Self>) {
     /// The first bytes of an answer's body have come. Of a probe that is its end: it may be a stream of an hour, and the next
     /// one must not wait for that.
     pub fn settle_probe(&self, lease: &mut Lease, verdict: Verdict) {
@@ -268,6 +261,13 @@ impl Fleet {
         }
     }
 
+    /// Tells the policy something; applied before its next choice.
+    pub fn observe(&self, event: Event) {
+        self.lock().observe(event);
+    }
+
+    /// Closes connections that have been idle too long, for ever; run it as a task.
+    pub async fn reap_idle(self: Arc<Self>) {
         loop {
             tokio::time::sleep(REAP_EVERY).await;
             let now_ns = self.clock.mono_ns();

@@ -8,12 +8,13 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use milepost_policies::{RequestView, WorkerId};
 
 use super::intake::Call;
-use super::journey::{self, Halt, Journey, Refusal};
+use super::journey::{Halt, Journey, Refusal};
 use super::retry::{self, Next, Retries};
 use super::visit::{Interrupt, Visit};
 use super::{auth, headers, splice, verdict};
@@ -86,9 +87,7 @@ pub async fn forward(
             Next::Nothing => None,
             Next::Now(chosen) => Some(chosen),
             Next::After(pause) => {
-                journey.pausing(pause);
-                // A pause that would outlast the request is not made, so this is no time-out.
-                visit.watch(tokio::time::sleep(pause)).await.map_err(|_| Halt::ClientGone)?;
+                rest(visit, journey, pause).await?;
                 choose(shared, call, journey, retries.tried())
             }
         };
@@ -98,6 +97,24 @@ pub async fn forward(
         last => nobody(last, call.routing.wanted.target.is_some()),
     }
     .into())
+}
+
+/// Waits before the next round. No worker has the request now, so an abort of it ends it here.
+async fn rest(visit: &mut Visit, journey: &mut Journey, pause: Duration) -> Result<(), Halt> {
+    let aborted = journey.pausing(pause);
+    let wait = async {
+        match &aborted {
+            Some(aborted) => _ = tokio::time::timeout(pause, aborted.notified()).await,
+            None => tokio::time::sleep(pause).await,
+        }
+    };
+    // A pause that would outlast the request is not made, so this is no time-out.
+    visit.watch(pin!(wait)).await.map_err(|_| Halt::ClientGone)?;
+    if journey.resume() {
+        let message = "the request was aborted while it waited for another attempt";
+        return Err(Problem::new(499, "request_aborted", message).into());
+    }
+    Ok(())
 }
 
 /// The worker has answered: what follows is nothing if the answer is passed on.
@@ -140,6 +157,7 @@ fn after_failure(
 
 fn next(call: &Call, journey: &Journey, retries: &mut Retries, worker: &Arc<Worker>, answered: bool) -> Next {
     if !retries.go_on(journey, worker, answered) {
+        journey.shared().metrics.retries_exhausted(call.endpoint);
         return Next::Nothing;
     }
     let but = |left_out| choose(journey.shared(), call, journey, left_out);
@@ -157,7 +175,6 @@ fn choose(shared: &super::Shared, call: &Call, journey: &Journey, tried: &[Worke
         prompt: call.prompt.as_ref(),
         prompt_bytes: record.prompt_bytes.unwrap_or(0),
         max_new_tokens: record.max_new_tokens,
-        journey.shared().metrics.retries_exhausted(call.endpoint);
         stream: record.stream,
         model: record.model.as_deref(),
         routing_key: call.routing.key.as_deref(),

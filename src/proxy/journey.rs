@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Response};
 use milepost_policies::{Event, WorkerId};
+use tokio::sync::Notify;
 
 use super::Shared;
 use super::asked::Asked;
@@ -17,9 +18,9 @@ use super::body::AnswerBody;
 use super::budget::Reserved;
 use super::headers::{self, ClientHeaders};
 use super::limit::Slot;
+use super::verdict;
 use crate::buffer::Buffer;
 use crate::clock::Stamp;
-use super::verdict;
 use crate::fleet::breaker::Verdict;
 use crate::fleet::dispatch::Chosen;
 use crate::fleet::lease::Lease;
@@ -246,7 +247,6 @@ impl Journey {
         }
     }
 
-    /// The attempt at the chosen worker failed, with this status if it answered; its lease is released, and the policy is
     /// The first bytes of the answer's body have come: a half-open worker has shown what its breaker waits for.
     pub fn answer_began(&mut self, status: u16) {
         if let Some(lease) = &mut self.lease {
@@ -254,6 +254,7 @@ impl Journey {
         }
     }
 
+    /// The attempt at the chosen worker failed, with this status if it answered; its lease is released, and the policy is
     /// told.
     pub fn attempt_failed(&mut self, worker: &Worker, status: Option<u16>, error: String) {
         let failed_ns = self.elapsed_ns();
@@ -273,14 +274,22 @@ impl Journey {
         });
     }
 
-    /// The next attempt waits for this long.
-    pub fn pausing(&mut self, pause: Duration) {
+    /// The next attempt waits for this long. Returns what an abort of the request tells meanwhile, if it has a `rid`.
+    pub fn pausing(&mut self, pause: Duration) -> Option<Arc<Notify>> {
         self.note(|r| {
             let last = r.failed_attempts.last_mut().filter(|_| r.attempts as usize <= MAX_FAILED_ATTEMPTS);
             if let Some(last) = last {
                 last.backoff_ns = Some(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
             }
         });
+        let rid = self.record().rid.as_deref()?;
+        self.shared.fleet.rids().pause(rid, self.record().seq)
+    }
+
+    /// The pause is over; true if the request was aborted meanwhile.
+    pub fn resume(&self) -> bool {
+        let rid = self.record().rid.as_deref();
+        rid.is_some_and(|rid| self.shared.fleet.rids().resume(rid, self.record().seq))
     }
 
     /// The worker has given its whole answer: its lease is back, whatever time the client takes to read the rest.
@@ -300,6 +309,7 @@ impl Journey {
             r.sse_done = answer.done;
             r.tokens = answer.tokens;
             r.has_text = answer.has_text;
+            r.answer_unread = answer.unread.map(Cow::Borrowed);
             r.finish_reason = answer.finish_reason;
             r.server = answer.stamps;
             if let Some(error) = answer.error {
@@ -317,7 +327,6 @@ impl Journey {
         if let Some(error) = error {
             record.error = Some(error.to_owned());
         }
-            r.answer_unread = answer.unread.map(Cow::Borrowed);
         self.reserved = None;
         self.judge(verdict::at_end(outcome, record.status));
         if let Some(rid) = &record.rid {

@@ -68,9 +68,9 @@ pub struct Shared {
     pub sink: Arc<Sink>,
     /// Memory for request bodies.
     pub budget: Arc<budget::Budget>,
-    /// Requests at one time, where that is limited.
     /// Memory for answers that are held to be read at their end.
     pub answers: Arc<budget::Budget>,
+    /// Requests at one time, where that is limited.
     pub limit: Option<Limit>,
     /// Whose pages may read answers.
     pub cors: cors::Cors,

@@ -238,7 +238,7 @@ async fn an_abort_goes_to_the_worker_that_holds_the_request() {
     for client in &mut clients {
         assert_eq!(client.response().await.status, 200);
     }
-    assert!(router.shared.fleet.rids().holders("first").is_empty(), "over, so nobody holds it");
+    assert!(router.shared.fleet.rids().abort("first").workers.is_empty(), "over, so nobody holds it");
     drop(clients);
     let records = router.finish_requests().await;
     let aborts: Vec<_> = records.iter().filter(|r| &*r.path == "/abort_request").collect();
@@ -254,10 +254,10 @@ async fn a_client_that_leaves_takes_its_rid_with_it() {
     let mut client = Client::connect(router.addr).await;
     client.send(post("/generate", r#"{"text":"x","rid":"mine"}"#)).await;
     tokio::time::timeout(PATIENCE, seen.notified()).await.expect("the worker has it");
-    assert_eq!(router.shared.fleet.rids().holders("mine").len(), 1);
+    assert_eq!(router.shared.fleet.rids().abort("mine").workers.len(), 1);
     drop(client);
     let gone = async {
-        while !router.shared.fleet.rids().holders("mine").is_empty() {
+        while !router.shared.fleet.rids().abort("mine").workers.is_empty() {
             tokio::task::yield_now().await;
         }
     };

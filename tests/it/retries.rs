@@ -194,6 +194,28 @@ async fn a_client_that_leaves_in_a_pause_ends_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_abort_in_a_pause_ends_the_request_that_waits() {
+    let net = PipeNet::default();
+    let worker = piped::worker(&net, 1, |_| status(503, "busy"));
+    let router = PipedRouter::start(&net, std::slice::from_ref(&worker.url), |c| {
+        c.retry.initial_backoff = Duration::from_secs(30);
+    });
+    let mut client = router.client().await;
+    client.send(post("/generate", r#"{"text":"a","rid":"mine"}"#)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let told = router.ask(post("/abort_request", r#"{"rid":"mine"}"#)).await;
+    assert_eq!((told.status, &told.json()["success"]), (200, &true.into()), "{}", told.text());
+    let response = client.response().await;
+    assert_eq!((response.status, response.header("x-smg-error-code")), (499, Some("request_aborted")));
+    assert_eq!(router.elapsed(), Duration::from_secs(1), "at once");
+    let (records, _) = router.finish().await;
+    let r = &records[0];
+    assert_eq!((r.outcome, r.status, r.attempts), (Outcome::Refused, Some(499), 1));
+    assert!(r.error.as_deref().unwrap().starts_with("request_aborted: "));
+    assert_eq!(worker.requests().len(), 1, "the worker heard of neither");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_time_out_is_not_retried_and_is_the_workers_failure() {
     let net = PipeNet::default();
     let closed = Arc::new(Notify::new());
