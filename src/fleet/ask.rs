@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
+use super::server::ConnectError;
 use super::worker::Worker;
 use crate::buffer::Buffer;
 use crate::clock::Clock;
@@ -55,7 +56,7 @@ pub struct Answer {
 /// Why there is no answer, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoAnswer {
-    /// The router could not ask, see [`super::server::ConnectError::is_shortage`]: nothing is known of the worker.
+    /// The router could not ask, see [`ConnectError::is_shortage`]: nothing is known of the worker.
     NotAsked(String),
     /// The worker gave none, or none that could be used.
     FromWorker(String),
@@ -109,9 +110,8 @@ pub async fn ask_whole(worker: &Worker, clock: &Clock, question: &Question) -> R
 async fn ask_now(worker: &Worker, clock: &Clock, question: &Question) -> Result<Answer, NoAnswer> {
     let fail = |what: &dyn fmt::Display| NoAnswer::FromWorker(format!("{}: {what}", path_alone(question)));
     // A fresh connection: a probe must not be the one that finds a stale one, and it proves that the worker accepts.
-    let mut connection = worker.connect(clock).await.map_err(|error| match error.is_shortage {
-        true => NoAnswer::NotAsked(error.message),
-        false => NoAnswer::FromWorker(error.message),
+    let mut connection = worker.connect(clock).await.map_err(|ConnectError { message, is_shortage }| {
+        if is_shortage { NoAnswer::NotAsked(message) } else { NoAnswer::FromWorker(message) }
     })?;
     let path: Uri = question.path.parse().map_err(|e: http::uri::InvalidUri| fail(&e))?;
     let head = head(worker, question, &path);

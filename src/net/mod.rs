@@ -66,7 +66,7 @@ impl Io {
             Self::Tls(stream) => return Box::pin(stream.get_ref().0.closed()).await,
             _ => {}
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// True once the other end has closed without having sent a byte; false when a byte is there. Only TCP can tell.

@@ -71,7 +71,7 @@ pub async fn forward(
             }
             Some(Err(Failed { error, response_began: true, .. })) => return Err(unreadable(&error).into()),
             Some(Err(failed)) => {
-                is_short = failed.is_shortage;
+                is_short = failed.fault == Fault::Router;
                 after_failure(call, journey, &mut retries, &worker, failed)
             }
             None => {
@@ -145,8 +145,8 @@ fn after_failure(
     worker: &Arc<Worker>,
     failed: Failed,
 ) -> (Next, Option<u16>, String) {
-    let blameless = failed.closing_race || failed.is_shortage;
-    journey.judge(if blameless { Verdict::Neutral } else { Verdict::Failure });
+    let blames_worker = failed.fault == Fault::Worker;
+    journey.judge(if blames_worker { Verdict::Failure } else { Verdict::Neutral });
     let mut error = failed.error;
     if failed.written && !retries.is_repeatable() {
         error.push_str("; it had the request, and this kind is not sent twice");
@@ -227,7 +227,7 @@ async fn attempt(
 ) -> Result<(ResponseHead, Connection), Failed> {
     if let Some(upstream) = worker.pool.checkout(decided_at_ns) {
         match send(call, worker, upstream, journey).await {
-            Err(Failed { closing_race: true, written, .. }) if !written || retry::is_repeatable(call) => {
+            Err(Failed { fault: Fault::Nobody, written, .. }) if !written || retry::is_repeatable(call) => {
                 journey.note(|r| r.reconnects += 1);
             }
             other => return other,
@@ -249,8 +249,7 @@ async fn connect(worker: &Worker, shared: &super::Shared) -> Result<Connection, 
         error: message,
         written: false,
         response_began: false,
-        closing_race: false,
-        is_shortage,
+        fault: if is_shortage { Fault::Router } else { Fault::Worker },
     })
 }
 
@@ -262,10 +261,19 @@ struct Failed {
     written: bool,
     /// Some byte of a response had been read.
     response_began: bool,
-    /// Nobody's failure, see [`crate::http1::SendError::closing_race`].
-    closing_race: bool,
-    /// The router's own, see [`ConnectError::is_shortage`].
-    is_shortage: bool,
+    /// Whose failure it is.
+    fault: Fault,
+}
+
+/// Whom a failed attempt is put down to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// The worker.
+    Worker,
+    /// Neither, see [`crate::http1::SendError::closing_race`].
+    Nobody,
+    /// The router, see [`ConnectError::is_shortage`].
+    Router,
 }
 
 async fn send(
@@ -301,8 +309,7 @@ async fn send(
             error: failed.error.to_string(),
             written: upstream.first_write_ns().is_some(),
             response_began: failed.response_began,
-            closing_race: failed.closing_race,
-            is_shortage: false,
+            fault: if failed.closing_race { Fault::Nobody } else { Fault::Worker },
         }),
     }
 }

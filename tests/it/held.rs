@@ -109,8 +109,8 @@ async fn answers_beyond_the_memory_for_reading_them_are_passed_on_unread_and_the
     let (go, wait) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (go_on, wait_too) = (Arc::clone(&go), Arc::clone(&wait));
     let worker = Worker::start(move |got| {
-        let held = if got.body.contains(&b'1') { &wait_too } else { &go_on };
-        vec![Step::Send(first.clone().into()), Step::Wait(Arc::clone(held)), Step::Send(last.clone().into())]
+        let gate = if got.body.contains(&b'1') { &wait_too } else { &go_on };
+        vec![Step::Send(first.clone().into()), Step::Wait(Arc::clone(gate)), Step::Send(last.clone().into())]
     })
     .await;
     let router = TestRouter::with(&[&worker], |c| c.max_held_answer_bytes = 300_000).await;

@@ -38,12 +38,11 @@ pub(super) fn of(limit: Option<u64>, workers: usize) -> Result<Room, Failure> {
             "this process may have {files} open files (ulimit -n), of which the router itself needs {own} and a stream two; {MORE}"
         )));
     }
-    let mut line =
-        format!("up to {streams} streams at once: {files} open files, two a stream and {own} for the rest");
     let is_small = streams < FEW;
-    if is_small {
-        line.push_str(&format!("; that is few: {MORE}"));
-    }
+    let advice = if is_small { format!("; that is few: {MORE}") } else { String::new() };
+    let line = format!(
+        "up to {streams} streams at once: {files} open files, two a stream and {own} for the rest{advice}"
+    );
     Ok(Room { streams: streams as usize, line, is_small })
 }
 
