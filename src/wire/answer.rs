@@ -242,7 +242,7 @@ impl AnswerReader {
 
     /// Bytes of a plain answer that are held to be read at its end.
     pub fn held_bytes(&self) -> usize {
-        if let Source::Plain(body) = &self.source { body.capacity() } else { 0 }
+        if let Source::Plain(body) = &self.source { body.len() } else { 0 }
     }
 
     /// Lets go of what is held: the answer will not be read.

@@ -113,7 +113,7 @@ async fn answers_beyond_the_memory_for_reading_them_are_passed_on_unread_and_the
         vec![Step::Send(first.clone().into()), Step::Wait(Arc::clone(gate)), Step::Send(last.clone().into())]
     })
     .await;
-    let router = TestRouter::with(&[&worker], |c| c.max_held_answer_bytes = 300_000).await;
+    let router = TestRouter::with(&[&worker], |c| c.max_held_answer_bytes = 250_000).await;
     let mut clients = Vec::new();
     for number in 0..2 {
         let mut client = Client::connect(router.addr).await;
@@ -122,7 +122,7 @@ async fn answers_beyond_the_memory_for_reading_them_are_passed_on_unread_and_the
         client.read_until(&"w".repeat(149_000)).await;
         clients.push(client);
     }
-    assert!(router.shared.answers.used_bytes() <= 300_000);
+    assert!(router.shared.answers.used_bytes() <= 250_000);
     go.notify_one();
     assert_eq!(clients[0].response().await.text(), whole);
     wait.notify_one();
