@@ -37,7 +37,7 @@ pub struct Server {
 pub struct ConnectError {
     /// In words.
     pub message: String,
-    /// This process has no descriptor or no local port left, which says nothing of the server.
+    /// This process has no descriptor left, which says nothing of the server.
     pub is_shortage: bool,
 }
 
