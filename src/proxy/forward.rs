@@ -156,15 +156,17 @@ fn after_failure(
 }
 
 fn next(call: &Call, journey: &Journey, retries: &mut Retries, worker: &Arc<Worker>, answered: bool) -> Next {
-    if !retries.go_on(journey, worker, answered) {
-        journey.shared().metrics.retries_exhausted(call.endpoint);
-        return Next::Nothing;
-    }
     let but = |left_out| choose(journey.shared(), call, journey, left_out);
-    match retries.avoided().and_then(but).or_else(|| but(retries.tried())) {
-        Some(chosen) => Next::Now(chosen),
-        None => retries.next_round(journey, call.routing.wanted).map_or(Next::Nothing, Next::After),
+    if retries.go_on(journey, worker, answered) {
+        if let Some(chosen) = retries.avoided().and_then(but).or_else(|| but(retries.tried())) {
+            return Next::Now(chosen);
+        }
+        if let Some(pause) = retries.next_round(journey, call.routing.wanted) {
+            return Next::After(pause);
+        }
     }
+    journey.shared().metrics.retries_exhausted(call.endpoint);
+    Next::Nothing
 }
 
 fn choose(shared: &super::Shared, call: &Call, journey: &Journey, tried: &[WorkerId]) -> Option<Chosen> {

@@ -126,7 +126,7 @@ impl Metrics {
         add(&self.meters(worker).failed_attempts, 1);
     }
 
-    /// The last attempt that a request may have has failed too.
+    /// A request has failed in a way that another attempt might better, and none is left or nobody to make it at.
     pub fn retries_exhausted(&self, endpoint: Endpoint) {
         add(&self.counts.retries_exhausted[endpoint_index(endpoint)], 1);
     }

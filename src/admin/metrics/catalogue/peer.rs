@@ -78,7 +78,7 @@ families! {
     RETRIES = Counter "smg_worker_retries_total" BY_ENDPOINT, "attempts",
         "Attempts after the first one of a request.", "when the request ends";
     RETRIES_EXHAUSTED = Counter "smg_worker_retries_exhausted_total" BY_ENDPOINT, "requests",
-        "Requests whose last attempt of those they may have (--retry-max-retries) failed too.", "when that attempt fails";
+        "Requests that another attempt might have bettered, with none left (--retry-max-retries) or nobody to make it at.", "when the last attempt fails";
     RETRY_BACKOFF = Histogram "smg_worker_retry_backoff_seconds" &["attempt"], "seconds",
         "Pause after attempt 1, 2 and so on (16 and above together); a retry at a free worker has none.",
         "when the request ends";
