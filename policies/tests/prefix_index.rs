@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use milepost_policies::prefix::{
-    LARGE_BLOCK_BYTES, MAX_WORKERS, MIN_INDEX_BYTES, SMALL_BLOCK_BYTES, SMALL_REGION_BYTES,
+    LARGE_BLOCK_BYTES, MAX_INDEX_BYTES, MAX_WORKERS, MIN_INDEX_BYTES, SMALL_BLOCK_BYTES, SMALL_REGION_BYTES,
 };
 use milepost_policies::{PrefixIndex, PromptHashes, WorkerId};
 use proptest::prelude::*;
@@ -71,17 +71,26 @@ proptest! {
     }
 }
 
-/// Inserts prompts by the thousand; the bound holds after each, and what was inserted last is known.
-fn stays_bounded(prompts: impl Iterator<Item = (Vec<u8>, u32)>) -> PrefixIndex {
-    let mut index = PrefixIndex::new(MIN_INDEX_BYTES);
+/// Inserts prompts by the thousand; the bound holds after each, and what was inserted last is known. With a capacity for each
+/// worker as well, which only says what goes first.
+fn stays_bounded(prompts: impl Iterator<Item = (Vec<u8>, u32)> + Clone) -> PrefixIndex {
+    let plain = check_bounded(PrefixIndex::new(MIN_INDEX_BYTES), prompts.clone());
+    // What each of 512 workers used when takes its room.
+    check_bounded(PrefixIndex::with_worker_capacity(8 * MIN_INDEX_BYTES, 100_000), prompts);
+    plain
+}
+
+fn check_bounded(mut index: PrefixIndex, prompts: impl Iterator<Item = (Vec<u8>, u32)>) -> PrefixIndex {
     let mut prompt = PromptHashes::default();
     let mut matched = vec![0; 512];
     for (text, worker) in prompts {
         prompt.rehash(&text);
         assert!(index.insert(&prompt, WorkerId(worker)));
-        assert!(index.memory_bytes() <= MIN_INDEX_BYTES, "{} bytes", index.memory_bytes());
+        assert!(index.memory_bytes() <= index.max_bytes(), "{} bytes", index.memory_bytes());
         index.match_into(&prompt, &mut matched);
         assert_eq!(matched[worker as usize], text.len() as u64);
+        // A capacity may be exceeded by the prompts last sent, for as long as it takes to forget as much.
+        assert!(index.held_bytes(WorkerId(worker)).is_none_or(|held| held <= 110_000));
     }
     index
 }
@@ -93,7 +102,7 @@ fn unique_prompts_stay_within_the_bound() {
         (text, n % 512)
     };
     let index = stays_bounded((0..20_000).map(unique));
-    assert!(index.evicted_blocks() > 100_000);
+    assert!(index.evicted_blocks() > 90_000);
 }
 
 #[test]
@@ -149,7 +158,21 @@ fn a_removed_worker_never_matches_and_the_others_still_do() {
 #[test]
 fn the_bound_is_brought_into_range_and_told() {
     assert_eq!(PrefixIndex::new(0).max_bytes(), MIN_INDEX_BYTES);
-    let index = PrefixIndex::new(64 << 20);
-    assert_eq!(index.max_bytes(), 64 << 20);
-    assert!(index.memory_bytes() <= index.max_bytes() && index.memory_bytes() > index.max_bytes() / 10 * 8);
+    assert_eq!(PrefixIndex::new(64 << 20).max_bytes(), 64 << 20);
+    assert_eq!(PrefixIndex::new(usize::MAX).max_bytes(), MAX_INDEX_BYTES);
+}
+
+#[test]
+fn memory_grows_with_what_is_held() {
+    let mut index = PrefixIndex::new(512 << 20);
+    assert!(index.memory_bytes() < 1 << 20, "{} bytes when empty", index.memory_bytes());
+    let mut before = index.memory_bytes();
+    for n in 0..20_000u32 {
+        let text: Vec<u8> = (0..500u32).flat_map(|at| n.wrapping_mul(at + 1).to_le_bytes()).collect();
+        index.insert(&PromptHashes::of(&text), WorkerId(n % 8));
+        assert!(index.memory_bytes() <= before + (600 << 10), "grows piece by piece");
+        before = index.memory_bytes();
+    }
+    assert_eq!(index.evicted_blocks(), 0);
+    assert!(before < 12 << 20, "{before} bytes for 40 MB of prompts");
 }

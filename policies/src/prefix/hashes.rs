@@ -83,6 +83,15 @@ impl PromptHashes {
     }
 }
 
+#[cfg(test)]
+impl PromptHashes {
+    /// A prompt of whole small blocks with this chain, as no text has it.
+    pub(super) fn of_chain(hashes: Vec<u64>) -> Self {
+        let len_bytes = (hashes.len() * SMALL_BLOCK_BYTES) as u64;
+        Self { hashes, len_bytes }
+    }
+}
+
 /// Folded 64 x 64 multiply (as in wyhash): order matters, every input bit reaches every output bit. 0 is kept free as a marker.
 fn mix(chain: u64, block: u64) -> u64 {
     let wide = u128::from(chain ^ 0xA076_1D64_78BD_642F) * u128::from(block ^ 0xE703_7ED1_A0B4_28DB);

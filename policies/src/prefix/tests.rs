@@ -2,18 +2,23 @@
 
 use proptest::prelude::*;
 
-use super::nodes::Nodes;
+use super::nodes::{Nodes, RUN_BLOCKS};
 use super::*;
 
 const WORKERS: usize = 130;
+/// Text in a whole run at a prompt's beginning.
+const RUN_BYTES: usize = RUN_BLOCKS * SMALL_BLOCK_BYTES;
 
 fn tiny(nodes: usize, holders_bytes: usize) -> PrefixIndex {
     PrefixIndex {
         nodes: Nodes::with_capacity(nodes),
         holders: HolderSets::new(holders_bytes),
+        shares: None,
         max_bytes: 0,
         inserts: 0,
         evicted: 0,
+        alive: Vec::new(),
+        path: Vec::new(),
     }
 }
 
@@ -23,10 +28,12 @@ enum Step {
     Remove(u32),
 }
 
-/// Texts that share prefixes: a path of few symbols, each worth one block, and a rest of any length.
+/// Texts that share prefixes: a path of few symbols, each worth some blocks, and a rest of any length.
 fn text() -> impl Strategy<Value = Vec<u8>> {
-    (prop::collection::vec(0u8..3, 0..6), 0usize..64).prop_map(|(path, rest)| {
-        let mut text: Vec<u8> = path.iter().flat_map(|&symbol| [b'a' + symbol; SMALL_BLOCK_BYTES]).collect();
+    let blocks = prop::sample::select(vec![1usize, 1, 1, 5, 11, 12, 13, 30]);
+    (prop::collection::vec((0u8..3, blocks), 0..6), 0usize..64).prop_map(|(path, rest)| {
+        let symbols = path.iter().flat_map(|&(symbol, blocks)| std::iter::repeat_n(symbol, blocks));
+        let mut text: Vec<u8> = symbols.flat_map(|symbol| [b'a' + symbol; SMALL_BLOCK_BYTES]).collect();
         text.extend(std::iter::repeat_n(b'r', rest));
         text
     })
@@ -114,7 +121,8 @@ proptest! {
         index.match_into(&PromptHashes::of(&query), &mut matched);
         for (worker, &matched) in matched.iter().enumerate() {
             let longest = model.longest(&query, worker);
-            prop_assert!(matched <= longest && longest - matched < SMALL_BLOCK_BYTES as u64, "worker {worker}: {matched}, {longest}");
+            let block_bytes = if longest < SMALL_REGION_BYTES as u64 { SMALL_BLOCK_BYTES } else { LARGE_BLOCK_BYTES };
+            prop_assert!(matched <= longest && longest - matched < block_bytes as u64, "worker {worker}: {matched}, {longest}");
         }
         // What was sent matches to its last byte.
         for (text, worker) in &model.sent {
@@ -124,35 +132,80 @@ proptest! {
     }
 }
 
+/// Text of so many whole runs.
+fn runs(symbol: u8, count: usize) -> PromptHashes {
+    PromptHashes::of(&vec![symbol; count * RUN_BYTES])
+}
+
 #[test]
 fn what_goes_first_is_the_least_recently_used_tail() {
     let mut index = tiny(6, 10_000);
-    let (old, new) = (PromptHashes::of(&[b'o'; 192]), PromptHashes::of(&[b'n'; 192]));
+    let (old, new) = (runs(b'o', 3), runs(b'n', 3));
     index.insert(&old, WorkerId(0));
     index.insert(&new, WorkerId(0));
-    index.insert(&PromptHashes::of(&[b'x'; 128]), WorkerId(1));
-    let mut matched = [0; 2];
-    index.match_into(&old, &mut matched);
-    assert_eq!(matched, [64, 0]);
-    index.match_into(&new, &mut matched);
-    assert_eq!(matched, [192, 0]);
+    index.insert(&runs(b'x', 2), WorkerId(1));
+    let held = |index: &mut PrefixIndex, prompt: &PromptHashes| {
+        let mut matched = [0; 2];
+        index.match_into(prompt, &mut matched);
+        matched.map(|bytes| bytes / RUN_BYTES as u64)
+    };
+    assert_eq!((held(&mut index, &old), held(&mut index, &new)), ([1, 0], [3, 0]));
     // Used again, the old one outlives the new one.
     index.insert(&old, WorkerId(0));
-    index.match_into(&old, &mut matched);
-    assert_eq!(matched, [192, 0]);
-    index.match_into(&new, &mut matched);
-    assert_eq!(matched, [64, 0]);
-    assert_eq!(index.evicted_blocks(), 4);
+    assert_eq!((held(&mut index, &old), held(&mut index, &new)), ([3, 0], [1, 0]));
+    assert_eq!(index.evicted_blocks(), 4 * RUN_BLOCKS as u64);
 }
 
 #[test]
 fn a_prompt_longer_than_the_index_is_remembered_as_far_as_it_fits() {
     let mut index = tiny(5, 10_000);
-    let prompt = PromptHashes::of(&[b'o'; 640]);
+    let prompt = runs(b'o', 5);
+    assert!(index.insert(&prompt, WorkerId(2)));
+    let prompt = PromptHashes::of(&vec![b'o'; 5 * RUN_BYTES + 10]);
     assert!(!index.insert(&prompt, WorkerId(3)));
     let mut matched = [0; 4];
     index.match_into(&prompt, &mut matched);
-    assert_eq!(matched, [0, 0, 0, 320]);
+    assert_eq!(matched, [0, 0, 5, 5].map(|runs| runs * RUN_BYTES as u64));
+    index.holders.check(&index.nodes.checked());
+}
+
+/// Where a prompt leaves a run, what both share is one run from then on, and each keeps its own rest.
+#[test]
+fn a_prompt_that_turns_off_inside_a_run_takes_nothing_from_the_other() {
+    let mut index = tiny(10, 10_000);
+    let (one, other) = ([b'a'; 640], [[b'a'; 320], [b'b'; 320]].concat());
+    let (one, other) = (PromptHashes::of(&one), PromptHashes::of(&other));
+    index.insert(&one, WorkerId(0));
+    index.insert(&other, WorkerId(1));
+    let mut matched = [0; 2];
+    index.match_into(&one, &mut matched);
+    assert_eq!(matched, [640, 320]);
+    index.match_into(&other, &mut matched);
+    assert_eq!(matched, [320, 640]);
+    assert_eq!(index.blocks(), 15);
+    // One that ends inside a run its worker holds changes nothing, for another worker it ends there.
+    index.insert(&PromptHashes::of(&[b'a'; 128]), WorkerId(0));
+    index.insert(&PromptHashes::of(&[b'a'; 128]), WorkerId(2));
+    assert_eq!(index.blocks(), 15);
+    let mut matched = [0; 3];
+    index.match_into(&one, &mut matched);
+    assert_eq!(matched, [640, 320, 128]);
+    index.holders.check(&index.nodes.checked());
+}
+
+/// Prompts whose hashes were made to meet in one place: a few are kept, the rest is refused, and nothing is searched for long.
+#[test]
+fn prompts_made_to_collide_are_refused_and_the_others_are_not() {
+    let mut index = tiny(1_000, 10_000);
+    let colliding = |n: u64| PromptHashes::of_chain(vec![7 << 32 | n, n + 1]);
+    let kept: Vec<u64> = (1..500).filter(|&n| index.insert(&colliding(n), WorkerId(0))).collect();
+    assert_eq!(kept, (1..9).collect::<Vec<_>>());
+    let mut matched = [0];
+    index.match_into(&colliding(300), &mut matched);
+    assert_eq!(matched, [0]);
+    assert!(index.insert(&runs(b'h', 4), WorkerId(0)));
+    index.match_into(&runs(b'h', 4), &mut matched);
+    assert_eq!(matched, [4 * RUN_BYTES as u64]);
     index.holders.check(&index.nodes.checked());
 }
 
