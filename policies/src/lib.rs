@@ -13,7 +13,7 @@
 //! | [`registry`] | policies by name |
 //! | [`cache_aware`], [`round_robin`], [`random`], [`shortest_queue`], [`power_of_two`] | one policy each |
 //! | [`manual`], [`consistent_hashing`], [`prefix_hash`], [`bucket`] | one policy each |
-//! | `ring`, `sticky`, [`hash`] | what some of them are made of |
+//! | `ring`, `sticky`, `slab`, [`hash`] | what some of them are made of |
 
 pub mod bucket;
 pub mod cache_aware;
@@ -30,6 +30,7 @@ pub mod registry;
 mod ring;
 pub mod round_robin;
 pub mod shortest_queue;
+mod slab;
 mod sticky;
 #[cfg(test)]
 mod testing;

@@ -2,8 +2,9 @@
 //!
 //! Rule: a worker's places follow from the hash of its URL alone, so that they are the same in every router, over restarts and
 //! in whatever slot it is; a worker that comes or goes moves only the keys of its own share. A worker that is not shown keeps
-//! its places until it leaves the fleet, and its keys go on clockwise meanwhile. Own code and no crate: the slots have to be
-//! followed, the walk has to ask about load, and what is left of a ring is a sorted list and one binary search.
+//! its places until it leaves the fleet, and its keys go on clockwise meanwhile. The ring is cut into equal arcs, each a sorted
+//! list, so that a worker that joins or leaves moves a few places in its 150 arcs and not the whole ring.
+//! Own code and no crate: the slots have to be followed, the walk has to ask about load, and what is left of a ring is short.
 //! Bounded by the fleet: 150 places of 24 bytes a worker. Deliberately not here: weights, what the keys are.
 
 use crate::hash;
@@ -11,12 +12,14 @@ use crate::view::{WorkerId, Workers};
 
 /// Places of each worker; sglang-router's number.
 pub(crate) const PLACES: u64 = 150;
+/// Arcs of the ring, as a power of two: at 512 workers each holds some forty places.
+const ARC_BITS: u32 = 11;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ring {
-    /// Sorted.
-    places: Vec<Place>,
+    /// By the first bits of the hash; each is sorted.
+    arcs: Vec<Vec<Place>>,
     /// By slot number.
     slots: Vec<Slot>,
     /// Number of this choice: tells which slots are shown now.
@@ -40,11 +43,16 @@ struct Slot {
     round: u64,
 }
 
+impl Default for Ring {
+    fn default() -> Self {
+        Self { arcs: vec![Vec::new(); 1 << ARC_BITS], slots: Vec::new(), round: 0 }
+    }
+}
+
 impl Ring {
     /// Takes in the workers that are shown for this choice.
     pub(crate) fn show(&mut self, workers: &Workers<'_>) {
         self.round += 1;
-        let mut joined = false;
         for (index, worker) in workers.iter().enumerate() {
             let at = worker.id.0 as usize;
             if self.slots.len() <= at {
@@ -52,38 +60,39 @@ impl Ring {
             }
             if self.slots[at].url_hash != Some(worker.url_hash) {
                 self.remove(worker.id);
-                self.places.extend((0..PLACES).map(|number| Place {
-                    hash: hash::derived(worker.url_hash, number),
-                    url_hash: worker.url_hash,
-                    slot: worker.id.0,
-                }));
-                joined = true;
+                for place in places_of(worker.url_hash, worker.id) {
+                    let arc = &mut self.arcs[arc_of(place.hash)];
+                    let at = arc.partition_point(|other| *other < place);
+                    arc.insert(at, place);
+                }
             }
             self.slots[at] = Slot { url_hash: Some(worker.url_hash), index, round: self.round };
-        }
-        if joined {
-            // Sorted but for what was added, which this sort makes use of.
-            self.places.sort();
         }
     }
 
     /// Takes a worker off the ring.
     pub(crate) fn remove(&mut self, worker: WorkerId) {
-        let Some(slot) = self.slots.get_mut(worker.0 as usize) else {
+        let slot = self.slots.get_mut(worker.0 as usize);
+        let Some(url_hash) = slot.and_then(|slot| slot.url_hash.take()) else {
             return;
         };
-        if slot.url_hash.take().is_some() {
-            self.places.retain(|place| place.slot != worker.0);
+        for place in places_of(url_hash, worker) {
+            let arc = &mut self.arcs[arc_of(place.hash)];
+            if let Ok(at) = arc.binary_search(&place) {
+                arc.remove(at);
+            }
         }
     }
 
     /// Index of the first worker from `key` on that was shown and that `takes` it, and whether another shown one was passed
     /// over for it; `None` if none takes it.
     pub(crate) fn find(&self, key: u64, takes: impl Fn(usize) -> bool) -> Option<(usize, bool)> {
-        let start = self.places.partition_point(|place| place.hash < key);
-        let (before, after) = self.places.split_at(start);
+        let (before, from) = self.arcs.split_at(arc_of(key));
+        let (arc, after) = from.split_first()?;
+        let (late, early) = arc.split_at(arc.partition_point(|place| place.hash < key));
+        let onwards = after.iter().chain(before).flatten();
         let mut passed_over = false;
-        for place in after.iter().chain(before) {
+        for place in early.iter().chain(onwards).chain(late) {
             let slot = &self.slots[place.slot as usize];
             if slot.round != self.round {
                 continue;
@@ -97,11 +106,23 @@ impl Ring {
     }
 }
 
+fn arc_of(hash: u64) -> usize {
+    (hash >> (u64::BITS - ARC_BITS)) as usize
+}
+
+fn places_of(url_hash: u64, worker: WorkerId) -> impl Iterator<Item = Place> {
+    (0..PLACES).map(move |number| Place { hash: hash::derived(url_hash, number), url_hash, slot: worker.0 })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::Fleet;
     use crate::view::WorkerView;
+
+    fn places(ring: &Ring) -> Vec<Place> {
+        ring.arcs.iter().flatten().copied().collect()
+    }
 
     fn shown(ring: &mut Ring, workers: &[WorkerView]) {
         ring.show(&Workers::new(workers).expect("not empty"));
@@ -123,6 +144,20 @@ mod tests {
         for worker in &fleet.workers {
             let share = owners.iter().filter(|&&url_hash| url_hash == worker.url_hash).count();
             assert!((150..=350).contains(&share), "{share} of 2,000 keys");
+        }
+    }
+
+    #[test]
+    fn the_arcs_in_turn_are_all_places_in_order() {
+        let fleet = Fleet::of(40);
+        let mut ring = Ring::default();
+        shown(&mut ring, &fleet.workers);
+        ring.remove(WorkerId(7));
+        let places = places(&ring);
+        assert!(places.is_sorted() && places.len() == 39 * PLACES as usize);
+        for key in [0, 1, u64::MAX, places[17].hash, places[17].hash + 1] {
+            let first = places.iter().find(|place| place.hash >= key).unwrap_or(&places[0]);
+            assert_eq!(ring.find(key, |_| true).expect("somebody").0, first.slot as usize, "{key:x}");
         }
     }
 
@@ -151,7 +186,7 @@ mod tests {
         assert_eq!(owners(&mut ring, &fleet.workers), all);
         // Whether it is off the ring or only not shown makes no difference.
         ring.remove(WorkerId(2));
-        assert_eq!(ring.places.len(), 5 * PLACES as usize);
+        assert_eq!(places(&ring).len(), 5 * PLACES as usize);
         assert_eq!(owners(&mut ring, &rest), without);
     }
 
@@ -162,7 +197,7 @@ mod tests {
         shown(&mut ring, &fleet.workers);
         fleet.workers[1].url_hash = hash::name_hash(b"another");
         assert_eq!(owners(&mut ring, &fleet.workers), owners(&mut Ring::default(), &fleet.workers));
-        assert_eq!(ring.places.len(), 3 * PLACES as usize);
+        assert_eq!(places(&ring).len(), 3 * PLACES as usize);
     }
 
     #[test]

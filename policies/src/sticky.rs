@@ -2,11 +2,14 @@
 //!
 //! Rule: at most [`MAX_KEYS`] keys, about 100 bytes each. A key seen again becomes the youngest, so that the list of ages is in
 //! order, and what is too old goes from its end without a sweep. Keys are their hashes: two keys that collide share a worker.
-//! An ordered map and not a hash table, which grows at once and whose buckets a client could aim at.
+//! An ordered map and not a hash table, which grows at once and whose buckets a client could aim at; the counts are by worker,
+//! which no client names, and are asked for by the fleet. Nothing here is copied as it grows.
 //! Deliberately not here: who gets a new key ([`crate::manual`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::slab::Slab;
 use crate::view::Time;
 
 /// Keys remembered at one time.
@@ -20,12 +23,13 @@ const NONE: u32 = u32::MAX;
 pub(crate) struct StickyKeys {
     /// Place in `entries` of each key's hash.
     places: BTreeMap<u64, u32>,
-    entries: Vec<Entry>,
-    free: Vec<u32>,
+    entries: Slab<Entry>,
+    /// Places not in use, by `younger`.
+    free: u32,
     youngest: u32,
     oldest: u32,
-    /// Keys that each worker has; none at 0.
-    counts: BTreeMap<u64, u32>,
+    /// Keys that each worker has; none at 0. Nobody walks it.
+    counts: HashMap<u64, u32, BuildHasherDefault<AsItIs>>,
     max_keys: usize,
     /// Microseconds; 0: for ever.
     max_idle_us: u64,
@@ -46,14 +50,15 @@ struct Entry {
 impl StickyKeys {
     /// An empty memory; a key not seen for `max_idle_s` seconds is forgotten, with 0 never.
     pub(crate) fn new(max_keys: usize, max_idle_s: u64) -> Self {
+        let max_keys = max_keys.clamp(1, NONE as usize);
         Self {
             places: BTreeMap::new(),
-            entries: Vec::new(),
-            free: Vec::new(),
+            entries: Slab::with_capacity(max_keys),
+            free: NONE,
             youngest: NONE,
             oldest: NONE,
-            counts: BTreeMap::new(),
-            max_keys: max_keys.clamp(1, NONE as usize),
+            counts: HashMap::default(),
+            max_keys,
             max_idle_us: max_idle_s.saturating_mul(1_000_000),
         }
     }
@@ -65,7 +70,7 @@ impl StickyKeys {
         let place = *self.places.get(&key)?;
         self.unlink(place);
         self.link_youngest(place, now);
-        Some(self.entries[place as usize].workers)
+        Some(self.entries[place].workers)
     }
 
     /// `key`, which is known, goes to the worker it has.
@@ -73,7 +78,7 @@ impl StickyKeys {
         let Some(&place) = self.places.get(&key) else {
             return;
         };
-        let before = self.entries[place as usize].current.replace(worker);
+        let before = self.entries[place].current.replace(worker);
         if before != Some(worker) {
             self.uncount(before);
             *self.counts.entry(worker).or_default() += 1;
@@ -83,7 +88,7 @@ impl StickyKeys {
     /// Gives `key` one more worker, after the one it has; of three the first goes. The key that was idle longest makes room.
     pub(crate) fn assign(&mut self, key: u64, worker: u64, now: Time) {
         if let Some(&place) = self.places.get(&key) {
-            let [first, second] = &mut self.entries[place as usize].workers;
+            let [first, second] = &mut self.entries[place].workers;
             if second.is_some() {
                 *first = *second;
             }
@@ -100,13 +105,14 @@ impl StickyKeys {
                 older: NONE,
                 younger: NONE,
             };
-            let place = if let Some(place) = self.free.pop() {
-                self.entries[place as usize] = entry;
-                place
-            } else {
-                self.entries.push(entry);
-                self.entries.len() as u32 - 1
+            let place = match self.entries.get(self.free) {
+                Some(unused) => Some(std::mem::replace(&mut self.free, unused.younger)),
+                None => self.entries.push(entry),
             };
+            let Some(place) = place else {
+                return; // There are as many places as there may be keys.
+            };
+            self.entries[place] = entry;
             self.places.insert(key, place);
             self.link_youngest(place, now);
         }
@@ -128,7 +134,7 @@ impl StickyKeys {
         if self.max_idle_us == 0 {
             return;
         }
-        while let Some(oldest) = self.entries.get(self.oldest as usize)
+        while let Some(oldest) = self.entries.get(self.oldest)
             && now.us.saturating_sub(oldest.seen.us) >= self.max_idle_us
         {
             self.forget(self.oldest);
@@ -136,13 +142,13 @@ impl StickyKeys {
     }
 
     fn forget(&mut self, place: u32) {
-        let Some(entry) = self.entries.get(place as usize).copied() else {
+        let Some(entry) = self.entries.get(place).copied() else {
             return;
         };
         self.unlink(place);
         self.places.remove(&entry.key);
         self.uncount(entry.current);
-        self.free.push(place);
+        self.entries[place].younger = std::mem::replace(&mut self.free, place);
     }
 
     fn uncount(&mut self, worker: Option<u64>) {
@@ -158,24 +164,43 @@ impl StickyKeys {
 
     fn link_youngest(&mut self, place: u32, now: Time) {
         let older = std::mem::replace(&mut self.youngest, place);
-        let entry = &mut self.entries[place as usize];
+        let entry = &mut self.entries[place];
         (entry.seen, entry.older, entry.younger) = (now, older, NONE);
-        match self.entries.get_mut(older as usize) {
+        match self.entries.get_mut(older) {
             Some(older) => older.younger = place,
             None => self.oldest = place,
         }
     }
 
     fn unlink(&mut self, place: u32) {
-        let Entry { older, younger, .. } = self.entries[place as usize];
-        match self.entries.get_mut(older as usize) {
+        let Entry { older, younger, .. } = self.entries[place];
+        match self.entries.get_mut(older) {
             Some(entry) => entry.younger = younger,
             None => self.oldest = younger,
         }
-        match self.entries.get_mut(younger as usize) {
+        match self.entries.get_mut(younger) {
             Some(entry) => entry.older = older,
             None => self.youngest = older,
         }
+    }
+}
+
+/// A hash is its own hash.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        // Keys are `u64`, which come by the other way.
+        bytes.iter().for_each(|&byte| self.0 = self.0 << 8 | u64::from(byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

@@ -9,8 +9,8 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::slab::Slab;
 use super::table::SlotTable;
+use crate::slab::Slab;
 
 /// Highest worker slot number that the index remembers, plus one.
 pub const MAX_WORKERS: usize = 4096;

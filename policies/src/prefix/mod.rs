@@ -14,7 +14,6 @@ mod nodes;
 #[cfg(test)]
 mod share_tests;
 mod shares;
-mod slab;
 mod table;
 #[cfg(test)]
 mod tests;

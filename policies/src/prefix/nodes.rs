@@ -9,8 +9,8 @@
 //! Deliberately not here: who holds an entry, see [`super::holders`].
 
 use super::holders::SetId;
-use super::slab::Slab;
 use super::table::SlotTable;
+use crate::slab::Slab;
 
 /// No entry.
 pub(super) const NIL: u32 = u32::MAX;

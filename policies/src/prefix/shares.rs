@@ -9,8 +9,8 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::holders::{MAX_WORKERS, SetId};
-use super::slab::Slab;
 use super::table::SlotTable;
+use crate::slab::Slab;
 
 const NONE: u32 = u32::MAX;
 

@@ -12,7 +12,7 @@ const PIECE: usize = 1 << PIECE_BITS;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Slab<T> {
+pub(crate) struct Slab<T> {
     pieces: Vec<Vec<T>>,
     len: usize,
     capacity: usize,
@@ -20,38 +20,38 @@ pub(super) struct Slab<T> {
 
 impl<T> Slab<T> {
     /// Most bytes that `capacity` places take.
-    pub(super) const fn most_bytes(capacity: usize) -> usize {
+    pub(crate) const fn most_bytes(capacity: usize) -> usize {
         capacity * size_of::<T>() + capacity.div_ceil(PIECE) * size_of::<Vec<T>>()
     }
 
     /// Room for `capacity` places, none of them taken yet.
-    pub(super) fn with_capacity(capacity: usize) -> Self {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
         // The list of pieces is small, and whole from the start it is never copied.
         Self { pieces: Vec::with_capacity(capacity.div_ceil(PIECE)), len: 0, capacity }
     }
 
     /// Places taken.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Bytes asked of the allocator.
-    pub(super) fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         let places: usize = self.pieces.iter().map(Vec::capacity).sum();
         places * size_of::<T>() + self.pieces.capacity() * size_of::<Vec<T>>()
     }
 
-    pub(super) fn get(&self, at: u32) -> Option<&T> {
+    pub(crate) fn get(&self, at: u32) -> Option<&T> {
         self.pieces.get((at >> PIECE_BITS) as usize)?.get(at as usize % PIECE)
     }
 
-    pub(super) fn get_mut(&mut self, at: u32) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, at: u32) -> Option<&mut T> {
         self.pieces.get_mut((at >> PIECE_BITS) as usize)?.get_mut(at as usize % PIECE)
     }
 
     /// Takes one more place; its number, `None` if all are taken.
-    pub(super) fn push(&mut self, value: T) -> Option<u32> {
+    pub(crate) fn push(&mut self, value: T) -> Option<u32> {
         if self.len == self.capacity {
             return None;
         }
