@@ -21,8 +21,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Asks the kernel for pages of 4 KiB alone. The prefix index is one large allocation of which a fleet uses little at first,
-/// at places all over it; with huge pages each such place takes 2 MiB to be zeroed, under the decision's lock.
+/// Asks the kernel for pages of 4 KiB alone. The prefix index grows in pieces at places all over the heap; with huge pages the
+/// first touch of such a place takes 2 MiB to be zeroed, under the decision's lock.
 fn small_pages() {
     // A kernel that does not know the request goes on as it would have.
     #[cfg(target_os = "linux")]

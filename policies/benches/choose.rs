@@ -8,8 +8,8 @@ use std::hint::black_box;
 
 use measure::{ROUNDS, quickest, quickest_ns, time, words};
 use milepost_policies::{
-    Decision, Event, POLICIES, Policy, PolicyConfig, PromptHashes, RequestView, Time, WorkerId, WorkerView,
-    Workers, name_hash,
+    AssignmentMode, Decision, Event, POLICIES, Policy, PolicyConfig, PromptHashes, RequestView, Time,
+    WorkerId, WorkerView, Workers, build, name_hash,
 };
 
 const FLEETS: [u32; 3] = [8, 64, 512];
@@ -54,6 +54,7 @@ fn main() {
             });
             println!("{:<20} {size:>8} {steady_ns:>8.0} {first_ns:>10.0} {join_ns:>10.0}", spec.name);
         }
+        requests.assign_new_keys(&fleet);
     }
 }
 
@@ -71,6 +72,19 @@ fn fleet_of(size: u32) -> Vec<WorkerView> {
 }
 
 impl Requests {
+    /// `manual` where it does most: a key that nobody has, for the worker with the fewest keys.
+    fn assign_new_keys(&mut self, fleet: &[WorkerView]) {
+        let config = PolicyConfig { assignment_mode: AssignmentMode::MinGroup, ..PolicyConfig::default() };
+        let mut policy = build("manual", &config).expect("built in");
+        let mut next = 0;
+        let ns = quickest_ns(2_000, |seq| {
+            next += 1;
+            self.keys[seq % 64] = next.to_string();
+            self.choose(&mut *policy, fleet, seq);
+        });
+        println!("{:<20} {:>8} {ns:>8.0}", "manual, new key", fleet.len());
+    }
+
     fn choose(&mut self, policy: &mut dyn Policy, fleet: &[WorkerView], seq: usize) {
         let workers = Workers::new(fleet).expect("not empty");
         let request = RequestView {

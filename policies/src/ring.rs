@@ -15,6 +15,9 @@ pub(crate) const PLACES: u64 = 150;
 /// Arcs of the ring, as a power of two: at 512 workers each holds some forty places.
 const ARC_BITS: u32 = 11;
 
+/// Workers that join at once and are put in place one by one; with more all arcs are sorted once.
+const ONE_BY_ONE: u32 = 8;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Ring {
@@ -53,6 +56,7 @@ impl Ring {
     /// Takes in the workers that are shown for this choice.
     pub(crate) fn show(&mut self, workers: &Workers<'_>) {
         self.round += 1;
+        let mut joined = 0;
         for (index, worker) in workers.iter().enumerate() {
             let at = worker.id.0 as usize;
             if self.slots.len() <= at {
@@ -60,13 +64,22 @@ impl Ring {
             }
             if self.slots[at].url_hash != Some(worker.url_hash) {
                 self.remove(worker.id);
-                for place in places_of(worker.url_hash, worker.id) {
-                    let arc = &mut self.arcs[arc_of(place.hash)];
-                    let at = arc.partition_point(|other| *other < place);
-                    arc.insert(at, place);
-                }
+                joined += 1;
+                self.join(worker.url_hash, worker.id, joined <= ONE_BY_ONE);
             }
             self.slots[at] = Slot { url_hash: Some(worker.url_hash), index, round: self.round };
+        }
+        if joined > ONE_BY_ONE {
+            self.arcs.iter_mut().for_each(|arc| arc.sort_unstable());
+        }
+    }
+
+    /// Puts a worker's places where they belong, or at the ends of their arcs, to be sorted with many others.
+    fn join(&mut self, url_hash: u64, worker: WorkerId, in_order: bool) {
+        for place in places_of(url_hash, worker) {
+            let arc = &mut self.arcs[arc_of(place.hash)];
+            let at = if in_order { arc.partition_point(|other| *other < place) } else { arc.len() };
+            arc.insert(at, place);
         }
     }
 
@@ -78,7 +91,8 @@ impl Ring {
         };
         for place in places_of(url_hash, worker) {
             let arc = &mut self.arcs[arc_of(place.hash)];
-            if let Ok(at) = arc.binary_search(&place) {
+            // In the midst of a batch an arc is not in order.
+            if let Some(at) = arc.iter().position(|other| *other == place) {
                 arc.remove(at);
             }
         }

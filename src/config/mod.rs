@@ -29,6 +29,8 @@ pub struct RouteConfig {
     pub policy: String,
     /// Policy settings, the seed of its random choices included.
     pub policy_config: PolicyConfig,
+    /// Text that a worker is believed to hold at most, in bytes (`--max-tree-size`); `None`: bounded for all together alone.
+    pub worker_prefix_bytes: Option<u64>,
     /// Where the trace goes, if anywhere.
     pub trace_log: Option<PathBuf>,
     /// Records held for the writer.
@@ -82,6 +84,7 @@ impl Default for RouteConfig {
             workers: Vec::new(),
             policy: "cache_aware".to_owned(),
             policy_config: PolicyConfig::default(),
+            worker_prefix_bytes: None,
             trace_log: None,
             trace_buffer_records: crate::trace::sink::DEFAULT_CAPACITY_RECORDS,
             max_payload_bytes: 512 * 1024 * 1024,

@@ -74,12 +74,29 @@ pub struct FleetConfig {
     pub dp_aware: bool,
     /// Workers that such an expansion may lead to.
     pub max_workers: usize,
+    /// Text that a worker is believed to hold at most, in bytes; `None`: the prefix index is bounded as a whole alone.
+    pub worker_prefix_bytes: Option<u64>,
+}
+
+impl FleetConfig {
+    fn prefix_index(&self) -> PrefixIndex {
+        match self.worker_prefix_bytes {
+            Some(worker_bytes) => PrefixIndex::with_worker_capacity(INDEX_BYTES, worker_bytes),
+            None => PrefixIndex::new(INDEX_BYTES),
+        }
+    }
 }
 
 impl From<HealthConfig> for FleetConfig {
     /// No server is expanded.
     fn from(health: HealthConfig) -> Self {
-        Self { health, breaker: BreakerConfig::default(), dp_aware: false, max_workers: usize::MAX }
+        Self {
+            health,
+            breaker: BreakerConfig::default(),
+            dp_aware: false,
+            max_workers: usize::MAX,
+            worker_prefix_bytes: None,
+        }
     }
 }
 
@@ -102,15 +119,17 @@ impl Fleet {
         sink: Arc<Sink>,
     ) -> Arc<Self> {
         let (name, needs) = (policy.name(), policy.needs());
+        let config = config.into();
+        let dispatch = Mutex::new(Dispatch::new(policy, config.prefix_index()));
         Arc::new(Self {
             clock,
             dialer: dialer.into(),
             checks: Checks::default(),
-            config: config.into(),
+            config,
             sink,
             needs: SharedNeeds::new(needs),
             policy: name,
-            dispatch: Mutex::new(Dispatch::new(policy, PrefixIndex::new(INDEX_BYTES))),
+            dispatch,
             watchers: Mutex::default(),
             rids: InFlightRids::default(),
         })

@@ -66,6 +66,7 @@ impl Router {
             breaker: config.breaker,
             dp_aware: config.dp_aware,
             max_workers: config.max_workers,
+            worker_prefix_bytes: config.worker_prefix_bytes,
         };
         let fleet = Fleet::new(clock.clone(), dialer, fleet_config, policy, Arc::clone(&sink));
         for url in &config.workers {

@@ -195,3 +195,23 @@ async fn prefix_hash_works_on_text_and_hashes_no_more_than_it_needs() {
     assert!(reasons(&records).iter().all(|reason| *reason == "prefix"));
     assert!(records[0].decision.as_ref().unwrap().candidates.iter().all(|c| c.prefix_match_bytes.is_none()));
 }
+
+/// `--max-tree-size`: what was sent longest ago is no longer believed to be there. Not given, it is.
+#[tokio::test]
+async fn a_worker_that_holds_so_much_text_and_no_more_is_believed_to_have_lost_the_oldest() {
+    for (worker_prefix_bytes, believed) in [(None, 300), (Some(400), 0)] {
+        let worker = Worker::start(|_| ok()).await;
+        let router = TestRouter::with(&[&worker], |c| {
+            "cache_aware".clone_into(&mut c.policy);
+            c.worker_prefix_bytes = worker_prefix_bytes;
+        })
+        .await;
+        for prompt in ["a", "b", "b", "a"] {
+            let body = format!("{{\"text\":\"{}\"}}", prompt.repeat(300));
+            assert_eq!(ask(router.addr, post("/generate", &body)).await.status, 200);
+        }
+        let records = router.finish_requests().await;
+        let matches = records.iter().map(|r| r.decision.as_ref().unwrap().candidates[0].prefix_match_bytes);
+        assert_eq!(matches.collect::<Vec<_>>(), [0, 0, 300, believed].map(Some));
+    }
+}

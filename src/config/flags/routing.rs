@@ -84,6 +84,15 @@ pub const BUCKET_INTERVAL: Flag = Flag::one(
 .of(Value::at_least(1))
 .or("5");
 
+/// `--max-tree-size`.
+pub const MAX_TREE_SIZE: Flag = Flag::one(
+    "max-tree-size",
+    "CHARS",
+    "Most text remembered for a worker, in bytes of UTF-8, the oldest goes first; not given, all workers together have 512 MiB of index",
+)
+.of(Value::at_least(0))
+.or("67108864");
+
 /// The policy.
 pub const ROUTING: Group = Group {
     heading: "Routing",
@@ -99,10 +108,7 @@ pub const ROUTING: Group = Group {
         PREFIX_TOKENS,
         PREFIX_LOAD_FACTOR,
         BUCKET_INTERVAL,
-        Flag::one("max-tree-size", "CHARS", "Most characters of prompts remembered for a worker")
-            .of(Value::any_integer())
-            .or("67108864")
-            .ignored(INDEX_IS_BOUNDED),
+        MAX_TREE_SIZE,
         Flag::one("eviction-interval-secs", "SECS", "Pause between two evictions of remembered prompts")
             .of(Value::any_integer())
             .or("60")

@@ -87,6 +87,7 @@ fn config(given: &Given, listen: &Endpoint) -> Result<RouteConfig, FlagError> {
         forward_headers: header_names(given, &requests::FORWARD_HEADERS)?,
         allow_policy_header: given.switch(&routing::ALLOW_POLICY_HEADER),
         dp_aware: given.switch(&fleet::DP_AWARE),
+        worker_prefix_bytes: given.optional_integer(&routing::MAX_TREE_SIZE)?,
         duration_buckets_s: buckets(given)?,
         drain_delay: given.seconds(&fleet::DRAIN_DELAY)?,
         shutdown_grace: given.seconds(&fleet::SHUTDOWN_GRACE)?,
