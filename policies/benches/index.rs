@@ -2,7 +2,7 @@
 //! grows. Prints the quickest of some rounds; asserts nothing about times. `cargo bench -p milepost-policies --bench index`.
 //!
 //! Prompts come in families of ten that share their first 40 %, each prompt goes to worker i mod W, and a query is the first
-//! 90 % of a stored prompt with a new tail, as the next turn of a conversation is: the shapes of the published measurement
+//! 90 % of a stored prompt with a new tail, as the next turn of a conversation is: the shapes of the measurement
 //! whose figures are printed beside. Deliberately not here: the router's lock around all this, and the policies (`choose`).
 
 mod measure;
@@ -16,9 +16,9 @@ const INDEX_BYTES: usize = 64 << 20;
 const STORED: usize = 200;
 
 /// µs a query with hashing, of a prompt of which 90 %, 40 % or nothing is known, µs an insert, and bytes a character: measured
-/// on another machine (2 cores of an AMD EPYC, one thread, best of 7, 8 to 64 workers), so only the ratios compare. From the
-/// project's notes on other routers, section 3.2.
-const PUBLISHED: [(&str, usize, [f64; 5]); 6] = [
+/// on another machine (2 cores of an AMD EPYC, one thread, best of 7, 8 to 64 workers), so only the ratios compare. Taken
+/// for this project before anything was written.
+const ELSEWHERE: [(&str, usize, [f64; 5]); 6] = [
     ("radix_trie 0.3", 10_000, [29.0, 17.5, 12.0, 31.0, 2.1]),
     ("smg StringTree", 10_000, [3.5, 2.1, 0.4, 5.0, 0.8]),
     ("chain of 256 B in FxHashMap", 10_000, [0.59, 0.51, 0.46, 1.9, 0.056]),
@@ -80,12 +80,12 @@ fn sizes(prompt_bytes: usize, workers: u32) {
         "{prompt_bytes:>9} {workers:>8} {hash_ns:>6.0} {hit:>8.0} {family:>8.0} {cold:>8.0} {insert_ns:>8.0} {again_ns:>8.0}  {per_char:.3}"
     );
     for (name, _, [hit, family, cold, insert, per_char]) in
-        PUBLISHED.iter().filter(|row| row.1 == prompt_bytes && workers == 512)
+        ELSEWHERE.iter().filter(|row| row.1 == prompt_bytes && workers == 512)
     {
         let [hit, family, cold, insert] = [hit, family, cold, insert].map(|us| us * 1_000.0);
         println!(
-            "{:>18} {:>6} {hit:>8.0} {family:>8.0} {cold:>8.0} {insert:>8.0} {:>8}  {per_char:.3}  {name}, elsewhere, with hashing",
-            "", "in", ""
+            "{:>18} {:>6} {hit:>8.0} {family:>8.0} {cold:>8.0} {insert:>8.0} {:>8}  {per_char:.3}  {name}, elsewhere, hashing included",
+            "", "incl.", ""
         );
     }
 }

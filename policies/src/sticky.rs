@@ -192,7 +192,9 @@ struct AsItIs(u64);
 impl Hasher for AsItIs {
     fn write(&mut self, bytes: &[u8]) {
         // Keys are `u64`, which come by the other way.
-        bytes.iter().for_each(|&byte| self.0 = self.0 << 8 | u64::from(byte));
+        for &byte in bytes {
+            self.0 = self.0 << 8 | u64::from(byte);
+        }
     }
 
     fn write_u64(&mut self, hash: u64) {

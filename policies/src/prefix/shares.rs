@@ -152,13 +152,13 @@ impl Shares {
 
     /// Forgets what `worker` holds, in constant time.
     pub(super) fn remove(&mut self, worker: usize) {
-        let Some(shelf) = self.shelves.get_mut(worker) else {
+        let empty = self.empty();
+        let Some(held) = self.shelves.get_mut(worker).map(|held| std::mem::replace(held, empty)) else {
             return;
         };
-        if shelf.oldest != NONE {
-            self.left_behind.push(shelf.oldest);
+        if held.oldest != NONE {
+            self.left_behind.push(held.oldest);
         }
-        *shelf = Shelf { newest: NONE, oldest: NONE, bytes: 0, limit_bytes: self.limit_bytes };
     }
 
     /// Frees some of the records of removed workers; false if there are none.
@@ -186,9 +186,13 @@ impl Shares {
         })
     }
 
+    fn empty(&self) -> Shelf {
+        Shelf { newest: NONE, oldest: NONE, bytes: 0, limit_bytes: self.limit_bytes }
+    }
+
     fn shelf(&mut self, worker: usize) -> &mut Shelf {
         if self.shelves.len() <= worker {
-            let empty = Shelf { newest: NONE, oldest: NONE, bytes: 0, limit_bytes: self.limit_bytes };
+            let empty = self.empty();
             self.shelves.resize(worker + 1, empty);
         }
         &mut self.shelves[worker]

@@ -238,7 +238,7 @@ mod tests {
                 let slot = index.index(keys.len()) as u32;
                 if let Some(key) = model.remove(&slot) {
                     table.remove(key, slot);
-                    if slot % 2 == 0 {
+                    if slot.is_multiple_of(2) {
                         prop_assert!(table.insert(key, slot));
                         table.replace(key, slot, slot + 100_000);
                         model.insert(slot + 100_000, key);
