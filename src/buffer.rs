@@ -4,7 +4,10 @@
 //! hundred of them, and were 4 of the 46 thousand instructions of a small request. Here the room is there before it is needed,
 //! and a constant becomes one or two stores. Rule: a method that is inlined is small. Deliberately not here: what is written.
 
-#![expect(clippy::inline_always, reason = "only inlined is the length of a constant known, and its copy a store")]
+#![expect(
+    clippy::inline_always,
+    reason = "only inlined is the length of a constant known, and its copy a store"
+)]
 
 use std::fmt;
 

@@ -21,7 +21,8 @@ pub trait Policy: Send {
     /// asks again, with the same [`RequestView::seq`] and without the workers that failed.
     fn choose(&mut self, now: Time, request: &RequestView<'_>, workers: &Workers<'_>, out: &mut Decision);
 
-    /// Is told what happened. Events come in order of time, all those before a choice before it.
+    /// Is told what happened: workers that join and leave, and with [`Needs::request_events`] what becomes of requests. Events
+    /// come in order of time, all those before a choice before it.
     fn observe(&mut self, _now: Time, _event: &Event) {}
 }
 
@@ -41,6 +42,9 @@ pub struct Needs {
     /// What only the servers know ([`crate::WorkerView::queue_depth`], `running`, `kv_usage`, `throughput_tokens_per_s`): they
     /// are asked at the router's load interval.
     pub server_loads: bool,
+    /// The events of requests: [`Event::Routed`], [`Event::FirstToken`], [`Event::Ended`]. Without it a policy is told of
+    /// workers alone, and a request takes the router's lock once instead of three times.
+    pub request_events: bool,
 }
 
 impl Needs {
@@ -53,6 +57,7 @@ impl Needs {
             client_hash: self.client_hash || other.client_hash,
             target: self.target || other.target,
             server_loads: self.server_loads || other.server_loads,
+            request_events: self.request_events || other.request_events,
         }
     }
 

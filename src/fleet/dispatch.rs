@@ -160,7 +160,9 @@ impl Dispatch {
         if let (true, Some(prompt)) = (self.needs.prefix_match, request.prompt) {
             self.index.insert(prompt, worker.id);
         }
-        self.policies.observe(now, &Event::Routed { seq: request.seq, worker: worker.id });
+        if self.needs.request_events {
+            self.policies.observe(now, &Event::Routed { seq: request.seq, worker: worker.id });
+        }
         let decision = self.record(chosen);
         Some(Chosen { lease: Lease::take(worker), decision, policy: policy_name, at_ns: now.us * 1_000 })
     }

@@ -280,9 +280,11 @@ impl Fleet {
         }
     }
 
-    /// Tells the policy something; applied before its next choice.
+    /// Tells the policies what became of a request, if any of them wants to know; applied before the next choice.
     pub fn observe(&self, event: Event) {
-        self.lock().observe(event);
+        if self.needs().request_events {
+            self.lock().observe(event);
+        }
     }
 
     /// Closes connections that have been idle too long, for ever; run it as a task.

@@ -274,6 +274,14 @@ impl Request {
         self.body.has_ended()
     }
 
+    /// All of the body has come, read or not.
+    pub fn is_all_here(&self) -> bool {
+        match self.body {
+            Body::Length(left) => left <= self.bytes.unread().len() as u64,
+            _ => self.is_whole(),
+        }
+    }
+
     /// Takes what has come of the body without waiting for more; true if that is all of it.
     pub fn skip_body(&mut self) -> bool {
         while let Ok(1..) = self.take_data() {}

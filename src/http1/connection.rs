@@ -41,6 +41,7 @@ pub struct Connection {
     requests: u32,
     first_write_ns: Option<u64>,
     first_read_ns: Option<u64>,
+    last_read_ns: u64,
 }
 
 /// Why a request got no response head on this connection.
@@ -69,6 +70,7 @@ impl Connection {
             requests: 0,
             first_write_ns: None,
             first_read_ns: None,
+            last_read_ns: 0,
         }
     }
 
@@ -90,6 +92,12 @@ impl Connection {
     /// When the first byte of the current response was read, `CLOCK_MONOTONIC` nanoseconds.
     pub fn first_read_ns(&self) -> Option<u64> {
         self.first_read_ns
+    }
+
+    /// When bytes (or the end) of the current response were read last, `CLOCK_MONOTONIC` nanoseconds; the moment of all that
+    /// they hold, a head among them.
+    pub fn last_read_ns(&self) -> u64 {
+        self.last_read_ns
     }
 
     /// Sends one request, head and body as they are, and waits for the response head. `to_head`: its method is HEAD.
@@ -132,7 +140,9 @@ impl Connection {
             return Poll::Ready(Ok(()));
         }
         self.incoming.forget();
-        if ready!(self.incoming.poll_fill(&mut self.io, cx))? == 0 && !self.body.close() {
+        let read_bytes = ready!(self.incoming.poll_fill(&mut self.io, cx))?;
+        self.last_read_ns = self.clock.mono_ns();
+        if read_bytes == 0 && !self.body.close() {
             return Poll::Ready(Err(closed("the connection closed before the answer had ended")));
         }
         Poll::Ready(Ok(()))
@@ -154,13 +164,14 @@ impl Connection {
         &self.incoming.all()[range]
     }
 
-    /// Waits for more of the body's data and shows it; `false` once it has ended.
-    pub async fn read_data(&mut self, data: impl FnMut(&[u8])) -> io::Result<bool> {
+    /// Waits for more of the body's data and shows it, with the time at which it was read; `false` once it has ended.
+    pub async fn read_data(&mut self, mut data: impl FnMut(&[u8], u64)) -> io::Result<bool> {
         if self.body.has_ended() {
             return Ok(false);
         }
         poll_fn(|cx| self.poll_body(cx)).await?;
-        self.take_body(data)?;
+        let at_ns = self.last_read_ns;
+        self.take_body(|bytes| data(bytes, at_ns))?;
         Ok(true)
     }
 
@@ -170,7 +181,7 @@ impl Connection {
         let mut whole = true;
         while whole {
             let fits = |all: &[u8], data: &[u8]| all.len() + data.len() <= max_bytes;
-            let more = self.read_data(|data| {
+            let more = self.read_data(|data, _| {
                 whole &= fits(&all, data);
                 if whole {
                     all.extend_from_slice(data);
@@ -225,9 +236,8 @@ impl Connection {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(unwritten.unwrap_or(error))),
                 Poll::Pending => return unwritten.map_or(Poll::Pending, |error| Poll::Ready(Err(error))),
             }
-            if self.first_read_ns.is_none() {
-                self.first_read_ns = Some(self.clock.mono_ns());
-            }
+            self.last_read_ns = self.clock.mono_ns();
+            self.first_read_ns.get_or_insert(self.last_read_ns);
             if let Some(found) = self.parse(seen, to_head)? {
                 self.keeps_alive = found.message.keeps_alive && request.is_done();
                 return Poll::Ready(Ok(found));

@@ -244,7 +244,7 @@ impl Client {
             .send(request, false)
             .await
             .map_err(|e| Unanswered { failure: of_connection(&e.error, false), stale: e.closing_race })?;
-        seen.stamps.head_ns = Some(self.clock.mono_ns());
+        seen.stamps.head_ns = Some(connection.last_read_ns());
         seen.status = Some(answer.status);
         seen.simulated = connection.field(SIMULATED).is_some();
         let worker_url = connection.field(WORKER_URL).and_then(|v| std::str::from_utf8(v).ok());
@@ -252,21 +252,22 @@ impl Client {
         Ok(answer)
     }
 
-    /// Reads the body. A time is taken when its bytes are handed over, as the router takes its own.
+    /// Reads the body. The time of its bytes is that of the read that brought them, as in the router.
     async fn read(&self, progress: &mut Progress) -> Result<(), Failure> {
         let Progress { seen, reader: Some(reader), connection: Some(connection) } = progress else {
             return Ok(());
         };
-        let clock = &self.clock;
-        let mut show = |data: &[u8]| {
-            let now_ns = clock.mono_ns();
-            seen.stamps.last_byte_ns = Some(now_ns);
-            seen.body_bytes += data.len() as u64;
-            reader.push(data, now_ns);
-        };
-        while connection.read_data(&mut show).await.map_err(|e| of_connection(&e, true))? {}
-        seen.stamps.last_byte_ns = Some(self.clock.mono_ns());
-        Ok(())
+        loop {
+            let mut show = |data: &[u8], at_ns| {
+                seen.body_bytes += data.len() as u64;
+                reader.push(data, at_ns);
+            };
+            let more = connection.read_data(&mut show).await.map_err(|e| of_connection(&e, true))?;
+            seen.stamps.last_byte_ns = Some(connection.last_read_ns());
+            if !more {
+                return Ok(());
+            }
+        }
     }
 }
 

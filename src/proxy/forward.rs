@@ -284,18 +284,16 @@ async fn send(
     mut upstream: Connection,
     journey: &mut Journey,
 ) -> Result<(ResponseHead, Connection), Failed> {
-    let connected_ns = journey.elapsed_ns();
     let sent = splice::body_for(worker, call);
     if let Some(named) = sent.named {
         journey.note(|r| (r.dp_rank, r.dp_rank_by) = (named.rank, Some(named.by)));
     }
     // The send stamp is taken last, as its value is part of the head that is about to be written.
-    journey.sending(connected_ns, upstream.link().same_host);
+    journey.sending(upstream.link().same_host);
     let [before, member, after] = sent.pieces;
     let head = head(call, worker, journey, sent.rank, before.len() + member.len() + after.len());
     let to_head = call.asked.method == Method::HEAD;
     let answered = upstream.send(Outgoing::new([head.as_bytes(), before, member, after]), to_head).await;
-    let ended_ns = journey.elapsed_ns();
     let first_byte_ns = upstream.first_read_ns().map(|ns| journey.after(ns));
     let reused = upstream.is_reused();
     journey.note(|r| {
@@ -304,7 +302,8 @@ async fn send(
     });
     match answered {
         Ok(found) => {
-            journey.note(|r| r.head_ns = Some(ended_ns));
+            let head_ns = journey.after(upstream.last_read_ns());
+            journey.note(|r| r.head_ns = Some(head_ns));
             Ok((found, upstream))
         }
         Err(failed) => Err(Failed {

@@ -86,6 +86,8 @@ pub async fn read_body(
         let told = visit.write(Outgoing::new([b"HTTP/1.1 100 Continue\r\n\r\n"])).await;
         told.map_err(|_| Halt::ClientGone)?;
     }
+    // It was read with the head then, and arrival is when.
+    let came_with_head = request.is_all_here();
     let mut reserved = shared.budget.reserve();
     while let Some(bytes) = next_data(visit, request).await? {
         if request.body().len() as u64 > limit {
@@ -100,7 +102,7 @@ pub async fn read_body(
     if body_bytes > 0 {
         journey.hold(reserved);
     }
-    let body_read_ns = journey.elapsed_ns();
+    let body_read_ns = if came_with_head { 0 } else { journey.elapsed_ns() };
     journey.note(|r| {
         r.body_read_ns = Some(body_read_ns);
         r.request_body_bytes = body_bytes;

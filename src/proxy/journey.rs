@@ -172,12 +172,12 @@ impl Journey {
         self.worker.as_deref()
     }
 
-    /// The request is about to be written: takes the send stamp.
-    pub fn sending(&mut self, connected_ns: u64, same_host: bool) {
+    /// A connection is in hand and the request is about to be written on it: takes the send stamp.
+    pub fn sending(&mut self, same_host: bool) {
         let router_send_ns = self.elapsed_ns();
         self.send_unix_ns = Some(self.arrival.unix_ns_at(self.arrival.mono_ns + router_send_ns));
         self.note(|r| {
-            r.connected_ns = Some(connected_ns);
+            r.connected_ns = Some(router_send_ns);
             r.router_send_ns = Some(router_send_ns);
             r.same_host = Some(same_host);
         });

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use milepost_policies::{Decision, Policy, RequestView, Time, Workers};
+use milepost_policies::{Decision, Needs, Policy, RequestView, Time, Workers};
 
 use super::*;
 use crate::admin::metrics::Metrics;
@@ -23,6 +23,10 @@ struct Listening(Arc<Mutex<Vec<Event>>>);
 impl Policy for Listening {
     fn name(&self) -> &'static str {
         "listening"
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { request_events: true, ..Needs::default() }
     }
 
     fn choose(&mut self, _: Time, _: &RequestView<'_>, _: &Workers<'_>, out: &mut Decision) {
@@ -83,7 +87,7 @@ async fn each_attempt_is_told_to_the_policy_from_its_beginning_to_its_end() {
     }
     let mut journey = begin(&shared);
     let first = journey.choose(shared.fleet.choose(Wanted::default(), &RequestView::default(), &[]).unwrap());
-    journey.sending(0, true);
+    journey.sending(true);
     tokio::time::advance(Duration::from_millis(3)).await;
     journey.attempt_failed(&first, None, "died".to_owned());
     assert_eq!((first.in_flight(), journey.record().same_host), (0, None));

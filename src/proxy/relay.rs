@@ -144,7 +144,7 @@ impl Passage {
                 Ok(Err(error)) => return self.broken(&error, visit, out.as_bytes()).await,
                 Err(interrupt) => return self.interrupted(interrupt, false),
             }
-            let now_ns = self.journey.shared().clock.mono_ns();
+            let now_ns = rest.upstream.last_read_ns();
             // A worker that always has something ready never lets the timer be asked.
             if self.journey.is_late(now_ns) {
                 return self.interrupted(Interrupt::Late, true);

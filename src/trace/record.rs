@@ -223,7 +223,7 @@ pub struct RequestRecord {
     /// First byte of the answer read, nanoseconds after arrival.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_ns: Option<u64>,
-    /// The answer's head was parsed, nanoseconds after arrival.
+    /// The last byte of the answer's head was read, nanoseconds after arrival.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_ns: Option<u64>,
     /// First SSE event with data, nanoseconds after arrival.
