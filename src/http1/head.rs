@@ -1,16 +1,18 @@
 //! The head of an HTTP/1.1 message: bytes in, places of its fields out.
 //!
-//! Rule: a head means one thing or is refused. Lengths are digits and agree, a transfer coding ends in `chunked`, and what
-//! RFC 9112 leaves to taste (both framings in one request) is decided here, once, for every reader. Names are made lower
-//! case where they stand, so that everybody after this compares bytes. Nothing is copied: a field is two ranges of the
-//! buffer that was read. Syntax is `httparse`'s. Deliberately not here: what a field means to a router (`proxy::headers`),
-//! bodies (`chunked`), reading.
+//! Rule: a head means one thing or is refused. Lines end in CR LF, lengths are digits and agree, a transfer coding ends in
+//! `chunked`, and what RFC 9112 leaves to taste (both framings in one request) is decided here, once, for every reader. Names
+//! are made lower case where they stand, so that everybody after this compares bytes. Nothing is copied: a field is two ranges
+//! of the buffer that was read. Syntax is `httparse`'s. Deliberately not here: what a field means to a router
+//! (`proxy::headers`), bodies (`chunked`), reading.
 
 use std::fmt;
 use std::mem::MaybeUninit;
 
 /// Most fields in one head; hyper takes as many.
 pub const MAX_FIELDS: usize = 100;
+
+const LINE_END: &str = "a line that ends in something else than CR LF";
 
 /// A place in the buffer that a head was parsed from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +57,17 @@ impl Fields {
     fn lower_names(&self, bytes: &mut [u8]) {
         for [name, _] in &self.0 {
             bytes[name.start as usize..(name.start + name.len) as usize].make_ascii_lowercase();
+        }
+    }
+
+    /// Every line of the head ends in CR LF: each field stands behind one, and two end the head. `httparse` takes an LF alone,
+    /// which a proxy in front may have taken for a part of a value, and then the two do not see the same fields.
+    fn stand_on_lines(&self, bytes: &[u8], head_bytes: usize) -> Result<(), HeadError> {
+        let begins_line = |[name, _]: &[Span; 2]| bytes[..name.start as usize].ends_with(b"\r\n");
+        if bytes[..head_bytes].ends_with(b"\r\n\r\n") && self.0.iter().all(begins_line) {
+            Ok(())
+        } else {
+            Err(HeadError::Malformed(LINE_END))
         }
     }
 }
@@ -153,7 +166,7 @@ fn syntax(error: httparse::Error) -> HeadError {
         Error::TooManyHeaders => HeadError::TooManyFields,
         Error::HeaderName => HeadError::Malformed("a header name with a character that may not be in one"),
         Error::HeaderValue => HeadError::Malformed("a header value with a character that may not be in one"),
-        Error::NewLine => HeadError::Malformed("a line that ends in something else than CR LF"),
+        Error::NewLine => HeadError::Malformed(LINE_END),
         Error::Status => HeadError::Malformed("a status line that is none"),
         Error::Token => HeadError::Malformed("a request line that is none"),
         Error::Version => HeadError::Malformed("a version other than HTTP/1.0 and HTTP/1.1"),
@@ -184,6 +197,7 @@ pub fn request(bytes: &mut [u8], fields: &mut Fields) -> Result<Option<RequestHe
     let method = Span::of(bytes, parsed.method.unwrap_or_default().as_bytes());
     let target = Span::of(bytes, parsed.path.unwrap_or_default().as_bytes());
     fields.take(bytes, parsed.headers);
+    fields.stand_on_lines(bytes, head_bytes)?;
     fields.lower_names(bytes);
     let said = Said::gather(fields, bytes)?;
     let framing = match (said.chunked, said.content_length) {
@@ -236,6 +250,7 @@ pub fn response(
     }
     let reason = Span::of(bytes, parsed.reason.unwrap_or_default().as_bytes());
     fields.take(bytes, parsed.headers);
+    fields.stand_on_lines(bytes, head_bytes)?;
     fields.lower_names(bytes);
     let said = Said::gather(fields, bytes)?;
     let bodiless = to_head || matches!(status, 100..=199 | 204 | 304);

@@ -92,6 +92,13 @@ fn what_is_no_request_line_is_refused() {
         "GET /\x01 HTTP/1.1\r\n\r\n",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "\x16\x03\x01\x02\0\x01\0\x01",
+        "GET / HTTP/1.1\n\n",
+        "GET / HTTP/1.1\n\r\n",
+        "GET / HTTP/1.1\r\n\n",
+        "GET / HTTP/1.1\nhost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\nx: y\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nx:\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nx: y\r\n\n",
     ] {
         assert!(parse(bad).is_err(), "{bad:?}");
     }
@@ -114,6 +121,7 @@ fn a_response_has_the_body_that_its_request_and_status_allow() {
     assert!(answer("HTTP/1.1 2x0 OK\r\n\r\n", false).is_err());
     assert!(answer("HTTP/1.1 099 Low\r\ncontent-length: 0\r\n\r\n", false).is_err());
     assert!(answer("it is not HTTP\r\n\r\n", false).is_err());
+    assert!(answer("HTTP/1.1 200 OK\r\nx: y\ncontent-length: 0\r\n\r\n", false).is_err());
     let none = answer("HTTP/1.1 204 No Content\r\ncontent-length: 3\r\n\r\n", false).unwrap().unwrap();
     assert_eq!(none.message.content_length, None, "RFC 9110, 8.6");
     assert!(!answer(both, false).unwrap().unwrap().message.keeps_alive, "two framings");
