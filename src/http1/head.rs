@@ -210,8 +210,9 @@ pub fn request(bytes: &mut [u8], fields: &mut Fields) -> Result<Option<RequestHe
         (true, _) => Framing::Chunked,
         (false, length) => Framing::Length(length.unwrap_or(0)),
     };
-    // Two framings in one request are an attempt to be read in two ways: the chunks count, and nothing after them does.
-    let ambiguous = said.chunked && said.content_length.is_some();
+    // Two framings in one request, or a coding that the next reader may not know, are attempts to be read in two ways: the
+    // chunks count, and nothing after them does.
+    let ambiguous = said.coded || (said.chunked && said.content_length.is_some());
     let message = Message {
         head_bytes,
         is_http_11,
@@ -261,8 +262,12 @@ pub fn response(
         (false, Some(length)) => Framing::Length(length),
         (false, None) => Framing::UntilClose,
     };
-    // As of requests: what frames a body in two ways is the last that is read on its connection.
-    let ambiguous = said.chunked && said.content_length.is_some();
+    // As of requests: what frames a body in two ways is the last that is read on its connection. HTTP/1.0 has no codings, and
+    // who announces a body with a 204 may send one.
+    let announced = said.chunked || said.content_length.is_some_and(|bytes| bytes > 0);
+    let ambiguous = (said.chunked && (said.content_length.is_some() || !is_http_11))
+        || said.coded
+        || (status == 204 && announced);
     let message = Message {
         head_bytes,
         is_http_11,

@@ -44,6 +44,7 @@ fn connections_are_kept_by_version_and_word() {
     assert!(kept("1.1", "") && !kept("1.0", ""));
     assert!(!kept("1.1", "connection: x, Close\r\n") && kept("1.0", "Connection: Keep-Alive\r\n"));
     assert!(!kept("1.1", "content-length: 1\r\ntransfer-encoding: chunked\r\n"), "two framings");
+    assert!(!kept("1.1", "transfer-encoding: gzip, chunked\r\n"), "not everybody finds the chunks");
 }
 
 #[test]
@@ -124,7 +125,15 @@ fn a_response_has_the_body_that_its_request_and_status_allow() {
     assert!(answer("HTTP/1.1 200 OK\r\nx: y\ncontent-length: 0\r\n\r\n", false).is_err());
     let none = answer("HTTP/1.1 204 No Content\r\ncontent-length: 3\r\n\r\n", false).unwrap().unwrap();
     assert_eq!(none.message.content_length, None, "RFC 9110, 8.6");
-    assert!(!answer(both, false).unwrap().unwrap().message.keeps_alive, "two framings");
+    for closes in [
+        both,
+        "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\ncontent-length: 3\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n",
+    ] {
+        assert!(!answer(closes, false).unwrap().unwrap().message.keeps_alive, "{closes:?}");
+    }
+    assert!(answer("HTTP/1.1 204 No Content\r\n\r\n", false).unwrap().unwrap().message.keeps_alive);
     let until_close = answer("HTTP/1.1 200 OK\r\n\r\n", false).unwrap().unwrap();
     assert!(!until_close.message.keeps_alive);
 }
