@@ -48,7 +48,7 @@ fn trailers_are_read_and_not_passed_on() {
 
 #[test]
 fn what_could_be_read_in_two_ways_is_refused() {
-    let bad: [&[u8]; 16] = [
+    let bad: [&[u8]; 23] = [
         b"zz\r\n",
         b"\r\n",
         b";x\r\n",
@@ -65,6 +65,13 @@ fn what_could_be_read_in_two_ways_is_refused() {
         b"0\r\nx: 1\ry: 2\r\n\r\n",
         b"1 2\r\na\r\n",
         b"1\t\0;x\r\na\r\n",
+        b"1;x\0\r\na\r\n",
+        b"1;\x0b\r\na\r\n",
+        b"0\r\nGET / HTTP/1.1\r\n\r\n",
+        b"0\r\n: x\r\n\r\n",
+        b"0\r\nx : y\r\n\r\n",
+        b"0\r\nx: y\r\n z\r\n\r\n",
+        b"0\r\nx: \0\r\n\r\n",
     ];
     for bytes in bad {
         for piece in [1, 3, 64] {

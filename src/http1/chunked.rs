@@ -1,7 +1,7 @@
 //! The chunked coding: which bytes of a body are framing and which are data.
 //!
-//! Rule: strict. Sizes are hex digits, lines end in CR LF, and framing has a limit, so that everybody who reads these bytes
-//! finds the same body in them. Nothing is copied; the reader is told how much comes next of what. Deliberately not here:
+//! Rule: strict. Sizes are hex digits, lines end in CR LF, extensions are text, trailers are fields, and framing has a limit,
+//! so that everybody who reads these bytes finds the same body in them. Nothing is copied; the reader is told how much comes next of what. Deliberately not here:
 //! where the bytes come from and go to.
 
 use std::fmt;
@@ -33,6 +33,7 @@ enum State {
     // In the line of the last chunk's size, and what follows it.
     LastEnd,
     TrailerStart,
+    TrailerName,
     Trailer,
     TrailerCr,
     TrailerEnd,
@@ -71,8 +72,8 @@ impl Default for Chunked {
 impl Chunked {
     /// True once the line of the last chunk has been read: what follows are trailers.
     pub fn in_trailers(&self) -> bool {
-        use State::{Ended, Trailer, TrailerCr, TrailerEnd, TrailerStart};
-        matches!(self.state, TrailerStart | Trailer | TrailerCr | TrailerEnd | Ended)
+        use State::{Ended, Trailer, TrailerCr, TrailerEnd, TrailerName, TrailerStart};
+        matches!(self.state, TrailerStart | TrailerName | Trailer | TrailerCr | TrailerEnd | Ended)
     }
 
     /// What the first bytes of `bytes` are; never empty for a body that goes on. Call again with the rest.
@@ -113,7 +114,7 @@ impl Chunked {
                 State::SizeBlank
             }
             (State::Extension, b'\r') => self.size_end(),
-            (State::Extension, _) if byte != b'\n' => {
+            (State::Extension, _) if is_text(byte) => {
                 self.count_extra()?;
                 State::Extension
             }
@@ -126,7 +127,13 @@ impl Chunked {
             (State::LastEnd | State::TrailerCr, b'\n') => State::TrailerStart,
             (State::TrailerStart, b'\r') => State::TrailerEnd,
             (State::Trailer, b'\r') => State::TrailerCr,
-            (State::TrailerStart | State::Trailer, _) if byte != b'\n' => {
+            // A line without a name may be the next request to somebody who reads no trailers.
+            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => {
+                self.count_extra()?;
+                State::TrailerName
+            }
+            (State::TrailerName, b':') => State::Trailer,
+            (State::Trailer, _) if is_text(byte) => {
                 self.count_extra()?;
                 State::Trailer
             }
@@ -144,6 +151,17 @@ impl Chunked {
         self.extra_bytes += 1;
         if self.extra_bytes > MAX_EXTRA_BYTES { Err(BadChunk) } else { Ok(()) }
     }
+}
+
+/// A byte of a field's value (RFC 9110, 5.5): blanks, visible characters and whatever is beyond ASCII.
+fn is_text(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
+}
+
+/// A byte of a field's name (RFC 9110, 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
 
 #[cfg(test)]
