@@ -22,6 +22,9 @@ use crate::net::{Io, Link};
 /// Largest response head in bytes; a worker's is a few hundred.
 const MAX_HEAD_BYTES: usize = 256 * 1024;
 
+/// Most interim answers (1xx) before the answer; a server says one or two.
+const MAX_INTERIM: u32 = 32;
+
 /// How soon after the write a reused connection must have died for its peer to have been closing it while the request was on
 /// its way. Word of such a close comes one round trip after the write, and a second is longer than any; a peer that held the
 /// request for longer had taken it.
@@ -39,6 +42,7 @@ pub struct Connection {
     /// The answer allows another request and the request was written whole.
     keeps_alive: bool,
     requests: u32,
+    interim: u32,
     first_write_ns: Option<u64>,
     first_read_ns: Option<u64>,
     last_read_ns: u64,
@@ -68,6 +72,7 @@ impl Connection {
             body: Body::Ended,
             keeps_alive: true,
             requests: 0,
+            interim: 0,
             first_write_ns: None,
             first_read_ns: None,
             last_read_ns: 0,
@@ -108,7 +113,7 @@ impl Connection {
     ) -> Result<ResponseHead, SendError> {
         self.requests += 1;
         (self.first_write_ns, self.first_read_ns) = (None, None);
-        (self.keeps_alive, self.body) = (false, Body::Ended);
+        (self.keeps_alive, self.body, self.interim) = (false, Body::Ended, 0);
         self.incoming.release();
         let answered = poll_fn(|cx| self.poll_head(&mut request, to_head, cx)).await;
         answered.map_err(|error| self.failed(error))
@@ -262,7 +267,12 @@ impl Connection {
                     let what = "it switched protocols unasked";
                     return Err(io::Error::new(io::ErrorKind::InvalidData, what));
                 }
+                100..=199 if self.interim == MAX_INTERIM => {
+                    let what = "interim answers without end";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+                }
                 100..=199 => {
+                    self.interim += 1;
                     self.incoming.consume(found.message.head_bytes);
                     self.incoming.forget();
                     seen = 0;

@@ -26,6 +26,19 @@ async fn read_all(bytes: &[u8], part: usize) -> Result<(u16, Bytes), String> {
     tokio::join!(reading, answering).0
 }
 
+#[tokio::test]
+async fn interim_answers_are_stepped_over_and_have_a_limit() {
+    for (interim, whole) in [(MAX_INTERIM as usize, true), (MAX_INTERIM as usize + 1, false)] {
+        let mut bytes = b"HTTP/1.1 103 Early\r\nlink: x\r\n\r\n".repeat(interim);
+        bytes.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        for part in [7, usize::MAX] {
+            let read = read_all(&bytes, part).await;
+            assert_eq!(read.is_ok(), whole, "{interim}: {read:?}");
+            assert!(whole || read.unwrap_err().contains("interim"));
+        }
+    }
+}
+
 /// Pieces of answers, and noise.
 fn pieces() -> impl Strategy<Value = Vec<u8>> {
     let words: Vec<&'static [u8]> = vec![
