@@ -1,7 +1,7 @@
 //! What a request line asks for, whichever form its target has.
 //!
-//! Rule: a worker is always asked in origin form (RFC 9112, 3.2), a path with its query; what a client puts before the path
-//! names this router. Deliberately not here: what the path means (`wire::Endpoint`).
+//! Rule: a worker is always asked in origin form (RFC 9112, 3.2), a path with its query in ASCII; what a client puts before
+//! the path names this router. Deliberately not here: what the path means (`wire::Endpoint`).
 
 use http::{Method, Uri};
 
@@ -21,7 +21,7 @@ impl Asked {
     /// Of a request; `None` if its target is none.
     pub fn of(request: &Request) -> Option<Self> {
         let method = Method::from_bytes(request.method()).ok()?;
-        let target = origin_form(std::str::from_utf8(request.target()).ok()?)?;
+        let target = origin_form(&method, std::str::from_utf8(request.target()).ok()?)?;
         Some(Self { method, path_bytes: target.find('?').unwrap_or(target.len()), target })
     }
 
@@ -47,20 +47,39 @@ impl Asked {
     }
 }
 
-fn origin_form(target: &str) -> Option<String> {
+fn origin_form(method: &Method, target: &str) -> Option<String> {
     if target.starts_with('/') {
         // A fragment is no part of a request (RFC 9110, 7.1).
-        return Some(target.split('#').next().unwrap_or_default().to_owned());
+        return Some(in_ascii(target.split('#').next().unwrap_or_default()));
     }
-    if target == "*" {
-        return Some(target.to_owned());
+    // Each of the other forms belongs to one method (RFC 9112, 3.2.3 and 3.2.4); elsewhere two readers make two paths of it.
+    if (method == Method::CONNECT) || (target == "*" && method == Method::OPTIONS) {
+        return Some(in_ascii(target));
     }
     let uri: Uri = target.parse().ok()?;
+    uri.scheme()?;
     Some(match uri.path_and_query().map(http::uri::PathAndQuery::as_str) {
         None => "/".to_owned(),
-        Some(path) if path.starts_with('/') => path.to_owned(),
-        Some(query) => format!("/{query}"),
+        Some(path) if path.starts_with('/') => in_ascii(path),
+        Some(query) => in_ascii(&format!("/{query}")),
     })
+}
+
+/// With what is beyond ASCII percent-encoded, as a URI has it (RFC 3986, 2.1): some readers take a byte such as 0xA0 for a blank.
+fn in_ascii(target: &str) -> String {
+    if target.is_ascii() {
+        return target.to_owned();
+    }
+    let mut out = String::with_capacity(target.len() * 2);
+    for byte in target.bytes() {
+        if byte.is_ascii() {
+            out.push(char::from(byte));
+        } else {
+            let digit = |value: u8| char::from(b"0123456789ABCDEF"[usize::from(value & 15)]);
+            out.extend(['%', digit(byte >> 4), digit(byte)]);
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -68,20 +87,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_becomes_a_path() {
-        for (target, wanted) in [
-            ("/generate?x=1", Some("/generate?x=1")),
-            ("/a#b", Some("/a")),
-            ("//a/b", Some("//a/b")),
-            ("*", Some("*")),
-            ("http://elsewhere/y?q=1", Some("/y?q=1")),
-            ("http://elsewhere", Some("/")),
-            ("http://elsewhere?q=1", Some("/?q=1")),
-            ("elsewhere:80", Some("/")),
-            ("http://", None),
-            ("?q", None),
+    fn every_form_becomes_a_path_or_is_refused() {
+        for (method, target, wanted) in [
+            ("GET", "/generate?x=1", Some("/generate?x=1")),
+            ("GET", "/a#b", Some("/a")),
+            ("GET", "//a/b", Some("//a/b")),
+            ("GET", "/\u{e9}?\u{a0}", Some("/%C3%A9?%C2%A0")),
+            ("OPTIONS", "*", Some("*")),
+            ("GET", "*", None),
+            ("GET", "http://elsewhere/y?q=1", Some("/y?q=1")),
+            ("GET", "http://elsewhere", Some("/")),
+            ("GET", "http://elsewhere?q=1", Some("/?q=1")),
+            ("CONNECT", "elsewhere:80", Some("elsewhere:80")),
+            ("GET", "elsewhere:80", None),
+            ("GET", "elsewhere", None),
+            ("GET", "!", None),
+            ("GET", "http://", None),
+            ("GET", "?q", None),
         ] {
-            assert_eq!(origin_form(target).as_deref(), wanted, "{target}");
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            assert_eq!(origin_form(&method, target).as_deref(), wanted, "{method} {target}");
         }
     }
 }

@@ -56,7 +56,7 @@ async fn every_form_of_a_target_reaches_a_worker_as_a_path_with_one_host() {
         ("GET http://elsewhere/y?q=1", "GET /y?q=1 HTTP/1.1"),
         ("GET http://elsewhere", "GET / HTTP/1.1"),
         ("GET http://elsewhere?q=1", "GET /?q=1 HTTP/1.1"),
-        ("GET elsewhere:80", "GET / HTTP/1.1"),
+        ("GET /\u{e9}", "GET /%C3%A9 HTTP/1.1"),
         ("OPTIONS *", "OPTIONS * HTTP/1.1"),
     ];
     for (form, line) in forms {
@@ -69,8 +69,13 @@ async fn every_form_of_a_target_reaches_a_worker_as_a_path_with_one_host() {
     }
     let twice = "GET /x HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n";
     assert_eq!(ask(router.addr, twice).await.status, 400, "RFC 9112, 3.2");
+    let wrong = ["GET elsewhere:80", "GET elsewhere", "GET *"];
+    for form in wrong {
+        let response = ask(router.addr, format!("{form} HTTP/1.1\r\nhost: elsewhere\r\n\r\n")).await;
+        assert_eq!(response.status, 400, "{form}");
+    }
     let records = router.finish_requests().await;
-    assert_eq!(records.len(), forms.len() + 1);
+    assert_eq!(records.len(), forms.len() + 1 + wrong.len());
     assert!(records.iter().all(|r| !r.path.contains("q=1")), "no query in a record");
 }
 
