@@ -38,7 +38,26 @@ pub mod workers;
 
 /// The class of a path.
 pub fn access(path: &str) -> Access {
+    if path.contains('%') {
+        return access_decoded(path);
+    }
     table::find(path).map_or(Access::Proxied, |entry| entry.access)
+}
+
+/// The class of a path that a worker will decode: `/%66lush_cache` is a control endpoint to it. It is never public, as the
+/// router does not answer it itself.
+fn access_decoded(path: &str) -> Access {
+    let mut rest = path.as_bytes();
+    let mut decoded = Vec::with_capacity(rest.len());
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|d| std::str::from_utf8(d).ok());
+        let code = digits.filter(|d| byte == b'%' && !d.starts_with('+'));
+        let code = code.and_then(|d| u8::from_str_radix(d, 16).ok());
+        decoded.push(code.unwrap_or(byte));
+        rest = if code.is_some() { &after[2..] } else { after };
+    }
+    let entry = std::str::from_utf8(&decoded).ok().and_then(table::find);
+    if entry.is_some_and(|entry| entry.access == Access::Control) { Access::Control } else { Access::Proxied }
 }
 
 /// True for a path that the router answers itself; of those with an [`crate::wire::Endpoint`] of their own none is.
