@@ -66,6 +66,8 @@ pub struct ClientHeaders<'a> {
     pub is_encoded: bool,
     /// Number of `host` headers.
     pub hosts: usize,
+    /// One of them is neither a host, perhaps with a port, nor empty.
+    pub host_is_none: bool,
     /// This router has seen the request before.
     pub is_loop: bool,
 }
@@ -97,7 +99,10 @@ impl<'a> ClientHeaders<'a> {
                 b"cookie" => found.client[2] = Some(value),
                 b"upgrade" => found.upgrade = Some(value),
                 b"content-encoding" | b"x-body-compressed" => found.is_encoded = true,
-                b"host" => found.hosts += 1,
+                b"host" => {
+                    found.hosts += 1;
+                    found.host_is_none |= !is_host(value);
+                }
                 b"x-milepost-hop" => found.is_loop |= value == instance.as_bytes(),
                 _ => {}
             }
@@ -115,6 +120,11 @@ impl<'a> ClientHeaders<'a> {
     pub fn request_id(&self) -> Option<String> {
         self.ids.iter().flatten().find_map(|value| visible(value))
     }
+}
+
+/// Host and port as in a URI (RFC 3986, 3.2.2), without the comma, which makes two hosts for some readers. It may be empty.
+fn is_host(value: &[u8]) -> bool {
+    value.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%:[]!$&'()*+;=".contains(b))
 }
 
 /// A header's text, if it is short and visible ASCII.
@@ -276,6 +286,16 @@ mod tests {
         let names: Vec<&[u8]> = to_worker(fields(&client), &extra).map(|(name, _)| name).collect();
         let expected = ["x-custom", "x-override-rid", "x-request-id-span", "content-type"];
         assert_eq!(names, expected.map(str::as_bytes));
+    }
+
+    #[test]
+    fn a_host_is_one_host() {
+        for good in ["gpu-3.lan:8000", "[::1]:30000", "a_b", "%C3%A9", ""] {
+            assert!(is_host(good.as_bytes()), "{good}");
+        }
+        for bad in ["a, b", "u@a", "a/b", "a?b", "a#b", "a b", "a\\b", "\u{e9}"] {
+            assert!(!is_host(bad.as_bytes()), "{bad}");
+        }
     }
 
     #[test]

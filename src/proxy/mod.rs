@@ -232,8 +232,10 @@ async fn enter(shared: &Shared, visit: &mut Visit, journey: &mut Journey) -> Res
 /// What cannot be proxied at all.
 fn admit(request: &Request, asked: &Asked, known: &ClientHeaders<'_>) -> Result<(), Problem> {
     let websocket = known.upgrade.is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"));
-    if asked.method == Method::CONNECT || websocket {
-        return Err(Problem::new(501, "not_implemented", "CONNECT and protocol upgrades are not proxied"));
+    // TRACE would hand a client what is added for the worker, its key among it.
+    if asked.method == Method::CONNECT || asked.method == Method::TRACE || websocket {
+        let message = "CONNECT, TRACE and protocol upgrades are not proxied";
+        return Err(Problem::new(501, "not_implemented", message));
     }
     if request.head.is_coded {
         // The worker would get the coded bytes without the word that says so.
@@ -241,6 +243,9 @@ fn admit(request: &Request, asked: &Asked, known: &ClientHeaders<'_>) -> Result<
     }
     if known.hosts > 1 || (known.hosts == 0 && request.head.message.is_http_11) {
         return Err(Problem::new(400, "bad_request", "an HTTP/1.1 request needs one Host header"));
+    }
+    if known.host_is_none {
+        return Err(Problem::new(400, "bad_request", "the Host header is not one host, perhaps with a port"));
     }
     if known.is_loop {
         return Err(Problem::new(508, "loop_detected", "this router is its own worker: check --worker-urls"));
