@@ -3,6 +3,9 @@
 //! Rule: the first bytes choose settings, the rest is the input, so that a corpus file is a whole case. Shared by the fuzz
 //! targets and by `tests/fuzz_corpus.rs`. Deliberately not here: inputs.
 
+#[path = "http1_properties.rs"]
+mod http1_properties;
+
 use milepost::config::flags::{self, Given, Settings, Takes, Value as FlagValue};
 use milepost::config::worker_url::WorkerUrl;
 use milepost::trace::align::align;
@@ -14,6 +17,8 @@ use milepost::wire::answer::{Answer, AnswerReader};
 use milepost::wire::call::{Parsed, look};
 use milepost::wire::sse::{Event, Scanner};
 use serde_json::Value;
+
+pub use http1_properties::{http1_answer, http1_request};
 
 /// A byte chooses an endpoint; `a` to `h` in a corpus file.
 fn endpoint(choice: u8) -> Endpoint {

@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 const CHANGED: usize = 400;
 
 /// Pieces that parsers stumble over.
-const PIECES: [&[u8]; 16] = [
+const PIECES: [&[u8]; 24] = [
     b"\"",
     b"\\",
     b"\\ud800",
@@ -34,6 +34,14 @@ const PIECES: [&[u8]; 16] = [
     b"\xff\xfe",
     b"\0",
     b"data: [DONE]\n\n",
+    b"transfer-encoding: chunked\r\n",
+    b"content-length: 5\r\n",
+    b"connection: close\r\n",
+    b"0\r\n\r\n",
+    b"5\r\nhello\r\n",
+    b"\r",
+    b", ",
+    b";",
 ];
 
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -110,4 +118,14 @@ fn answer_reader() {
 #[test]
 fn trace_reader() {
     replay("trace_reader", properties::trace_reader);
+}
+
+#[test]
+fn http1_request() {
+    replay("http1_request", properties::http1_request);
+}
+
+#[test]
+fn http1_answer() {
+    replay("http1_answer", properties::http1_answer);
 }
