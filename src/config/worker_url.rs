@@ -42,7 +42,8 @@ impl WorkerUrl {
         let text = text.trim();
         let (text, rank) = split_rank(text)?;
         let expected = |why: &str| {
-            let shown: String = text.chars().take(MAX_QUOTED_CHARS).collect();
+            // Control characters would make two lines of one, or worse, of a log.
+            let shown: String = text.chars().filter(|c| !c.is_control()).take(MAX_QUOTED_CHARS).collect();
             WorkerUrlError(format!("expected http://host:port, got {shown}{why}"))
         };
         let uri: http::Uri = text.parse().map_err(|_| expected(hint(text)))?;
@@ -57,6 +58,10 @@ impl WorkerUrl {
         }
         if authority.host().is_empty() {
             return Err(expected(" (no host)"));
+        }
+        // A URI's host may have commas and worse; a name that can be looked up has none.
+        if !authority.host().bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~[:]".contains(&b)) {
+            return Err(expected(hint(text)));
         }
         // What follows the host is nothing, or a colon and a port: `http` itself lets some bad ports pass as absent.
         let after_host = &authority.as_str()[authority.host().len()..];
@@ -221,6 +226,8 @@ mod tests {
             ("gpu3:8000", "(http:// is missing)"),
             ("http://a:1,http://b:2", "without commas"),
             ("http://a:1 http://b:2", "separate words"),
+            ("http://a,", "without commas"),
+            ("http://a;b", "expected http://host:port"),
             ("grpc://a:1", "HTTP port"),
         ] {
             let error = WorkerUrl::parse(text).unwrap_err().to_string();
