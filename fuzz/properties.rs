@@ -5,6 +5,8 @@
 
 #[path = "http1_properties.rs"]
 mod http1_properties;
+#[path = "prefix_properties.rs"]
+mod prefix_properties;
 
 use milepost::config::flags::{self, Given, Settings, Takes, Value as FlagValue};
 use milepost::config::worker_url::WorkerUrl;
@@ -18,7 +20,11 @@ use milepost::wire::call::{Parsed, look};
 use milepost::wire::sse::{Event, Scanner};
 use serde_json::Value;
 
-pub use http1_properties::{http1_answer, http1_request};
+#[allow(unused_imports, reason = "one property a target")]
+pub use {
+    http1_properties::{http1_answer, http1_request},
+    prefix_properties::prefix_index,
+};
 
 /// A byte chooses an endpoint; `a` to `h` in a corpus file.
 fn endpoint(choice: u8) -> Endpoint {
@@ -188,5 +194,30 @@ fn aligned(request: &RequestRecord, found: &milepost::trace::align::Aligned) {
         let server = [found.created_ns, found.queue_start_ns, found.queue_end_ns, found.first_token_ns];
         assert_eq!(server, [None; 4]);
         assert_eq!((found.tokenize_ns, found.pure_queue_ns), (None, None));
+    }
+}
+
+/// A worker's URL as somebody types it. What is taken is one plain host and port, which can stand in a head as they are, and
+/// means the same when read again; what is not is told shortly, and what may be a password not at all.
+pub fn worker_url(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match WorkerUrl::parse(text) {
+        Ok(url) => {
+            assert_eq!(WorkerUrl::parse(url.as_str()).as_ref(), Ok(&url));
+            assert_eq!(url.with_rank(None).with_rank(url.rank()), url);
+            let authority = url.authority();
+            assert!(authority.bytes().all(|b| b.is_ascii_graphic()) && !authority.contains(['@', '/', ',']));
+            assert!(authority.ends_with(&format!(":{}", url.port())) && !url.host().is_empty());
+            assert!(url.literal_addr().is_none_or(|addr| addr.port() == url.port()));
+        }
+        Err(error) => {
+            let error = error.to_string();
+            assert!(error.len() < 1_200, "{} bytes", error.len());
+            assert!(!error.contains(char::is_control), "{error:?}");
+            // Before an `@` that no rank follows stands a user, perhaps with a password.
+            let (user, rank) = text.split_once('@').unwrap_or_default();
+            let is_user = user.len() > 3 && !rank.starts_with(|c: char| c.is_ascii_digit());
+            assert!(!is_user || !error.contains(user), "{error}");
+        }
     }
 }

@@ -129,3 +129,13 @@ fn http1_request() {
 fn http1_answer() {
     replay("http1_answer", properties::http1_answer);
 }
+
+#[test]
+fn worker_url() {
+    replay("worker_url", properties::worker_url);
+}
+
+#[test]
+fn prefix_index() {
+    replay("prefix_index", properties::prefix_index);
+}
