@@ -262,6 +262,9 @@ impl Connection {
             else {
                 break;
             };
+            if found.message.head_bytes > MAX_HEAD_BYTES {
+                return Err(too_large());
+            }
             match found.status {
                 101 => {
                     let what = "it switched protocols unasked";
@@ -285,7 +288,7 @@ impl Connection {
             }
         }
         if self.incoming.unread().len() > MAX_HEAD_BYTES {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a response head that is too large"));
+            return Err(too_large());
         }
         Ok(None)
     }
@@ -298,6 +301,10 @@ impl Connection {
         let closing_race = self.is_reused() && !response_began && held_ns < CLOSING_RACE_NS;
         SendError { error, response_began, closing_race }
     }
+}
+
+fn too_large() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a response head that is too large")
 }
 
 /// How the end of a connection in the middle of something is told.
