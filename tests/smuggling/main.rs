@@ -17,9 +17,10 @@ mod table;
 use stage::{Seen, Stage};
 use table::Case;
 
-/// Plays cases one after the other before one router; all that is not as expected is told.
-async fn hold(cases: &[Case]) {
+/// Plays cases one after the other before one router, in parts; all that is not as expected is told.
+async fn hold(cases: &[Case], part_bytes: usize) {
     let mut stage = Stage::start();
+    stage.part_bytes = part_bytes;
     let mut wrong = Vec::new();
     for case in cases {
         let seen = stage.play(&case.bytes).await;
@@ -35,14 +36,23 @@ async fn hold(cases: &[Case]) {
 #[tokio::test(start_paused = true)]
 async fn what_could_be_read_in_two_ways_is_refused_or_reaches_a_worker_as_one_request() {
     for class in requests::classes() {
-        hold(&class.cases).await;
+        hold(&class.cases, usize::MAX).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_bytes_are_the_same_requests_however_they_are_cut() {
+    for part_bytes in [1, 3] {
+        for class in requests::classes() {
+            hold(&class.cases, part_bytes).await;
+        }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_byte_about_the_coding_makes_it_no_request_or_changes_nothing() {
     for family in requests::families() {
-        hold(&family.cases()).await;
+        hold(&family.cases(), usize::MAX).await;
     }
 }
 

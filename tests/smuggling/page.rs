@@ -70,7 +70,7 @@ fn page() -> String {
         }
     }
     out.push_str(
-        "\n### A byte in each place about the coding\n\n`XX` is each of 0x00 to 0x20 and 0x7f to 0xff; behind the line stand a `Host` and \
+        "\n### A byte in each place about the coding\n\n`<b>` is each of 0x00 to 0x20 and 0x7f to 0xff; behind the line stand a `Host` and \
          `Content-Length: 15`, and a body of 15 bytes that is also one chunk of 5.\n\n| line | bytes: what the client is told; what the worker receives | source |\n|---|---|---|\n",
     );
     for family in &families {

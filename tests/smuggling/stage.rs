@@ -60,6 +60,8 @@ pub struct Stage {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     answers: usize,
+    /// Most bytes that a client sends at a time.
+    pub part_bytes: usize,
 }
 
 /// What was seen of one case.
@@ -93,7 +95,7 @@ impl Stage {
         let shared = Arc::clone(router.shared());
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(router.serve(net.listen(ROUTER), None, stopped));
-        Self { net, shared, got, script, workers, trace, stop, task, answers: 0 }
+        Self { net, shared, got, script, workers, trace, stop, task, answers: 0, part_bytes: usize::MAX }
     }
 
     /// Sends a case and [`SECOND`] behind it, all at once.
@@ -177,8 +179,11 @@ impl Stage {
                 if n > 0 {
                     tokio::time::sleep(Duration::from_secs(2)).await;
                 }
-                if to.write_all(part).await.is_err() {
-                    break;
+                for bytes in part.chunks(self.part_bytes.max(part.len() / 1000)) {
+                    if to.write_all(bytes).await.is_err() {
+                        break;
+                    }
+                    tokio::task::yield_now().await;
                 }
             }
             // Closing would be leaving.

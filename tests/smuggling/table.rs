@@ -72,7 +72,7 @@ impl Class {
 
 /// Cases that differ in one byte.
 pub struct Family {
-    /// `XX` stands for the byte.
+    /// `<b>` stands for the byte.
     pub name: &'static str,
     pub source: &'static str,
     pub make: fn(u8) -> Vec<u8>,
@@ -88,7 +88,7 @@ impl Family {
         let case = |byte: u8| {
             let (told, worker) = self.expected(byte);
             Case {
-                name: self.name.replace("XX", &format!("\\x{byte:02x}")),
+                name: self.name.replace("<b>", &format!("\\x{byte:02x}")),
                 source: self.source,
                 bytes: (self.make)(byte),
                 told: told.to_owned(),
