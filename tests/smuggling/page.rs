@@ -19,7 +19,7 @@ alone, judges both ends: a worker must receive whole requests and nothing else, 
 answers, each to its own request. Every answer has a record in the trace.
 
     cargo test --test smuggling
-    MILEPOST_WRITE_DOCS=1 cargo test --test smuggling page        # writes this page anew
+    MILEPOST_REWRITE_DOCS=1 cargo test --test smuggling page        # writes this page anew
 
 A worker's head is written anew from an allowlist of the client's fields, its body is one `content-length`, whatever framed it
 before, and it is asked by a path. What the router adds to every request (`host`, `x-request-id`, `x-arrival-time`,
@@ -127,13 +127,13 @@ fn code(text: &str) -> String {
 #[test]
 fn page_is_made_of_the_tables() {
     let page = page();
-    if std::env::var_os("MILEPOST_WRITE_DOCS").is_some() {
+    if std::env::var_os("MILEPOST_REWRITE_DOCS").is_some() {
         std::fs::write(FILE, &page).unwrap();
     }
     let written = std::fs::read_to_string(FILE).unwrap_or_default();
     assert!(
         written == page,
-        "docs/smuggling.md is not what the tables say; MILEPOST_WRITE_DOCS=1 cargo test --test smuggling page writes it"
+        "docs/smuggling.md is not what the tables say; MILEPOST_REWRITE_DOCS=1 cargo test --test smuggling page writes it"
     );
 }
 
