@@ -5,7 +5,7 @@
 //! fleet's, as an unresolvable name may resolve later.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::net::tls::server_name;
@@ -59,13 +59,13 @@ impl WorkerUrl {
         if authority.host().is_empty() {
             return Err(expected(" (no host)"));
         }
-        // A URI's host may have commas and worse; a name that can be looked up has none.
-        if !authority.host().bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~[:]".contains(&b)) {
+        if !is_host(authority.host()) {
             return Err(expected(hint(text)));
         }
         // What follows the host is nothing, or a colon and a port: `http` itself lets some bad ports pass as absent.
         let after_host = &authority.as_str()[authority.host().len()..];
         let port = match after_host.strip_prefix(':') {
+            None if !after_host.is_empty() => return Err(expected(" (bad port)")),
             None if https => 443,
             None => 80,
             Some(text) => match text.parse::<u16>() {
@@ -131,6 +131,14 @@ impl WorkerUrl {
     /// The socket address, if the host is an IP literal.
     pub fn literal_addr(&self) -> Option<SocketAddr> {
         self.host().parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.port))
+    }
+}
+
+/// A name that can be looked up, or an address; a URI's host may have commas and worse.
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b)),
     }
 }
 
@@ -214,6 +222,11 @@ mod tests {
             "http://a b:1",
             "http://gpu3:8000?x=1",
             "http://\u{e9}\u{e9}",
+            "http://[]:1",
+            "http://[]0",
+            "http://[::1]0",
+            "http://[::1",
+            "http://[gpu3]:1",
             "httpsx\u{20ac}y",
         ];
         for text in bad {
