@@ -13,8 +13,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Changed copies of each seed.
+/// Changed copies of each seed that somebody wrote.
 const CHANGED: usize = 400;
+/// Changed copies of each seed that a search has found, of which there are many.
+const CHANGED_FOUND: usize = 10;
 
 /// Pieces that parsers stumble over.
 const PIECES: [&[u8]; 24] = [
@@ -87,7 +89,8 @@ fn replay(target: &str, property: fn(&[u8])) {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for (name, seed) in seeds(target) {
         property(&seed);
-        for _ in 0..CHANGED {
+        let copies = if name.starts_with("found-") { CHANGED_FOUND } else { CHANGED };
+        for _ in 0..copies {
             let changed = change(&seed, &mut rng);
             let holds = catch_unwind(AssertUnwindSafe(|| property(&changed))).is_ok();
             assert!(holds, "{target}/{name}, changed: {}", changed.escape_ascii());

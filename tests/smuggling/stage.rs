@@ -149,7 +149,7 @@ impl Stage {
         let first = format!("{method} /first HTTP/1.1\r\nhost: r\r\n\r\n");
         let told = self.converse(&[first.as_bytes(), SECOND.as_bytes()]).await;
         let (first, used_bytes) = match strict::answer(&told, method == "HEAD", true) {
-            Read::Whole(answer, used_bytes) => (self.passed_on(&answer), used_bytes),
+            Read::Whole(answer, used_bytes) => (passed_on(&answer), used_bytes),
             Read::Partial => (format!("cut: {}", without(&told, &STAMPED)), told.len()),
             Read::Refused(why) => panic!("{}: {why}", shown(&told)),
         };
@@ -210,15 +210,6 @@ impl Stage {
         written(&line, &request.fields, &request.body, &ADDED)
     }
 
-    /// An answer as the client got it, less what the router adds to each.
-    fn passed_on(&self, answer: &Answer) -> String {
-        if answer.status == 502 {
-            // The router's own words.
-            return "502".to_owned();
-        }
-        written(answer.status.to_string().as_bytes(), &answer.fields, &answer.body, &STAMPED)
-    }
-
     /// Stops it: every answer has a record, of a request or of a connection, and nothing is held.
     pub async fn finish(self) {
         self.stop.send(true).unwrap();
@@ -242,6 +233,14 @@ impl Stage {
         let complaints = self.workers.lock().unwrap();
         assert!(complaints.is_empty(), "what a worker could not read: {complaints:#?}");
     }
+}
+
+/// An answer as the client got it, less what the router adds to each; of the router's own 502 nothing else.
+fn passed_on(answer: &Answer) -> String {
+    if answer.status == 502 {
+        return "502".to_owned();
+    }
+    written(answer.status.to_string().as_bytes(), &answer.fields, &answer.body, &STAMPED)
 }
 
 /// A worker's answer, as against one of the router's own.

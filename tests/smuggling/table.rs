@@ -5,13 +5,13 @@
 
 use std::ops::RangeInclusive;
 
-/// PortSwigger's pages on request smuggling, desync attacks and their successors.
+/// `PortSwigger`'s pages on request smuggling, desync attacks and their successors.
 pub const PORTSWIGGER: &str = "PortSwigger";
-/// The mutations of defparam/smuggler.
+/// The mutations of `defparam/smuggler`.
 pub const SMUGGLER: &str = "smuggler";
-/// The bugs that narfindustries/http-garden has found in servers and proxies.
+/// The bugs that `narfindustries/http-garden` has found in servers and proxies.
 pub const GARDEN: &str = "http-garden";
-/// The cases of MDA2AV/Http11Probe.
+/// The cases of `MDA2AV/Http11Probe`.
 pub const PROBE: &str = "Http11Probe";
 /// The specification itself.
 pub const RFC: &str = "RFC 9112";
