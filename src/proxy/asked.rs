@@ -53,8 +53,12 @@ fn origin_form(method: &Method, target: &str) -> Option<String> {
         return Some(in_ascii(target.split('#').next().unwrap_or_default()));
     }
     // Each of the other forms belongs to one method (RFC 9112, 3.2.3 and 3.2.4); elsewhere two readers make two paths of it.
-    if (method == Method::CONNECT) || (target == "*" && method == Method::OPTIONS) {
-        return Some(in_ascii(target));
+    if target == "*" && method == Method::OPTIONS {
+        return Some(target.to_owned());
+    }
+    // It is refused whatever it asks for, and that may hold a password.
+    if method == Method::CONNECT {
+        return Some("/".to_owned());
     }
     let uri: Uri = target.parse().ok()?;
     uri.scheme()?;
@@ -98,7 +102,7 @@ mod tests {
             ("GET", "http://elsewhere/y?q=1", Some("/y?q=1")),
             ("GET", "http://elsewhere", Some("/")),
             ("GET", "http://elsewhere?q=1", Some("/?q=1")),
-            ("CONNECT", "elsewhere:80", Some("elsewhere:80")),
+            ("CONNECT", "u:p@elsewhere:80", Some("/")),
             ("GET", "elsewhere:80", None),
             ("GET", "elsewhere", None),
             ("GET", "!", None),
