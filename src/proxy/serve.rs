@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use milepost_policies::Policy;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -44,9 +45,20 @@ impl Router {
         clock: Clock,
         connector: Connector,
     ) -> Result<Self, ConfigError> {
-        sendable(&config.auth)?;
         let policy = milepost_policies::build(&config.policy, &config.policy_config)
             .map_err(|e| ConfigError(format!("--policy: {e}")))?;
+        Self::start_with(policy, config, listen, clock, connector)
+    }
+
+    /// As [`Self::start`], with a policy that need not be known by a name: a simulation brings one that panics.
+    pub fn start_with(
+        policy: Box<dyn Policy>,
+        config: RouteConfig,
+        listen: &str,
+        clock: Clock,
+        connector: Connector,
+    ) -> Result<Self, ConfigError> {
+        sendable(&config.auth)?;
         let sink = match &config.trace_log {
             Some(_) => Arc::new(Sink::bounded(config.trace_buffer_records)),
             None => Arc::new(Sink::off()),
