@@ -109,10 +109,12 @@ pub async fn ask_whole(worker: &Worker, clock: &Clock, question: &Question) -> R
 
 async fn ask_now(worker: &Worker, clock: &Clock, question: &Question) -> Result<Answer, NoAnswer> {
     let fail = |what: &dyn fmt::Display| NoAnswer::FromWorker(format!("{}: {what}", path_alone(question)));
-    // A fresh connection: a probe must not be the one that finds a stale one, and it proves that the worker accepts.
-    let mut connection = worker.connect(clock).await.map_err(|ConnectError { message, is_shortage }| {
-        if is_shortage { NoAnswer::NotAsked(message) } else { NoAnswer::FromWorker(message) }
-    })?;
+    // A fresh connection: a probe must not be the one that finds a stale one, and it proves that the worker accepts,
+    // where its name leads now.
+    let mut connection =
+        worker.connect_anew(clock).await.map_err(|ConnectError { message, is_shortage }| {
+            if is_shortage { NoAnswer::NotAsked(message) } else { NoAnswer::FromWorker(message) }
+        })?;
     let path: Uri = question.path.parse().map_err(|e: http::uri::InvalidUri| fail(&e))?;
     let head = head(worker, question, &path);
     let request = Outgoing::new([head.as_bytes(), &question.body]);

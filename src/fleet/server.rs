@@ -84,20 +84,32 @@ impl Server {
         self.wants_key.load(Ordering::Relaxed)
     }
 
-    /// A new connection. Resolves the name again if it is not an address, or if the last known addresses fail.
+    /// A new connection, to the addresses known last; resolves the name again if they fail.
     pub async fn connect(&self, clock: &Clock) -> Result<Connection, ConnectError> {
         let known = self.known_addrs();
-        let fresh = known.is_empty();
-        let addrs = if fresh { self.resolve().await? } else { known };
-        let server = self.tls_name.as_ref();
-        let connected = match self.dialer.connect(&addrs, server).await {
-            Err(_) if !fresh && self.url.literal_addr().is_none() => {
-                let addrs = self.resolve().await?;
-                self.dialer.connect(&addrs, server).await
+        if known.is_empty() {
+            return self.connect_to(&self.resolve().await?, clock).await;
+        }
+        match self.connect_to(&known, clock).await {
+            Err(error) if !error.is_shortage && self.url.literal_addr().is_none() => {
+                self.connect_to(&self.resolve().await?, clock).await
             }
             connected => connected,
-        };
-        let (io, link) = connected.map_err(|error| {
+        }
+    }
+
+    /// A new connection to where the name leads now, so that a worker whose old address still answers is followed too. Where
+    /// the name is nobody's just now the addresses known last will do: a worker is not down because its name server is.
+    pub async fn connect_anew(&self, clock: &Clock) -> Result<Connection, ConnectError> {
+        if self.url.literal_addr().is_none() && !self.known_addrs().is_empty() {
+            let _ = self.resolve().await;
+        }
+        self.connect(clock).await
+    }
+
+    async fn connect_to(&self, addrs: &[SocketAddr], clock: &Clock) -> Result<Connection, ConnectError> {
+        let server = self.tls_name.as_ref();
+        let (io, link) = self.dialer.connect(addrs, server).await.map_err(|error| {
             self.complain(&error);
             ConnectError { message: format!("connect: {error}"), is_shortage: is_shortage(&error) }
         })?;
@@ -123,14 +135,15 @@ impl Server {
     }
 
     async fn resolve(&self) -> Result<Vec<SocketAddr>, ConnectError> {
-        let found = tokio::net::lookup_host((self.url.host(), self.url.port())).await.map_err(|error| {
-            ConnectError {
-                message: format!("resolve {}: {error}", self.url.host()),
-                is_shortage: is_shortage(&error),
-            }
+        let (host, port) = (self.url.host(), self.url.port());
+        let found = self.dialer.resolve(host, port).await;
+        let addrs = found.map_err(|error| ConnectError {
+            message: format!("resolve {host}: {error}"),
+            is_shortage: is_shortage(&error),
         })?;
-        let addrs: Vec<SocketAddr> = found.collect();
-        self.addrs.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&addrs);
+        if !addrs.is_empty() {
+            self.addrs.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&addrs);
+        }
         Ok(addrs)
     }
 }

@@ -328,6 +328,11 @@ impl Worker {
     pub async fn connect(&self, clock: &Clock) -> Result<Connection, ConnectError> {
         self.server.connect(clock).await
     }
+
+    /// A new connection to where its name leads now.
+    pub async fn connect_anew(&self, clock: &Clock) -> Result<Connection, ConnectError> {
+        self.server.connect_anew(clock).await
+    }
 }
 
 /// A worker URL is made of visible ASCII, so this is never empty.

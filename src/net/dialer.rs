@@ -1,8 +1,8 @@
 //! How workers are reached: a transport, and TLS above it for those that want it.
 //!
 //! Rule: a connection is handed out when it can carry plaintext, its handshake done. Without what TLS needs, plain workers are
-//! reached all the same, and the reason is kept for whoever asks for an https one. Deliberately not here: names and
-//! addresses (`fleet`).
+//! reached all the same, and the reason is kept for whoever asks for an https one. Deliberately not here: which
+//! address is known of whom (`fleet`).
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,6 +34,11 @@ impl Dialer {
     /// What https workers are spoken to with, or why they cannot be.
     pub fn tls(&self) -> Result<&ClientTls, &TlsError> {
         self.tls.as_ref()
+    }
+
+    /// The addresses of a name.
+    pub async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        self.connector.resolve(host, port).await
     }
 
     /// Connects to the first address that answers, by TLS where `server` says who it must be; the error is that of the last

@@ -109,33 +109,73 @@ pub enum Listener {
 }
 
 /// A network of in-memory pipes, keyed by port, for simulation.
-#[derive(Clone, Debug, Default)]
-pub struct PipeNet(Arc<Mutex<HashMap<u16, mpsc::Sender<DuplexStream>>>>);
+#[derive(Clone, Debug)]
+pub struct PipeNet {
+    ports: Arc<Mutex<HashMap<u16, mpsc::Sender<DuplexStream>>>>,
+    names: Arc<Mutex<HashMap<String, u16>>>,
+    room_bytes: usize,
+}
+
+impl Default for PipeNet {
+    /// Pipes that hold about what a socket does.
+    fn default() -> Self {
+        Self::with_room(PIPE_BYTES)
+    }
+}
 
 impl PipeNet {
+    /// Pipes that hold `room_bytes` in each direction, at least one: little of it makes every write a partial one.
+    pub fn with_room(room_bytes: usize) -> Self {
+        Self { ports: Arc::default(), names: Arc::default(), room_bytes: room_bytes.max(1) }
+    }
+
+    /// Gives a name to a port, whatever port is asked for with the name; a second time changes it.
+    pub fn name(&self, host: &str, port: u16) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), port);
+    }
+
+    /// Forgets a name.
+    pub fn forget(&self, host: &str) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
+    }
+
+    fn resolve(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
+        let port = self.names.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied();
+        let unknown = || io::Error::new(io::ErrorKind::NotFound, "a name that nobody has");
+        Ok(vec![SocketAddr::from(([127, 0, 0, 1], port.ok_or_else(unknown)?))])
+    }
+
     /// Listens on a port of this network; a second listener on it replaces the first.
     pub fn listen(&self, port: u16) -> Listener {
         let (tx, rx) = mpsc::channel(PIPE_BACKLOG);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(port, tx);
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).insert(port, tx);
         Listener::Pipe(rx)
     }
 
     /// Takes a port down: connects are refused from now on.
     pub fn close(&self, port: u16) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&port);
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).remove(&port);
     }
 
     /// Connects to a port of this network.
     pub async fn connect(&self, port: u16) -> io::Result<Io> {
-        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&port).cloned();
+        let sender = self.ports.lock().unwrap_or_else(PoisonError::into_inner).get(&port).cloned();
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        let (near, far) = tokio::io::duplex(self.room_bytes);
         sender.ok_or_else(refused)?.send(far).await.map_err(|_| refused())?;
         Ok(Io::Pipe(near))
     }
 }
 
 impl Connector {
+    /// The addresses of a name.
+    pub async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::Tcp { .. } => Ok(tokio::net::lookup_host((host, port)).await?.collect()),
+            Self::Pipes(net) => net.resolve(host),
+        }
+    }
+
     /// Connects to the first address that answers; the error is that of the last one.
     pub async fn connect(&self, addrs: &[SocketAddr]) -> io::Result<(Io, Link)> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
