@@ -121,7 +121,13 @@ async fn connection(
         let next = tokio::select! {
             biased;
             next = visit.next_request() => next,
-            () = closed(&mut closing) => return visit.leave().await,
+            () = closed(&mut closing) => {
+                if !visit.has_begun() {
+                    return visit.leave().await;
+                }
+                // Somebody is asking, and would have to be told; the head has its time and the grace period its own.
+                visit.next_request().await
+            }
         };
         match next {
             Ok(Some(request)) => {

@@ -88,6 +88,11 @@ impl Visit {
         self.client.clone()
     }
 
+    /// Some bytes of a request are there, but not its whole head.
+    pub fn has_begun(&self) -> bool {
+        self.accepted.has_begun()
+    }
+
     /// How to answer the request in progress.
     pub fn manner(&self) -> Manner {
         Manner { keeps_alive: self.manner.keeps_alive && !*self.closing.borrow(), ..self.manner }
