@@ -239,7 +239,12 @@ impl Passage {
         drop(upstream);
         let body_bytes = self.body_bytes;
         self.journey.note(|r| r.response_body_bytes = body_bytes);
-        self.journey.take_answer(reader.finish(whole));
+        let mut answer = reader.finish(whole);
+        if matches!(outcome, Outcome::ClientGone | Outcome::Stopped) {
+            // That it is not whole is not the worker's doing.
+            answer.error = answer.error.filter(|error| error.class != "truncated");
+        }
+        self.journey.take_answer(answer);
         self.journey.end(outcome, error);
     }
 }
