@@ -110,24 +110,24 @@ pub async fn read_body(
     Ok(())
 }
 
-async fn next_data(visit: &mut Visit, request: &mut Request) -> Result<Option<usize>, Refusal> {
-    match visit.read_body(request).await {
-        Ok(Ok(came)) => Ok(came),
-        Ok(Err(error)) => Err(Refusal {
-            problem: Problem::new(400, "request_body_incomplete", "the request body could not be read"),
+async fn next_data(visit: &mut Visit, request: &mut Request) -> Result<Option<usize>, Halt> {
+    let outcome = match visit.read_body(request).await {
+        Ok(Ok(came)) => return Ok(came),
+        Ok(Err(error)) => match error.kind() {
             // The body's framing is wrong, as against one that stops.
-            outcome: if error.kind() == io::ErrorKind::InvalidData {
-                Outcome::Refused
-            } else {
-                Outcome::ClientGone
-            },
-        }),
+            io::ErrorKind::InvalidData => Outcome::Refused,
+            // It may have closed its half alone, and be there to be told.
+            io::ErrorKind::UnexpectedEof => Outcome::ClientGone,
+            _ => return Err(Halt::ClientGone),
+        },
         Err(Interrupt::Gone | Interrupt::Late) => {
             let problem =
                 Problem::new(408, "request_body_timeout", "the request body did not arrive in time");
-            Err(Refusal { problem, outcome: Outcome::TimedOut })
+            return Err(Refusal { problem, outcome: Outcome::TimedOut }.into());
         }
-    }
+    };
+    let problem = Problem::new(400, "request_body_incomplete", "the request body could not be read");
+    Err(Refusal { problem, outcome }.into())
 }
 
 fn too_large(limit: u64) -> Problem {
