@@ -33,6 +33,11 @@ impl StopSignals {
     }
 }
 
+/// A file that may not grow any further (`ulimit -f`) is then an error of its writer; by default the process ends.
+pub fn outlive_file_limits() -> io::Result<()> {
+    signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
+}
+
 /// For commands that measure: the first signal stops the run, so that what there is gets written; the second ends at once.
 pub async fn stop_measuring(handle: StopHandle) {
     // Without a handler the default action ends the process, which is what a signal asks for.

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 pub use self::command::RouteArgs;
 use self::room::Room;
 use super::Failure;
-use super::signal::StopSignals;
+use super::signal::{self, StopSignals};
 use crate::clock::Clock;
 use crate::config::flags::{Settings, without_effect};
 use crate::log;
@@ -63,6 +63,7 @@ async fn route(settings: Settings, room: &Room) -> Result<(), Failure> {
     // Before the router says that it is there: whoever reads that may stop it.
     let signals =
         StopSignals::listen().map_err(|e| Failure::Run(format!("cannot listen for signals: {e}")))?;
+    signal::outlive_file_limits().map_err(|e| Failure::Run(format!("cannot listen for signals: {e}")))?;
     for line in &lines {
         log::info(line);
     }
