@@ -167,7 +167,10 @@ impl Scribe {
             let stopping = stop.load(Ordering::Acquire);
             let drained = self.sink.drain(&mut records);
             self.write_records(&mut records);
-            self.write_lost();
+            // On a full disk this line is the one that may fit again and again.
+            if !self.failing || stopping {
+                self.write_lost();
+            }
             self.write_clock(stopping);
             if stopping {
                 return;
