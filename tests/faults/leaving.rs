@@ -76,6 +76,10 @@ rows! {
         "left",
         "client_gone 200, attempts 1; stamps to first_token; 2 ms",
         "closed after 0 ms";
+    after_far_more_was_sent_ahead by Sockets "the client has sent 90 requests of 1 kB ahead, more than is taken in, and leaves before the first answer":
+        "left",
+        "client_gone, attempts 1; stamps to router_send",
+        "closed";
     while_it_takes_nothing by Sockets "the client leaves with 32 MiB of answer unread":
         "left",
         "client_gone 200, attempts 1; stamps to head",
@@ -240,6 +244,15 @@ async fn after_a_part_of_a_second_head(s: &Stage) -> String {
     let mut client = streaming(s).await;
     client.send("POST /generate HTTP/1.1\r\nho").await;
     s.settle().await;
+    drop(client);
+    "left".to_owned()
+}
+
+async fn after_far_more_was_sent_ahead(s: &Stage) -> String {
+    let worker = s.worker(|_| vec![Step::UntilClosed]).await;
+    s.route(|_| {}).await;
+    let client = s.asking(post("/generate", &" ".repeat(1_000)).repeat(90)).await;
+    s.until("the worker has the first", || worker.requests().len() == 1).await;
     drop(client);
     "left".to_owned()
 }

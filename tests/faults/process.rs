@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use milepost::net::Listener;
 use milepost::trace::record::Record;
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use tokio::net::TcpListener;
 
 use crate::books::{counted, plain};
@@ -48,7 +48,8 @@ pub struct Process {
     pub metrics: Option<Door>,
 }
 
-type Play = for<'a> fn(&'a Processes) -> Pin<Box<dyn Future<Output = String> + 'a>>;
+/// A row that plays with processes; what the client saw.
+pub type Play = for<'a> fn(&'a Processes) -> Pin<Box<dyn Future<Output = String> + 'a>>;
 
 /// Plays a row and reads the trace.
 pub fn play(play: Play) -> Seen {
@@ -69,7 +70,11 @@ pub fn play(play: Play) -> Seen {
         let text = std::fs::read_to_string(folder.join("t.jsonl")).unwrap();
         let records: Vec<Record> = text.lines().map(|l| serde_json::from_str(l).expect(l)).collect();
         let ends: Vec<String> = workers.iter().flat_map(|w| w.ends(&processes.events, false)).collect();
-        Seen { client, record: plain(&told::lines(&records, false), &workers), upstream: counted(ends) }
+        Seen {
+            client,
+            record: plain(&told::lines(&records, false), &workers),
+            upstream: counted(ends, false),
+        }
     });
     let _ = std::fs::remove_dir_all(&folder);
     seen
@@ -176,10 +181,20 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// No file of it may grow beyond this.
+    /// No file of it may grow beyond this; none: as far as this process' may.
     pub fn limit_files(&self, bytes: Option<u64>) {
-        let limit = Rlimit { current: bytes, maximum: None };
-        prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, limit).unwrap();
+        self.limit(Resource::Fsize, bytes);
+    }
+
+    /// It may open no file if it has as many; none: as many as this process may.
+    pub fn limit_descriptors(&self, files: Option<u64>) {
+        self.limit(Resource::Nofile, files);
+    }
+
+    fn limit(&self, resource: Resource, current: Option<u64>) {
+        let maximum = getrlimit(resource).maximum;
+        let limit = Rlimit { current: current.or(maximum), maximum };
+        prlimit(Some(Pid::from_child(&self.child)), resource, limit).unwrap();
     }
 
     /// Waits until it has ended; its exit code.

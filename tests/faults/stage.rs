@@ -354,6 +354,6 @@ impl Stage {
             all.sort();
             all.dedup();
         }
-        books::counted(all)
+        books::counted(all, self.is_virtual())
     }
 }

@@ -18,7 +18,7 @@ pub enum Run {
     /// Over TCP on the loopback address: what a kernel does counts.
     Sockets(Play),
     /// By the binary as a process of its own.
-    Process(fn() -> Seen),
+    Process(crate::process::Play),
 }
 
 impl Run {
@@ -71,7 +71,7 @@ pub struct Topic {
 macro_rules! rows {
     (@run Pipes $name:ident) => { crate::table::Run::Pipes(|stage| Box::pin(super::$name(stage))) };
     (@run Sockets $name:ident) => { crate::table::Run::Sockets(|stage| Box::pin(super::$name(stage))) };
-    (@run Process $name:ident) => { crate::table::Run::Process(super::$name) };
+    (@run Process $name:ident) => { crate::table::Run::Process(|processes| Box::pin(super::$name(processes))) };
     ($title:literal; $(
         $name:ident by $how:ident $fault:literal:
             $client:literal, $record:literal, $upstream:literal;
@@ -104,7 +104,7 @@ pub fn hold(topic: &Topic, test: &str) {
     let seen = match row.run {
         Run::Pipes(play) => Stage::play(true, play),
         Run::Sockets(play) => Stage::play(false, play),
-        Run::Process(play) => play(),
+        Run::Process(play) => crate::process::play(play),
     };
     let expected = Seen {
         client: row.client.to_owned(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use milepost::net::{Io, Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::client::find;
@@ -24,6 +24,8 @@ pub enum Step {
     Drip(Vec<u8>, Duration),
     /// Waits until the row says so.
     Wait(Arc<Notify>),
+    /// Waits for its turn.
+    Pass(Arc<Semaphore>),
     /// Waits this long.
     Pause(Duration),
     /// Closes the connection in good order.
@@ -236,6 +238,7 @@ async fn take(step: Step, io: &mut Io, events: &Events) -> Option<End> {
             }
         }
         Step::Wait(notify) => notify.notified().await,
+        Step::Pass(turns) => turns.acquire().await.unwrap().forget(),
         Step::Pause(time) => tokio::time::sleep(time).await,
         Step::Close => return Some(End::Worker),
         Step::Reset => {
