@@ -49,11 +49,11 @@ rows! {
         "kept";
     connect by Pipes "CONNECT":
         "501 not_implemented, kept; worker got `GET /behind HTTP/1.1`",
-        "refused 501, attempts 0, error \"not_implemented: CONNECT and protocol upgrades are not proxied\"; no stamps; 0 ms + done 200, attempts 1; stamps to last_byte; 0 ms",
+        "refused 501, attempts 0, error \"not_implemented: CONNECT, TRACE and protocol upgrades are not proxied\"; no stamps; 0 ms + done 200, attempts 1; stamps to last_byte; 0 ms",
         "kept";
     upgrade_to_websocket by Pipes "Upgrade: websocket":
         "501 not_implemented, kept; worker got nothing",
-        "refused 501, attempts 0, error \"not_implemented: CONNECT and protocol upgrades are not proxied\"; no stamps; 0 ms + done 200, attempts 1; stamps to last_byte; 0 ms",
+        "refused 501, attempts 0, error \"not_implemented: CONNECT, TRACE and protocol upgrades are not proxied\"; no stamps; 0 ms + done 200, attempts 1; stamps to last_byte; 0 ms",
         "kept";
     upgrade_to_h2c by Pipes "Upgrade: h2c, which may be left":
         "200 whole, kept; worker got `GET /generate HTTP/1.1`",
@@ -68,9 +68,9 @@ rows! {
         "done 200, attempts 1; stamps to last_byte; 0 ms",
         "kept";
     a_coded_body by Pipes "Transfer-Encoding: gzip, chunked":
-        "501 not_implemented, kept; worker got `GET /behind HTTP/1.1`",
-        "refused 501, attempts 0, error \"not_implemented: of the transfer codings only chunked is proxied\"; no stamps; 0 ms + done 200, attempts 1; stamps to last_byte; 0 ms",
-        "kept";
+        "501 not_implemented; worker got nothing",
+        "refused 501, attempts 0, error \"not_implemented: of the transfer codings only chunked is proxied\"; no stamps; 0 ms",
+        "none";
     a_bad_chunk by Pipes "a chunk whose size is no number":
         "400 request_body_incomplete; worker got nothing",
         "refused 400, attempts 0, error \"request_body_incomplete: the request body could not be read\"; no stamps; 0 ms",
