@@ -1,85 +1,142 @@
-//! CPU of the proxy process per request and per streamed event, beside haproxy, nginx and sglang-router where installed.
+//! What milepost costs beside haproxy, nginx, sglang-router and smg: CPU, latency, memory, and what more workers and cores do.
 //!
-//! `cargo bench --bench end_to_end [-- --requests 20000 --rounds 3 --only haproxy,nginx]`: all peers in one run, interleaved, medians of the
-//! rounds; the proxy is pinned to one core, worker and load to the others. CPU comes from `/proc/PID/stat`, all threads and
-//! children, so it counts what the load costs the machine and not how fast the load was made. Deliberately not here:
-//! latency.
+//! `cargo bench --bench end_to_end [-- --quick]` measures everything and prints it; `--help` names the parts. Rule: one load
+//! for all, all peers in one run and in turns, CPU as the kernel counted it for the proxy's process and not as throughput; what
+//! was no measurement is told and left out. Proxies run on the last core, load and worker on the others. Deliberately not
+//! here: correctness, which the tests hold.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a bench: it measures with `Instant`, and stops at the first surprise"
-)]
-
-#[path = "end_to_end/load.rs"]
+#[path = "end_to_end/cases.rs"]
+mod cases;
+#[path = "end_to_end/curves.rs"]
+mod curves;
+#[path = "end_to_end/latency.rs"]
+mod latency;
+#[path = "end_to_end/load/mod.rs"]
 mod load;
-#[path = "end_to_end/peers.rs"]
+#[path = "end_to_end/memory.rs"]
+mod memory;
+#[path = "end_to_end/options.rs"]
+mod options;
+#[path = "end_to_end/page.rs"]
+mod page;
+#[path = "end_to_end/peers/mod.rs"]
 mod peers;
+#[path = "end_to_end/process.rs"]
+mod process;
+#[path = "request_path/mod.rs"]
+mod request_path;
+#[path = "end_to_end/rounds.rs"]
+mod rounds;
+#[path = "end_to_end/table.rs"]
+mod table;
 
-use load::Case;
-use peers::Peer;
+use std::process::ExitCode;
 
+use cases::Found;
+use load::{Broken, Load};
+use options::Options;
+use page::{Page, Section};
+use peers::{Peer, Stage};
+use request_path::Steps;
+
+/// Most workers that a part of the bench needs.
+const MOST_WORKERS: usize = 512;
+/// Requests that a proxy has seen before anything is counted.
 const WARM_UP_REQUESTS: usize = 2_000;
+/// More than this of the machine is used by others: told before anything is measured.
+const NOISY: f64 = 0.10;
 
-fn main() {
-    let option = |name: &str, default: usize| {
-        let mut args = std::env::args().skip_while(|a| a != name);
-        args.nth(1).map_or(default, |v| v.parse().unwrap())
+/// As the router has it, for the steps that are called in this process.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err((text, code)) => {
+            eprintln!("{text}");
+            return ExitCode::from(code);
+        }
     };
-    let (requests, rounds) = (option("--requests", 20_000), option("--rounds", 3));
-    leave_last_core();
-    let worker = load::start_worker();
-    let only: Vec<String> = std::env::args().skip_while(|a| a != "--only").skip(1).take(1).collect();
-    let peers = Peer::installed(worker, only.first().map_or("", String::as_str));
-    let cases = [
-        Case::plain("120 B, 16 at once", 120, 16, requests),
-        Case::plain("120 B, 4 at once", 120, 4, requests),
-        Case::paced("120 B, 2000/s", 120, 2_000, requests / 2),
-        Case::plain("4 KB, 16 at once", 4_096, 16, requests),
-        Case::plain("64 KB, 16", 65_536, 16, requests / 4),
-        Case::stream("SSE event", 64, requests / 64),
-    ];
-    for peer in &peers {
-        load::run(&Case::plain("warm-up", 120, 16, WARM_UP_REQUESTS), peer.port());
-    }
-    let mut cells = vec![vec![Vec::new(); cases.len()]; peers.len()];
-    for _ in 0..rounds {
-        for (c, case) in cases.iter().enumerate() {
-            for (p, peer) in peers.iter().enumerate() {
-                let before_us = peer.cpu_us();
-                let units = load::run(case, peer.port());
-                let after_us = peer.cpu_us();
-                cells[p][c].push([0, 1].map(|i| (after_us[i] - before_us[i]) as f64 / units as f64));
-            }
+    match measure(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Broken::Interrupted) => ExitCode::from(130),
+        Err(Broken::Invalid(why)) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
         }
-    }
-    println!(
-        "CPU of the proxy process, µs per request (last column: per streamed event), user + system, median of {rounds}"
-    );
-    print!("{:<28}", "");
-    for case in &cases {
-        print!("{:>18}", case.name);
-    }
-    println!();
-    for (peer, row) in peers.iter().zip(&mut cells) {
-        print!("{:<28}", peer.name);
-        for samples in row {
-            let [user, system] = median(samples);
-            print!("{:>18}", format!("{:.1} ({user:.1}+{system:.1})", user + system));
-        }
-        println!();
     }
 }
 
-/// Keeps this process, worker and load, off the core that the proxies are pinned to.
-fn leave_last_core() {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut set = rustix::thread::CpuSet::new();
-    (0..cores.saturating_sub(1).max(1)).for_each(|core| set.set(core));
-    rustix::thread::sched_setaffinity(None, &set).unwrap();
+fn measure(options: &Options) -> Result<(), Broken> {
+    let broken = |e: std::io::Error| Broken::invalid(e.to_string());
+    process::watch_signals().map_err(broken)?;
+    let open_files = process::raise_open_files();
+    let mut stage = Stage::new().map_err(broken)?;
+    let mut page = Page::default();
+    let (peers, notes) = Peer::chosen(options.only());
+    tell_machine(&stage, open_files, &peers, notes, &mut page);
+    let steps = steps(&stage, options)?;
+    process::pin(&stage.load_cores).map_err(broken)?;
+    let mut load = Load::new(MOST_WORKERS).map_err(broken)?;
+    let found = compare(&mut stage, &mut load, &peers, options, &mut page)?;
+    memory::measure(&mut stage, &mut load, &peers, options, open_files, &mut page)?;
+    if peers.contains(&Peer::HEADLINE) {
+        curves::workers(&mut stage, &mut load, steps.as_ref(), options, &mut page)?;
+        curves::cores(&mut stage, &mut load, options, &mut page)?;
+        curves::trace(&mut stage, &mut load, steps.as_ref(), options, &mut page)?;
+    }
+    for (key, title, text) in steps.iter().flat_map(|steps| request_path::sections(steps, found.ours_us)) {
+        page.add(Section { key, title, text });
+    }
+    let Some(path) = &options.write else { return Ok(()) };
+    let today = milepost::units::utc(milepost::clock::Clock::system().now().unix_ns);
+    let (rounds, requests) = (options.rounds, options.requests);
+    let made = format!("Made on {}, {rounds} rounds of {requests} requests.", &today[..10]);
+    page.write(path, &made).map_err(Broken::Invalid)
 }
 
-fn median(samples: &mut [[f64; 2]]) -> [f64; 2] {
-    samples.sort_by(|a, b| (a[0] + a[1]).total_cmp(&(b[0] + b[1])));
-    samples[samples.len() / 2]
+fn tell_machine(stage: &Stage, open_files: u64, peers: &[Peer], mut notes: Vec<String>, page: &mut Page) {
+    let others = page::others_share();
+    if others > NOISY {
+        notes.push(format!(
+            "others use {:.0} % of this machine: take no number below for good",
+            others * 100.0
+        ));
+    }
+    let mut lines = Peer::versions(peers);
+    lines.append(&mut notes);
+    let text = page::with_notes(page::machine(stage.cores, open_files) + "\n", &lines);
+    page.add(Section { key: "machine", title: "Machine and programs", text });
+}
+
+/// The steps of a request, on the proxies' core, before there are any.
+fn steps(stage: &Stage, options: &Options) -> Result<Option<Steps>, Broken> {
+    if !["request_path", "workers", "trace"].iter().any(|case| options.has(case)) {
+        return Ok(None);
+    }
+    page::progress("the steps of a request");
+    process::pin(&stage.proxy_cores).map_err(|e| Broken::invalid(e.to_string()))?;
+    request_path::measure(stage.cores, options.quick).map(Some).map_err(Broken::Invalid)
+}
+
+/// All peers beside each other: CPU, then latency.
+fn compare(
+    stage: &mut Stage,
+    load: &mut Load,
+    peers: &[Peer],
+    options: &Options,
+    page: &mut Page,
+) -> Result<Found, Broken> {
+    if cases::chosen(options).is_empty() && !options.has("latency") {
+        return Ok(Found::default());
+    }
+    let (running, failed) = cases::start(stage, load, peers)?;
+    for note in &failed {
+        println!("- {note}");
+    }
+    cases::warm_up(load, &running, WARM_UP_REQUESTS)?;
+    let found = cases::measure(load, &running, options, page)?;
+    latency::measure(load, &running, found, options, page)?;
+    Ok(found)
 }

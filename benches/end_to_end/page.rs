@@ -1,0 +1,98 @@
+//! What is told: sections, printed as they are made, and put into the page between its markers.
+//!
+//! Rule: a section that was not made in this run stays as it was, with the date it was made on; the prose round the markers
+//! is never touched. Deliberately not here: what the sections say.
+
+use std::fs;
+use std::path::Path;
+
+/// A part of the page.
+pub struct Section {
+    /// The word of its marker.
+    pub key: &'static str,
+    /// Its heading when printed.
+    pub title: &'static str,
+    /// Its text.
+    pub text: String,
+}
+
+/// What was made so far.
+#[derive(Default)]
+pub struct Page(Vec<Section>);
+
+impl Page {
+    /// Prints a section and keeps it.
+    pub fn add(&mut self, section: Section) {
+        progress("");
+        println!("## {}\n\n{}", section.title, section.text);
+        self.0.push(section);
+    }
+
+    /// Puts all sections into the page at `path`; which of them have no markers there.
+    pub fn write(&self, path: &Path, made: &str) -> Result<(), String> {
+        let told = |what: String| format!("--write {}: {what}", path.display());
+        let mut page = fs::read_to_string(path).map_err(|e| told(e.to_string()))?;
+        for section in &self.0 {
+            let (begin, end) =
+                (format!("<!-- made: {} -->\n", section.key), format!("<!-- end: {} -->", section.key));
+            let from = page.find(&begin).map(|at| at + begin.len());
+            let to = from.and_then(|from| page[from..].find(&end).map(|at| from + at));
+            let (Some(from), Some(to)) = (from, to) else {
+                return Err(told(format!("the lines `{}` and `{end}` are missing", begin.trim_end())));
+            };
+            page.replace_range(from..to, &format!("{}\n_{made}_\n", section.text));
+        }
+        fs::write(path, page).map_err(|e| told(e.to_string()))
+    }
+}
+
+/// A text and a list under it.
+pub fn with_notes(mut text: String, notes: &[String]) -> String {
+    for (n, note) in notes.iter().enumerate() {
+        text.push_str(if n == 0 { "\n- " } else { "- " });
+        text.push_str(note);
+        text.push('\n');
+    }
+    text
+}
+
+/// The machine and the day, without its name.
+pub fn machine(cores: usize, open_files: u64) -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let info = read("/proc/cpuinfo");
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+    let memory = read("/proc/meminfo");
+    let kib = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or_default();
+    let gib = kib.trim().trim_end_matches(" kB").parse().unwrap_or(0_u64) >> 20;
+    format!(
+        "{}, {cores} cores, {gib} GiB, Linux {}, {open_files} open files allowed",
+        model.trim_start_matches(['\t', ' ', ':']),
+        read("/proc/sys/kernel/osrelease").trim()
+    )
+}
+
+/// What is going on, on a terminal; nothing wipes it.
+pub fn progress(what: &str) {
+    use std::io::{IsTerminal, Write};
+    let mut out = std::io::stderr();
+    if out.is_terminal() {
+        // A terminal that takes nothing is no reason to stop.
+        let _ = write!(out, "\r\x1b[K{what}");
+        let _ = out.flush();
+    }
+}
+
+/// Share of the machine that others use, from a look of half a second; its numbers are noise when that is much.
+pub fn others_share() -> f64 {
+    let read = || -> Option<(u64, u64)> {
+        let text = fs::read_to_string("/proc/stat").ok()?;
+        let times: Vec<u64> =
+            text.lines().next()?.split_whitespace().skip(1).filter_map(|t| t.parse().ok()).collect();
+        Some((times.iter().take(8).sum(), times.get(3)? + times.get(4)?))
+    };
+    let before = read();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let (Some((all_0, idle_0)), Some((all_1, idle_1))) = (before, read()) else { return 0.0 };
+    let all = all_1.saturating_sub(all_0).max(1);
+    1.0 - idle_1.saturating_sub(idle_0) as f64 / all as f64
+}

@@ -1,0 +1,217 @@
+//! The proxies that are compared, and how each is started.
+//!
+//! Rule: what is not installed is named and left out, never a silent gap. Each runs on one core, with settings that make it
+//! fast at this work and change nothing else. Deliberately not here: what is measured.
+
+mod programs;
+
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::load::{Broken, Case, Load, Pace};
+use crate::process::{Cpu, Process};
+
+/// Longest wait for a proxy to answer; sglang-router imports Python first.
+const START_PAUSES: u32 = 600;
+/// Between two questions whether it answers.
+const START_PAUSE: Duration = Duration::from_millis(100);
+/// Ports may be taken between the moment they were found free and the start.
+const START_TRIES: u32 = 3;
+
+/// A row of the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// No proxy.
+    Direct,
+    /// haproxy.
+    Haproxy,
+    /// nginx.
+    Nginx,
+    /// sglang-router with a policy.
+    SglangRouter(&'static str),
+    /// smg, its successor, with a policy.
+    Smg(&'static str),
+    /// This router with a policy, with a trace or without.
+    Milepost(&'static str, bool),
+}
+
+impl Peer {
+    /// What a user gets who asks for a trace: the row that counts.
+    pub const HEADLINE: Self = Self::Milepost("cache_aware", true);
+
+    /// In the order of the tables.
+    pub const ALL: [Self; 11] = [
+        Self::Direct,
+        Self::HEADLINE,
+        Self::Milepost("cache_aware", false),
+        Self::Milepost("round_robin", true),
+        Self::Milepost("round_robin", false),
+        Self::Haproxy,
+        Self::Nginx,
+        Self::SglangRouter("round_robin"),
+        Self::SglangRouter("cache_aware"),
+        Self::Smg("round_robin"),
+        Self::Smg("cache_aware"),
+    ];
+
+    /// The name of its row.
+    pub fn name(self) -> String {
+        match self {
+            Self::Direct => "direct".to_owned(),
+            Self::Haproxy => "haproxy".to_owned(),
+            Self::Nginx => "nginx".to_owned(),
+            Self::SglangRouter(policy) => format!("sglang-router {policy}"),
+            Self::Smg(policy) => format!("smg {policy}"),
+            Self::Milepost(policy, true) => format!("milepost {policy}, trace"),
+            Self::Milepost(policy, false) => format!("milepost {policy}, no trace"),
+        }
+    }
+
+    /// Those of `only` (words, all if none) that are there, and why others are not. Direct is always there.
+    pub fn chosen(only: &[String]) -> (Vec<Self>, Vec<String>) {
+        let wanted =
+            |peer: &Self| only.is_empty() || only.iter().any(|word| peer.name().contains(word.as_str()));
+        let mut missing = Vec::new();
+        let chosen = Self::ALL.into_iter().filter(|peer| *peer == Self::Direct || wanted(peer));
+        let chosen = chosen.filter(|peer| match programs::why_missing(*peer) {
+            Some(why) => {
+                missing.push(format!("{}: left out, {why}", peer.name()));
+                false
+            }
+            None => true,
+        });
+        (chosen.collect(), missing)
+    }
+
+    /// What is compared, one line a program.
+    pub fn versions(peers: &[Self]) -> Vec<String> {
+        let mut lines: Vec<String> = peers.iter().filter_map(|peer| programs::version(*peer)).collect();
+        lines.dedup();
+        lines
+    }
+}
+
+/// Where proxies run and what is behind them.
+pub struct Stage {
+    /// Configuration files, traces, what they say on standard error. Removed at the end.
+    folder: PathBuf,
+    /// Cores of the machine.
+    pub cores: usize,
+    /// Cores of a proxy.
+    pub proxy_cores: Vec<usize>,
+    /// Cores of the load.
+    pub load_cores: Vec<usize>,
+    started: u32,
+}
+
+impl Stage {
+    /// The last core for the proxies, the others for the load; one core for both if there is no other.
+    pub fn new() -> io::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("milepost-bench-{}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let load_cores = (0..cores.saturating_sub(1).max(1)).collect();
+        Ok(Self { folder, cores, proxy_cores: vec![cores - 1], load_cores, started: 0 })
+    }
+
+    /// The same, for proxies on other cores.
+    pub fn on_cores(&mut self, proxy_cores: Vec<usize>) {
+        self.proxy_cores = proxy_cores;
+    }
+
+    /// Starts a proxy before the first `workers` workers of the load, and waits for it to answer.
+    pub fn start(&mut self, peer: Peer, load: &mut Load, workers: usize) -> Result<Running, Broken> {
+        if peer == Peer::Direct {
+            return Ok(Running {
+                peer,
+                name: peer.name(),
+                port: load.ports()[0],
+                process: None,
+                trace: None,
+            });
+        }
+        let mut last = Broken::invalid("not started");
+        for _ in 0..START_TRIES {
+            match self.start_once(peer, load, workers) {
+                Err(Broken::Invalid(why)) => last = Broken::Invalid(format!("did not start: {why}")),
+                other => return other,
+            }
+        }
+        Err(last)
+    }
+
+    fn start_once(&mut self, peer: Peer, load: &mut Load, workers: usize) -> Result<Running, Broken> {
+        self.started += 1;
+        let folder = self.folder.join(self.started.to_string());
+        let broken = |e: io::Error| Broken::invalid(e.to_string());
+        fs::create_dir_all(&folder).map_err(broken)?;
+        let port = free_port().map_err(broken)?;
+        let command = programs::command(peer, &folder, port, &load.ports()[..workers]).map_err(broken)?;
+        let process = Process::start(command, &self.proxy_cores, &self.load_cores, folder.join("errors"));
+        let mut process = process.map_err(broken)?;
+        let probe = Case::plain("probe", "", 120, Pace::Closed(1), 1);
+        let mut why = Broken::invalid("no answer");
+        for _ in 0..START_PAUSES {
+            match load.run(&probe, port) {
+                Ok(_) => {
+                    let trace = Some(folder.join(programs::TRACE)).filter(|path| path.exists());
+                    let name =
+                        if workers > 1 { format!("{}, {workers} workers", peer.name()) } else { peer.name() };
+                    return Ok(Running { peer, name, port, process: Some(process), trace });
+                }
+                Err(Broken::Interrupted) => return Err(Broken::Interrupted),
+                Err(invalid) => why = invalid,
+            }
+            if let Some(said) = process.ended() {
+                return Err(Broken::Invalid(said));
+            }
+            load.serve(START_PAUSE)?;
+        }
+        Err(Broken::Invalid(format!("no answer in 60 s: {why}")))
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // What is left of it is in the folder for temporary files.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A proxy that answers.
+pub struct Running {
+    /// Which.
+    pub peer: Peer,
+    /// Its name, with the size of the fleet where that is more than one.
+    pub name: String,
+    /// Where.
+    pub port: u16,
+    /// `None`: direct.
+    pub process: Option<Process>,
+    trace: Option<PathBuf>,
+}
+
+impl Running {
+    /// CPU so far; nothing of what is no proxy.
+    pub fn cpu(&self) -> Cpu {
+        self.process.as_ref().map(Process::cpu).unwrap_or_default()
+    }
+
+    /// Empties the trace, which would otherwise grow by a megabyte a thousand requests.
+    pub fn empty_trace(&self) {
+        let file = self.trace.as_ref().and_then(|path| fs::File::options().write(true).open(path).ok());
+        // Should it fail, the file only grows.
+        let _ = file.map(|file| file.set_len(0));
+    }
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    fs::write(path, text)
+}
