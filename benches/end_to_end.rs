@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench end_to_end [-- --quick]` measures everything and prints it; `--help` names the parts. Rule: one load
 //! for all, all peers in one run and in turns, CPU as the kernel counted it for the proxy's process and not as throughput; what
-//! was no measurement is told and left out. Proxies run on the last core, load and worker on the others. Deliberately not
+//! was no measurement is told and left out. Proxies run on the last core, load and worker on the first. Deliberately not
 //! here: correctness, which the tests hold.
 
 #[path = "end_to_end/cases.rs"]
@@ -41,8 +41,6 @@ use request_path::Steps;
 
 /// Most workers that a part of the bench needs.
 const MOST_WORKERS: usize = 512;
-/// Requests that a proxy has seen before anything is counted.
-const WARM_UP_REQUESTS: usize = 2_000;
 /// More than this of the machine is used by others: told before anything is measured.
 const NOISY: f64 = 0.10;
 
@@ -135,7 +133,6 @@ fn compare(
     for note in &failed {
         println!("- {note}");
     }
-    cases::warm_up(load, &running, WARM_UP_REQUESTS)?;
     let found = cases::measure(load, &running, options, page)?;
     latency::measure(load, &running, found, options, page)?;
     Ok(found)

@@ -1,10 +1,10 @@
 //! The first table: CPU of the proxy process for each request and each streamed event.
 
-use crate::load::{Broken, Case, Load, Pace};
+use crate::load::{Broken, Case, LATE_NS, Load, Pace};
 use crate::options::Options;
-use crate::page::{Page, Section, with_notes};
+use crate::page::{Page, Section, progress, with_notes};
 use crate::peers::{Peer, Running, Stage};
-use crate::rounds::{Samples, sample};
+use crate::rounds::Samples;
 use crate::table::{Table, short};
 
 /// Streams that begin in a second.
@@ -38,6 +38,7 @@ pub fn chosen(options: &Options) -> Vec<Case> {
             gap_us: GAP_US,
             pace: Pace::PerSecond(STREAMS_PER_S),
             requests: (n / 90).max(50),
+            late_ns: LATE_NS,
         },
     ];
     all.into_iter().filter(|case| options.has(case.key)).collect()
@@ -51,7 +52,7 @@ pub fn start(
 ) -> Result<(Vec<Running>, Vec<String>), Broken> {
     let (mut running, mut notes) = (Vec::new(), Vec::new());
     for peer in peers {
-        crate::page::progress(&format!("starting {}", peer.name()));
+        progress(&format!("starting {}", peer.name()));
         match stage.start(*peer, load, 1) {
             Ok(peer) => running.push(peer),
             Err(Broken::Interrupted) => return Err(Broken::Interrupted),
@@ -59,19 +60,6 @@ pub fn start(
         }
     }
     Ok((running, notes))
-}
-
-/// Each peer has seen so many requests before anything is counted.
-pub fn warm_up(load: &mut Load, peers: &[Running], requests: usize) -> Result<(), Broken> {
-    let case = Case::plain("warm-up", "warm-up", 120, Pace::Closed(16), requests);
-    for peer in peers {
-        match sample(load, peer, &case) {
-            Err(Broken::Interrupted) => return Err(Broken::Interrupted),
-            // It will fail again where it counts, and be told there.
-            Ok(_) | Err(Broken::Invalid(_)) => {}
-        }
-    }
-    Ok(())
 }
 
 /// Measures and tells the first table.
@@ -107,6 +95,10 @@ fn cpu_table(samples: &Samples, peers: &[Running], cases: &[Case]) -> String {
     for (p, peer) in peers.iter().enumerate().filter(|(_, peer)| peer.peer != Peer::Direct) {
         table.row(peer.name.clone(), (0..cases.len()).map(|c| samples.cell(p, c, |s| s.cpu_us)));
     }
+    if let Some(direct) = peers.iter().position(|peer| peer.peer == Peer::Direct) {
+        table
+            .row("the load itself, direct", (0..cases.len()).map(|c| samples.cell(direct, c, |s| s.load_us)));
+    }
     let place = |wanted: Peer| peers.iter().position(|peer| peer.peer == wanted);
     let ratio = |c: usize| {
         let cpu = |peer: Option<usize>| samples.median(peer?, c, |s| s.cpu_us);
@@ -115,6 +107,10 @@ fn cpu_table(samples: &Samples, peers: &[Running], cases: &[Case]) -> String {
         let ours = cpu(place(Peer::HEADLINE)).zip(better);
         ours.map_or_else(|| "none".to_owned(), |(ours, better)| format!("{:.2}", ours / better))
     };
+    if let Some(ours) = place(Peer::HEADLINE) {
+        let first = |c: usize| samples.first(ours, c, |s| s.cpu_us).map_or_else(|| "none".to_owned(), short);
+        table.row("headline, prompts never seen", (0..cases.len()).map(first));
+    }
     table.row("headline / better C proxy", (0..cases.len()).map(ratio));
     table.text()
 }

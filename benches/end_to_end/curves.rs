@@ -40,8 +40,6 @@ pub fn workers(
                 fleets.push(fleet);
             });
     }
-    // Every worker has had its connections before anything is counted.
-    crate::cases::warm_up(load, &running, options.requests)?;
     let cases = [closed(16, options.requests)];
     let samples = Samples::take(load, &running, &cases, options.rounds)?;
     let mut table = Table::new(["workers", "end to end, µs", "decision, µs", "decision and record, µs"]);
@@ -79,10 +77,9 @@ pub fn cores(stage: &mut Stage, load: &mut Load, options: &Options, page: &mut P
             continue;
         };
         let running = [peer];
-        crate::cases::warm_up(load, &running, 2_000)?;
         let cases = [closed(16 * cores, options.requests)];
         let samples = Samples::take(load, &running, &cases, options.rounds)?;
-        let shared = if cores + stage.load_cores.len() > all { ", shared with the load" } else { "" };
+        let shared = if cores == all { ", shared with the load" } else { "" };
         table.row(
             format!("{cores}{shared}"),
             [
@@ -115,7 +112,6 @@ pub fn trace(
     for peer in [Peer::HEADLINE, Peer::Milepost("cache_aware", false)] {
         running.push(stage.start(peer, load, TRACED_FLEET)?);
     }
-    crate::cases::warm_up(load, &running, 2_000)?;
     let cases = [
         closed(16, options.requests),
         Case::plain("paced", "2,000/s", 120, Pace::PerSecond(2_000.0), options.requests / 10),

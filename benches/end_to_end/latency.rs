@@ -15,6 +15,8 @@ use crate::table::{Table, short};
 /// Whose latency is told: the others cannot follow at half load.
 const ROWS: [Peer; 5] =
     [Peer::Direct, Peer::HEADLINE, Peer::Milepost("cache_aware", false), Peer::Haproxy, Peer::Nginx];
+/// Requests that go out later than this meet each other.
+const SOON_NS: u64 = 300_000;
 /// A fleet of a few GPUs at work.
 const LIGHT_PER_S: f64 = 200.0;
 /// Seconds of one run at the light load.
@@ -37,7 +39,8 @@ pub fn measure(
     let (light, half) = (LIGHT_PER_S, (full_per_s / 2.0 / 1_000.0).round() * 1_000.0);
     let light_requests = if options.quick { 100.0 } else { LIGHT_PER_S * LIGHT_S };
     let case = |key, title: &str, per_s: f64, requests: f64| {
-        Case::plain(key, title, 120, Pace::PerSecond(per_s), requests as usize)
+        let paced = Case::plain(key, title, 120, Pace::PerSecond(per_s), requests as usize);
+        Case { late_ns: SOON_NS, ..paced }
     };
     let cases = [
         case("light", &format!("{light:.0}/s"), light, light_requests),

@@ -3,7 +3,7 @@
 //! Rule: a fresh process each, as an allocator keeps what earlier work took; memory is read when every stream has had its first
 //! event. PSS stands beside RSS because processes of one program share pages. Deliberately not here: what is left afterwards.
 
-use crate::load::{Broken, Case, Load, Pace};
+use crate::load::{Broken, Case, LATE_NS, Load, Pace};
 use crate::options::Options;
 use crate::page::{Page, Section, progress, with_notes};
 use crate::peers::{Peer, Stage};
@@ -44,6 +44,7 @@ pub fn measure(
         gap_us: GAP_US,
         pace: Pace::Closed(streams),
         requests: streams,
+        late_ns: LATE_NS,
     };
     let head = ["MiB idle, RSS", "PSS", "KiB more for each stream, RSS", "PSS"];
     let mut table = Table::new(std::iter::once("").chain(head));

@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::load::Broken;
@@ -74,7 +75,8 @@ pub fn pin(cores: &[usize]) -> io::Result<()> {
 
 /// CPU of the calling thread so far.
 pub fn own_cpu_ns() -> u64 {
-    first_number(Path::new("/proc/thread-self/schedstat"))
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
 /// CPU of a process tree so far, by thread.

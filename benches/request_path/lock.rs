@@ -11,18 +11,24 @@ use super::stage::Stage;
 
 /// Workers of the fleet that is decided on.
 const FLEET: usize = 8;
-const TIME: Duration = Duration::from_millis(400);
-const TIME_QUICK: Duration = Duration::from_millis(50);
+/// Of one look; the median of some is told.
+const TIME: Duration = Duration::from_millis(100);
+const LOOKS: usize = 7;
+const LOOKS_QUICK: usize = 1;
 
 /// With 1, 2, 4, ... threads up to twice the cores.
 pub(super) fn measure(cores: usize, quick: bool) -> Result<Vec<LockStep>, String> {
-    let time = if quick { TIME_QUICK } else { TIME };
+    let looks = if quick { LOOKS_QUICK } else { LOOKS };
     let threads = std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|n| *n <= 2 * cores);
     let stage = Stage::new("cache_aware", FLEET, false)?;
-    Ok(threads.map(|threads| LockStep { threads, each_ns: each_ns(&stage, cores, threads, time) }).collect())
+    let step = |threads| {
+        let mut each: Vec<f64> = (0..looks).map(|_| each_ns(&stage, cores, threads)).collect();
+        LockStep { threads, each_ns: crate::table::median(&mut each).unwrap_or(0.0) }
+    };
+    Ok(threads.map(step).collect())
 }
 
-fn each_ns(stage: &Stage, cores: usize, threads: usize, time: Duration) -> f64 {
+fn each_ns(stage: &Stage, cores: usize, threads: usize) -> f64 {
     let (decisions, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let clock = Clock::system();
     let start_ns = clock.mono_ns();
@@ -42,7 +48,7 @@ fn each_ns(stage: &Stage, cores: usize, threads: usize, time: Duration) -> f64 {
                 decisions.fetch_add(made as u64, Ordering::Relaxed);
             });
         }
-        std::thread::sleep(time);
+        std::thread::sleep(TIME);
         stop.store(true, Ordering::Relaxed);
     });
     let took_ns = clock.mono_ns() - start_ns;

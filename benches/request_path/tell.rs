@@ -80,7 +80,9 @@ fn lock(steps: &Steps, whole_us: Option<f64>) -> String {
     let choose_ns =
         steps.fleets.iter().find(|step| step.workers == TRACED_FLEET).map_or(0.0, |step| step.choose_ns);
     let free_ns = choose_ns + steps.observe_ns;
-    let wanted_ns = steps.lock.iter().map(|step| step.each_ns).fold(free_ns, f64::max);
+    // Of one thread it is no lock that takes the time.
+    let crowds = steps.lock.iter().filter(|step| step.threads > 1);
+    let wanted_ns = crowds.map(|step| step.each_ns).fold(free_ns, f64::max);
     let percent = |ns: f64| short(ns * AIM_PER_S / 1e7);
     let mut text = format!(
         "{}\nA request of {TRACED_FLEET} workers holds the lock for at most {} ns (decision, lease and the word of the end, all of \

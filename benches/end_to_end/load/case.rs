@@ -1,7 +1,7 @@
 //! What is sent in one run, and when.
 //!
-//! Rule: every prompt is new (it begins with a number that no other request of the run has), so that no cache of prefixes
-//! has an easy time. Deliberately not here: sending.
+//! Rule: every prompt of a run is another one (it begins with the request's number), and the next run of the same case sends
+//! the same again. Deliberately not here: sending.
 
 use super::worker::Order;
 
@@ -9,6 +9,9 @@ use super::worker::Order;
 const DIGITS: usize = 12;
 /// The prompt after its number and its order.
 const FILL: &[u8] = b"lorem ipsum ";
+
+/// Lateness that makes no difference to what a request costs.
+pub const LATE_NS: u64 = 2_000_000;
 
 /// When requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,6 +39,8 @@ pub struct Case {
     pub pace: Pace,
     /// How many.
     pub requests: usize,
+    /// A paced run is one only if 99 of 100 requests went out so soon after their due time.
+    pub late_ns: u64,
 }
 
 impl Case {
@@ -47,7 +52,16 @@ impl Case {
         pace: Pace,
         requests: usize,
     ) -> Self {
-        Self { key, title: title.into(), prompt_bytes, events: 0, gap_us: 0, pace, requests }
+        Self {
+            key,
+            title: title.into(),
+            prompt_bytes,
+            events: 0,
+            gap_us: 0,
+            pace,
+            requests,
+            late_ns: LATE_NS,
+        }
     }
 
     /// What costs are counted by: requests, or events.

@@ -21,7 +21,7 @@ use std::time::Duration;
 use milepost::clock::Clock;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
-pub use self::case::{Case, Pace};
+pub use self::case::{Case, LATE_NS, Pace};
 use self::line::{Got, Line};
 use self::message::Side;
 pub use self::tally::{Broken, Tally, quantile};

@@ -26,7 +26,7 @@ pub(super) struct Run {
     port: u16,
     stream: bool,
     template: Option<Template>,
-    /// Number of the next request, not to be met again.
+    /// Number of the last request.
     number: u64,
     issued: usize,
     requests: usize,
@@ -75,7 +75,6 @@ impl Load {
             port,
             stream: case.events > 0,
             template: Some(case.template()),
-            number: self.run.number,
             requests: case.requests,
             closed: matches!(case.pace, Pace::Closed(_)),
             last_answer_ns: self.clock.mono_ns(),

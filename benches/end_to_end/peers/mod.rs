@@ -102,19 +102,18 @@ pub struct Stage {
     pub cores: usize,
     /// Cores of a proxy.
     pub proxy_cores: Vec<usize>,
-    /// Cores of the load.
+    /// The load's core.
     pub load_cores: Vec<usize>,
     started: u32,
 }
 
 impl Stage {
-    /// The last core for the proxies, the others for the load; one core for both if there is no other.
+    /// The last core for the proxies, the first for the load, which is one thread.
     pub fn new() -> io::Result<Self> {
         let folder = std::env::temp_dir().join(format!("milepost-bench-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let load_cores = (0..cores.saturating_sub(1).max(1)).collect();
-        Ok(Self { folder, cores, proxy_cores: vec![cores - 1], load_cores, started: 0 })
+        Ok(Self { folder, cores, proxy_cores: vec![cores - 1], load_cores: vec![0], started: 0 })
     }
 
     /// The same, for proxies on other cores.
