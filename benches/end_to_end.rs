@@ -68,6 +68,9 @@ fn main() -> ExitCode {
 
 fn measure(options: &Options) -> Result<(), Broken> {
     let broken = |e: std::io::Error| Broken::invalid(e.to_string());
+    if let Some(path) = &options.write {
+        page::check(path).map_err(Broken::Invalid)?;
+    }
     process::watch_signals().map_err(broken)?;
     let open_files = process::raise_open_files();
     let mut stage = Stage::new().map_err(broken)?;

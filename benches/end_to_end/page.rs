@@ -4,7 +4,12 @@
 //! is never touched. Deliberately not here: what the sections say.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
+
+/// The words of all markers.
+const KEYS: &[&str] =
+    &["machine", "cpu", "latency", "memory", "budget", "policies", "workers", "cores", "lock", "trace"];
 
 /// A part of the page.
 pub struct Section {
@@ -28,22 +33,38 @@ impl Page {
         self.0.push(section);
     }
 
-    /// Puts all sections into the page at `path`; which of them have no markers there.
+    /// Puts all sections into the page at `path`.
     pub fn write(&self, path: &Path, made: &str) -> Result<(), String> {
-        let told = |what: String| format!("--write {}: {what}", path.display());
-        let mut page = fs::read_to_string(path).map_err(|e| told(e.to_string()))?;
+        let mut page = read(path)?;
         for section in &self.0 {
-            let (begin, end) =
-                (format!("<!-- made: {} -->\n", section.key), format!("<!-- end: {} -->", section.key));
-            let from = page.find(&begin).map(|at| at + begin.len());
-            let to = from.and_then(|from| page[from..].find(&end).map(|at| from + at));
-            let (Some(from), Some(to)) = (from, to) else {
-                return Err(told(format!("the lines `{}` and `{end}` are missing", begin.trim_end())));
-            };
-            page.replace_range(from..to, &format!("{}\n_{made}_\n", section.text));
+            let place = place(&page, section.key).map_err(|what| told(path, &what))?;
+            page.replace_range(place, &format!("{}\n_{made}_\n", section.text));
         }
-        fs::write(path, page).map_err(|e| told(e.to_string()))
+        fs::write(path, page).map_err(|e| told(path, &e.to_string()))
     }
+}
+
+/// Whether a page has a place for every section: asked before minutes are spent on what could not be written.
+pub fn check(path: &Path) -> Result<(), String> {
+    let page = read(path)?;
+    KEYS.iter().try_for_each(|key| place(&page, key).map(drop)).map_err(|what| told(path, &what))
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|e| told(path, &e.to_string()))
+}
+
+fn told(path: &Path, what: &str) -> String {
+    format!("--write {}: {what}", path.display())
+}
+
+/// What is between the markers of a section.
+fn place(page: &str, key: &str) -> Result<Range<usize>, String> {
+    let (begin, end) = (format!("<!-- made: {key} -->\n"), format!("<!-- end: {key} -->"));
+    let from = page.find(&begin).map(|at| at + begin.len());
+    let to = from.and_then(|from| page[from..].find(&end).map(|at| from + at));
+    let missing = || format!("the lines `{}` and `{end}` are missing", begin.trim_end());
+    from.zip(to).map(|(from, to)| from..to).ok_or_else(missing)
 }
 
 /// A text and a list under it.

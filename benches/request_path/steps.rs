@@ -4,6 +4,7 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io::Write;
 
+use milepost::buffer::Buffer;
 use milepost::http1::head::{self, Fields};
 use milepost::http1::lines;
 use milepost::proxy::asked::Asked;
@@ -23,6 +24,8 @@ const REQUEST_HEAD: &[u8] =
 const RESPONSE_HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-type: application/json\r\ncontent-length: 170\r\n\r\n";
 const ANSWER: &[u8] = br#"{"text":" a b c","meta_info":{"id":"0123456789abcdef","finish_reason":{"type":"length","length":16},"prompt_tokens":30,"completion_tokens":16,"cached_tokens":5,"e2e_latency":0.02}}"#;
+/// Room that the router makes for a worker's head and for a client's.
+const HEAD_ROOM_BYTES: [usize; 2] = [512, 1024];
 /// The writer writes as much at once.
 const WRITE_AT_BYTES: usize = 256 * 1024;
 
@@ -107,9 +110,9 @@ fn written(timer: &Timer, steps: &mut Steps) -> Result<(), String> {
     steps.stamps_ns = timer.each_ns(
         4_000,
         |_| {
-            let mut out = Vec::with_capacity(1024);
-            headers::request_stamps(&journey, |name, value| lines::field(&mut out, name.as_bytes(), value));
-            headers::response_stamps(&journey, |name, value| lines::field(&mut out, name.as_bytes(), value));
+            let mut out = Buffer::with_room(HEAD_ROOM_BYTES[1]);
+            headers::request_stamps(&mut out, &journey);
+            headers::response_stamps(&mut out, &journey);
             black_box(&out);
         },
         || {},
@@ -119,23 +122,22 @@ fn written(timer: &Timer, steps: &mut Steps) -> Result<(), String> {
 
 /// The worker's head and the client's, as `proxy::forward` and `proxy::relay` write them.
 fn write_heads(journey: &Journey, fields: &Fields, bytes: &[u8]) {
-    let mut passing = Vec::with_capacity(256);
-    headers::to_worker(fields.iter(bytes), &[])
-        .for_each(|(name, value)| lines::field(&mut passing, name, value));
-    let mut out = Vec::with_capacity(passing.len() + 512);
+    let mut out = Buffer::with_room(HEAD_ROOM_BYTES[0]);
     lines::request_line(&mut out, b"POST", b"/generate");
     lines::field(&mut out, b"host", b"10.0.0.1:30000");
-    out.extend_from_slice(&passing);
+    for (name, value) in headers::to_worker(fields.iter(bytes), &[]) {
+        lines::field(&mut out, name, value);
+    }
     lines::field(&mut out, headers::HOP.as_bytes(), b"0123456789abcd");
-    headers::request_stamps(journey, |name, value| lines::field(&mut out, name.as_bytes(), value));
+    headers::request_stamps(&mut out, journey);
     lines::content_length(&mut out, 200);
     lines::end(&mut out);
     black_box(&out);
-    let mut out = Vec::with_capacity(1024);
+    let mut out = Buffer::with_room(HEAD_ROOM_BYTES[1]);
     lines::status_line(&mut out, true, 200, b"OK");
     lines::field(&mut out, b"server", b"uvicorn");
     lines::field(&mut out, b"content-type", b"application/json");
-    headers::response_stamps(journey, |name, value| lines::field(&mut out, name.as_bytes(), value));
+    headers::response_stamps(&mut out, journey);
     lines::content_length(&mut out, 170);
     lines::end(&mut out);
     black_box(&out);
@@ -147,8 +149,8 @@ fn fleet(timer: &Timer, workers: usize) -> Result<FleetStep, String> {
     let whole_ns = timer.each_ns(2_000, |n| stage.request(n), || drop(stage.drain()));
     (0..1_000).for_each(|n| stage.request(n));
     let records = stage.drain();
-    let mut out = Vec::new();
-    let serialise = |n: usize, out: &mut Vec<u8>| {
+    let mut out = Buffer::default();
+    let serialise = |n: usize, out: &mut Buffer| {
         if out.len() > WRITE_AT_BYTES {
             out.clear();
         }
@@ -156,7 +158,7 @@ fn fleet(timer: &Timer, workers: usize) -> Result<FleetStep, String> {
         let _ = push_json(out, black_box(&records[n % records.len()]));
     };
     let serialise_ns = timer.each_ns(1_000, |n| serialise(n, &mut out), || {});
-    let mut all = Vec::new();
+    let mut all = Buffer::default();
     for record in &records {
         push_json(&mut all, record).map_err(|e| e.to_string())?;
     }
@@ -181,15 +183,15 @@ fn traced(timer: &Timer, steps: &mut Steps) -> Result<(), String> {
     let path = std::env::temp_dir().join(format!("milepost-bench-writer-{}", std::process::id()));
     let mut file = File::create(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let mut failed = None;
+    let mut out = Buffer::default();
     let mut writer = || {
-        let mut out = Vec::new();
         for record in on.drain() {
             let put = push_json(&mut out, &record).map_err(|e| e.to_string());
             let put = put.and_then(|()| {
                 if out.len() < WRITE_AT_BYTES {
                     Ok(())
                 } else {
-                    let written = file.write_all(&out).map_err(|e| e.to_string());
+                    let written = file.write_all(out.as_bytes()).map_err(|e| e.to_string());
                     out.clear();
                     written
                 }
