@@ -95,11 +95,11 @@ fn cpu_table(samples: &Samples, peers: &[Running], cases: &[Case]) -> String {
     for (p, peer) in peers.iter().enumerate().filter(|(_, peer)| peer.peer != Peer::Direct) {
         table.row(peer.name.clone(), (0..cases.len()).map(|c| samples.cell(p, c, |s| s.cpu_us)));
     }
-    if let Some(direct) = peers.iter().position(|peer| peer.peer == Peer::Direct) {
-        table
-            .row("the load itself, direct", (0..cases.len()).map(|c| samples.cell(direct, c, |s| s.load_us)));
-    }
     let place = |wanted: Peer| peers.iter().position(|peer| peer.peer == wanted);
+    if let Some(direct) = place(Peer::Direct) {
+        let load_us = (0..cases.len()).map(|c| samples.cell(direct, c, |s| s.load_us));
+        table.row("the load itself, direct", load_us);
+    }
     let ratio = |c: usize| {
         let cpu = |peer: Option<usize>| samples.median(peer?, c, |s| s.cpu_us);
         let better =

@@ -12,7 +12,7 @@ use crate::rounds::Samples;
 use crate::table::{Table, short};
 
 /// Sizes of the fleet.
-pub const FLEETS: [usize; 5] = [2, 8, 32, 128, 512];
+const FLEETS: [usize; 5] = [2, 8, 32, 128, 512];
 /// Candidates of the comparison with and without a trace.
 const TRACED_FLEET: usize = 8;
 
@@ -33,12 +33,11 @@ pub fn workers(
     }
     let (mut running, mut fleets, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     for fleet in FLEETS {
-        keep(stage.start(Peer::HEADLINE, load, fleet), &mut notes, &format!("{fleet} workers"))?
-            .into_iter()
-            .for_each(|peer| {
-                running.push(peer);
-                fleets.push(fleet);
-            });
+        let started = stage.start(Peer::HEADLINE, load, fleet);
+        if let Some(peer) = keep(started, &mut notes, &format!("{fleet} workers"))? {
+            running.push(peer);
+            fleets.push(fleet);
+        }
     }
     let cases = [closed(16, options.requests)];
     let samples = Samples::take(load, &running, &cases, options.rounds)?;
@@ -108,13 +107,22 @@ pub fn trace(
     if !options.has("trace") {
         return Ok(());
     }
-    let mut running = Vec::new();
+    let (mut running, mut notes) = (Vec::new(), Vec::new());
     for peer in [Peer::HEADLINE, Peer::Milepost("cache_aware", false)] {
-        running.push(stage.start(peer, load, TRACED_FLEET)?);
+        running.extend(keep(stage.start(peer, load, TRACED_FLEET), &mut notes, &peer.name())?);
     }
+    if !notes.is_empty() {
+        page.add(Section {
+            key: "trace",
+            title: "Trace on against off",
+            text: with_notes(String::new(), &notes),
+        });
+        return Ok(());
+    }
+    let paced_requests = (options.requests / 10).max(100);
     let cases = [
         closed(16, options.requests),
-        Case::plain("paced", "2,000/s", 120, Pace::PerSecond(2_000.0), options.requests / 10),
+        Case::plain("paced", "2,000/s", 120, Pace::PerSecond(2_000.0), paced_requests),
     ];
     let samples = Samples::take(load, &running, &cases, options.rounds)?;
     let mut table = Table::new(["µs of CPU, 8 workers", "on", "off", "more"]);

@@ -2,10 +2,12 @@
 //!
 //! Rule: all peers in one run, one after the other within each round, so that a machine that changes its mind changes it for
 //! all of them. Closed loops have a round before those that count, which sends prompts that nobody has seen: a cache of prefixes
-//! takes memory for them then, page by page, and has it afterwards. A run that was no measurement is told and left out. Deliberately not here: what the cases are.
+//! takes memory for them then, page by page, and has it afterwards. A run that was no measurement is told and left out.
+//! Deliberately not here: what the cases are.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::load::{Broken, Case, Load, Pace, Tally, quantile};
 use crate::page::progress;
@@ -16,6 +18,9 @@ use crate::table::{median, short};
 const FULL: f64 = 0.98;
 /// A proxy that uses this much of its core is what limits a closed loop.
 const BUSY: f64 = 0.85;
+
+/// What a proxy does later for a run, such as writing its trace, is done so long after it.
+const REST: Duration = Duration::from_millis(50);
 
 /// One run.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +115,7 @@ impl Samples {
 pub fn sample(load: &mut Load, peer: &Running, case: &Case) -> Result<Sample, Broken> {
     let before = peer.cpu();
     let tally = load.run(case, peer.port)?;
+    load.serve(REST)?;
     let cpu_ns = peer.cpu().since(&before);
     peer.empty_trace();
     let wall_s = tally.wall_ns as f64 / 1e9;

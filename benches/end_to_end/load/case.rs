@@ -1,7 +1,7 @@
 //! What is sent in one run, and when.
 //!
-//! Rule: every prompt of a run is another one (it begins with the request's number), and the next run of the same case sends
-//! the same again. Deliberately not here: sending.
+//! Rule: every prompt of a run is another one (it begins with the request's number and the case's word), and the next run of
+//! the same case sends the same again. Deliberately not here: sending.
 
 use super::worker::Order;
 
@@ -92,6 +92,8 @@ impl Case {
         let mut prompt = vec![b'0'; DIGITS];
         prompt.push(b' ');
         Order::push(&mut prompt, self.events, self.gap_us);
+        prompt.extend_from_slice(self.key.as_bytes());
+        prompt.push(b' ');
         while prompt.len() < self.prompt_bytes {
             let left = self.prompt_bytes - prompt.len();
             prompt.extend_from_slice(&FILL[..left.min(FILL.len())]);
