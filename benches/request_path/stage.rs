@@ -16,6 +16,7 @@ use milepost::proxy::Shared;
 use milepost::proxy::asked::Asked;
 use milepost::proxy::budget::Budget;
 use milepost::proxy::cors::Cors;
+use milepost::proxy::cut::Cut;
 use milepost::proxy::headers::ClientHeaders;
 use milepost::proxy::journey::Journey;
 use milepost::trace::record::{Outcome, Record};
@@ -60,6 +61,7 @@ impl Stage {
         drop(entered);
         let shared = Arc::new(Shared {
             budget: Budget::new(config.max_buffered_request_bytes),
+            answers: Budget::new(config.max_held_answer_bytes),
             instance: "0123456789abcd".to_owned(),
             clock,
             listen: None,
@@ -71,7 +73,7 @@ impl Stage {
             cors: Cors::new(&[]).map_err(|e| e.to_string())?,
             requests: AtomicU64::new(0),
             draining: AtomicBool::new(false),
-            cutting: AtomicBool::new(false),
+            cut: Cut::default(),
             config,
         });
         let prompts = (0..PROMPTS).map(|n| PromptHashes::of(prompt(n, 120).as_bytes())).collect();
@@ -109,7 +111,7 @@ impl Stage {
         if let Some(chosen) = self.shared.fleet.choose(Wanted::default(), &self.view(n), &[]) {
             journey.choose(chosen);
         }
-        journey.sending(5_000, true);
+        journey.sending(true);
         journey
     }
 
