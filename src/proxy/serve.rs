@@ -127,6 +127,7 @@ impl Router {
             let (shared, mut closing) = (Arc::clone(&shared), closing.clone());
             tasks.spawn(async move {
                 tokio::select! {
+                    biased;
                     () = accept::closed(&mut closing) => {}
                     () = metrics::serve(shared, listener) => {}
                 }
