@@ -15,6 +15,7 @@ use crate::http1::{Outgoing, lines};
 
 /// Writes an answer; true if the connection can carry another request.
 pub async fn send(visit: &mut Visit, response: Response<AnswerBody>) -> bool {
+    visit.last_words();
     let (head, body) = response.into_parts();
     let manner = visit.manner();
     let coding = match (&body, manner.is_http_11) {

@@ -30,6 +30,13 @@ impl Timer {
         }
     }
 
+    /// Sets it anew if that is later.
+    pub fn put_off(&mut self, at: Instant) {
+        if at > self.at {
+            self.set(at);
+        }
+    }
+
     /// Ready once the moment set last has come.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -58,9 +65,13 @@ mod tests {
             poll_fn(|cx| timer.poll(cx)).await;
             assert_eq!(start.elapsed().as_secs(), rings_s, "set for {set_s}");
         }
-        timer.set(start + Duration::from_secs(300));
         timer.set(start + Duration::from_secs(250));
+        timer.put_off(start + Duration::from_secs(240));
         poll_fn(|cx| timer.poll(cx)).await;
-        assert_eq!(start.elapsed().as_secs(), 250, "an earlier time set later counts");
+        assert_eq!(start.elapsed().as_secs(), 250, "it is not put off to an earlier time");
+        timer.set(start + Duration::from_secs(300));
+        timer.set(start + Duration::from_secs(270));
+        poll_fn(|cx| timer.poll(cx)).await;
+        assert_eq!(start.elapsed().as_secs(), 270, "an earlier time set later counts");
     }
 }

@@ -196,6 +196,11 @@ impl Visit {
         }
     }
 
+    /// The router answers itself. What is to be said may be that the request's time is over, so there is time to say it.
+    pub fn last_words(&mut self) {
+        self.limit.put_off(Instant::now() + FAREWELL);
+    }
+
     /// Writes all of it. A client that takes nothing has until the request's deadline.
     pub async fn write(&mut self, mut outgoing: Outgoing<'_>) -> Result<(), Interrupt> {
         let Self { accepted, limit, .. } = self;

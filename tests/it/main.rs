@@ -28,4 +28,5 @@ mod piped;
 mod policies;
 mod pool;
 mod retries;
+mod simulated;
 mod tls;
