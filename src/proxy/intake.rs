@@ -15,7 +15,7 @@ use super::headers::ClientHeaders;
 use super::journey::{Halt, Journey, Refusal};
 use super::routing::Routing;
 use super::visit::{Interrupt, Visit};
-use crate::http1::{Outgoing, Request};
+use crate::http1::Request;
 use crate::trace::record::Outcome;
 use crate::wire::Endpoint;
 use crate::wire::call;
@@ -83,8 +83,10 @@ pub async fn read_body(
         return Err(too_large(limit).into());
     }
     if request.head.expects_continue && !request.is_whole() {
-        let told = visit.write(Outgoing::new([b"HTTP/1.1 100 Continue\r\n\r\n"])).await;
-        told.map_err(|_| Halt::ClientGone)?;
+        visit.invite_body().await.map_err(|interrupt| match interrupt {
+            Interrupt::Gone => Halt::ClientGone,
+            Interrupt::Late => body_late().into(),
+        })?;
     }
     // It was read with the head then, and arrival is when.
     let came_with_head = request.is_all_here();
@@ -120,14 +122,15 @@ async fn next_data(visit: &mut Visit, request: &mut Request) -> Result<Option<us
             io::ErrorKind::UnexpectedEof => Outcome::ClientGone,
             _ => return Err(Halt::ClientGone),
         },
-        Err(Interrupt::Gone | Interrupt::Late) => {
-            let problem =
-                Problem::new(408, "request_body_timeout", "the request body did not arrive in time");
-            return Err(Refusal { problem, outcome: Outcome::TimedOut }.into());
-        }
+        Err(Interrupt::Gone | Interrupt::Late) => return Err(body_late().into()),
     };
     let problem = Problem::new(400, "request_body_incomplete", "the request body could not be read");
     Err(Refusal { problem, outcome }.into())
+}
+
+fn body_late() -> Refusal {
+    let problem = Problem::new(408, "request_body_timeout", "the request body did not arrive in time");
+    Refusal { problem, outcome: Outcome::TimedOut }
 }
 
 fn too_large(limit: u64) -> Problem {

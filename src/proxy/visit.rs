@@ -201,9 +201,26 @@ impl Visit {
         self.limit.put_off(Instant::now() + FAREWELL);
     }
 
-    /// Writes all of it. A client that takes nothing has until the request's deadline.
+    /// Writes all of it. A client that takes nothing has until the request's deadline, and one that leaves is noticed.
     pub async fn write(&mut self, mut outgoing: Outgoing<'_>) -> Result<(), Interrupt> {
         let Self { accepted, limit, .. } = self;
+        poll_fn(|cx| {
+            if let Poll::Ready(written) = accepted.poll_write(&mut outgoing, cx) {
+                return Poll::Ready(written.map_err(|_| Interrupt::Gone));
+            }
+            // It may have half-closed, which no write finds out.
+            if accepted.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(Interrupt::Gone));
+            }
+            limit.poll(cx).map(|()| Err(Interrupt::Late))
+        })
+        .await
+    }
+
+    /// Tells the client to send the body of its request. Nothing is read meanwhile, as that would be the body.
+    pub async fn invite_body(&mut self) -> Result<(), Interrupt> {
+        let Self { accepted, limit, .. } = self;
+        let mut outgoing = Outgoing::new([b"HTTP/1.1 100 Continue\r\n\r\n"]);
         poll_fn(|cx| {
             if let Poll::Ready(written) = accepted.poll_write(&mut outgoing, cx) {
                 return Poll::Ready(written.map_err(|_| Interrupt::Gone));
