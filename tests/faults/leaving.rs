@@ -85,9 +85,9 @@ rows! {
         "client_gone 200, attempts 1; stamps to head",
         "closed";
     while_it_takes_nothing_by_half_close by Pipes "the client closes its half and takes nothing of a long answer":
-        "200 whole",
-        "done 200, attempts 1; stamps to last_byte; 2 ms",
-        "kept";
+        "200 cut after 65211 B, closed",
+        "client_gone 200, attempts 1; stamps to head; 1 ms",
+        "closed after 0 ms";
     after_a_whole_answer by Pipes "the client leaves after a whole answer":
         "200 whole",
         "done 200, attempts 1; stamps to last_byte; 0 ms",
