@@ -28,7 +28,8 @@ pub fn contradiction(seen: &Seen, record: &RequestRecord) -> Option<String> {
     if matches!(record.outcome, Outcome::Panicked | Outcome::Stopped) {
         return Some("it should not have ended like this".to_owned());
     }
-    arrivals(seen, record).or_else(|| status(seen, record)).or_else(|| outcome(seen, record))
+    let views: [fn(&Seen, &RequestRecord) -> Option<String>; 4] = [arrivals, plan, status, outcome];
+    views.iter().find_map(|view| view(seen, record))
 }
 
 /// A worker cannot have got a request more often than it was sent.
@@ -41,6 +42,18 @@ fn arrivals(seen: &Seen, record: &RequestRecord) -> Option<String> {
         return Some(format!("workers got it {} times, the record has {sent}", seen.arrivals));
     }
     (record.outcome == Outcome::Done && seen.arrivals == 0).then(|| "done, but no worker got it".to_owned())
+}
+
+/// What the last worker was to do decides whether the answer that came to its end is a good one.
+fn plan(seen: &Seen, record: &RequestRecord) -> Option<String> {
+    if record.request_kind != RequestKind::Routed || record.status.is_none_or(|status| status >= 400) {
+        return None;
+    }
+    match (record.outcome, seen.is_good_at_last) {
+        (Outcome::Done, false) => Some("done, but the worker was to fail".to_owned()),
+        (Outcome::WorkerError, true) => Some("an error, but the worker was to answer well".to_owned()),
+        _ => None,
+    }
 }
 
 fn status(seen: &Seen, record: &RequestRecord) -> Option<String> {
@@ -61,8 +74,10 @@ fn outcome(seen: &Seen, record: &RequestRecord) -> Option<String> {
     };
     let end = seen.end;
     (!is_fine).then(|| {
-        let Seen { status, body_bytes, events, is_done, .. } = seen;
-        format!("client: {end:?}, status {status}, {body_bytes} bytes, {events} events, done {is_done}")
+        let Seen { visit, status, body_bytes, events, is_done, .. } = seen;
+        format!(
+            "{visit} client: {end:?}, status {status}, {body_bytes} bytes, {events} events, done {is_done}"
+        )
     })
 }
 

@@ -54,6 +54,24 @@ pub enum Plan {
     StallMidBody,
 }
 
+impl Plan {
+    /// The whole answer is a good one; some faults are of streams alone, and some of what is none.
+    pub fn is_good(self, stream: bool) -> bool {
+        match self {
+            Self::Good
+            | Self::Drip
+            | Self::UntilClose
+            | Self::Interim
+            | Self::SaysClose
+            | Self::ClosesUnsaid
+            | Self::Unasked => true,
+            Self::LongerThanSaid => stream,
+            Self::ErrorEvent | Self::NoDone | Self::BadChunk => !stream,
+            _ => false,
+        }
+    }
+}
+
 /// How a worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -156,10 +174,12 @@ pub fn script(plan: Plan, request: Request<'_>, dice: &mut Dice) -> (Vec<Step>, 
         first.extend_from_slice(&piece);
         // Head and first piece sometimes come in one packet and sometimes not.
         steps.push(Step::Send(std::mem::take(&mut first)));
-        let slow = plan == Plan::Drip || (request.stream && !request.long);
-        if slow {
-            steps.push(Step::Pause(Duration::from_millis(dice.between(0, 5))));
-        }
+        let most_ms = match plan {
+            Plan::Drip => 6,
+            _ if request.stream && !request.long => 2,
+            _ => continue,
+        };
+        steps.push(Step::Pause(Duration::from_millis(dice.between(0, most_ms))));
     }
     if plan == Plan::BadChunk && chunked {
         steps.push(Step::Send(b"no size\r\n".to_vec()));
@@ -246,7 +266,7 @@ fn body(plan: Plan, request: Request<'_>, dice: &mut Dice) -> Vec<Vec<u8>> {
     }
     if plan == Plan::Drip || dice.one_in(4) {
         // Pieces that have nothing to do with events.
-        let size = dice.between(20, 600) as usize;
+        let size = dice.between(60, 600) as usize;
         return all.concat().chunks(size).map(<[u8]>::to_vec).collect();
     }
     all

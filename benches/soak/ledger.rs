@@ -72,11 +72,12 @@ impl Ledger {
         lock(&self.tally).count(end, status);
     }
 
-    /// A worker got it, with the body that was sent or another one.
-    pub fn arrived(&self, number: usize, is_body_changed: bool) {
+    /// A worker got it, with the body that was sent or another one, and will answer it well or not.
+    pub fn arrived(&self, number: usize, is_body_changed: bool, is_good: bool) {
         match lock(&self.requests).get_mut(number) {
             Some(seen) => {
                 seen.arrivals += 1;
+                seen.is_good_at_last = is_good;
                 seen.is_body_changed |= is_body_changed;
             }
             None => self.complain(format!("a worker got request {number}, which nobody has sent")),

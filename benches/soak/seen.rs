@@ -49,6 +49,8 @@ pub struct Seen {
     pub is_body_cut: bool,
     /// Times that a worker got the whole of it.
     pub arrivals: u32,
+    /// The worker that got it last was to answer it well.
+    pub is_good_at_last: bool,
     /// A worker got a body that is not what the client sent.
     pub is_body_changed: bool,
 }
@@ -68,6 +70,7 @@ impl Seen {
             is_half_closed: false,
             is_body_cut: false,
             arrivals: 0,
+            is_good_at_last: false,
             is_body_changed: false,
         }
     }

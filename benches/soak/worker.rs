@@ -176,14 +176,14 @@ async fn converse(worker: &Worker, stream: &mut TcpStream) -> Ending {
             let Some(body) = read_body(stream, &mut buffer, body_bytes).await else {
                 return Ending::Close;
             };
-            let sum = field(&head, "x-request-id-sum");
-            worker.ledger.arrived(number, sum.is_some_and(|sum| sum != checksum(&body)));
             let request = Request {
                 id: &id,
                 stream: find(&body, b"\"stream\":true").is_some(),
                 chat: head.contains("/v1/chat/completions"),
                 long: find(&body, b"tokens\":100000").is_some(),
             };
+            let is_changed = field(&head, "x-request-id-sum").is_some_and(|sum| sum != checksum(&body));
+            worker.ledger.arrived(number, is_changed, plan.is_good(request.stream));
             let ending = play(stream, answers::script(plan, request, &mut dice)).await;
             if ending == Ending::GoesOn {
                 continue;
