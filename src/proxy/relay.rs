@@ -145,8 +145,9 @@ impl Passage {
                 Err(interrupt) => return self.interrupted(interrupt, false),
             }
             let now_ns = rest.upstream.last_read_ns();
-            // A worker that always has something ready never lets the timer be asked.
-            if self.journey.is_late(now_ns) {
+            // A worker that always has something ready never lets the timer be asked. What comes with the head is not asked
+            // either: a client that is told nothing at all could not tell this from a router that has died.
+            if out.is_empty() && self.journey.is_late(now_ns) {
                 return self.interrupted(Interrupt::Late, true);
             }
             let had_bytes = self.body_bytes > 0;

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
+use milepost::clock::Clock;
+use milepost::net::PipeNet;
 use milepost::trace::record::{Outcome, Record};
 use tokio::sync::Notify;
 
 use crate::harness::{
     Client, PATIENCE, Step, TestRouter, Worker, ask, chunk, dead_url, generate_stream, ok, post, stream_head,
 };
+use crate::piped::{self, PipedRouter};
 
 #[tokio::test]
 async fn a_worker_that_refuses_is_left_out_and_the_next_one_answers() {
@@ -135,6 +140,32 @@ async fn a_worker_that_never_answers_ends_in_a_504() {
     assert_eq!((response.status, response.header("x-smg-error-code")), (504, Some("call_upstream_timeout")));
     tokio::time::timeout(PATIENCE, closed.notified()).await.expect("the worker's connection is closed");
     assert_eq!(router.finish_requests().await[0].outcome, Outcome::TimedOut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_as_the_time_is_over_is_told_all_the_same() {
+    // By the clock the time is over at once, while the timers stand: as for a head that comes between the two.
+    let net = PipeNet::default();
+    let steps = [stream_head(), chunk("data: {\"text\":\"a\",\"meta_info\":{\"completion_tokens\":1}}\n\n")];
+    let head_and_event =
+        steps.map(|step| if let Step::Send(bytes) = step { bytes } else { Vec::new() }).concat();
+    let worker = piped::worker(&net, 1, move |_| {
+        vec![Step::Send(head_and_event.clone()), Step::UntilClosed(Arc::new(Notify::new()))]
+    });
+    let router = PipedRouter::with_clock(&net, std::slice::from_ref(&worker.url), Clock::system(), |c| {
+        c.request_timeout = Duration::from_nanos(1);
+    });
+    let response = router.ask(post("/generate", r#"{"text":"a","stream":true}"#)).await;
+    assert_eq!(
+        (response.status, response.whole),
+        (200, false),
+        "cut short, and not silence: {}",
+        response.head
+    );
+    assert!(response.text().starts_with("data: "), "{}", response.text());
+    let record = &router.finish().await.0[0];
+    assert_eq!((record.outcome, record.status), (Outcome::TimedOut, Some(200)));
+    assert_eq!(record.response_body_bytes, response.body.len() as u64);
 }
 
 #[tokio::test]

@@ -57,6 +57,17 @@ pub struct PipedRouter {
 impl PipedRouter {
     /// Starts with health checks off.
     pub fn start(net: &PipeNet, urls: &[String], change: impl FnOnce(&mut RouteConfig)) -> Self {
+        let clock = Clock::virtual_time(1_000_000_000, 1_700_000_000_000_000_000);
+        Self::with_clock(net, urls, clock, change)
+    }
+
+    /// As [`Self::start`], with a clock that may not be that of the timers.
+    pub fn with_clock(
+        net: &PipeNet,
+        urls: &[String],
+        clock: Clock,
+        change: impl FnOnce(&mut RouteConfig),
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name =
             format!("milepost-piped-{}-{}.jsonl", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -70,7 +81,6 @@ impl PipedRouter {
         };
         config.health.enabled = false;
         change(&mut config);
-        let clock = Clock::virtual_time(1_000_000_000, 1_700_000_000_000_000_000);
         let router = Router::start(config, "pipe", clock, Connector::Pipes(net.clone())).unwrap();
         let shared = Arc::clone(router.shared());
         let (stop, stopped) = watch::channel(false);
