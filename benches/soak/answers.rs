@@ -55,8 +55,9 @@ pub enum Plan {
 }
 
 impl Plan {
-    /// The whole answer is a good one; some faults are of streams alone, and some of what is none.
-    pub fn is_good(self, stream: bool) -> bool {
+    /// The whole answer is a good one. Some faults are of streams alone, and some of what is none; of what nobody reads a
+    /// length that is wrong is not one.
+    pub fn is_good(self, stream: bool, is_read: bool) -> bool {
         match self {
             Self::Good
             | Self::Drip
@@ -65,7 +66,7 @@ impl Plan {
             | Self::SaysClose
             | Self::ClosesUnsaid
             | Self::Unasked => true,
-            Self::LongerThanSaid => stream,
+            Self::LongerThanSaid => stream || !is_read,
             Self::ErrorEvent | Self::NoDone | Self::BadChunk => !stream,
             _ => false,
         }
@@ -169,10 +170,13 @@ pub fn script(plan: Plan, request: Request<'_>, dice: &mut Dice) -> (Vec<Step>, 
     };
     let mut first = head(plan, request.stream, chunked, said_bytes).into_bytes();
     let mut steps = Vec::new();
+    if dice.one_in(3) {
+        // Else head and first piece come in one packet.
+        steps.push(Step::Send(std::mem::take(&mut first)));
+    }
     for piece in pieces {
         let piece = if chunked { chunk(&piece) } else { piece };
         first.extend_from_slice(&piece);
-        // Head and first piece sometimes come in one packet and sometimes not.
         steps.push(Step::Send(std::mem::take(&mut first)));
         let most_ms = match plan {
             Plan::Drip => 6,
@@ -186,11 +190,9 @@ pub fn script(plan: Plan, request: Request<'_>, dice: &mut Dice) -> (Vec<Step>, 
     } else if chunked && !half {
         steps.push(Step::Send(b"0\r\n\r\n".to_vec()));
     }
-    if plan == Plan::Unasked {
-        steps.push(Step::Pause(Duration::from_millis(dice.between(0, 3))));
-        steps.push(Step::Send(
-            b"HTTP/1.1 200 OK\r\ncontent-length: 19\r\n\r\n{\"id\":\"soak-unasked\"".to_vec(),
-        ));
+    if let (Plan::Unasked, Some(Step::Send(last))) = (plan, steps.last_mut()) {
+        // In one packet with the end, so that it is there when the router looks whether the connection can be used again.
+        last.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 21\r\n\r\n{\"id\":\"soak-unasked\"}");
     }
     (steps, ending(plan))
 }

@@ -88,7 +88,7 @@ impl Audit {
         let number = ledger::number_of(&record.request_id).filter(|number| *number < requests.len());
         let Some(number) = number else {
             let id = &record.request_id;
-            self.offences.push(format!("line {line}: a record of {id}, which nobody has sent"));
+            self.offences.push(format!("line {line}: {id} was sent by nobody; {}", brief(record)));
             return;
         };
         found[number] += 1;

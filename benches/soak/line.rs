@@ -70,7 +70,7 @@ impl Line {
     pub async fn connect(to: SocketAddr, has_small_window: bool) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         if has_small_window {
-            socket.set_recv_buffer_size(8 * 1024)?;
+            socket.set_recv_buffer_size(64 * 1024)?;
         }
         let stream = tokio::time::timeout(PATIENCE, socket.connect(to)).await??;
         stream.set_nodelay(true)?;

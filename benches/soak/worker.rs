@@ -183,7 +183,7 @@ async fn converse(worker: &Worker, stream: &mut TcpStream) -> Ending {
                 long: find(&body, b"tokens\":100000").is_some(),
             };
             let is_changed = field(&head, "x-request-id-sum").is_some_and(|sum| sum != checksum(&body));
-            worker.ledger.arrived(number, is_changed, plan.is_good(request.stream));
+            worker.ledger.arrived(number, is_changed, plan.is_good(request.stream, !body.is_empty()));
             let ending = play(stream, answers::script(plan, request, &mut dice)).await;
             if ending == Ending::GoesOn {
                 continue;

@@ -67,7 +67,7 @@ pub async fn sends_slowly(stage: &Stage, dice: &mut Dice, mut line: Line) {
 pub async fn reads_slowly(stage: &Stage, dice: &mut Dice, mut line: Line) {
     let shape = Shape { is_long: true, ..Shape::default() };
     let asked = stage.ask("slow reader", dice, shape).await;
-    line.dawdle(dice.between(2_000, 16_000) as usize, Duration::from_millis(dice.between(1, 10)));
+    line.dawdle(dice.between(8_000, 64_000) as usize, Duration::from_millis(dice.between(1, 10)));
     exchange(stage, &mut line, &asked).await;
 }
 
