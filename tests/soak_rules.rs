@@ -57,9 +57,9 @@ fn a_whole_answer_is_recorded_as_it_was_seen() {
         |r| r.error = Some("no_tokens".to_owned()),
     ];
     for (i, change) in changes.iter().enumerate() {
-        let mut changed = done.clone();
-        change(&mut changed);
-        assert!(!agrees(&whole, &changed), "change {i}");
+        let mut other = done.clone();
+        change(&mut other);
+        assert!(!agrees(&whole, &other), "change {i}");
     }
     let error = seen(End::Whole, 500);
     assert!(agrees(&error, &record(Outcome::WorkerError, Some(500))));
@@ -136,7 +136,7 @@ fn of_a_client_that_left_only_what_it_saw_counts() {
 
 #[test]
 fn every_request_that_was_taken_up_is_due_one_record() {
-    for end in [End::Whole, End::ToTheEnd, End::Broken, End::NoAnswer, End::Left, End::Hung] {
+    for end in [End::Whole, End::UntilClose, End::Broken, End::NoAnswer, End::Left, End::Hung] {
         assert_eq!(records_due(&seen(end, 200)), (1, 1), "{end:?}");
     }
     assert_eq!(records_due(&seen(End::LeftByReset, 0)), (0, 1));

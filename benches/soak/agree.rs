@@ -66,7 +66,7 @@ fn outcome(seen: &Seen, record: &RequestRecord) -> Option<String> {
         None => return Some("its client never came to an end".to_owned()),
         Some(End::Hung) => return Some("its client waited in vain".to_owned()),
         Some(End::Whole) => whole(seen, record),
-        Some(End::ToTheEnd) => to_the_end(seen, record),
+        Some(End::UntilClose) => until_close(seen, record),
         Some(End::Broken) => broken(seen, record),
         Some(End::NoAnswer) => no_answer(seen, record),
         Some(End::Left | End::LeftByReset) => left(seen, record),
@@ -104,7 +104,7 @@ fn whole(seen: &Seen, record: &RequestRecord) -> bool {
 }
 
 /// What a client of HTTP/1.0 took for the whole may have been cut short, which only the record knows.
-fn to_the_end(seen: &Seen, record: &RequestRecord) -> bool {
+fn until_close(seen: &Seen, record: &RequestRecord) -> bool {
     use Outcome::{Done, TimedOut, WorkerError, WorkerReset};
     matches!(record.outcome, Done | WorkerError | WorkerReset | TimedOut) && same_body(seen, record)
 }

@@ -119,7 +119,11 @@ pub struct Request<'a> {
 
 /// Draws a plan.
 pub fn plan(dice: &mut Dice, health: Health) -> Plan {
-    use Plan::*;
+    use Plan::{
+        BadChunk, CloseBeforeHead, ClosesUnsaid, Drip, Early, ErrorEvent, Garbage, Good, Interim,
+        LongerThanSaid, NoDone, ResetBeforeHead, ResetMidBody, ResetMidHead, SaysClose, ShorterThanSaid,
+        Stall, StallMidBody, Status, Unasked, UntilClose,
+    };
     let good = if health == Health::Well { 2_000 } else { 20 };
     let status = dice.pick(&[(4, 500), (3, 503), (1, 502), (1, 504), (1, 429), (1, 408), (2, 400), (1, 404)]);
     dice.pick(&[

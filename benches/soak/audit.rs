@@ -105,8 +105,8 @@ impl Audit {
     /// The router's counts against the trace.
     fn books(&mut self, page: &Page) {
         let (records, lost) = (self.records, self.lost);
-        let mut equal = |what: &str, counted: f64, due: u64| {
-            if counted != due as f64 {
+        let mut equal = |what: &str, counted: i64, due: u64| {
+            if u64::try_from(counted) != Ok(due) {
                 self.offences.push(format!("{what}: {counted}, by the trace {due}"));
             }
         };

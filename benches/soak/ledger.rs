@@ -106,9 +106,9 @@ impl Ledger {
 impl Tally {
     fn count(&mut self, end: End, status: u16) {
         let counter = match (end, status) {
-            (End::Whole | End::ToTheEnd, ..400) => &mut self.ok,
-            (End::Whole | End::ToTheEnd, 400..500) => &mut self.client_errors,
-            (End::Whole | End::ToTheEnd, _) => &mut self.server_errors,
+            (End::Whole | End::UntilClose, ..400) => &mut self.ok,
+            (End::Whole | End::UntilClose, 400..500) => &mut self.client_errors,
+            (End::Whole | End::UntilClose, _) => &mut self.server_errors,
             (End::Broken | End::Hung, _) => &mut self.broken,
             (End::NoAnswer | End::Left | End::LeftByReset | End::Behind, _) => &mut self.left,
         };

@@ -159,7 +159,7 @@ impl Line {
                 return End::Left;
             }
             if !self.fill().await {
-                return if matches!(framing, Framing::ToTheEnd) { End::ToTheEnd } else { End::Broken };
+                return if matches!(framing, Framing::ToTheEnd) { End::UntilClose } else { End::Broken };
             }
         }
     }

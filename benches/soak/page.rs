@@ -28,12 +28,13 @@ impl Page {
         Ok(Self(text))
     }
 
-    /// The sum of a family's series whose labels hold `label`.
-    pub fn sum(&self, family: &str, label: &str) -> f64 {
+    /// The sum of a family's series whose labels hold `label`; for counts.
+    pub fn sum(&self, family: &str, label: &str) -> i64 {
         let of_family = |line: &&str| {
             line.strip_prefix(family).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(label)
         };
-        let value = |line: &str| line.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok());
+        let value =
+            |line: &str| line.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok()).map(|v| v as i64);
         self.0.lines().filter(of_family).filter_map(value).sum()
     }
 }

@@ -9,7 +9,7 @@ pub enum End {
     /// A head and a whole body.
     Whole,
     /// A head, and a body that ended with the connection, to a client that cannot tell a part from the whole (HTTP/1.0).
-    ToTheEnd,
+    UntilClose,
     /// A head, and less of a body than was announced.
     Broken,
     /// The connection ended without a head.
@@ -25,6 +25,7 @@ pub enum End {
 }
 
 /// One request.
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing that was seen or not")]
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// What kind of client sent it.

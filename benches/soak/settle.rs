@@ -3,9 +3,8 @@
 //! Rule: looks until it is so, for a limited time; what is not back then is told with its number. Deliberately not here: what
 //! the trace has to say (`audit`).
 
-use std::time::Duration;
-
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::page::Page;
 use crate::router::Router;
@@ -49,7 +48,7 @@ fn held_by(router: &Router, page: &Page, workers: &[Arc<Worker>], idle_fds: usiz
     let mut held = Vec::new();
     for gauge in GAUGES {
         let value = page.sum(gauge, "");
-        if value != 0.0 {
+        if value != 0 {
             held.push(format!("{gauge} is {value}, not 0, {PATIENCE:?} after the last client"));
         }
     }

@@ -27,11 +27,15 @@ pub async fn asks_the_router(stage: &Stage, dice: &mut Dice, mut line: Line) {
             (1, ("GET", "/get_server_info")),
             (1, ("GET", "/get_loads")),
             (1, ("POST", "/flush_cache")),
+            (2, ("POST", "/abort_request")),
             (1, ("DELETE", "/health")),
             (2, ("GET", "/of/a/worker?q=1")),
             (1, ("POST", "/of/a/worker")),
         ]);
-        let asked = stage.ask_plain("asks the router", method, target, "").await;
+        // One that may be in flight just now, under the name that it may have been given.
+        let some = stage.ledger.tally().asked.saturating_sub(dice.between(1, 40));
+        let body = if target == "/abort_request" { format!(r#"{{"rid":"r{some}"}}"#) } else { String::new() };
+        let asked = stage.ask_plain("asks the router", method, target, &body).await;
         if !exchange(stage, &mut line, &asked).await {
             return;
         }
