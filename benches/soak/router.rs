@@ -21,7 +21,7 @@ pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
 
 /// Its settings besides addresses, files and the seed.
 const FLAGS: &str = "--policy cache_aware --allow-policy-header \
-    --max-concurrent-requests 48 --queue-size 8 --queue-timeout-secs 1 \
+    --max-concurrent-requests 28 --queue-size 6 --queue-timeout-secs 1 \
     --request-timeout-secs 6 --max-payload-size 1048576 --max-buffered-request-bytes 33554432 \
     --retry-initial-backoff-ms 20 --retry-max-backoff-ms 400 \
     --cb-failure-threshold 5 --cb-success-threshold 2 --cb-timeout-duration-secs 2 \
