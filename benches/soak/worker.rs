@@ -168,30 +168,29 @@ async fn converse(worker: &Worker, stream: &mut TcpStream) -> Ending {
             }
             continue;
         };
-        let number = ledger::number_of(&id).unwrap_or(usize::MAX);
-        let mut dice = Dice::of(worker.seed, (worker.number << 40) + number as u64 + (1 << 50));
+        let Some(number) = ledger::number_of(&id) else {
+            worker.ledger.complain(format!("a worker got {id}, which nobody has sent"));
+            return Ending::Close;
+        };
+        let mut dice = Dice::of(worker.seed, (3 << 60) + (worker.number << 40) + number as u64);
         let plan = answers::plan(&mut dice, worker.health());
-        let early = plan == Plan::Early && body_bytes > 0;
-        if !early {
-            let Some(body) = read_body(stream, &mut buffer, body_bytes).await else {
-                return Ending::Close;
-            };
-            let request = Request {
-                id: &id,
-                stream: find(&body, b"\"stream\":true").is_some(),
-                chat: head.contains("/v1/chat/completions"),
-                long: find(&body, b"tokens\":100000").is_some(),
-            };
-            let is_changed = field(&head, "x-request-id-sum").is_some_and(|sum| sum != checksum(&body));
-            worker.ledger.arrived(number, is_changed, plan.is_good(request.stream, !body.is_empty()));
-            let ending = play(stream, answers::script(plan, request, &mut dice)).await;
-            if ending == Ending::GoesOn {
-                continue;
-            }
+        let mut request = Request { id: &id, stream: false, chat: false, long: false };
+        if plan == Plan::Early && body_bytes > 0 {
+            return play(stream, answers::script(plan, request, &mut dice)).await;
+        }
+        let Some(body) = read_body(stream, &mut buffer, body_bytes).await else {
+            return Ending::Close;
+        };
+        request.stream = find(&body, b"\"stream\":true").is_some();
+        request.chat = head.contains("/v1/chat/completions");
+        request.long = find(&body, b"tokens\":100000").is_some();
+        let is_changed = field(&head, "x-request-id-sum").is_some_and(|sum| sum != checksum(&body));
+        // What has a body is a generation, whose answer the router reads.
+        worker.ledger.arrived(number, is_changed, plan.is_good(request.stream, !body.is_empty()));
+        let ending = play(stream, answers::script(plan, request, &mut dice)).await;
+        if ending != Ending::GoesOn {
             return ending;
         }
-        let request = Request { id: &id, stream: false, chat: false, long: false };
-        return play(stream, answers::script(plan, request, &mut dice)).await;
     }
 }
 
