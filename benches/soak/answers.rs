@@ -265,10 +265,12 @@ fn body(plan: Plan, request: Request<'_>, dice: &mut Dice) -> Vec<Vec<u8>> {
         let event = object(request, &text, n, n == tokens);
         all.push(format!("data: {event}\n\n").into_bytes());
     }
-    match plan {
-        Plan::ErrorEvent => all.push(format!("data: {{\"error\":{{\"message\":\"as planned\",\"code\":500}},\"id\":\"{id}\"}}\n\ndata: [DONE]\n\n").into_bytes()),
-        Plan::NoDone => {}
-        _ => all.push(b"data: [DONE]\n\n".to_vec()),
+    if plan == Plan::ErrorEvent {
+        let error = r#"{"error":{"message":"as planned","code":500}"#;
+        all.push(format!("data: {error},\"id\":\"{id}\"}}\n\n").into_bytes());
+    }
+    if plan != Plan::NoDone {
+        all.push(b"data: [DONE]\n\n".to_vec());
     }
     if plan == Plan::Drip || dice.one_in(4) {
         // Pieces that have nothing to do with events.
@@ -283,9 +285,9 @@ fn object(request: Request<'_>, text: &str, tokens: u64, is_last: bool) -> Strin
     let id = request.id;
     if !request.chat {
         let reason = if is_last { r#"{"type":"length","length":0}"# } else { "null" };
-        return format!(
-            r#"{{"text":"{text}","meta_info":{{"id":"{id}","finish_reason":{reason},"prompt_tokens":9,"completion_tokens":{tokens},"cached_tokens":3}}}}"#
-        );
+        let counts = format!(r#""prompt_tokens":9,"completion_tokens":{tokens},"cached_tokens":3"#);
+        let meta = format!(r#"{{"id":"{id}","finish_reason":{reason},{counts}}}"#);
+        return format!(r#"{{"text":"{text}","meta_info":{meta}}}"#);
     }
     let reason = if is_last { r#""length""# } else { "null" };
     let said = if request.stream { "delta" } else { "message" };

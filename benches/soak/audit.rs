@@ -135,7 +135,8 @@ fn brief(record: &RequestRecord) -> String {
         outcome, status, error, attempts, reconnects, response_body_bytes, sse_events, ..
     } = record;
     format!(
-        "record: {} {} {outcome:?}, status {status:?}, error {error:?}, {attempts} attempts, {reconnects} reconnects, {response_body_bytes} bytes, {sse_events} events, done {:?}, worker {:?}, failed {:?}",
+        "record: {} {} {outcome:?}, status {status:?}, error {error:?}, {attempts} attempts, {reconnects} reconnects, \
+         {response_body_bytes} bytes, {sse_events} events, done {:?}, worker {:?}, failed {:?}",
         record.method, record.path, record.sse_done, record.worker, record.failed_attempts
     )
 }

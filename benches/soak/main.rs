@@ -164,7 +164,8 @@ fn memory(samples: &[Sample]) -> Option<String> {
         return None;
     };
     let said = format!(
-        "memory after warm-up: median {:.1} MiB in the first third, {:.1} in the last; slope {:+.1} MiB/h, {:+.1} MiB in all; tolerance {:.1} MiB",
+        "memory after warm-up: median {:.1} MiB in the first third, {:.1} in the last; \
+         slope {:+.1} MiB/h, {:+.1} MiB in all; tolerance {:.1} MiB",
         flat.first_mib, flat.last_mib, flat.slope_mib_per_h, flat.line_growth_mib, flat.tolerance_mib
     );
     println!("{said}");
