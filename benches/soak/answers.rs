@@ -113,8 +113,34 @@ pub struct Request<'a> {
     pub stream: bool,
     /// It goes to `/v1/chat/completions`.
     pub chat: bool,
-    /// It wants far more tokens than fit into a socket's buffers.
-    pub long: bool,
+    /// How much it wants.
+    pub length: Length,
+}
+
+/// How long an answer a request asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Length {
+    /// Some tokens, which come at once.
+    #[default]
+    Short,
+    /// Far more than fits into a socket's buffers.
+    Long,
+    /// Some that take their time, a second or two in all.
+    Lasting,
+}
+
+impl Length {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Short, Self::Long, Self::Lasting];
+
+    /// The tokens by which a request asks for it.
+    pub fn tokens(self) -> u64 {
+        match self {
+            Self::Short => 16,
+            Self::Long => 100_000,
+            Self::Lasting => 50,
+        }
+    }
 }
 
 /// Draws a plan.
@@ -183,8 +209,9 @@ pub fn script(plan: Plan, request: Request<'_>, dice: &mut Dice) -> (Vec<Step>, 
         first.extend_from_slice(&piece);
         steps.push(Step::Send(std::mem::take(&mut first)));
         let most_ms = match plan {
+            _ if request.length == Length::Lasting => 60,
             Plan::Drip => 6,
-            _ if request.stream && !request.long => 2,
+            _ if request.stream && request.length == Length::Short => 2,
             _ => continue,
         };
         steps.push(Step::Pause(Duration::from_millis(dice.between(0, most_ms))));
@@ -252,14 +279,19 @@ fn body(plan: Plan, request: Request<'_>, dice: &mut Dice) -> Vec<Vec<u8>> {
         }
         _ => {}
     }
-    let tokens = if request.long { dice.between(500, 2_000) } else { dice.between(1, 20) };
+    let long = request.length == Length::Long;
+    let tokens = match request.length {
+        Length::Short => dice.between(1, 20),
+        Length::Long => dice.between(500, 2_000),
+        Length::Lasting => 50,
+    };
     if !request.stream {
-        let text = "so many words ".repeat(if request.long { 50 * tokens as usize } else { tokens as usize });
+        let text = "so many words ".repeat(if long { 50 * tokens as usize } else { tokens as usize });
         let whole = object(request, &text, tokens, true).into_bytes();
         let size = if plan == Plan::Drip { whole.len().div_ceil(20) } else { whole.len() };
         return whole.chunks(size).map(<[u8]>::to_vec).collect();
     }
-    let text = "word ".repeat(if request.long { 80 } else { 2 });
+    let text = "word ".repeat(if long { 80 } else { 2 });
     let mut all = Vec::new();
     for n in 1..=tokens {
         let event = object(request, &text, n, n == tokens);
@@ -272,7 +304,7 @@ fn body(plan: Plan, request: Request<'_>, dice: &mut Dice) -> Vec<Vec<u8>> {
     if plan != Plan::NoDone {
         all.push(b"data: [DONE]\n\n".to_vec());
     }
-    if plan == Plan::Drip || dice.one_in(4) {
+    if plan == Plan::Drip || (dice.one_in(4) && request.length == Length::Short) {
         // Pieces that have nothing to do with events.
         let size = dice.between(60, 600) as usize;
         return all.concat().chunks(size).map(<[u8]>::to_vec).collect();

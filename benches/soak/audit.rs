@@ -21,12 +21,15 @@ use crate::seen::Seen;
 pub struct Audit {
     /// Requests that were sent.
     pub sent: usize,
+    stopped_from: usize,
     /// Request records.
     pub records: u64,
     /// Records that the trace says are missing.
     pub lost: u64,
     /// Connection records.
     pub connections: u64,
+    /// Records by outcome, those of the requests that the stop met left out: the last page was before.
+    counted: BTreeMap<&'static str, u64>,
     /// Records by outcome.
     pub outcomes: BTreeMap<&'static str, u64>,
     /// Requests by kind of client.
@@ -35,10 +38,10 @@ pub struct Audit {
     pub offences: Vec<String>,
 }
 
-/// Reads the trace and compares; `page` is the last one before the stop.
-pub fn audit(trace: &Path, ledger: &Ledger, page: &Page) -> Audit {
+/// Reads the trace and compares; `page` is the last one before the stop, of the requests below the number `stopped_from`.
+pub fn audit(trace: &Path, ledger: &Ledger, page: &Page, stopped_from: usize) -> Audit {
     let (requests, complaints) = ledger.close();
-    let mut audit = Audit { sent: requests.len(), offences: complaints, ..Audit::default() };
+    let mut audit = Audit { sent: requests.len(), stopped_from, offences: complaints, ..Audit::default() };
     let mut found = vec![0_u32; requests.len()];
     if let Err(why) = audit.read(trace, &requests, &mut found) {
         audit.offences.push(why);
@@ -92,6 +95,9 @@ impl Audit {
             return;
         };
         found[number] += 1;
+        if number < self.stopped_from {
+            *self.counted.entry(record.outcome.name()).or_default() += 1;
+        }
         if let Some(what) = agree::contradiction(&requests[number], record) {
             let visit = requests[number].visit;
             self.offences.push(format!(
@@ -104,7 +110,7 @@ impl Audit {
 
     /// The router's counts against the trace.
     fn books(&mut self, page: &Page) {
-        let (records, lost) = (self.records, self.lost);
+        let (records, lost) = (self.counted.values().sum::<u64>(), self.lost);
         let mut equal = |what: &str, counted: i64, due: u64| {
             if u64::try_from(counted) != Ok(due) {
                 self.offences.push(format!("{what}: {counted}, by the trace {due}"));
@@ -120,7 +126,7 @@ impl Audit {
         equal("milepost_trace_requests_lost_total", page.sum("milepost_trace_requests_lost_total", ""), lost);
         for outcome in Outcome::ALL.map(Outcome::name) {
             let label = format!("outcome=\"{outcome}\"");
-            let due = self.outcomes.get(outcome).copied().unwrap_or(0);
+            let due = self.counted.get(outcome).copied().unwrap_or(0);
             equal(&label, page.sum("milepost_requests_ended_total", &label), due);
         }
         if lost > 0 {

@@ -46,6 +46,11 @@ use crate::worker::Worker;
 const VISITORS: u64 = 128;
 /// Longest wait for the last clients: longer than any visit.
 const LAST_CLIENTS: Duration = Duration::from_secs(180);
+/// Streams that are under way when the router is stopped.
+const LAST_STREAMS: u64 = 16;
+/// Most looks whether they are, and the time between two.
+const LOOKS: u32 = 250;
+const LOOK: Duration = Duration::from_millis(20);
 /// Offenders that are named.
 const NAMED: usize = 10;
 
@@ -104,8 +109,9 @@ async fn soak(options: &Options) -> Result<Vec<String>, String> {
     let stage = Stage::new(router.at, &ledger, options.seed, options.rate);
     let samples = load(options, &stage, &router, &workers).await;
     let (page, held) = settle::settle(&router, &workers, idle.fds).await;
-    let code = router.stop().await;
-    let audit = audit::audit(&router.trace, &ledger, &page);
+    let stopped_from = ledger.tally().asked as usize;
+    let code = stop_amid_streams(options, &stage, &mut router, &page).await;
+    let audit = audit::audit(&router.trace, &ledger, &page, stopped_from);
     let mut offences = told(&router, code);
     offences.extend(busy.into_iter().chain(held).chain(memory(&samples)));
     summary(&audit, &page);
@@ -140,6 +146,35 @@ async fn load(
         clients.shutdown().await;
     }
     samples
+}
+
+/// SIGTERM while streams are under way: they end as they would have, and then the process does.
+async fn stop_amid_streams(
+    options: &Options,
+    stage: &Arc<Stage>,
+    router: &mut Router,
+    page: &Page,
+) -> Result<i32, String> {
+    let mut clients = JoinSet::new();
+    for n in 0..LAST_STREAMS {
+        let dice = Dice::of(options.seed, VISITORS + 1 + n);
+        clients.spawn(visits::linger(Arc::clone(stage), dice));
+    }
+    let accepted = |page: &Page| page.sum("smg_http_requests_total", "");
+    let due = accepted(page) + LAST_STREAMS.cast_signed();
+    for _ in 0..LOOKS {
+        // The router has taken up all of them, or it would owe them nothing.
+        if let Ok(page) = Page::fetch(router.metrics_at).await
+            && accepted(&page) >= due
+        {
+            println!("SIGTERM amid {} streams", page.sum("milepost_requests_in_flight", ""));
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let code = router.stop().await;
+    while clients.join_next().await.is_some() {}
+    code
 }
 
 /// What the process said and how it ended.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::answers::Length;
 use crate::dice::Dice;
 use crate::ledger::{self, Ledger};
 use crate::worker::checksum;
@@ -53,8 +54,8 @@ pub struct Shape {
     pub is_chunked: bool,
     /// By a client of HTTP/1.0.
     pub is_http_10: bool,
-    /// It asks for more tokens than fit into buffers.
-    pub is_long: bool,
+    /// How long an answer it asks for.
+    pub length: Length,
     /// A stream, or not, or either.
     pub stream: Option<bool>,
     /// At least this long a body; 0: as the prompt is.
@@ -100,7 +101,7 @@ impl Stage {
         let number = self.ledger.enter(visit);
         let is_chat = dice.one_in(3);
         let stream = shape.stream.unwrap_or_else(|| dice.one_in(2));
-        let tokens = if shape.is_long { 100_000 } else { 16 };
+        let tokens = shape.length.tokens();
         let drawn = &self.prompts[dice.between(0, PROMPTS - 1) as usize];
         // Of one text, or the long ones alone would fill what the router remembers.
         let prompt = match shape.least_bytes {

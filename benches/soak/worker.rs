@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
-use crate::answers::{self, Ending, Health, Plan, Request, Step};
+use crate::answers::{self, Ending, Health, Length, Plan, Request, Step};
 use crate::dice::Dice;
 use crate::ledger::{self, Ledger};
 use crate::line::{field, find};
@@ -174,7 +174,7 @@ async fn converse(worker: &Worker, stream: &mut TcpStream) -> Ending {
         };
         let mut dice = Dice::of(worker.seed, (3 << 60) + (worker.number << 40) + number as u64);
         let plan = answers::plan(&mut dice, worker.health());
-        let mut request = Request { id: &id, stream: false, chat: false, long: false };
+        let mut request = Request { id: &id, stream: false, chat: false, length: Length::Short };
         if plan == Plan::Early && body_bytes > 0 {
             return play(stream, answers::script(plan, request, &mut dice)).await;
         }
@@ -183,7 +183,9 @@ async fn converse(worker: &Worker, stream: &mut TcpStream) -> Ending {
         };
         request.stream = find(&body, b"\"stream\":true").is_some();
         request.chat = head.contains("/v1/chat/completions");
-        request.long = find(&body, b"tokens\":100000").is_some();
+        let asks_for =
+            |length: &Length| find(&body, format!("tokens\":{}", length.tokens()).as_bytes()).is_some();
+        request.length = Length::ALL.into_iter().find(asks_for).unwrap_or_default();
         let is_changed = field(&head, "x-request-id-sum").is_some_and(|sum| sum != checksum(&body));
         // What has a body is a generation, whose answer the router reads.
         worker.ledger.arrived(number, is_changed, plan.is_good(request.stream, !body.is_empty()));

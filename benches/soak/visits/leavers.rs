@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::answers::Length;
 use crate::dice::Dice;
 use crate::line::{Line, Until};
 use crate::seen::End;
@@ -18,7 +19,11 @@ pub async fn before_head(stage: &Stage, dice: &mut Dice, mut line: Line) {
 
 /// After the first event.
 pub async fn mid_stream(stage: &Stage, dice: &mut Dice, mut line: Line) {
-    let shape = Shape { stream: Some(true), is_long: dice.one_in(4), ..Shape::default() };
+    let shape = Shape {
+        stream: Some(true),
+        length: dice.pick(&[(3, Length::Short), (1, Length::Long)]),
+        ..Shape::default()
+    };
     let asked = stage.ask("leaves mid stream", dice, shape).await;
     line.send(&asked.bytes()).await;
     let got = line.answer(asked.number, Until::FirstEvent).await;
@@ -41,7 +46,7 @@ pub async fn mid_body(stage: &Stage, dice: &mut Dice, mut line: Line) {
 
 /// After a long time in which it took nothing; sometimes longer than a request may last.
 pub async fn never_reads(stage: &Stage, dice: &mut Dice, mut line: Line) {
-    let asked = stage.ask("never reads", dice, Shape { is_long: true, ..Shape::default() }).await;
+    let asked = stage.ask("never reads", dice, Shape { length: Length::Long, ..Shape::default() }).await;
     line.send(&asked.bytes()).await;
     tokio::time::sleep(Duration::from_millis(dice.between(1_000, 8_000))).await;
     drop(line);

@@ -94,6 +94,13 @@ pub async fn come_and_go(stage: Arc<Stage>, mut dice: Dice) {
     }
 }
 
+/// A stream that lasts: what a stop has to wait for.
+pub async fn linger(stage: Arc<Stage>, mut dice: Dice) {
+    if let Some(line) = connect(&stage, false).await {
+        patient::lingers(&stage, &mut dice, line).await;
+    }
+}
+
 async fn connect(stage: &Stage, has_small_window: bool) -> Option<Line> {
     match Line::connect(stage.router, has_small_window).await {
         Ok(line) => Some(line),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{exchange, read};
+use crate::answers::Length;
 use crate::dice::Dice;
 use crate::line::Line;
 use crate::seen::End;
@@ -65,9 +66,16 @@ pub async fn sends_slowly(stage: &Stage, dice: &mut Dice, mut line: Line) {
 
 /// A long answer, read more slowly than it comes.
 pub async fn reads_slowly(stage: &Stage, dice: &mut Dice, mut line: Line) {
-    let shape = Shape { is_long: true, ..Shape::default() };
+    let shape = Shape { length: Length::Long, ..Shape::default() };
     let asked = stage.ask("slow reader", dice, shape).await;
     line.dawdle(dice.between(8_000, 64_000) as usize, Duration::from_millis(dice.between(1, 10)));
+    exchange(stage, &mut line, &asked).await;
+}
+
+/// A stream that takes a second or two.
+pub async fn lingers(stage: &Stage, dice: &mut Dice, mut line: Line) {
+    let shape = Shape { stream: Some(true), length: Length::Lasting, ..Shape::default() };
+    let asked = stage.ask("through the stop", dice, shape).await;
     exchange(stage, &mut line, &asked).await;
 }
 
