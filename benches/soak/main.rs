@@ -211,7 +211,8 @@ fn summary(audit: &Audit, page: &Page) {
     let Audit { sent, records, lost, connections, outcomes, visits, .. } = audit;
     let requests = page.sum("smg_http_requests_total", "");
     println!(
-        "requests {requests} (sent {sent}) = records {records} + lost {lost}; {connections} connection records"
+        "requests {requests} and {LAST_STREAMS} more through the stop (sent {sent}) = records {records} + lost {lost}; \
+         {connections} connection records"
     );
     println!("outcomes: {}", counts(outcomes));
     println!("clients:  {}", counts(visits));
