@@ -28,6 +28,8 @@ pub struct Audit {
     pub lost: u64,
     /// Connection records.
     pub connections: u64,
+    /// Times that a breaker opened; on `/metrics` they go with their worker.
+    pub breakers_opened: u64,
     /// Records by outcome, those of the requests that the stop met left out: the last page was before.
     counted: BTreeMap<&'static str, u64>,
     /// Records by outcome.
@@ -78,7 +80,8 @@ impl Audit {
                 }
                 Record::Connection(_) => self.connections += 1,
                 Record::Lost(lost) => self.lost += lost.requests,
-                Record::Run(_) | Record::Clock(_) | Record::Worker(_) => {}
+                Record::Worker(worker) => self.breakers_opened += u64::from(worker.event == "breaker_open"),
+                Record::Run(_) | Record::Clock(_) => {}
             }
         }
         match reader.torn_lines() {

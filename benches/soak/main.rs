@@ -208,7 +208,7 @@ fn memory(samples: &[Sample]) -> Option<String> {
 }
 
 fn summary(audit: &Audit, page: &Page) {
-    let Audit { sent, records, lost, connections, outcomes, visits, .. } = audit;
+    let Audit { sent, records, lost, connections, breakers_opened, outcomes, visits, .. } = audit;
     let requests = page.sum("smg_http_requests_total", "");
     println!(
         "requests {requests} and {LAST_STREAMS} more through the stop (sent {sent}) = records {records} + lost {lost}; \
@@ -217,10 +217,9 @@ fn summary(audit: &Audit, page: &Page) {
     println!("outcomes: {}", counts(outcomes));
     println!("clients:  {}", counts(visits));
     let retries = page.sum("smg_worker_retries_total", "");
-    let opened = page.sum("smg_worker_cb_transitions_total", "to=\"open\"");
     let turned_away = page.sum("smg_http_rate_limit_total", "rejected");
     println!(
-        "router:   {retries} retries, {opened} breakers opened, {turned_away} turned away by the limits"
+        "router:   {retries} retries, {breakers_opened} breakers opened, {turned_away} turned away by the limits"
     );
 }
 
