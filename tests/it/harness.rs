@@ -448,8 +448,12 @@ pub fn post_with(path: &str, headers: &str, body: &str) -> String {
 
 /// A URL on which nothing listens.
 pub async fn dead_url() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
+    // Bound and not listening, it refuses; kept to the end of the process, nobody else is given its port.
+    std::mem::forget(socket);
+    url
 }
 
 /// Sends one request on a fresh connection.

@@ -171,8 +171,15 @@ impl Load {
     }
 
     fn handle(&mut self, at: usize, flags: epoll::EventFlags) -> Result<(), String> {
-        if flags.contains(epoll::EventFlags::OUT) {
-            self.flush(at)?;
+        if flags.contains(epoll::EventFlags::OUT)
+            && let Err(error) = self.flush(at)
+        {
+            // Whoever asked the worker has left, as after a run that was given up: no matter of the run at hand.
+            if matches!(self.sockets.get(at), Some(Some(Socket::Worker { .. }))) {
+                self.close(at);
+                return Ok(());
+            }
+            return Err(error);
         }
         match self.sockets.get_mut(at).and_then(Option::as_mut) {
             Some(Socket::Listener(listener)) => {
