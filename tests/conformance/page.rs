@@ -17,7 +17,7 @@ sglang-router 0.3.2 itself where it is installed, so the page describes it as it
 
     cargo test --test conformance                                   # both routers; sglang-router only where python3 has it
     MILEPOST_PEER_PYTHON=/opt/peer/bin/python cargo test --test conformance
-    MILEPOST_WRITE_DOCS=1 cargo test --test conformance page        # writes this page anew
+    MILEPOST_REWRITE_DOCS=1 cargo test --test conformance page      # writes this page anew
 
 `W0`, `W1` are scripted workers; `1+0` is how many requests each of them got.
 
@@ -75,13 +75,13 @@ fn cell(seen: &str) -> String {
 #[test]
 fn page_is_made_of_the_table() {
     let page = page();
-    if std::env::var_os("MILEPOST_WRITE_DOCS").is_some() {
+    if std::env::var_os("MILEPOST_REWRITE_DOCS").is_some() {
         std::fs::write(FILE, &page).unwrap();
     }
     let written = std::fs::read_to_string(FILE).unwrap_or_default();
     assert!(
         written == page,
-        "docs/conformance.md is not what the table says; MILEPOST_WRITE_DOCS=1 cargo test --test conformance page writes it"
+        "docs/conformance.md is not what the table says; MILEPOST_REWRITE_DOCS=1 cargo test --test conformance page writes it"
     );
 }
 

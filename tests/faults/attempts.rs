@@ -29,7 +29,7 @@ rows! {
         "200 whole",
         "done 200, attempts 2 (W0 the connection closed before a whole response head); stamps to last_byte; 0 ms",
         "ended by the worker, kept";
-    closes_before_the_head_of_what_is_not_sent_twice by Pipes "the same for a POST that is not known to be harmless":
+    closes_before_the_head_of_what_is_not_sent_twice by Pipes "the worker reads a POST that is not known to be harmless and closes; there is another":
         "502 call_upstream_connection_failed",
         "unreachable 502, attempts 1 (W0 the connection closed before a whole response head; it had the request, and this kind is not sent twice), error \"call_upstream_connection_failed: no worker could be reached; the last one said: the connection closed before a whole response head; it had the request, and this kind is not sent twice\"; stamps to decided; 0 ms",
         "ended by the worker";
@@ -41,7 +41,7 @@ rows! {
         "200 whole, 200 whole",
         "done 200, attempts 1; stamps to last_byte; 0 ms + done 200, attempts 1, reconnects 1; stamps to last_byte; 0 ms",
         "ended by the worker, kept";
-    closes_a_reused_connection_late by Pipes "the same 2 s after the second request came; there is another":
+    closes_a_reused_connection_late by Pipes "the worker closes a kept connection 2 s after the second request came; there is another":
         "200 whole, 200 whole, 200 whole",
         "done 200, attempts 1; stamps to last_byte; 0 ms ×2 + done 200, attempts 2 (W0 the connection closed before a whole response head); stamps to last_byte; 2000 ms",
         "ended by the worker, kept";

@@ -33,7 +33,7 @@ rows! {
         "200 whole each time",
         "800 in all: done 200, attempts 1; stamps to last_byte + done 200, attempts 3, reconnects 1 (W0 connect: connection refused); stamps to last_byte",
         "ended by the worker, kept";
-    the_only_worker_is_replaced_with_a_breaker by Pipes "the same with the circuit breaker, which opens at the tenth refusal":
+    the_only_worker_is_replaced_with_a_breaker by Pipes "the only worker dies, and 100 ms later another process is at its port; the circuit breaker opens at the tenth refusal":
         "200 whole or 502 call_upstream_connection_failed or 503 no_available_workers",
         "800 in all: done 200, attempts 1; stamps to last_byte + unreachable 502, attempts 1, reconnects 1 (W0 connect: connection refused), error \"call_upstream_connection_failed: no worker could be reached; the last one said: connect: connection refused\"; stamps to decided + unreachable 502, attempts 2, reconnects 1 (W0 connect: connection refused), error \"call_upstream_connection_failed: no worker could be reached; the last one said: connect: connection refused\"; stamps to decided + unreachable 503, attempts 0, error \"no_available_workers: no worker is available; GET /workers says why\"; stamps to body_read",
         "ended by the worker";

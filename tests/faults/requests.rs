@@ -55,7 +55,7 @@ rows! {
         "501 not_implemented, kept; worker got nothing",
         "refused 501, attempts 0, error \"not_implemented: CONNECT, TRACE and protocol upgrades are not proxied\"; no stamps; 0 ms + done 200, attempts 1; stamps to last_byte; 0 ms",
         "kept";
-    upgrade_to_h2c by Pipes "Upgrade: h2c, which may be left":
+    upgrade_to_h2c by Pipes "Upgrade: h2c, which a server may pass over":
         "200 whole, kept; worker got `GET /generate HTTP/1.1`",
         "done 200, attempts 1; stamps to last_byte; 0 ms ×2",
         "kept";

@@ -17,23 +17,23 @@ rows! {
         "closed, no answer; 200 whole",
         "panicked, attempts 0; stamps to limit_wait; 0 ms + done 200, attempts 1; stamps to last_byte; 0 ms",
         "kept";
-    stopped_amid_streams by Pipes "it is told to stop amid a stream that ends 60 s later":
+    stopped_amid_streams by Pipes "the router is told to stop amid a stream that ends 60 s later":
         "200 whole",
         "done 200, attempts 1; stamps to last_byte; 60 s",
         "kept";
-    stopped_with_a_queue by Pipes "it is told to stop while a request waits for its place":
+    stopped_with_a_queue by Pipes "the router is told to stop while a request waits for its place":
         "200 whole, 200 whole",
         "done 200, attempts 1; stamps to last_byte; 2 ms ×2",
         "kept";
-    stopped_and_a_stream_goes_on by Pipes "it is told to stop, and a stream goes on beyond --shutdown-grace-period-secs":
+    stopped_and_a_stream_goes_on by Pipes "the router is told to stop, and a stream goes on beyond --shutdown-grace-period-secs":
         "200 cut after 104 B, closed after 179 s",
         "stopped 200, attempts 1; stamps to first_token; 180 s",
         "closed after 0 ms";
-    stopped_and_nothing_has_come by Pipes "the same before the answer's head":
+    stopped_and_nothing_has_come by Pipes "the router is told to stop, and no answer comes within --shutdown-grace-period-secs":
         "closed, no answer after 179 s",
         "stopped, attempts 1; stamps to router_send; 180 s",
         "closed after 0 ms";
-    stopped_in_mid_head by Pipes "it is told to stop while a client is sending its head":
+    stopped_in_mid_head by Pipes "the router is told to stop while a client is sending its head":
         "200 whole",
         "done 200, attempts 1; stamps to last_byte; 0 ms",
         "kept";

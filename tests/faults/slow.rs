@@ -21,7 +21,7 @@ rows! {
         "408 whole, 78 bytes sent",
         "connection: no whole request head in time",
         "none";
-    a_short_head_byte_a_second by Pipes "the same with a head that is whole in 60 s":
+    a_short_head_byte_a_second by Pipes "the client sends a byte of its head a second; it is whole in 60 s":
         "200 whole",
         "done 200, attempts 1; stamps to last_byte; 0 ms",
         "kept";
@@ -29,7 +29,7 @@ rows! {
         "408 request_body_timeout, 1803 bytes sent",
         "timed_out 408, attempts 0, error \"request_body_timeout: the request body did not arrive in time\"; no stamps; 1800 s",
         "none";
-    a_short_body_byte_a_second by Pipes "the same with a body that is whole in 30 s":
+    a_short_body_byte_a_second by Pipes "the client sends a byte of its body a second; it is whole in 30 s":
         "200 whole",
         "done 200, attempts 1; stamps to last_byte; 29 s",
         "kept";
