@@ -21,10 +21,17 @@ answers, each to its own request. Every answer has a record in the trace.
     cargo test --test smuggling
     MILEPOST_REWRITE_DOCS=1 cargo test --test smuggling page        # writes this page anew
 
-A worker's head is written anew from an allowlist of the client's fields, its body is one `content-length`, whatever framed it
-before, and it is asked by a path. What the router adds to every request (`host`, `x-request-id`, `x-arrival-time`,
-`x-router-send-time`, `x-milepost-hop`) is there once, and is left out of this page. \"the next\" is the request behind;
-\"closed\" means that the connection has ended before it was read. 408 is what ends a wait for bytes that never come.
+How to read a row:
+
+- **the client is told**: the statuses, in order. `then the next`: the request behind was answered too, as a request of its own.
+  `closed`: the connection ended before it was read. 408 ends a wait for bytes that never come.
+- **the worker receives**: each request whole, `+` between two. Its head is written anew from an allowlist of the client's fields,
+  its body is one `content-length`, whatever framed it before, and it is asked by a path. What the router adds to every request
+  (`host`, `x-request-id`, `x-arrival-time`, `x-router-send-time`, `x-milepost-hop`) is there once and left out here.
+- **the client gets** (of answers): what the router adds to every answer is left out; the 502 is the router's own.
+  `cut:` is what came before the client's connection ended too.
+- `\\xa0` is a byte, `\\u{a0}` a character in UTF-8; a name that is a value or a line is that value or line in a request that is
+  sound otherwise.
 
 What remains of the protocol itself: an answer that a worker sends unasked between the router's look at an idle connection and
 the request it writes a moment later is taken for the answer to that request. HTTP/1.1 has no numbers on its answers.
@@ -56,9 +63,15 @@ fn page() -> String {
     let answers = answers::cases();
     let listed: usize = classes.iter().map(|class| class.cases.len()).sum();
     let bytes: usize = families.iter().map(|family| family.cases().len()).sum();
+    let told =
+        |is: fn(&str) -> bool| classes.iter().flat_map(|c| &c.cases).filter(|case| is(&case.told)).count();
+    let refused = told(|told| told.starts_with(['4', '5']));
+    let next = told(|told| !told.starts_with(['4', '5']) && told.contains("then the next"));
     let _ = writeln!(
         out,
-        "\n\n{listed} requests, {bytes} mutations of one line, {} answers.\n\n## Requests",
+        "\n\n{listed} requests: {refused} are refused, {next} are passed on and the one behind them too, {} are passed on and the last on \
+         their connection. {bytes} mutations of one line. {} answers.\n\n## Requests",
+        listed - refused - next,
         answers.len()
     );
     for class in &classes {
@@ -66,7 +79,7 @@ fn page() -> String {
         let _ = writeln!(out, "\n### {}\n\n{head}", class.title);
         for case in &class.cases {
             let worker = if case.worker == "nothing" { "nothing".to_owned() } else { code(&case.worker) };
-            let _ = writeln!(out, "| {} | {} | {worker} | {} |", code(&case.name), case.told, case.source);
+            let _ = writeln!(out, "| {} | {} | {worker} | {} |", name(&case.name), case.told, case.source);
         }
     }
     out.push_str(
@@ -74,7 +87,7 @@ fn page() -> String {
          `Content-Length: 15`, and a body of 15 bytes that is also one chunk of 5.\n\n| line | bytes: what the client is told; what the worker receives | source |\n|---|---|---|\n",
     );
     for family in &families {
-        let _ = writeln!(out, "| {} | {} | {} |", code(family.name), grouped(family), family.source);
+        let _ = writeln!(out, "| {} | {} | {} |", name(family.name), grouped(family), family.source);
     }
     out.push_str(
         "\n## Answers\n\nThe next request is sent when everything has settled, two seconds later.\n",
@@ -82,7 +95,7 @@ fn page() -> String {
     out.push_str("\n| the worker sends | the client gets | and then | source |\n|---|---|---|---|\n");
     for case in &answers {
         let told = if case.told == "502" { "502".to_owned() } else { code(&case.told) };
-        let _ = writeln!(out, "| {} | {told} | {} | {} |", code(&case.name), case.next, case.source);
+        let _ = writeln!(out, "| {} | {told} | {} | {} |", name(&case.name), case.next, case.source);
     }
     out
 }
@@ -118,6 +131,15 @@ fn ranges(bytes: &[u8]) -> String {
         [] => String::new(),
     };
     runs.map(run).collect::<Vec<_>>().join(", ")
+}
+
+/// A case's name, in which quotes need no escape; blanks at its ends, which a page would swallow, are told.
+fn name(text: &str) -> String {
+    let inner = text.trim_matches(' ');
+    let (before, after) = text.split_at(text.len() - text.trim_start_matches(' ').len());
+    let behind = after.len() - inner.len();
+    let text = [&"\\x20".repeat(before.len()), inner, &"\\x20".repeat(behind)].concat();
+    if text.is_empty() { "nothing".to_owned() } else { code(&text.replace("\\\"", "\"").replace("\\'", "'")) }
 }
 
 fn code(text: &str) -> String {
