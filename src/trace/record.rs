@@ -83,11 +83,12 @@ pub enum Outcome {
     ClientGone,
     /// The worker's connection broke after its first response byte, or what it sent is not HTTP; never tried again.
     WorkerReset,
-    /// No worker gave a first response byte.
+    /// No worker gave a first response byte, or there was none to ask.
     Unreachable,
-    /// No answer in `--request-timeout-secs`.
+    /// In `--request-timeout-secs` no whole answer came, or no whole request (408 `request_body_timeout`).
     TimedOut,
-    /// The router refused the request itself (413, 503 shed, 501, no worker).
+    /// The router refused the request itself: for what it is (400, 413, 501), for who asks (401, 403), or because there is no
+    /// room (408 `queue_timeout`, 429, 503).
     Refused,
     /// The router was stopped and its grace period was over before the answer was.
     Stopped,
@@ -240,7 +241,7 @@ pub struct RequestRecord {
 
     /// How it ended.
     pub outcome: Outcome,
-    /// Status sent to the client; absent when the client was gone before a head.
+    /// Status sent to the client; absent where no head was: the client had gone, the router was stopped or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// What went wrong, in words without any body text.
