@@ -1,4 +1,4 @@
-//! Style that fails a test: file headers, file length, leftovers, and the commands that README and CI share.
+//! Style that fails a test: file headers, file length, leftovers, links of pages, and the commands that README and CI share.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read the repository fails here, with the place")]
 
@@ -12,9 +12,14 @@ fn root() -> &'static Path {
 }
 
 fn rust_files() -> Vec<PathBuf> {
+    let found = files(&["src", "policies", "tests", "benches", "fuzz"], "rs");
+    assert!(found.len() > 20, "the walk finds the sources");
+    found
+}
+
+fn files(folders: &[&str], extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> =
-        ["src", "policies", "tests", "benches"].iter().map(|d| root().join(d)).collect();
+    let mut folders: Vec<PathBuf> = folders.iter().map(|d| root().join(d)).collect();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.unwrap().path();
@@ -22,12 +27,11 @@ fn rust_files() -> Vec<PathBuf> {
                 if !path.ends_with("target") {
                     folders.push(path);
                 }
-            } else if path.extension().is_some_and(|e| e == "rs") {
+            } else if path.extension().is_some_and(|e| e == extension) {
                 found.push(path);
             }
         }
     }
-    assert!(found.len() > 20, "the walk finds the sources");
     found.sort();
     found
 }
@@ -60,6 +64,44 @@ fn nothing_is_left_for_later() {
     let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ig", "nore"), concat!("XX", "X")];
     let bad = complaints(|text| words.iter().find(|w| text.contains(**w)).map(|w| format!("contains {w}")));
     assert!(bad.is_empty(), "{bad:#?}");
+}
+
+/// Where a page's links lead, those to other sites apart.
+fn links(page: &str) -> impl Iterator<Item = &str> {
+    let targets = page.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
+    targets.filter(|target| !target.contains(':') && !target.contains(char::is_whitespace))
+}
+
+#[test]
+fn what_a_page_links_to_is_there() {
+    let mut pages = files(&["docs", "policies", "fuzz"], "md");
+    let own = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"];
+    pages.extend(own.iter().map(|page| root().join(page)));
+    let (mut followed, mut bad) = (0, Vec::new());
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for link in links(&text) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            followed += 1;
+            let there = std::fs::read_to_string(&target);
+            if !there.is_ok_and(|there| heading.is_empty() || there.lines().any(|line| slug(line) == heading))
+            {
+                bad.push(format!("{}: {link}", page.strip_prefix(root()).unwrap().display()));
+            }
+        }
+    }
+    assert!(followed > 20, "the pages link to each other");
+    assert!(bad.is_empty(), "links that lead nowhere: {bad:#?}");
+}
+
+/// The name by which a link finds a heading; of other lines nothing that a link could name.
+fn slug(line: &str) -> String {
+    let Some(title) = line.strip_prefix('#').map(|rest| rest.trim_start_matches('#').trim()) else {
+        return String::new();
+    };
+    let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! One seed is one world, drawn whole (`plan`), played (`world`) and judged (`invariants`). A seed that fails says its story
 //! and the command that plays it again. `MILEPOST_SEEDS` is how many are played, `MILEPOST_FIRST_SEED` where they begin,
-//! `MILEPOST_SEED` the only one; `many.sh` plays a hundred thousand. Deliberately not here: what pipes cannot do (resets,
-//! TLS, descriptors that run out), see `tests/it`.
+//! `MILEPOST_SEED` the only one; `many.sh` plays a hundred thousand. Deliberately not here: what pipes cannot do: resets
+//! and descriptors that run out (`tests/faults`), TLS (`tests/it`).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here, with the place")]
 
