@@ -125,6 +125,7 @@ impl PipedRouter {
             }
         }
         assert_eq!(self.shared.requests.load(Ordering::Relaxed), requests.len() as u64, "one record each");
+        assert_eq!(self.shared.budget.used_bytes(), 0, "body memory is back");
         for worker in self.shared.fleet.workers() {
             assert_eq!(worker.in_flight(), 0, "lease at {} is back", worker.url);
         }
