@@ -7,7 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here, with the place")]
 
-#[expect(dead_code, reason = "shared with tests/it, which uses all of it")]
+#[expect(dead_code, unused_imports, reason = "shared with tests/it, which uses all of it")]
 #[path = "it/harness.rs"]
 mod harness;
 

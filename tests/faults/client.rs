@@ -9,6 +9,8 @@ use milepost::net::Io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::events::Events;
+use crate::text;
+pub use crate::text::{find, post};
 
 /// A client.
 pub struct Client {
@@ -36,10 +38,7 @@ pub struct Answer {
 impl Answer {
     /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| {
-            let (n, v) = line.split_once(':')?;
-            n.eq_ignore_ascii_case(name).then(|| v.trim())
-        })
+        text::header(&self.head, name)
     }
 
     /// What a person would say of it.
@@ -209,21 +208,6 @@ impl Client {
             }
         }
     }
-}
-
-/// Where `needle` begins.
-pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|w| w == needle)
-}
-
-/// A POST of JSON.
-pub fn post(path: &str, body: &str) -> String {
-    post_with(path, "", body)
-}
-
-/// As [`post`], with more header lines (each ended by CR LF).
-pub fn post_with(path: &str, headers: &str, body: &str) -> String {
-    format!("POST {path} HTTP/1.1\r\nhost: router\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
 }
 
 /// A plain generation.

@@ -14,6 +14,8 @@ mod page;
 mod process;
 mod stage;
 mod table;
+#[path = "../it/text.rs"]
+mod text;
 mod told;
 mod worker;
 

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::client::find;
 use crate::events::{AT_ONCE, Events};
+use crate::text;
 
 /// What a worker does with one request.
 #[derive(Clone, Debug)]
@@ -59,10 +60,7 @@ pub struct Got {
 impl Got {
     /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| {
-            let (n, v) = line.split_once(':')?;
-            n.eq_ignore_ascii_case(name).then(|| v.trim())
-        })
+        text::header(&self.head, name)
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Rule: no fixed port, no sleep as synchronisation; a worker shows the very bytes it got.
 
+#[path = "text.rs"]
+mod text;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,6 +21,8 @@ use milepost::trace::record::{Record, RequestRecord};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
+
+pub use text::{find, post, post_with};
 
 /// Longest wait for anything; a test that needs it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,10 +51,7 @@ pub struct Got {
 
 impl Got {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| {
-            let (n, v) = line.split_once(':')?;
-            n.eq_ignore_ascii_case(name).then(|| v.trim())
-        })
+        text::header(&self.head, name)
     }
 }
 
@@ -151,10 +153,6 @@ pub async fn read_message(
             return None;
         }
     }
-}
-
-pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|w| w == needle)
 }
 
 /// A plain JSON answer.
@@ -318,10 +316,7 @@ pub struct Response {
 
 impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| {
-            let (n, v) = line.split_once(':')?;
-            n.eq_ignore_ascii_case(name).then(|| v.trim())
-        })
+        text::header(&self.head, name)
     }
 
     /// The body as JSON.
@@ -431,19 +426,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
         }
     }
-}
-
-/// The bytes of a POST with a JSON body.
-pub fn post(path: &str, body: &str) -> String {
-    post_with(path, "", body)
-}
-
-/// As [`post`], with more header lines (each ended by CR LF).
-pub fn post_with(path: &str, headers: &str, body: &str) -> String {
-    format!(
-        "POST {path} HTTP/1.1\r\nhost: router\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
 }
 
 /// A URL on which nothing listens.

@@ -8,7 +8,7 @@
 
 mod capture;
 mod client;
-#[expect(dead_code, reason = "shared with tests/it, which uses all of it")]
+#[expect(dead_code, unused_imports, reason = "shared with tests/it, which uses all of it")]
 #[path = "../it/harness.rs"]
 mod harness;
 
