@@ -71,9 +71,14 @@ impl Process {
 
     /// As [`Self::start`], with so many open files allowed to begin with and so many that it may ask for.
     pub fn start_with_files(folder: &Path, soft: u32, hard: u32, args: &str) -> Self {
+        Self::start_within(folder, &format!("ulimit -Sn {soft} && ulimit -Hn {hard}"), args)
+    }
+
+    /// As [`Self::start`], under the limits that these words of a shell set.
+    pub fn start_within(folder: &Path, limits: &str, args: &str) -> Self {
         let mut shell = Command::new("sh");
-        let limits = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
-        shell.arg("-c").arg(limits).arg(env!("CARGO_BIN_EXE_milepost"));
+        let script = format!("{limits} && exec \"$0\" \"$@\"");
+        shell.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_milepost"));
         Self::run(shell, folder, args)
     }
 

@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use rustix::process::Signal;
 
 use crate::http::{connect, exchange, get, post, read_until, reply, scripted};
-use crate::process::{Folder, PATIENCE, Router, milepost, worker};
+use crate::process::{Folder, PATIENCE, Process, Router, milepost, worker};
 
 /// A router on free ports that must not start.
 fn refused(folder: &Folder, args: &str, words: &[&str]) {
@@ -263,4 +263,13 @@ fn a_second_signal_ends_at_once_with_a_record_of_what_it_cut() {
         assert!(records.iter().all(|r| r.contains("\"outcome\":\"stopped\"")), "{records:?}");
         std::fs::remove_file(folder.0.join("t.jsonl")).unwrap();
     }
+}
+
+#[test]
+fn a_trace_file_that_may_not_grow_is_told_and_no_signal_ends_the_process() {
+    let folder = Folder::new();
+    let args = Router::args("--worker-urls http://127.0.0.1:9 --trace-log t.jsonl");
+    let ended = Process::start_within(&folder.0, "ulimit -f 0", &args).finish();
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("t.jsonl") && ended.stderr.contains("write failed"), "{}", ended.stderr);
 }

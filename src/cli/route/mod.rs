@@ -57,13 +57,14 @@ async fn route(settings: Settings, room: &Room) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(|e| Failure::Run(e.to_string()))?;
     let metrics_at = metrics.as_ref().and_then(Listener::local_addr);
     let lines = start_lines::of(&settings.config, address, metrics_at);
+    // Before the first line of the trace is written.
+    signal::outlive_file_limits().map_err(|e| Failure::Run(format!("cannot listen for signals: {e}")))?;
     let connector = Connector::Tcp { timeout: CONNECT_TIMEOUT };
     let router = Router::start(settings.config, &address.to_string(), Clock::system(), connector)
         .map_err(|e| Failure::Usage(e.to_string()))?;
     // Before the router says that it is there: whoever reads that may stop it.
     let signals =
         StopSignals::listen().map_err(|e| Failure::Run(format!("cannot listen for signals: {e}")))?;
-    signal::outlive_file_limits().map_err(|e| Failure::Run(format!("cannot listen for signals: {e}")))?;
     for line in &lines {
         log::info(line);
     }
