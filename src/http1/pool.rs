@@ -47,12 +47,14 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection whose response has ended; one that cannot carry another request is closed.
-    pub fn park(&self, mut connection: Connection, now_ns: u64) {
+    /// Keeps a connection whose response ended at `since_ns`; one that cannot carry another request is closed.
+    pub fn park(&self, mut connection: Connection, since_ns: u64) {
         if connection.is_ready() {
             let mut idle = self.lock();
             if idle.len() < MAX_IDLE && !self.closed.load(Ordering::Acquire) {
-                idle.push(Idle { since_ns: now_ns, connection });
+                // Nearly always the last place: only a client that took its time brings one back that has waited longer.
+                let at = idle.iter().rposition(|other| other.since_ns <= since_ns).map_or(0, |i| i + 1);
+                idle.insert(at, Idle { since_ns, connection });
             }
         }
     }
@@ -199,5 +201,24 @@ mod tests {
         assert_eq!(pool.idle(), 1);
         assert!(pool.checkout(1 + limit_ns()).is_none());
         assert_eq!(pool.idle(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_comes_back_late_is_no_reason_to_close_younger_ones() {
+        let clock = Clock::virtual_time(1_000, 0);
+        let net = PipeNet::default();
+        let mut listener = net.listen(1);
+        let pool = Pool::default();
+        let mut far_ends = Vec::new();
+        // The client of the second one took its time, so its worker has been idle for longer.
+        for since_ns in [limit_ns(), 1] {
+            let (mut connection, mut far) = pair(&net, &mut listener, &clock).await;
+            ask(&mut connection, &mut far).await;
+            pool.park(connection, since_ns);
+            far_ends.push(far);
+        }
+        assert!(pool.checkout(1 + limit_ns()).is_some(), "the younger one is as good as before");
+        pool.reap(1 + limit_ns());
+        assert_eq!(pool.idle(), 0, "the older one goes when its time is over");
     }
 }
