@@ -8,9 +8,11 @@
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::body::{Body, Taken};
 use super::head::{self, Fields, ResponseHead};
@@ -208,9 +210,11 @@ impl Connection {
         // Nothing is expected, so nothing need be held for it.
         self.incoming.release();
         let mut byte = [0];
-        let mut nothing = tokio::io::ReadBuf::new(&mut byte);
+        let mut nothing = ReadBuf::new(&mut byte);
         let mut cx = Context::from_waker(Waker::noop());
-        tokio::io::AsyncRead::poll_read(std::pin::Pin::new(&mut self.io), &mut cx, &mut nothing).is_pending()
+        // However much this task has read in its turn: a read that is put off says nothing of the peer.
+        let read = poll_fn(|cx| Pin::new(&mut self.io).poll_read(cx, &mut nothing));
+        pin!(tokio::task::unconstrained(read)).poll(&mut cx).is_pending()
     }
 
     fn poll_head(

@@ -96,6 +96,10 @@ fn limit_ns() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
     use bytes::Bytes;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -220,5 +224,20 @@ mod tests {
         assert!(pool.checkout(1 + limit_ns()).is_some(), "the younger one is as good as before");
         pool.reap(1 + limit_ns());
         assert_eq!(pool.idle(), 0, "the older one goes when its time is over");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_has_read_a_lot_still_finds_out_that_a_connection_is_closed() {
+        let clock = Clock::virtual_time(1_000, 0);
+        let net = PipeNet::default();
+        let (mut connection, mut far) = pair(&net, &mut net.listen(1), &clock).await;
+        ask(&mut connection, &mut far).await;
+        drop(far);
+        let ready = poll_fn(|cx| {
+            // Until the runtime wants others to have their turn.
+            while pin!(tokio::task::consume_budget()).poll(cx).is_ready() {}
+            Poll::Ready(connection.is_ready())
+        });
+        assert!(!ready.await);
     }
 }
