@@ -154,12 +154,16 @@ impl Client {
     /// Sends one request and reads its answer. `stop` ends it early.
     pub async fn exchange(&self, outgoing: &Outgoing, stop: impl Future<Output = ()>) -> Exchange {
         let mut progress = Progress::default();
-        let ended = tokio::select! {
-            biased;
-            () = stop => Some(Some(Failure::new(Class::Interrupted, "ended by Ctrl-C"))),
-            result = self.travel(outgoing, &mut progress) => result.err().map(Some),
-            () = tokio::time::sleep(self.timeout) => Some(None),
+        let travelled = async {
+            tokio::select! {
+                biased;
+                () = stop => Some(Failure::new(Class::Interrupted, "ended by Ctrl-C")),
+                result = self.travel(outgoing, &mut progress) => result.err(),
+            }
         };
+        // Not one more branch: a target that always has more to read would never let the time be looked at.
+        let ended =
+            tokio::time::timeout(self.timeout, travelled).await.map_or(Some(None), |end| end.map(Some));
         progress.note_connection();
         let Progress { mut seen, reader, connection } = progress;
         match connection {
@@ -293,4 +297,50 @@ fn head(method: &Method, path: &Uri, all: &HeaderMap, own: &HeaderMap, body: Opt
 fn reader(outgoing: &Outgoing, connection: &Connection, status: u16) -> AnswerReader {
     let (encoding, content_type) = (connection.field("content-encoding"), connection.field("content-type"));
     AnswerReader::by_head(outgoing.endpoint, status, encoding, content_type, outgoing.multiple)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::load::target::Target;
+    use crate::net::{Connector, PipeNet};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_comes_faster_than_it_is_read_still_has_a_time() {
+        const ROOM_BYTES: usize = 32 << 20;
+        let net = PipeNet::with_room(ROOM_BYTES);
+        let mut listener = net.listen(1);
+        let serving = tokio::spawn(async move {
+            let (mut io, _) = listener.accept().await.unwrap();
+            io.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            let more = vec![b'x'; ROOM_BYTES];
+            // There is always more to read than a task may read in one turn.
+            for second in 0..20 {
+                if io.write_all(&more).await.is_err() {
+                    return second;
+                }
+                tokio::time::advance(Duration::from_secs(1)).await;
+            }
+            20
+        });
+        let clock = Clock::virtual_time(1_000, 0);
+        let target = Target::parse("http://pipe:1").unwrap();
+        let connections = Connections::to(&target, Connector::Pipes(net), clock.clone()).await.unwrap();
+        let limit = Duration::from_secs(5);
+        let client = Client::new(connections, clock, "pipe:1", &HeaderMap::new(), limit).unwrap();
+        let outgoing = Outgoing {
+            path: Uri::from_static("/x"),
+            endpoint: Endpoint::Other,
+            multiple: false,
+            body: Bytes::new(),
+            headers: HeaderMap::new(),
+        };
+        let seen = client.exchange(&outgoing, std::future::pending()).await;
+        let failure = seen.failure.expect("it has no end");
+        assert_eq!((failure.class, seen.status), (Class::Timeout, Some(200)));
+        let closed_s = serving.await.unwrap();
+        assert!((5..=6).contains(&closed_s), "the connection was closed after {closed_s} s");
+    }
 }
