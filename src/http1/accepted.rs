@@ -18,6 +18,8 @@ use crate::net::Io;
 
 /// Most bytes of requests that a client may send ahead of the answer it waits for; more stay in the socket.
 const MAX_AHEAD_BYTES: usize = 64 * 1024;
+/// Most bytes of empty lines before a request; a client that is somewhat wrong sends one line.
+const MAX_EMPTY_BYTES: usize = 16 * 1024;
 /// What is still read of a request that was refused, so that its client reads the refusal and not a reset.
 const MAX_LINGER_BYTES: usize = 1024 * 1024;
 
@@ -29,6 +31,8 @@ pub struct Accepted {
     fields: Fields,
     // Bytes of the unread part in which no end of a head was found.
     searched: usize,
+    // Of empty lines, since the last request.
+    empty_bytes: usize,
     // What the request in progress holds of those after it.
     ahead_bytes: usize,
     max_head_bytes: usize,
@@ -53,7 +57,7 @@ pub struct Request {
 pub enum Unreadable {
     /// It is no request.
     Malformed(HeadError),
-    /// Its head is longer than allowed, or has too many fields.
+    /// Its head is longer than allowed, or has too many fields; or empty lines come without end.
     TooLarge,
     /// The client closed in the middle of a head.
     Incomplete,
@@ -65,7 +69,7 @@ impl Accepted {
     /// Wraps an accepted socket.
     pub fn new(io: Io, max_head_bytes: usize) -> Self {
         let (incoming, fields) = (Incoming::default(), Fields::default());
-        Self { io, incoming, fields, searched: 0, ahead_bytes: 0, max_head_bytes }
+        Self { io, incoming, fields, searched: 0, empty_bytes: 0, ahead_bytes: 0, max_head_bytes }
     }
 
     /// Some bytes of a request are there, but not its whole head.
@@ -93,6 +97,10 @@ impl Accepted {
     fn parse(&mut self) -> Result<Option<Request>, Unreadable> {
         if self.searched == 0 {
             self.skip_empty_lines();
+            // Who always has another one would never let the time of a wait be looked at.
+            if self.empty_bytes > MAX_EMPTY_BYTES {
+                return Err(Unreadable::TooLarge);
+            }
         }
         let unread = self.incoming.unread();
         // The first bytes are looked at whatever they are: what is no HTTP may never send an empty line.
@@ -126,13 +134,14 @@ impl Accepted {
         }
         let skipped_bytes = self.incoming.unread().len() - rest.len();
         if skipped_bytes > 0 {
+            self.empty_bytes += skipped_bytes;
             self.incoming.consume(skipped_bytes);
             self.incoming.forget();
         }
     }
 
     fn take(&mut self, found: RequestHead) -> Request {
-        self.searched = 0;
+        (self.searched, self.empty_bytes) = (0, 0);
         let mut bytes = std::mem::take(&mut self.incoming);
         bytes.consume(found.message.head_bytes);
         Request {

@@ -103,6 +103,26 @@ async fn empty_lines_before_a_request_are_no_part_of_one_and_are_not_kept() {
 }
 
 #[tokio::test]
+async fn empty_lines_without_end_are_no_reason_to_wait() {
+    let (mut accepted, mut far) = pair();
+    let sending = async move {
+        let lines = b"\r\n".repeat(1000);
+        for _ in 0..100 {
+            if far.write_all(&lines).await.is_err() {
+                return;
+            }
+        }
+    };
+    let reading = async {
+        let read = next(&mut accepted).await;
+        drop(accepted);
+        read
+    };
+    let ((), read) = tokio::join!(sending, reading);
+    assert!(matches!(read, Err(Unreadable::TooLarge)), "{read:?}");
+}
+
+#[tokio::test]
 async fn closing_reads_what_is_still_sent_and_ends() {
     let (accepted, mut far) = pair();
     let sending = async {
