@@ -221,11 +221,6 @@ impl Accepted {
         outgoing.poll(&mut self.io, cx)
     }
 
-    /// Writes all of it.
-    pub async fn write(&mut self, mut outgoing: Outgoing<'_>) -> io::Result<()> {
-        poll_fn(|cx| self.poll_write(&mut outgoing, cx)).await
-    }
-
     /// Says that nothing more comes.
     pub async fn shutdown(&mut self) -> io::Result<()> {
         self.io.shutdown().await

@@ -197,7 +197,8 @@ async fn long_bodies_both_ways_through_tls_and_little_room_wake_both_sides() {
             let request = next(&mut accepted).await.unwrap().unwrap();
             let gone = poll_fn(|cx| Poll::Ready(accepted.poll_gone(cx).is_ready())).await;
             assert!(!gone && request.body().len() == body.len());
-            accepted.write(Outgoing::new([&request.body()[..7], &request.body()[7..]])).await.unwrap();
+            let mut echo = Outgoing::new([&request.body()[..7], &request.body()[7..]]);
+            poll_fn(|cx| accepted.poll_write(&mut echo, cx)).await.unwrap();
             accepted.give_back(request);
         }
     };

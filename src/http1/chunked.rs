@@ -1,8 +1,8 @@
 //! The chunked coding: which bytes of a body are framing and which are data.
 //!
 //! Rule: strict. Sizes are hex digits, lines end in CR LF, extensions are text, trailers are fields, and framing has a limit,
-//! so that everybody who reads these bytes finds the same body in them. Nothing is copied; the reader is told how much comes next of what. Deliberately not here:
-//! where the bytes come from and go to.
+//! so that everybody who reads these bytes finds the same body in them. Nothing is copied; the reader is told how much comes
+//! next of what. Deliberately not here: where the bytes come from and go to.
 
 use std::fmt;
 
