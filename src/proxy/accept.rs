@@ -169,6 +169,7 @@ async fn unreadable(shared: &Shared, visit: &mut Visit, why: NoRequest, link: Li
     note(shared, link, requests, words);
     if let Some(status) = answer {
         let told = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        visit.last_words();
         // Whether it is read is up to a client that sent no HTTP.
         let _ = visit.write(Outgoing::new([told.as_bytes()])).await;
     }

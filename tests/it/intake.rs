@@ -1,8 +1,12 @@
 //! Request bodies: limits, encodings, malformed ones, and privacy.
 
+use std::time::Duration;
+
+use milepost::net::PipeNet;
 use milepost::trace::record::Outcome;
 
 use crate::harness::{Client, TestRouter, Worker, ask, json, ok, post, post_with};
+use crate::piped::{self, PipedRouter};
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_a_413_announced_or_not() {
@@ -97,5 +101,17 @@ async fn canaries_in_prompt_key_and_answer_reach_the_worker_and_never_the_trace(
     }
     let text = std::fs::read_to_string(&trace).unwrap();
     assert!(!text.contains("CANARY"), "{text}");
+    router.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_slow_head_is_told_has_time_of_its_own() {
+    // The answer does not fit into the pipe at once, and the connection's time is over.
+    let net = PipeNet::with_room(16);
+    let router = PipedRouter::start(&net, &[piped::url(1)], |_| {});
+    let mut client = router.client().await;
+    client.send("GET / HT").await;
+    tokio::time::sleep(Duration::from_secs(74)).await;
+    assert_eq!(client.response_head().await.status, 408);
     router.finish().await;
 }
