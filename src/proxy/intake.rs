@@ -82,14 +82,14 @@ pub async fn read_body(
     if request.head.message.content_length.is_some_and(|bytes| bytes > limit) {
         return Err(too_large(limit).into());
     }
-    if request.head.expects_continue && !request.is_whole() {
+    // It was read with the head then, and arrival is when.
+    let came_with_head = request.is_all_here();
+    if request.head.expects_continue && !came_with_head {
         visit.invite_body().await.map_err(|interrupt| match interrupt {
             Interrupt::Gone => Halt::ClientGone,
             Interrupt::Late => body_late().into(),
         })?;
     }
-    // It was read with the head then, and arrival is when.
-    let came_with_head = request.is_all_here();
     let mut reserved = shared.budget.reserve();
     while let Some(bytes) = next_data(visit, request).await? {
         if request.body().len() as u64 > limit {

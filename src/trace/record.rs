@@ -205,7 +205,7 @@ pub struct RequestRecord {
     pub arrival_mono_ns: u64,
     /// The same moment in Unix nanoseconds; the value of `x-arrival-time`.
     pub arrival_unix_ns: u64,
-    /// The whole body was read, nanoseconds after arrival.
+    /// The whole body was read, nanoseconds after arrival; 0 if it was read with the head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_read_ns: Option<u64>,
     /// Time waited for `--max-concurrent-requests` or `--rate-limit-tokens-per-second`, nanoseconds; absent where neither is

@@ -109,6 +109,16 @@ async fn a_client_that_waits_to_be_told_is_told_and_the_worker_hears_nothing_of_
 }
 
 #[tokio::test]
+async fn a_client_that_did_not_wait_to_be_told_is_not_told() {
+    let worker = Worker::start(|_| ok()).await;
+    let router = TestRouter::start(&[&worker]).await;
+    let mut client = Client::connect(router.addr).await;
+    client.send(post_with("/generate", "expect: 100-continue\r\n", "{}")).await;
+    assert_eq!(client.response().await.status, 200, "it has sent its body already");
+    router.finish().await;
+}
+
+#[tokio::test]
 async fn a_http_1_0_client_gets_its_version_and_a_body_to_the_end_of_the_connection() {
     let worker = Worker::start(|_| generate_stream(2)).await;
     let router = TestRouter::start(&[&worker]).await;
