@@ -164,7 +164,7 @@ impl HolderSets {
         self.words(set).get(worker / 64).is_some_and(|word| word >> (worker % 64) & 1 == 1)
     }
 
-    /// `set` with `worker` in it. Takes the caller's reference to `set` and gives one to the set returned.
+    /// `set` with `worker`, whose slot is not worn out, in it. Takes the caller's reference to `set` and gives one to the set returned.
     pub(super) fn with(&mut self, set: SetId, worker: usize) -> SetId {
         if set == SetId::NOBODY {
             return self.alone(worker);
@@ -287,14 +287,10 @@ impl HolderSets {
 
     /// The set of `from`'s members and `worker`, or of `worker` alone if memory allows no more. Not yet referenced.
     fn make(&mut self, from: SetId, worker: usize) -> SetId {
-        let alone = self.alone(worker);
-        if alone == SetId::NOBODY {
-            return alone;
-        }
         let mut words = [0; MAX_WORDS];
         let len = self.members(from, &mut words).max(worker / 64 + 1);
         words[worker / 64] |= 1 << (worker % 64);
-        self.of(trimmed(&words[..len])).unwrap_or(alone)
+        self.of(trimmed(&words[..len])).unwrap_or_else(|| self.alone(worker))
     }
 
     /// Writes the members of `set` to `words`, which are all zero; how many words they reach to.

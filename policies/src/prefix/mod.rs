@@ -98,11 +98,10 @@ impl PrefixIndex {
     }
 
     /// Remembers that `prompt` was sent to `worker`. False if not all of it could be remembered: it is longer than the whole
-    /// index, its hashes collide with too many others, no room is left for sets of workers, or `worker` is not below
-    /// [`MAX_WORKERS`] or was removed half a million times. What a worker's capacity makes it lose at once is no failure.
+    /// index, its hashes collide with too many others, or `worker` is not below [`MAX_WORKERS`] or was removed half a million times. What a worker's capacity makes it lose at once is no failure.
     pub fn insert(&mut self, prompt: &PromptHashes, worker: WorkerId) -> bool {
         let worker = worker.0 as usize;
-        if worker >= MAX_WORKERS {
+        if worker >= MAX_WORKERS || self.holders.alone(worker) == SetId::NOBODY {
             return false;
         }
         self.inserts = self.inserts.wrapping_add(1);
@@ -113,7 +112,7 @@ impl PrefixIndex {
                 complete = false;
                 break;
             };
-            complete &= self.give(slot, worker);
+            self.give(slot, worker);
             let end = at + self.nodes.len_of(slot);
             if self.shares.is_some() {
                 self.path.push((slot, text_bytes(prompt, at, end)));
@@ -154,30 +153,32 @@ impl PrefixIndex {
         Some(slot)
     }
 
-    /// `worker` holds the run from now on. False if it could not be noted.
-    fn give(&mut self, slot: u32, worker: usize) -> bool {
+    /// `worker` holds the run from now on.
+    fn give(&mut self, slot: u32, worker: usize) {
         let before = self.nodes.set_of(slot);
         if self.shares.is_none() {
-            let set = self.holders.with(before, worker);
-            *self.nodes.set_of_mut(slot) = set;
-            return set != SetId::NOBODY;
+            *self.nodes.set_of_mut(slot) = self.holders.with(before, worker);
+            return;
         }
         // Kept for as long as it takes to see who was lost for want of room.
         self.holders.retain(before);
         let set = self.holders.with(before, worker);
         *self.nodes.set_of_mut(slot) = set;
-        if set != before
-            && set.single() == Some(worker)
-            && let Some(shares) = &mut self.shares
-        {
+        if set != before && set.single() == Some(worker) {
+            self.drop_others(before, slot, worker);
+        }
+        self.holders.release(before);
+    }
+
+    /// Whoever else was in `before`, the set of the run until now, no longer holds it.
+    fn drop_others(&mut self, before: SetId, run: u32, worker: usize) {
+        if let Some(shares) = &mut self.shares {
             self.holders.for_each(before, |holder, alone| {
                 if holder != worker {
-                    shares.dropped(holder, alone, slot);
+                    shares.dropped(holder, alone, run);
                 }
             });
         }
-        self.holders.release(before);
-        set != SetId::NOBODY
     }
 
     fn settle_evicted(&mut self, evicted: Option<Evicted>) {
@@ -199,9 +200,6 @@ impl PrefixIndex {
         };
         shares.sweep();
         let alone = self.holders.alone(worker);
-        if alone == SetId::NOBODY {
-            return false;
-        }
         let mut noted = self.path.len();
         for index in (0..self.path.len()).rev() {
             if !self.note(worker, alone, index) {
@@ -249,8 +247,15 @@ impl PrefixIndex {
 
     /// `worker` no longer holds the run, which goes if nobody does and nothing follows it.
     fn take(&mut self, run: u32, worker: usize) {
-        let set = self.holders.without(self.nodes.set_of(run), worker);
+        let before = self.nodes.set_of(run);
+        self.holders.retain(before);
+        let set = self.holders.without(before, worker);
         *self.nodes.set_of_mut(run) = set;
+        if set == SetId::NOBODY {
+            // Also where there was no room for the set of the others.
+            self.drop_others(before, run, worker);
+        }
+        self.holders.release(before);
         if set == SetId::NOBODY && self.nodes.is_leaf(run) {
             let gone = self.nodes.drop_leaf(run);
             self.evicted += u64::from(gone.blocks);

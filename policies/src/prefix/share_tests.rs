@@ -139,6 +139,23 @@ proptest! {
         }
     }
 
+    /// With room for a set or two, so that holders are forgotten for want of it: the records go with them.
+    #[test]
+    fn who_is_forgotten_for_want_of_a_set_has_no_record_left(
+        sets_bytes in 8_200usize..9_200,
+        worker_bytes in prop::sample::select(vec![100u64, 1_000, 5_000]),
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut index = PrefixIndex { holders: HolderSets::new(sets_bytes), ..index(30, 100_000, worker_bytes) };
+        for step in &steps {
+            match step {
+                Step::Insert(text, worker) => _ = index.insert(&PromptHashes::of(text), WorkerId(*worker)),
+                Step::Remove(worker) => index.remove_worker(WorkerId(*worker)),
+            }
+            check(&mut index);
+        }
+    }
+
     /// With too little room for runs and records alike, what is believed is still true.
     #[test]
     fn nothing_is_invented_when_nothing_fits(
