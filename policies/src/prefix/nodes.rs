@@ -258,7 +258,6 @@ impl Nodes {
     }
 
     fn take_out(&mut self, slot: u32) -> Evicted {
-        self.unlink(slot);
         let node = &self.slots[slot];
         let (set, blocks, used_at, parent) = (node.set, node.blocks, node.used_at, node.parent);
         self.blocks -= blocks as usize;
@@ -272,14 +271,15 @@ impl Nodes {
                 above.child = NIL;
             }
             if above.children == 0 {
-                // Last used together with what went: it is now the oldest. Used later than that: not yet its turn.
+                // Last used together with what goes: it takes the place of that. Used later: not yet its turn.
                 if above.used_at == used_at {
-                    self.link_oldest(parent);
+                    self.link_beside(parent, slot);
                 } else {
                     self.link_newest(parent);
                 }
             }
         }
+        self.unlink(slot);
         Evicted { slot, set, blocks }
     }
 
@@ -311,11 +311,12 @@ impl Nodes {
         }
     }
 
-    fn link_oldest(&mut self, slot: u32) {
-        let second = std::mem::replace(&mut self.oldest, slot);
-        self.slots[slot].older = NIL;
-        self.slots[slot].newer = second;
-        match self.slots.get_mut(second) {
+    /// Puts `slot` next to `other`, which is in the list.
+    fn link_beside(&mut self, slot: u32, other: u32) {
+        let newer = std::mem::replace(&mut self.slots[other].newer, slot);
+        self.slots[slot].newer = newer;
+        self.slots[slot].older = other;
+        match self.slots.get_mut(newer) {
             Some(node) => node.older = slot,
             None => self.newest = slot,
         }

@@ -225,3 +225,19 @@ fn the_records_of_removed_workers_are_used_again() {
     }
     check(&mut index);
 }
+
+/// What a worker loses by its own bound makes the run before it a leaf: one that was used just now, not the oldest of all.
+#[test]
+fn a_run_that_becomes_a_leaf_keeps_its_age() {
+    let run_bytes = RUN_BLOCKS * SMALL_BLOCK_BYTES;
+    let runs = |symbol: u8, count: usize| PromptHashes::of(&vec![symbol; count * run_bytes]);
+    let mut index = index(6, 100_000, u64::MAX);
+    index.set_worker_capacity(WorkerId(0), Some(2 * run_bytes as u64));
+    assert!(index.insert(&runs(b'o', 2), WorkerId(1)));
+    assert!(index.insert(&runs(b'n', 4), WorkerId(0)));
+    assert!(index.insert(&runs(b'x', 3), WorkerId(2)));
+    let held =
+        |index: &mut PrefixIndex, symbol| matched(index, &runs(symbol, 4)).map(|b| b / run_bytes as u64);
+    assert_eq!((held(&mut index, b'n'), held(&mut index, b'o')), ([2, 0, 0, 0], [0, 1, 0, 0]));
+    check(&mut index);
+}
