@@ -234,6 +234,9 @@ impl PrefixIndex {
             if shares.used(worker, alone, run, bytes) {
                 return true;
             }
+            if shares.sweep() {
+                continue;
+            }
             let oldest =
                 self.nodes.oldest().filter(|&oldest| Some(oldest) != self.path.last().map(|last| last.0));
             let evicted = oldest.map(|oldest| self.nodes.drop_leaf(oldest));

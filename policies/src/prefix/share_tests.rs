@@ -241,3 +241,16 @@ fn a_run_that_becomes_a_leaf_keeps_its_age() {
     assert_eq!((held(&mut index, b'n'), held(&mut index, b'o')), ([2, 0, 0, 0], [0, 1, 0, 0]));
     check(&mut index);
 }
+
+#[test]
+fn the_records_of_a_removed_worker_make_room_for_a_long_prompt() {
+    let mut index = index(2_000, 20_000, u64::MAX);
+    for n in 0..250u32 {
+        assert!(index.insert(&PromptHashes::of(format!("prompt {n}").as_bytes()), WorkerId(0)));
+    }
+    index.remove_worker(WorkerId(0));
+    let long = PromptHashes::of(&vec![b'l'; 600_000]);
+    assert!(index.insert(&long, WorkerId(1)));
+    assert_eq!((matched(&mut index, &long)[1], index.evicted_blocks()), (600_000, 0));
+    check(&mut index);
+}

@@ -48,13 +48,13 @@ pub(super) struct Shares {
     /// Places not in use, by `newer`.
     free: u32,
     /// Records of removed workers, by `newer`: the lists as they were, one behind the other.
-    left_behind: Vec<u32>,
+    left_behind: u32,
     limit_bytes: u64,
 }
 
 impl Shares {
-    /// Bytes taken beside the budget, whatever it is: of the shelves, and of the lists left behind, of which there are no more.
-    pub(super) const FIXED_BYTES: usize = MAX_WORKERS * (size_of::<Shelf>() + size_of::<u32>());
+    /// Bytes taken beside the budget, whatever it is: of the shelves.
+    pub(super) const FIXED_BYTES: usize = MAX_WORKERS * size_of::<Shelf>();
 
     /// Records in at most `budget_bytes` and [`Shares::FIXED_BYTES`]; every worker may hold `limit_bytes` of text.
     pub(super) fn new(budget_bytes: usize, limit_bytes: u64) -> Self {
@@ -65,7 +65,7 @@ impl Shares {
             by_place: SlotTable::with_capacity(capacity),
             shelves: Vec::with_capacity(MAX_WORKERS),
             free: NONE,
-            left_behind: Vec::with_capacity(MAX_WORKERS),
+            left_behind: NONE,
             limit_bytes,
         }
     }
@@ -75,7 +75,6 @@ impl Shares {
         self.records.memory_bytes()
             + self.by_place.memory_bytes()
             + self.shelves.capacity() * size_of::<Shelf>()
-            + self.left_behind.capacity() * size_of::<u32>()
     }
 
     /// Text that `worker` holds, in bytes.
@@ -156,23 +155,19 @@ impl Shares {
         let Some(held) = self.shelves.get_mut(worker).map(|held| std::mem::replace(held, empty)) else {
             return;
         };
-        if held.oldest != NONE {
-            self.left_behind.push(held.oldest);
+        if let Some(newest) = self.records.get_mut(held.newest) {
+            newest.newer = std::mem::replace(&mut self.left_behind, held.oldest);
         }
     }
 
-    /// Frees some of the records of removed workers; false if there are none.
+    /// Frees some of the records of removed workers; false if there were none.
     pub(super) fn sweep(&mut self) -> bool {
-        for _ in 0..SWEPT_AT_ONCE {
-            let Some(list) = self.left_behind.last_mut() else {
-                return false;
+        for swept in 0..SWEPT_AT_ONCE {
+            let at = self.left_behind;
+            let Some(&Share { holder, run, newer, .. }) = self.records.get(at) else {
+                return swept > 0;
             };
-            let at = *list;
-            let Share { holder, run, newer, .. } = self.records[at];
-            *list = newer;
-            if newer == NONE {
-                self.left_behind.pop();
-            }
+            self.left_behind = newer;
             self.by_place.remove(place_hash(holder, run), at);
             self.give_back(at);
         }
@@ -263,7 +258,7 @@ impl Shares {
         }
         assert_eq!(listed, held.len());
         let mut unused = 0;
-        for mut at in self.left_behind.iter().copied().chain([self.free]) {
+        for mut at in [self.left_behind, self.free] {
             while at != NONE {
                 (at, unused) = (self.records[at].newer, unused + 1);
             }
