@@ -93,6 +93,11 @@ impl Sink {
         self.lost.swap(0, Ordering::Relaxed)
     }
 
+    /// What [`Self::take_lost`] said could not be written down: it says so again.
+    pub fn tell_again(&self, requests: u64) {
+        self.lost.fetch_add(requests, Ordering::Relaxed);
+    }
+
     /// Counts records that were drained but could not be written.
     pub fn count_lost(&self, requests: u64) {
         self.lost.fetch_add(requests, Ordering::Relaxed);

@@ -201,7 +201,10 @@ impl Scribe {
         let requests = self.sink.take_lost();
         if requests > 0 {
             self.put(&Record::Lost(LostRecord { requests }));
-            self.write_out(requests);
+            self.write_out(0);
+            if self.failing {
+                self.sink.tell_again(requests);
+            }
         }
     }
 
@@ -333,6 +336,19 @@ mod tests {
         assert!(error.to_string().starts_with("--trace-log /nonexistent/t.jsonl: cannot be written"));
     }
 
+    fn scribe(file: File, sink: &Arc<Sink>, clock: Clock) -> Scribe {
+        Scribe {
+            file,
+            sink: Arc::clone(sink),
+            last: clock.snapshot(),
+            clock,
+            buffer: Buffer::default(),
+            failing: false,
+            path: PathBuf::from("/dev/full"),
+            whole_bytes: 0,
+        }
+    }
+
     #[test]
     fn a_full_disk_stops_the_capture_and_counts_what_it_cost() {
         let (clock, sink) = (Clock::system(), Arc::new(Sink::bounded(10)));
@@ -340,20 +356,21 @@ mod tests {
         let Ok(file) = OpenOptions::new().append(true).open("/dev/full") else {
             return;
         };
-        let last = clock.snapshot();
-        let path = PathBuf::from("/dev/full");
-        let mut scribe = Scribe {
-            file,
-            sink: Arc::clone(&sink),
-            clock,
-            last,
-            buffer: Buffer::default(),
-            failing: false,
-            path,
-            whole_bytes: 0,
-        };
+        let mut scribe = scribe(file, &sink, clock);
         let mut records = vec![Record::Request(Box::<RequestRecord>::default()); 4];
         scribe.write_records(&mut records);
         assert_eq!(sink.take_lost(), 4);
+    }
+
+    #[test]
+    fn losses_that_cannot_be_told_yet_are_told_later_and_counted_once() {
+        let (clock, sink) = (Clock::system(), Arc::new(Sink::bounded(10)));
+        let Ok(file) = OpenOptions::new().append(true).open("/dev/full") else {
+            return;
+        };
+        let mut scribe = scribe(file, &sink, clock);
+        sink.count_lost(3);
+        scribe.write_lost();
+        assert_eq!((sink.lost_total(), sink.take_lost()), (3, 3));
     }
 }
