@@ -28,7 +28,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(4);
 /// Longest pause, and so the time in which what is noted may be lost with the process. To be woken costs as much as some
 /// records do, so few records are waited for.
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);
-/// Records of one drain, below which the next one may wait longer and above twice of which it comes sooner.
+/// Records of one drain, below which the next one may wait longer and above twice of which it comes sooner; of a small sink an
+/// eighth.
 const WORTH_WAKING_RECORDS: usize = 64;
 /// Pause between two `clock` records.
 const CLOCK_EVERY_NS: u64 = 10_000_000_000;
@@ -175,11 +176,7 @@ impl Scribe {
             if stopping {
                 return;
             }
-            if drained < WORTH_WAKING_RECORDS {
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            } else if drained > 2 * WORTH_WAKING_RECORDS {
-                pause = (pause / 2).max(SHORTEST_PAUSE);
-            }
+            pause = next_pause(pause, drained, self.sink.capacity_records());
             std::thread::park_timeout(pause);
         }
     }
@@ -260,6 +257,19 @@ impl Scribe {
             }
         }
         self.buffer.clear();
+    }
+}
+
+/// The pause after a drain of so many records from a sink of that capacity.
+fn next_pause(pause: Duration, drained: usize, capacity_records: usize) -> Duration {
+    // A small sink is full before there are as many.
+    let few = WORTH_WAKING_RECORDS.min(capacity_records / 8);
+    if drained == 0 || drained < few {
+        (pause * 2).min(LONGEST_PAUSE)
+    } else if drained > 2 * few {
+        (pause / 2).max(SHORTEST_PAUSE)
+    } else {
+        pause
     }
 }
 
@@ -372,5 +382,18 @@ mod tests {
         sink.count_lost(3);
         scribe.write_lost();
         assert_eq!((sink.lost_total(), sink.take_lost()), (3, 3));
+    }
+
+    #[test]
+    fn a_small_buffer_is_emptied_as_often_as_it_fills() {
+        let after = |capacity, drained: [usize; 4]| {
+            drained.iter().fold(LONGEST_PAUSE, |pause, &records| next_pause(pause, records, capacity))
+        };
+        assert_eq!(after(65_536, [200; 4]), SHORTEST_PAUSE);
+        assert_eq!(after(65_536, [100; 4]), LONGEST_PAUSE);
+        for capacity in [1, 16, 100, 128] {
+            assert_eq!(after(capacity, [capacity; 4]), SHORTEST_PAUSE, "{capacity}");
+            assert_eq!(next_pause(SHORTEST_PAUSE, 0, capacity), 2 * SHORTEST_PAUSE);
+        }
     }
 }
