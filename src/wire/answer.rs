@@ -185,10 +185,11 @@ impl AnswerReader {
         Self { status, source, gather: Gather::new(endpoint, multiple), unread: None }
     }
 
-    /// A reader that reads nothing: for an answer with a content coding.
-    pub fn blind(status: u16) -> Self {
+    /// A reader that reads nothing: for an answer of `endpoint` with a content coding.
+    pub fn blind(endpoint: Endpoint, status: u16) -> Self {
         let gather = Gather::new(Endpoint::Other, false);
-        Self { status, source: Source::Unread, gather, unread: Some("content_encoding") }
+        let unread = endpoint.has_prompt().then_some("content_encoding");
+        Self { status, source: Source::Unread, gather, unread }
     }
 
     /// A reader for an answer by two fields of its head, `content-encoding` and `content-type`: a coded body is not read.
@@ -200,7 +201,7 @@ impl AnswerReader {
         multiple: bool,
     ) -> Self {
         if encoding.is_some() {
-            return Self::blind(status);
+            return Self::blind(endpoint, status);
         }
         let start = content_type.and_then(|value| value.get(..EVENT_STREAM.len()));
         let event_stream = start.is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM));

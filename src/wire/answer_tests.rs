@@ -253,7 +253,7 @@ fn of_a_long_vector_only_the_end_is_read_whatever_the_chunks() {
 fn other_endpoints_are_counted_and_not_read() {
     let a = read(Endpoint::Other, 200, true, false, b"event: x\ndata: {\"a\":1}\n\ndata: {}\n\n");
     assert_eq!((a.looked, a.events, a.done, a.error, a.has_text), (false, 2, None, None, None));
-    let blind = AnswerReader::blind(502).finish(true);
+    let blind = AnswerReader::blind(Endpoint::Generate, 502).finish(true);
     assert_eq!((blind.looked, error(&blind).as_deref()), (false, Some("http_status 502")));
 }
 
@@ -308,5 +308,12 @@ fn an_answer_that_is_given_up_says_so_and_is_no_error() {
     long.push(&vec![b'a'; ANSWER_CAP_BYTES], 1);
     long.push(b"a", 1);
     assert_eq!(long.finish(true).unread, Some("too_long"));
-    assert_eq!(AnswerReader::blind(200).finish(true).unread, Some("content_encoding"));
+    assert_eq!(AnswerReader::blind(Endpoint::Generate, 200).finish(true).unread, Some("content_encoding"));
+}
+
+#[test]
+fn a_coded_answer_that_nobody_reads_anyway_is_not_called_unread() {
+    let unread =
+        |endpoint| AnswerReader::by_head(endpoint, 200, Some(b"gzip"), None, false).finish(true).unread;
+    assert_eq!((unread(Endpoint::Generate), unread(Endpoint::Other)), (Some("content_encoding"), None));
 }
