@@ -171,7 +171,7 @@ impl Gather {
         }
         if self.token_times.is_some() {
             let so_far = if self.endpoint == Endpoint::Generate {
-                self.members().filter_map(|m| m.tokens.completion_tokens).sum()
+                self.members().filter_map(|m| m.tokens.completion_tokens).fold(0, u64::saturating_add)
             } else {
                 self.usage.completion_tokens.unwrap_or(self.text_events)
             };

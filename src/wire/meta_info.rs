@@ -84,7 +84,7 @@ impl ServerStamps {
     /// everything after, the longest of each duration, retractions summed.
     #[must_use]
     pub fn spanning(&self, other: &Self) -> Self {
-        self.combine(other, f64::min, f64::max, |a, b| a + b)
+        self.combine(other, f64::min, f64::max, u64::saturating_add)
     }
 
     fn combine(
@@ -296,6 +296,12 @@ mod tests {
         );
         assert_eq!((both.stamps.server_created_time, both.stamps.queue_time_start), (Some(10.25), Some(1.0)));
         assert_eq!((both.stamps.queue_time_end, both.stamps.num_retractions), (Some(3.0), Some(3)));
+    }
+
+    #[test]
+    fn counts_that_no_number_holds_are_the_largest_one() {
+        let most = ServerStamps { num_retractions: Some(u64::MAX), ..ServerStamps::default() };
+        assert_eq!(most.spanning(&most).num_retractions, Some(u64::MAX));
     }
 
     #[test]
