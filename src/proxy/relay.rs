@@ -168,6 +168,9 @@ impl Passage {
             }
             if rest.reader.held_bytes() > HELD_FREELY_BYTES {
                 rest.hold(self.journey.shared());
+            } else if rest.held.is_some() {
+                // It has become too long to be read.
+                rest.held = None;
             }
             let ended = rest.upstream.body_has_ended();
             if ended {

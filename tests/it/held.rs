@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use milepost::trace::record::Outcome;
-use tokio::io::AsyncWriteExt;
+use milepost::wire::answer::ANSWER_CAP_BYTES;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use crate::harness::{Client, PATIENCE, Step, TestRouter, Worker, chunk, end, ok, post, stream_head};
@@ -135,4 +136,31 @@ async fn answers_beyond_the_memory_for_reading_them_are_passed_on_unread_and_the
     assert!(
         records.iter().all(|r| r.outcome == Outcome::Done && r.response_body_bytes == whole.len() as u64)
     );
+}
+
+#[tokio::test]
+async fn an_answer_too_long_to_be_read_holds_no_memory_while_the_rest_of_it_comes() {
+    let length = ANSWER_CAP_BYTES + 200_000;
+    let head =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
+    let go = Arc::new(Notify::new());
+    let waits = Arc::clone(&go);
+    let worker = Worker::start(move |_| {
+        let most = [head.as_bytes(), &vec![b'w'; length - 1]].concat();
+        vec![Step::Send(most), Step::Wait(Arc::clone(&waits)), Step::Send(b"w".to_vec())]
+    })
+    .await;
+    let router = TestRouter::start(&[&worker]).await;
+    let mut client = Client::connect(router.addr).await;
+    client.send(post("/generate", r#"{"text":"a"}"#)).await;
+    let mut come = 0;
+    let mut room = vec![0; 1 << 20];
+    while come < length {
+        come += client.stream.read(&mut room).await.unwrap();
+    }
+    assert_eq!(router.shared.answers.used_bytes(), 0);
+    go.notify_one();
+    assert_eq!(client.stream.read(&mut room[..1]).await.unwrap(), 1);
+    drop(client);
+    assert_eq!(router.finish_requests().await[0].answer_unread.as_deref(), Some("too_long"));
 }
