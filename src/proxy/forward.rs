@@ -88,7 +88,11 @@ pub async fn forward(
             Next::Now(chosen) => Some(chosen),
             Next::After(pause) => {
                 rest(visit, journey, pause).await?;
-                choose(shared, call, journey, retries.tried())
+                let chosen = choose(shared, call, journey, retries.tried());
+                if chosen.is_none() {
+                    shared.metrics.retries_exhausted(call.endpoint);
+                }
+                chosen
             }
         };
     }

@@ -390,3 +390,26 @@ async fn only_a_request_that_failed_at_its_last_attempt_has_exhausted_its_retrie
         assert_eq!(router.finish_requests().await[0].attempts, 2);
     }
 }
+
+#[tokio::test]
+async fn a_request_whose_workers_leave_in_its_pause_has_exhausted_its_retries() {
+    let worker = Worker::start(|_| status(500, "{}")).await;
+    let metrics = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let scraped = metrics.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let router = TestRouter::on(listener, Some(metrics), std::slice::from_ref(&worker.url), |c| {
+        c.retry.initial_backoff = Duration::from_millis(300);
+    });
+    let addr = router.addr;
+    let asked = tokio::spawn(async move { ask(addr, post("/generate", "{}")).await });
+    let known = Arc::clone(&router.shared.fleet.workers()[0]);
+    while worker.requests().is_empty() || known.in_flight() > 0 {
+        tokio::task::yield_now().await;
+    }
+    router.shared.fleet.remove(&known);
+    assert_eq!(asked.await.unwrap().status, 503);
+    let page = ask(scraped, "GET /metrics HTTP/1.1\r\nhost: r\r\n\r\n").await.text();
+    let mut lines = page.lines().filter(|l| l.starts_with("smg_worker_retries_exhausted_total{"));
+    assert_eq!(lines.next().and_then(|l| l.rsplit(' ').next()), Some("1"), "{page}");
+    assert_eq!(router.finish_requests().await[0].outcome, Outcome::Unreachable);
+}
