@@ -128,8 +128,9 @@ pub async fn watch(fleet: Arc<Fleet>, worker: Arc<Worker>) {
                     hurried = false;
                     set_healthy(&fleet, &worker, true, None);
                 }
-                // A server that was away may have come back with other ranks.
-                if (worker.described().version.is_none() || (was_away && fleet.is_dp_aware()))
+                // A server that was away may have come back with other ranks, or without a key.
+                let is_known = worker.described().version.is_some() && !worker.wants_key();
+                if (!is_known || (was_away && fleet.is_dp_aware()))
                     && !describe(&fleet, &worker, config.timeout, worker.is_healthy()).await
                 {
                     return;

@@ -179,3 +179,34 @@ async fn a_worker_that_wants_a_key_is_shown_as_such() {
         router.finish().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_no_longer_wants_a_key_is_no_longer_shown_as_one() {
+    let net = PipeNet::default();
+    let mut listener = net.listen(1);
+    let wants = Arc::new(AtomicBool::new(false));
+    let locked = Arc::clone(&wants);
+    tokio::spawn(async move {
+        while let Ok((mut io, _)) = listener.accept().await {
+            let locked = Arc::clone(&locked);
+            tokio::spawn(async move {
+                let mut buffer = Vec::new();
+                while read_message(&mut io, &mut buffer).await.is_some() {
+                    let status = if locked.load(Ordering::Relaxed) { 401 } else { 200 };
+                    let body = r#"{"version":"0.5.9"}"#;
+                    let answer =
+                        format!("HTTP/1.1 {status} Said\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                    io.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    let router = PipedRouter::start(&net, &[piped::url(1)], |c| c.health.enabled = true);
+    let worker = Arc::clone(&router.shared.fleet.workers()[0]);
+    for locked in [false, true, false] {
+        wants.store(locked, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!((worker.wants_key(), worker.is_healthy()), (locked, !locked));
+    }
+    router.finish().await;
+}
