@@ -29,7 +29,7 @@ const EIGHT: u64 = 100_000_000;
 /// Bytes written so far, with room for more.
 #[derive(Clone, Default)]
 pub struct Buffer {
-    // Zeros behind `len`.
+    // Behind `len` lies nothing in particular.
     room: Vec<u8>,
     len: usize,
 }

@@ -217,7 +217,8 @@ impl Fleet {
         Ok(worker)
     }
 
-    /// Takes a worker out; requests in flight there go on, idle connections are closed. `false` if it was out already, whoever has its slot now.
+    /// Takes a worker out; requests in flight there go on, idle connections are closed. `false` if it was out already, whoever
+    /// has its slot now.
     pub fn remove(&self, worker: &Arc<Worker>) -> bool {
         let mut watchers = self.watchers();
         let shares_pool = {

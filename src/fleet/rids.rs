@@ -1,7 +1,8 @@
 //! Which worker holds which request, by the request's own id (`rid`).
 //!
 //! Rule: only requests that carry a `rid` are here, from the moment a worker is chosen to their end, so a request without one
-//! costs nothing. One that waits between two attempts is at no worker. A request is in flight on a client connection of its own, so their limit is that of this map.
+//! costs nothing. One that waits between two attempts is at no worker. A request is in flight on a client connection of its
+//! own, so their limit is that of this map.
 //! Deliberately not here: `x-request-id`, which no engine knows.
 
 use std::collections::BTreeMap;
