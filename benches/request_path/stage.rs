@@ -11,6 +11,7 @@ use milepost::fleet::Fleet;
 use milepost::fleet::breaker::Verdict;
 use milepost::fleet::health::HealthConfig;
 use milepost::fleet::policies::Wanted;
+use milepost::fleet::worker::Worker;
 use milepost::net::{Connector, PipeNet};
 use milepost::proxy::Shared;
 use milepost::proxy::asked::Asked;
@@ -37,6 +38,8 @@ pub struct Stage {
     client: Arc<str>,
     prompts: Vec<PromptHashes>,
     answer: Answer,
+    // The one that joined first.
+    worker: Arc<Worker>,
     // Tasks of the fleet, which never run.
     _runtime: tokio::runtime::Runtime,
 }
@@ -58,6 +61,7 @@ impl Stage {
             let url = WorkerUrl::parse(&url).map_err(|e| e.to_string())?;
             fleet.add(url).map_err(|why| format!("{why:?}"))?;
         }
+        let worker = fleet.workers().into_iter().next().ok_or("a fleet of nobody")?;
         drop(entered);
         let shared = Arc::new(Shared {
             budget: Budget::new(config.max_buffered_request_bytes),
@@ -79,7 +83,15 @@ impl Stage {
         let prompts = (0..PROMPTS).map(|n| PromptHashes::of(prompt(n, 120).as_bytes())).collect();
         let answer = super::steps::answer();
         let asked = Asked::new(http::Method::POST, "/generate");
-        Ok(Self { shared, asked, client: "127.0.0.1:50000".into(), prompts, answer, _runtime: runtime })
+        Ok(Self {
+            shared,
+            asked,
+            client: "127.0.0.1:50000".into(),
+            prompts,
+            answer,
+            worker,
+            _runtime: runtime,
+        })
     }
 
     /// Decision, lease, the worker's breaker and the policy told of the end.
@@ -87,13 +99,13 @@ impl Stage {
         let fleet = &self.shared.fleet;
         if let Some(mut chosen) = fleet.choose(Wanted::default(), &self.view(n), &[]) {
             fleet.settle(&mut chosen.lease, Verdict::Success);
-            fleet.observe(self.ended(n, chosen.lease.worker().id));
+            fleet.observe(chosen.lease.worker(), self.ended(n, chosen.lease.worker().id));
         }
     }
 
     /// Telling the policies of one event.
     pub fn observe(&self, n: usize) {
-        self.shared.fleet.observe(self.ended(n, milepost_policies::WorkerId(0)));
+        self.shared.fleet.observe(&self.worker, self.ended(n, self.worker.id));
     }
 
     /// A request's state from its arrival to its send stamp.

@@ -125,6 +125,13 @@ impl Dispatch {
         }
     }
 
+    /// The same for an event of a request at this worker, unless that has left.
+    pub(super) fn observe_request(&mut self, worker: &Worker, event: Event) {
+        if self.workers.iter().any(|other| std::ptr::eq(&raw const **other, worker)) {
+            self.observe(event);
+        }
+    }
+
     /// True if some worker, or where the policy obeys a target that one, may get a request.
     pub(super) fn is_anyone_available(&mut self, now_ns: u64, wanted: Wanted) -> bool {
         let obeyed = wanted.target.filter(|_| self.policies.get(wanted.policy).needs().target);

@@ -281,10 +281,11 @@ impl Fleet {
         }
     }
 
-    /// Tells the policies what became of a request, if any of them wants to know; applied before the next choice.
-    pub fn observe(&self, event: Event) {
+    /// Tells the policies what became of a request at this worker, if any of them wants to know and it has not left: another one
+    /// may have its slot. Applied before the next choice.
+    pub fn observe(&self, worker: &Worker, event: Event) {
         if self.needs().request_events {
-            self.lock().observe(event);
+            self.lock().observe_request(worker, event);
         }
     }
 

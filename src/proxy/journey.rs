@@ -259,7 +259,7 @@ impl Journey {
     pub fn attempt_failed(&mut self, worker: &Worker, status: Option<u16>, error: String) {
         let failed_ns = self.elapsed_ns();
         self.lease = None;
-        self.shared.fleet.observe(ended(worker.id, self.record(), failed_ns, false));
+        self.shared.fleet.observe(worker, ended(worker.id, self.record(), failed_ns, false));
         self.shared.metrics.attempt_failed(worker);
         self.note(|r| {
             let router_send_ns = r.router_send_ns.take();
@@ -351,7 +351,7 @@ impl Journey {
         let ttft_us = record.first_token_ns.map(|ns| us(ns.saturating_sub(send_ns)));
         if let Some(ttft_us) = ttft_us {
             let event = Event::FirstToken { seq: record.seq, worker: worker.id, ttft_us: ttft_us as u64 };
-            self.shared.fleet.observe(event);
+            self.shared.fleet.observe(worker, event);
         }
         // A list of models is answered in a millisecond and says nothing of a worker's speed.
         if ok && record.endpoint.has_prompt() {
@@ -361,7 +361,7 @@ impl Journey {
             };
             worker.learn(us(record.end_ns.saturating_sub(send_ns)), ttft_us, hit_rate);
         }
-        self.shared.fleet.observe(ended(worker.id, record, record.end_ns, ok));
+        self.shared.fleet.observe(worker, ended(worker.id, record, record.end_ns, ok));
     }
 
     /// Answers with an error of the router's own.

@@ -124,3 +124,20 @@ async fn who_drops_a_request_says_how_it_ended_and_no_time_out_is_too_long() {
     drop(begin(&shared));
     assert_eq!(record(&shared).outcome, Outcome::Stopped);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_at_a_worker_that_has_left_is_not_told_of_whoever_has_its_slot_now() {
+    let told = Arc::default();
+    let shared = shared(Clock::virtual_time(1_000, 0), &told, Duration::from_secs(9));
+    let url = |port| WorkerUrl::parse(&format!("http://127.0.0.1:{port}")).unwrap();
+    let left = shared.fleet.add(url(1)).unwrap();
+    let mut journey = begin(&shared);
+    journey.choose(shared.fleet.choose(Wanted::default(), &RequestView::default(), &[]).unwrap());
+    shared.fleet.remove(&left);
+    let joined = shared.fleet.add(url(2)).unwrap();
+    assert_eq!(joined.id, left.id);
+    drop(journey);
+    shared.fleet.choose(Wanted::default(), &RequestView::default(), &[]).unwrap();
+    let told: Vec<_> = told.lock().unwrap().iter().filter_map(attempt).collect();
+    assert_eq!(told, [(left.id, None), (joined.id, None)], "two were routed, and none ended");
+}
