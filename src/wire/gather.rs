@@ -12,7 +12,7 @@ use super::Endpoint;
 use super::answer::{TokenTime, Tokens};
 use super::meta_info::{Finish, MetaInfo};
 use super::reply::{ErrorBody, Reply, worse};
-use super::sse::Event;
+use super::sse::{Event, KEPT_BYTES};
 
 /// Members of one answer that are told apart.
 const MAX_MEMBERS: usize = 65_536;
@@ -152,6 +152,8 @@ impl Gather {
         let mut room =
             if self.held.len() < most { Vec::new() } else { self.held.pop_front().unwrap_or_default() };
         room.clear();
+        // Of a long one before; one of this length has room to grow.
+        room.shrink_to(KEPT_BYTES.max(2 * data.len()));
         room.extend_from_slice(data);
         self.held.push_back(room);
     }
@@ -221,5 +223,18 @@ mod tests {
         assert!(shows_text(br#"{"text":"a"#));
         assert!(!shows_text(br#"{"text":"","meta"#));
         assert!(!shows_text(br#"{"meta_info":{},"text":"a"}"#));
+    }
+
+    #[test]
+    fn the_room_of_a_long_event_is_not_kept_for_short_ones() {
+        let mut gather = Gather::new(Endpoint::Generate, false);
+        let mut event = |text: &str| {
+            let data = format!(r#"{{"text":"{text}","meta_info":{{"completion_tokens":1}}}}"#);
+            gather.event(Event { data: data.as_bytes(), overlong: false }, 1);
+            gather.held.iter().map(Vec::capacity).sum::<usize>()
+        };
+        event("a");
+        assert!(event(&"a".repeat(1 << 20)) >= 1 << 20);
+        assert!(event("b") <= 2 * KEPT_BYTES);
     }
 }

@@ -17,7 +17,7 @@ pub struct Event<'a> {
 }
 
 /// Memory kept from one event for the next.
-const KEPT_BYTES: usize = 64 * 1024;
+pub(super) const KEPT_BYTES: usize = 64 * 1024;
 
 /// Finds events in a stream of chunks.
 #[derive(Debug)]
