@@ -39,8 +39,8 @@ pub struct Needs {
     pub client_hash: bool,
     /// [`crate::RequestView::target`].
     pub target: bool,
-    /// What only the servers know ([`crate::WorkerView::queue_depth`], `running`, `kv_usage`, `throughput_tokens_per_s`): they
-    /// are asked at the router's load interval.
+    /// What only the servers know ([`crate::WorkerView::queue_depth`], `running`, `kv_usage`, `throughput_tokens_per_s`). The
+    /// router does not ask them yet.
     pub server_loads: bool,
     /// The events of requests: [`Event::Routed`], [`Event::FirstToken`], [`Event::Ended`]. Without it a policy is told of
     /// workers alone, and a request takes the router's lock once instead of three times.
