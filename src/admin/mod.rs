@@ -56,7 +56,8 @@ fn access_decoded(path: &str) -> Access {
         decoded.push(code.unwrap_or(byte));
         rest = if code.is_some() { &after[2..] } else { after };
     }
-    let entry = std::str::from_utf8(&decoded).ok().and_then(table::find);
+    // What is no UTF-8 is replaced, as uvicorn does: `/workers/%ff` is still under `/workers/`.
+    let entry = table::find(&String::from_utf8_lossy(&decoded));
     if entry.is_some_and(|entry| entry.access == Access::Control) { Access::Control } else { Access::Proxied }
 }
 
