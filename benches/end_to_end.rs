@@ -93,7 +93,8 @@ fn measure(options: &Options) -> Result<(), Broken> {
     let Some(path) = &options.write else { return Ok(()) };
     let today = milepost::units::utc(milepost::clock::Clock::system().now().unix_ns);
     let (rounds, requests) = (options.rounds, options.requests);
-    let made = format!("Made on {}, {rounds} rounds of {requests} requests.", &today[..10]);
+    let ours = Peer::versions(&[Peer::HEADLINE]).join(", ");
+    let made = format!("Made on {} with {ours}, {rounds} rounds of {requests} requests.", &today[..10]);
     page.write(path, &made).map_err(Broken::Invalid)
 }
 
