@@ -18,6 +18,14 @@ pub struct Visit {
     pub manner: Manner,
 }
 
+impl Visit {
+    /// Each request, with the number of the one before it on the connection.
+    pub fn each_after(&self) -> impl Iterator<Item = (Option<usize>, &Asked)> {
+        let before = std::iter::once(None).chain(self.requests.iter().map(|asked| Some(asked.number)));
+        before.zip(&self.requests)
+    }
+}
+
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Asked {
