@@ -42,8 +42,7 @@ async fn models_are_those_of_all_workers_each_once() {
     let b = knows(&[("/v1/models", r#"{"object":"list","data":[{"id":"x"},{"id":"z"}]}"#)]).await;
     let silent = knows(&[]).await;
     let router =
-        TestRouter::with_urls(&[a.url.clone(), b.url.clone(), silent.url.clone(), dead_url().await], |_| {})
-            .await;
+        TestRouter::with_urls(&[a.url.clone(), b.url.clone(), silent.url.clone(), dead_url()], |_| {}).await;
     let models = get(&router, "/v1/models").await;
     assert_eq!((models.status, models.header("content-type")), (200, Some("application/json")));
     let listed = json!({"object": "list", "data": [{"id": "x", "object": "model", "max_model_len": 4096}, {"id": "y"}, {"id": "z"}]});
@@ -100,7 +99,7 @@ async fn a_description_is_the_engines_own_under_whichever_name_it_has() {
     }
 
     let new = knows(&[("/server_info", r#"{"version":"0.5.23"}"#)]).await;
-    let router = TestRouter::with_urls(&[dead_url().await, new.url.clone()], |_| {}).await;
+    let router = TestRouter::with_urls(&[dead_url(), new.url.clone()], |_| {}).await;
     let response = get(&router, "/get_server_info").await;
     assert_eq!((response.status, response.text().as_str()), (200, r#"{"version":"0.5.23"}"#));
     let missing = get(&router, "/get_model_info").await;
@@ -111,7 +110,7 @@ async fn a_description_is_the_engines_own_under_whichever_name_it_has() {
         (Outcome::WorkerError, Some(new.url.as_str()))
     );
 
-    let router = TestRouter::with_urls(&[dead_url().await], |_| {}).await;
+    let router = TestRouter::with_urls(&[dead_url()], |_| {}).await;
     let response = get(&router, "/server_info").await;
     assert_eq!(
         (response.status, response.header("x-smg-error-code")),

@@ -54,7 +54,7 @@ async fn every_worker_that_did_not_do_it_is_named() {
     let fine = Worker::start(|_| answer(r#"{"success":true,"message":"ok"}"#)).await;
     let failing =
         Worker::start(|_| status("400 Bad Request", r#"{"success":false,"message":"no such path"}"#)).await;
-    let dead = dead_url().await;
+    let dead = dead_url();
     let router = TestRouter::with_urls(&[fine.url.clone(), failing.url.clone(), dead.clone()], |_| {}).await;
     let some = ask(router.addr, post("/load_lora_adapter", "{}")).await;
     let told = some.json();
@@ -100,8 +100,8 @@ async fn what_all_workers_refuse_alike_is_refused_with_their_status() {
         (vec![a.url.clone(), b.url.clone()], 404),
         (vec![c.url.clone()], 400),
         (vec![a.url.clone(), c.url.clone()], 502),
-        (vec![a.url.clone(), dead_url().await], 502),
-        (vec![dead_url().await], 502),
+        (vec![a.url.clone(), dead_url()], 502),
+        (vec![dead_url()], 502),
     ] {
         let router = TestRouter::with_urls(&workers, |_| {}).await;
         let refused = ask(router.addr, post("/begin_weight_update", "{}")).await;
@@ -277,8 +277,7 @@ async fn a_stored_response_is_found_wherever_it_is() {
     })
     .await;
     let has_not = Worker::start(|_| status("404 Not Found", r#"{"error":{"code":404}}"#)).await;
-    let router =
-        TestRouter::with_urls(&[has_not.url.clone(), dead_url().await, has.url.clone()], |_| {}).await;
+    let router = TestRouter::with_urls(&[has_not.url.clone(), dead_url(), has.url.clone()], |_| {}).await;
     for (request, line) in [
         ("GET /v1/responses/r1?x=1", "GET /v1/responses/r1?x=1 HTTP/1.1"),
         ("DELETE /v1/responses/r1", "DELETE /v1/responses/r1 HTTP/1.1"),
@@ -298,7 +297,7 @@ async fn a_stored_response_is_found_wherever_it_is() {
     assert_eq!((records[0].outcome, records[0].worker.as_deref()), (Outcome::Done, Some(has.url.as_str())));
     assert_eq!(records[4].outcome, Outcome::WorkerError);
 
-    let dead = TestRouter::with_urls(&[dead_url().await], |_| {}).await;
+    let dead = TestRouter::with_urls(&[dead_url()], |_| {}).await;
     let response = ask(dead.addr, "GET /v1/responses/r1 HTTP/1.1\r\nhost: r\r\n\r\n").await;
     assert_eq!(
         (response.status, response.header("x-smg-error-code")),

@@ -103,8 +103,8 @@ async fn what_cannot_be_done_is_refused_with_the_reason() {
         assert!(response.text().contains(word), "{method} {path} {said}: {}", response.text());
         assert!(status != 405 || response.header("allow") == Some(word));
     }
-    assert_eq!(add(&router, &dead_url().await).await.status, 202);
-    let full = add(&router, &dead_url().await).await;
+    assert_eq!(add(&router, &dead_url()).await.status, 202);
+    let full = add(&router, &dead_url()).await;
     assert_eq!((full.status, full.header("x-smg-error-code")), (503, Some("too_many_workers")));
     assert_eq!(full.json()["error"]["code"], "too_many_workers");
     let large = " ".repeat(70_000);
@@ -117,7 +117,7 @@ async fn dead_workers_hold_up_nobody_and_can_be_given_up() {
     let live = up().await;
     let mut urls = Vec::new();
     for _ in 0..20 {
-        urls.push(dead_url().await);
+        urls.push(dead_url());
     }
     let router = TestRouter::with_urls(&urls, |c| c.health.enabled = true).await;
     assert_eq!(call(&router, "GET", "/readiness", "").await.status, 503);
@@ -159,7 +159,7 @@ async fn dead_workers_hold_up_nobody_and_can_be_given_up() {
 
 #[tokio::test]
 async fn a_worker_that_never_answers_is_a_failed_job_after_the_startup_time_out() {
-    let router = TestRouter::with_urls(&[dead_url().await], |c| {
+    let router = TestRouter::with_urls(&[dead_url()], |c| {
         c.health.enabled = true;
         c.health.startup_timeout = Duration::ZERO;
     })
@@ -255,7 +255,7 @@ async fn an_old_launch_script_adds_lists_and_removes() {
 
 #[tokio::test]
 async fn an_old_launch_script_is_answered_though_its_worker_is_not_up_yet() {
-    let dead = dead_url().await;
+    let dead = dead_url();
     let router = TestRouter::with(&[], |c| {
         c.health.enabled = true;
         c.health.timeout = Duration::from_millis(20);
@@ -292,7 +292,7 @@ async fn a_worker_that_has_answered_is_shown_as_it_described_itself() {
 
 #[tokio::test]
 async fn a_changed_health_check_takes_effect_at_once() {
-    let router = TestRouter::with_urls(&[dead_url().await], |c| c.health.enabled = true).await;
+    let router = TestRouter::with_urls(&[dead_url()], |c| c.health.enabled = true).await;
     let list = call(&router, "GET", "/workers", "").await.json();
     let page = format!("/workers/{}", list["pending"][0]["id"].as_str().unwrap());
     assert_eq!(call(&router, "PUT", &page, r#"{"disable_health_check":true}"#).await.status, 202);

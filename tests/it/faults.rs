@@ -17,7 +17,7 @@ use crate::piped::{self, PipedRouter};
 #[tokio::test]
 async fn a_worker_that_refuses_is_left_out_and_the_next_one_answers() {
     let worker = Worker::start(|_| ok()).await;
-    let router = TestRouter::with_urls(&[dead_url().await, worker.url.clone()], |_| {}).await;
+    let router = TestRouter::with_urls(&[dead_url(), worker.url.clone()], |_| {}).await;
     for _ in 0..4 {
         assert_eq!(ask(router.addr, post("/generate", "{}")).await.status, 200);
     }
@@ -35,7 +35,7 @@ async fn a_worker_that_refuses_is_left_out_and_the_next_one_answers() {
 
 #[tokio::test]
 async fn with_nobody_left_the_client_gets_a_502_and_with_nobody_at_all_a_503() {
-    let two = [dead_url().await, dead_url().await];
+    let two = [dead_url(), dead_url()];
     let router = TestRouter::with_urls(&two, |c| c.retry.max_attempts = 2).await;
     let response = ask(router.addr, post("/generate", "{}")).await;
     assert_eq!(

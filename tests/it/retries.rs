@@ -302,7 +302,7 @@ async fn what_may_do_harm_twice_is_not_written_twice() {
         assert_eq!((r.outcome, r.attempts, r.failed_attempts.len()), (Outcome::Unreachable, 1, 1));
         assert_eq!(fine.requests().len(), 0);
 
-        let router = TestRouter::with_urls(&[dead_url().await, fine.url.clone()], |_| {}).await;
+        let router = TestRouter::with_urls(&[dead_url(), fine.url.clone()], |_| {}).await;
         assert_eq!(ask(router.addr, &request).await.status, 200, "nobody had it before");
         assert_eq!(router.finish_requests().await[0].attempts, 2);
     }
