@@ -10,24 +10,13 @@ use milepost::config::flags::{self, Flag, Origin, Standing, Takes, Value};
 
 use crate::process::{Folder, Router, milepost};
 
-/// Set to write `docs/flags.md` anew.
-const REWRITE: &str = "MILEPOST_REWRITE_DOCS";
-
 fn in_repository(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 #[test]
 fn the_page_of_flags_is_what_the_table_says() {
-    let path = in_repository("docs/flags.md");
-    if std::env::var_os(REWRITE).is_some() {
-        std::fs::write(&path, flags::page()).unwrap();
-    }
-    let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        written == flags::page(),
-        "docs/flags.md is not what the table of flags says; write it anew with\n  {REWRITE}=1 cargo test --test cli the_page_of_flags"
-    );
+    crate::kept_page::hold("flags.md", &flags::page(), "--test cli the_page_of_flags");
 }
 
 #[test]

@@ -8,5 +8,7 @@ mod descriptors;
 mod flags;
 mod help;
 mod http;
+#[path = "../kept_page/mod.rs"]
+mod kept_page;
 mod process;
 mod route;

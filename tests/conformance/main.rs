@@ -8,6 +8,8 @@
 
 mod cases;
 mod client;
+#[path = "../kept_page/mod.rs"]
+mod kept_page;
 mod page;
 mod process;
 mod stage;

@@ -7,8 +7,6 @@ use std::fmt::Write;
 use crate::TOPICS;
 use crate::table::{Case, Expect, Topic};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/conformance.md");
-
 const HEAD: &str = "\
 # milepost beside sglang-router 0.3.2
 
@@ -74,15 +72,7 @@ fn cell(seen: &str) -> String {
 
 #[test]
 fn page_is_made_of_the_table() {
-    let page = page();
-    if std::env::var_os("MILEPOST_REWRITE_DOCS").is_some() {
-        std::fs::write(FILE, &page).unwrap();
-    }
-    let written = std::fs::read_to_string(FILE).unwrap_or_default();
-    assert!(
-        written == page,
-        "docs/conformance.md is not what the table says; MILEPOST_REWRITE_DOCS=1 cargo test --test conformance page writes it"
-    );
+    crate::kept_page::hold("conformance.md", &page(), "--test conformance page");
 }
 
 #[test]

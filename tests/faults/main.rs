@@ -10,6 +10,8 @@ mod books;
 mod client;
 mod door;
 mod events;
+#[path = "../kept_page/mod.rs"]
+mod kept_page;
 mod page;
 mod process;
 mod stage;

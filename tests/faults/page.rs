@@ -10,8 +10,6 @@ use milepost::trace::record::Outcome;
 use crate::TOPICS;
 use crate::table::Row;
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/faults.md");
-
 const HEAD: &str = "\
 # What happens when something goes wrong
 
@@ -129,15 +127,7 @@ fn lines(record: &str) -> String {
 
 #[test]
 fn page_is_made_of_the_table() {
-    let page = page();
-    if std::env::var_os("MILEPOST_REWRITE_DOCS").is_some() {
-        std::fs::write(FILE, &page).unwrap();
-    }
-    let written = std::fs::read_to_string(FILE).unwrap_or_default();
-    assert!(
-        written == page,
-        "docs/faults.md is not what the table says; MILEPOST_REWRITE_DOCS=1 cargo test --test faults page writes it"
-    );
+    crate::kept_page::hold("faults.md", &page(), "--test faults page");
 }
 
 #[test]

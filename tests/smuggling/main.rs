@@ -7,6 +7,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here, with the place")]
 
 mod answers;
+#[path = "../kept_page/mod.rs"]
+mod kept_page;
 mod mutations;
 mod page;
 mod requests;

@@ -8,8 +8,6 @@ use std::fmt::Write;
 use crate::table::{Family, GARDEN, PORTSWIGGER, PROBE, RFC, SMUGGLER};
 use crate::{answers, requests};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/smuggling.md");
-
 const HEAD: &str = "\
 # Request smuggling
 
@@ -148,15 +146,7 @@ fn code(text: &str) -> String {
 
 #[test]
 fn page_is_made_of_the_tables() {
-    let page = page();
-    if std::env::var_os("MILEPOST_REWRITE_DOCS").is_some() {
-        std::fs::write(FILE, &page).unwrap();
-    }
-    let written = std::fs::read_to_string(FILE).unwrap_or_default();
-    assert!(
-        written == page,
-        "docs/smuggling.md is not what the tables say; MILEPOST_REWRITE_DOCS=1 cargo test --test smuggling page writes it"
-    );
+    crate::kept_page::hold("smuggling.md", &page(), "--test smuggling page");
 }
 
 #[test]
