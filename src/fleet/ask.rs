@@ -131,17 +131,10 @@ async fn ask_now(worker: &Worker, clock: &Clock, question: &Question) -> Result<
 }
 
 fn head(worker: &Worker, question: &Question, path: &Uri) -> Buffer {
-    let mut out = Buffer::with_room(512);
-    let target = path.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    lines::request_line(&mut out, question.method.as_str().as_bytes(), target.as_bytes());
-    for (name, value) in &headers(worker, question) {
-        lines::field(&mut out, name.as_str().as_bytes(), value.as_bytes());
-    }
-    if !question.body.is_empty() || question.method == Method::POST || question.method == Method::PUT {
-        lines::content_length(&mut out, question.body.len() as u64);
-    }
-    lines::end(&mut out);
-    out
+    let has_body =
+        !question.body.is_empty() || question.method == Method::POST || question.method == Method::PUT;
+    let body_bytes = has_body.then_some(question.body.len() as u64);
+    lines::request_head(&question.method, path, &headers(worker, question), body_bytes)
 }
 
 fn headers(worker: &Worker, question: &Question) -> HeaderMap {

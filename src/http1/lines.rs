@@ -3,6 +3,9 @@
 //! Rule: names and values come from a parsed head, from `http`'s types or from constants, so none of them can hold a line end.
 //! Deliberately not here: which fields.
 
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Method, Uri};
+
 use super::coding::Coding;
 use crate::buffer::Buffer;
 
@@ -12,6 +15,26 @@ pub fn request_line(out: &mut Buffer, method: &[u8], target: &[u8]) {
     out.push(b" ");
     out.push(target);
     out.push(b" HTTP/1.1\r\n");
+}
+
+/// A whole request head of `http`'s types; `body_bytes` where it says how long its body is.
+pub fn request_head<'a>(
+    method: &Method,
+    uri: &Uri,
+    fields: impl IntoIterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+    body_bytes: Option<u64>,
+) -> Buffer {
+    let mut out = Buffer::with_room(512);
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    request_line(&mut out, method.as_str().as_bytes(), target.as_bytes());
+    for (name, value) in fields {
+        field(&mut out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    if let Some(bytes) = body_bytes {
+        content_length(&mut out, bytes);
+    }
+    end(&mut out);
+    out
 }
 
 /// `HTTP/1.1 200 OK`.

@@ -277,21 +277,12 @@ impl Client {
 
 /// The bytes of a request head: what every request has, then what this one has.
 fn head(method: &Method, path: &Uri, all: &HeaderMap, own: &HeaderMap, body: Option<&Bytes>) -> Buffer {
-    let mut out = Buffer::with_room(512);
-    let target = path.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    lines::request_line(&mut out, method.as_str().as_bytes(), target.as_bytes());
+    static JSON: HeaderValue = HeaderValue::from_static("application/json");
+    let has_type = all.contains_key(CONTENT_TYPE) || own.contains_key(CONTENT_TYPE);
+    let missing_type = (body.is_some() && !has_type).then_some((&CONTENT_TYPE, &JSON));
     let kept = all.iter().filter(|(name, _)| !own.contains_key(*name));
-    for (name, value) in kept.chain(own) {
-        lines::field(&mut out, name.as_str().as_bytes(), value.as_bytes());
-    }
-    if let Some(body) = body {
-        if !all.contains_key(CONTENT_TYPE) && !own.contains_key(CONTENT_TYPE) {
-            lines::field(&mut out, b"content-type", b"application/json");
-        }
-        lines::content_length(&mut out, body.len() as u64);
-    }
-    lines::end(&mut out);
-    out
+    let fields = kept.chain(own).chain(missing_type);
+    lines::request_head(method, path, fields, body.map(|body| body.len() as u64))
 }
 
 fn reader(outgoing: &Outgoing, connection: &Connection, status: u16) -> AnswerReader {
