@@ -38,7 +38,7 @@ pub mod view;
 
 pub use decision::Decision;
 pub use hash::name_hash;
-pub use policy::{Event, Needs, Policy};
+pub use policy::{Event, Needs, Policy, ServerLoad};
 pub use prefix::{PrefixIndex, PromptHashes};
 pub use registry::{AssignmentMode, POLICIES, PolicyConfig, PolicySpec, UnknownPolicy, build, build_from};
 pub use view::{RequestView, Time, WorkerId, WorkerView, Workers};

@@ -39,9 +39,12 @@ pub struct Needs {
     pub client_hash: bool,
     /// [`crate::RequestView::target`].
     pub target: bool,
-    /// What only the servers know ([`crate::WorkerView::queue_depth`], `running`, `kv_usage`, `throughput_tokens_per_s`). The
-    /// router does not ask them yet.
+    /// What only the servers know ([`crate::WorkerView::queue_depth`], `running`, `kv_usage`, `throughput_tokens_per_s`): the
+    /// router asks them again and again.
     pub server_loads: bool,
+    /// What this router counts and learns of each worker ([`crate::WorkerView::outstanding_prefill_tokens`],
+    /// `prefill_rate_tokens_per_s` and the like).
+    pub estimates: bool,
     /// The events of requests: [`Event::Routed`], [`Event::FirstToken`], [`Event::Ended`]. Without it a policy is told of
     /// workers alone, and a request takes the router's lock once instead of three times.
     pub request_events: bool,
@@ -57,6 +60,7 @@ impl Needs {
             client_hash: self.client_hash || other.client_hash,
             target: self.target || other.target,
             server_loads: self.server_loads || other.server_loads,
+            estimates: self.estimates || other.estimates,
             request_events: self.request_events || other.request_events,
         }
     }
@@ -69,6 +73,21 @@ impl Needs {
             usize::try_from(self.prompt_hash_bytes).map_or(prompt_bytes, |needed| needed.min(prompt_bytes))
         }
     }
+}
+
+/// What a server says of its own load.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ServerLoad {
+    /// Requests in its waiting queue.
+    pub queue_depth: Option<u32>,
+    /// Requests in its running batch.
+    pub running: Option<u32>,
+    /// Part of its KV cache in use, 0 to 1.
+    pub kv_usage: Option<f64>,
+    /// Generated tokens a second.
+    pub throughput_tokens_per_s: Option<f64>,
+    /// Largest batch that it runs.
+    pub max_running_requests: Option<u32>,
 }
 
 /// Something that happened to a request or a worker.
@@ -106,6 +125,18 @@ pub enum Event {
         completion_tokens: Option<u64>,
         /// Prompt tokens that the server took from its cache; `None` if it did not say.
         cached_tokens: Option<u64>,
+    },
+    /// A server said how loaded it is.
+    Loaded {
+        /// Whose load it is.
+        worker: WorkerId,
+        /// What it said; what it did not say is `None`.
+        load: ServerLoad,
+    },
+    /// A server did not say how loaded it is, though it was asked: what it said before no longer counts.
+    LoadUnknown {
+        /// Whose load it is.
+        worker: WorkerId,
     },
     /// A worker was added to the fleet, perhaps in a slot that another one had.
     Joined {

@@ -27,6 +27,9 @@ pub struct RequestView<'a> {
     pub prompt: Option<&'a PromptHashes>,
     /// Length of the routing text in bytes of UTF-8; 0 when there is none.
     pub prompt_bytes: u64,
+    /// Tokens of the prompt: counted where the body holds `input_ids`, else estimated from the text's length; `None` when
+    /// there is neither.
+    pub prompt_tokens: Option<u64>,
     /// Output tokens asked for; `None` when the body does not say.
     pub max_new_tokens: Option<u64>,
     /// The client asked for a stream.
@@ -58,27 +61,51 @@ pub struct WorkerView {
     pub in_flight_requests: u32,
     /// Number of the choice that last took it, rising with every choice; 0 if none ever did.
     pub last_chosen_seq: u64,
+    /// What an operator said of it (`POST /workers`): higher is preferred by whoever reads it; sglang-router's default is 50.
+    pub priority: u32,
     /// Leading bytes of this request's routing text that the worker was sent before; `None` unless the policy
     /// [needs](crate::Needs::prefix_match) it and the request has text.
     pub prefix_match_bytes: Option<u64>,
-    /// Requests in the server's waiting queue, as it last said; `None` until it did.
-    pub queue_depth: Option<u32>,
-    /// Requests in the server's running batch, as it last said; `None` until it did.
-    pub running: Option<u32>,
-    /// Part of the server's KV cache in use, 0 to 1, as it last said; `None` until it did.
-    pub kv_usage: Option<f64>,
-    /// Generated tokens per second, as the server last said; `None` until it did.
-    pub throughput_tokens_per_s: Option<f64>,
+    /// The same in tokens, estimated as [`RequestView::prompt_tokens`] is.
+    pub prefix_match_tokens: Option<u64>,
+
+    /// Requests sent there by this router that have brought no token yet: they wait or are prefilled. A plain answer brings its
+    /// first token with its last. `None` unless the policy [needs](crate::Needs::estimates) it, as all that follows of this
+    /// router's own counts.
+    pub prefilling_requests: Option<u32>,
+    /// Requests sent there by this router that have brought a token and not ended.
+    pub decoding_requests: Option<u32>,
+    /// Prompt tokens still to be computed there for requests of this router without a first token: what was not thought to be
+    /// cached. A request of unknown length counts as the average one; `None` until the length of one was known.
+    pub outstanding_prefill_tokens: Option<u64>,
+    /// Output tokens still expected there for requests of this router; one that does not say how many it wants counts as the
+    /// average answer. `None` until either was known.
+    pub outstanding_decode_tokens: Option<u64>,
+    /// Prompt tokens a second that it computes, learned from first tokens; `None` before the first.
+    pub prefill_rate_tokens_per_s: Option<f64>,
+    /// Tokens a second that one request gets after its first, learned from streams; `None` before the first.
+    pub decode_rate_tokens_per_s: Option<f64>,
+    /// Generated tokens a second of the answers that came through this router; `None` before the first.
+    pub answered_tokens_per_s: Option<f64>,
     /// Moving average of the end-to-end latency of successful requests, router send to last byte; `None` before the first.
     pub latency_ewma_us: Option<f64>,
     /// Moving average of router send to first token, streams only; `None` before the first.
     pub ttft_ewma_us: Option<f64>,
     /// Part of prompt tokens that the server took from its cache, 0 to 1; `None` until an answer told.
     pub cache_hit_rate: Option<f64>,
-    /// Prompt tokens of the requests in flight there, estimated from their text; `None` if any of them had none to look at.
-    pub in_flight_prompt_tokens: Option<u64>,
-    /// Output tokens still expected from the requests in flight there; `None` if any of them did not say how many it wants.
-    pub in_flight_decode_tokens: Option<u64>,
+
+    /// Requests in the server's waiting queue, as it last said; `None` until it did, and again when what it said is too old.
+    pub queue_depth: Option<u32>,
+    /// Requests in the server's running batch, as it last said; `None` as above.
+    pub running: Option<u32>,
+    /// Part of the server's KV cache in use, 0 to 1, as it last said; `None` as above.
+    pub kv_usage: Option<f64>,
+    /// Generated tokens per second, as the server last said; `None` as above.
+    pub throughput_tokens_per_s: Option<f64>,
+    /// Age of what the server last said; `None` if it said nothing that still counts.
+    pub server_load_age_us: Option<u64>,
+    /// Largest batch that the server says it runs; `None` until it did.
+    pub max_running_requests: Option<u32>,
 }
 
 /// The workers that may take the request: never empty, each id once, always in the same order.
