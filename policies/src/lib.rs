@@ -9,6 +9,8 @@
 //! | [`view`] | what a policy sees |
 //! | [`decision`] | what it says |
 //! | [`policy`] | the trait between the two, and what a policy is told afterwards |
+//! | [`chooser`] | a decision as one pure step, with all that it stands on |
+//! | [`ledger`] | what is counted and learned of each worker |
 //! | [`prefix`] | which worker was sent which prompt prefix |
 //! | [`registry`] | policies by name |
 //! | [`cache_aware`], [`round_robin`], [`random`], [`shortest_queue`], [`power_of_two`] | one policy each |
@@ -17,9 +19,11 @@
 
 pub mod bucket;
 pub mod cache_aware;
+pub mod chooser;
 pub mod consistent_hashing;
 pub mod decision;
 pub mod hash;
+pub mod ledger;
 pub mod manual;
 pub mod policy;
 pub mod power_of_two;
@@ -36,6 +40,7 @@ mod sticky;
 mod testing;
 pub mod view;
 
+pub use chooser::{Chooser, Eligible, Joining, PolicyId};
 pub use decision::Decision;
 pub use hash::name_hash;
 pub use policy::{Event, Needs, Policy, ServerLoad};

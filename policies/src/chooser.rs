@@ -1,0 +1,316 @@
+//! A decision as a pure step: what is known of the workers, the prefix index and the policies, without a clock or a lock.
+//!
+//! Rule: the same calls in the same order give the same decisions. The router calls it from its one critical section, an offline
+//! replay and the benchmark in virtual time from their loops, so all three decide by the same code. Deliberately not here:
+//! health, breakers and leases, which decide who is eligible.
+
+use std::fmt;
+
+use crate::decision::Decision;
+use crate::ledger::Ledger;
+use crate::policy::{Event, Needs, Policy};
+use crate::prefix::PrefixIndex;
+use crate::view::{RequestView, Time, WorkerId, WorkerView, Workers};
+
+/// Which of a chooser's policies; the default is the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyId(usize);
+
+/// A worker that comes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Joining {
+    /// Its slot, which no worker holds now.
+    pub id: WorkerId,
+    /// Hash of its URL.
+    pub url_hash: u64,
+    /// See [`WorkerView::priority`].
+    pub priority: u32,
+}
+
+/// A worker that may take a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Eligible {
+    /// Its place among all workers, in the order in which they joined.
+    pub position: u32,
+    /// Requests in flight there.
+    pub in_flight_requests: u32,
+}
+
+/// Policies and all that they decide by.
+pub struct Chooser {
+    // Never empty.
+    policies: Vec<Box<dyn Policy>>,
+    needs: Needs,
+    index: PrefixIndex,
+    ledger: Ledger,
+    choices: u64,
+    /// All workers in the order in which they joined, as they were shown last.
+    fleet: Vec<WorkerView>,
+    /// Those that may take the request, where they are not all.
+    some: Vec<WorkerView>,
+    all_eligible: bool,
+    matches: Vec<u64>,
+    decision: Decision,
+}
+
+impl Chooser {
+    /// No workers yet, and one policy.
+    pub fn new(policy: Box<dyn Policy>, index: PrefixIndex) -> Self {
+        Self {
+            needs: policy.needs(),
+            policies: vec![policy],
+            index,
+            ledger: Ledger::default(),
+            choices: 0,
+            fleet: Vec::new(),
+            some: Vec::new(),
+            all_eligible: false,
+            matches: Vec::new(),
+            decision: Decision::default(),
+        }
+    }
+
+    /// Adds a policy, which is told of the workers there are.
+    pub fn add_policy(&mut self, now: Time, policy: Box<dyn Policy>) -> PolicyId {
+        self.policies.push(policy);
+        let id = PolicyId(self.policies.len() - 1);
+        self.introduce(now, id);
+        id
+    }
+
+    /// Puts `policy` in the place of the one that `id` names; what that one had learned is gone.
+    pub fn replace_policy(&mut self, now: Time, id: PolicyId, policy: Box<dyn Policy>) {
+        let place = self.place(id);
+        self.policies[place] = policy;
+        self.introduce(now, PolicyId(place));
+    }
+
+    fn introduce(&mut self, now: Time, id: PolicyId) {
+        let policy = &mut self.policies[id.0];
+        self.needs = self.needs.union(policy.needs());
+        for worker in &self.fleet {
+            policy.observe(now, &Event::Joined { worker: worker.id });
+        }
+    }
+
+    /// The first policy with this name.
+    pub fn policy_named(&self, name: &str) -> Option<PolicyId> {
+        self.policies.iter().position(|policy| policy.name() == name).map(PolicyId)
+    }
+
+    /// A policy. Ids are given by this chooser, so the first is no silent stand-in.
+    pub fn policy(&self, id: PolicyId) -> &dyn Policy {
+        &*self.policies[self.place(id)]
+    }
+
+    fn place(&self, id: PolicyId) -> usize {
+        if id.0 < self.policies.len() { id.0 } else { 0 }
+    }
+
+    /// What any of the policies needs; it only grows.
+    pub fn needs(&self) -> Needs {
+        self.needs
+    }
+
+    /// A worker comes in, the last in order.
+    pub fn join(&mut self, now: Time, worker: Joining) {
+        let slot = worker.id.0 as usize;
+        if self.matches.len() <= slot {
+            self.matches.resize(slot + 1, 0);
+        }
+        self.ledger.join(worker.id);
+        self.fleet.push(WorkerView {
+            id: worker.id,
+            position: self.fleet.len() as u32,
+            url_hash: worker.url_hash,
+            priority: worker.priority,
+            ..WorkerView::default()
+        });
+        self.tell(now, &Event::Joined { worker: worker.id });
+    }
+
+    /// A worker goes; those behind it move up. Its requests may still end, and nothing is learned from that.
+    pub fn leave(&mut self, now: Time, worker: WorkerId) {
+        self.fleet.retain(|view| view.id != worker);
+        for (position, view) in self.fleet.iter_mut().enumerate() {
+            view.position = position as u32;
+        }
+        self.index.remove_worker(worker);
+        self.ledger.leave(worker);
+        self.tell(now, &Event::Left { worker });
+    }
+
+    /// Something happened to a request or a worker's load. Workers come and go by [`Chooser::join`] and [`Chooser::leave`].
+    pub fn observe(&mut self, now: Time, event: &Event) {
+        if self.needs.estimates || self.needs.server_loads {
+            self.ledger.observe(now, event);
+        }
+        self.tell(now, event);
+    }
+
+    fn tell(&mut self, now: Time, event: &Event) {
+        for policy in &mut self.policies {
+            policy.observe(now, event);
+        }
+    }
+
+    /// Asks a policy for one of `eligible`, which are in the order in which they joined, and remembers the choice. `None` if
+    /// nobody is eligible, or if the policy chose nobody.
+    pub fn choose(
+        &mut self,
+        now: Time,
+        policy: PolicyId,
+        request: &RequestView<'_>,
+        eligible: &[Eligible],
+    ) -> Option<usize> {
+        let place = self.place(policy);
+        let counted = request.prompt_tokens;
+        let prompt_tokens = counted.or_else(|| self.ledger.tokens_of(request.prompt_bytes));
+        let request = &RequestView { prompt_tokens, ..*request };
+        self.see(now, request, self.policies[place].needs(), eligible);
+        let shown = if self.all_eligible { &self.fleet } else { &self.some };
+        let workers = Workers::new(shown)?;
+        self.choices += 1;
+        self.decision.clear(shown.len());
+        self.policies[place].choose(now, request, &workers, &mut self.decision);
+        let chosen = self.decision.chosen()?;
+        let worker = shown[chosen];
+        self.fleet[worker.position as usize].last_chosen_seq = self.choices;
+        if let (true, Some(prompt)) = (self.needs.prefix_match, request.prompt) {
+            self.index.insert(prompt, worker.id);
+        }
+        if self.needs.estimates {
+            self.ledger.route(now, request, &worker);
+        }
+        if self.needs.request_events {
+            self.tell(now, &Event::Routed { seq: request.seq, worker: worker.id });
+        }
+        Some(chosen)
+    }
+
+    /// Brings the views of who is eligible up to date.
+    fn see(&mut self, now: Time, request: &RequestView<'_>, needs: Needs, eligible: &[Eligible]) {
+        let prompt = request.prompt.filter(|_| needs.prefix_match);
+        if let Some(prompt) = prompt {
+            self.index.match_into(prompt, &mut self.matches);
+        }
+        self.all_eligible = eligible.len() == self.fleet.len();
+        self.some.clear();
+        for &Eligible { position, in_flight_requests } in eligible {
+            let Some(view) = self.fleet.get_mut(position as usize) else {
+                continue;
+            };
+            view.in_flight_requests = in_flight_requests;
+            view.prefix_match_bytes = prompt.map(|_| self.matches[view.id.0 as usize]);
+            view.prefix_match_tokens = None;
+            if needs.estimates || needs.server_loads {
+                view.prefix_match_tokens =
+                    view.prefix_match_bytes.and_then(|bytes| self.ledger.part_of(request, bytes));
+                self.ledger.show(now, view);
+            }
+            if !self.all_eligible {
+                self.some.push(*view);
+            }
+        }
+    }
+
+    /// What the policy said last.
+    pub fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// What the policy saw last: those who were eligible, before its choice.
+    pub fn views(&self) -> &[WorkerView] {
+        if self.all_eligible { &self.fleet } else { &self.some }
+    }
+
+    /// Which worker was sent which prompt.
+    pub fn index(&self) -> &PrefixIndex {
+        &self.index
+    }
+}
+
+impl fmt::Debug for Chooser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let policies: Vec<_> = self.policies.iter().map(|policy| policy.name()).collect();
+        f.debug_struct("Chooser")
+            .field("policies", &policies)
+            .field("fleet", &self.fleet)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{PolicyConfig, build};
+
+    const NOW: Time = Time { us: 5 };
+
+    fn chooser(policy: &str, workers: u32) -> Chooser {
+        let policy = build(policy, &PolicyConfig::default()).expect("listed");
+        let mut chooser = Chooser::new(policy, PrefixIndex::new(1 << 20));
+        for id in 0..workers {
+            chooser.join(NOW, Joining { id: WorkerId(id), url_hash: u64::from(id), priority: 50 });
+        }
+        chooser
+    }
+
+    fn idle(positions: &[u32]) -> Vec<Eligible> {
+        positions.iter().map(|&position| Eligible { position, in_flight_requests: 0 }).collect()
+    }
+
+    #[test]
+    fn the_index_returned_is_one_among_the_eligible_and_views_are_theirs() {
+        let mut chooser = chooser("shortest_queue", 4);
+        let eligible =
+            [(1, 5), (3, 2)].map(|(position, in_flight_requests)| Eligible { position, in_flight_requests });
+        let chosen = chooser.choose(NOW, PolicyId::default(), &RequestView::default(), &eligible);
+        assert_eq!(chosen, Some(1));
+        let seen: Vec<_> = chooser.views().iter().map(|view| (view.id, view.in_flight_requests)).collect();
+        assert_eq!(seen, [(WorkerId(1), 5), (WorkerId(3), 2)]);
+        assert_eq!(chooser.choose(NOW, PolicyId::default(), &RequestView::default(), &[]), None);
+    }
+
+    #[test]
+    fn a_choice_is_remembered_by_turn_whoever_was_eligible() {
+        let mut chooser = chooser("shortest_queue", 3);
+        let mut ask = |positions: &[u32]| {
+            let chosen = chooser.choose(NOW, PolicyId::default(), &RequestView::default(), &idle(positions));
+            positions[chosen.expect("somebody")]
+        };
+        assert_eq!([ask(&[0, 1, 2]), ask(&[0, 2]), ask(&[0, 1, 2]), ask(&[0, 1, 2])], [0, 2, 1, 0]);
+    }
+
+    #[test]
+    fn whoever_stays_moves_up_and_a_slot_that_is_taken_again_knows_nothing() {
+        let mut chooser = chooser("round_robin", 3);
+        chooser.leave(NOW, WorkerId(1));
+        chooser.choose(NOW, PolicyId::default(), &RequestView::default(), &idle(&[0, 1]));
+        let places: Vec<_> = chooser.views().iter().map(|view| (view.id.0, view.position)).collect();
+        assert_eq!(places, [(0, 0), (2, 1)]);
+        chooser.join(NOW, Joining { id: WorkerId(1), url_hash: 9, priority: 1 });
+        chooser.choose(NOW, PolicyId::default(), &RequestView::default(), &idle(&[0, 1, 2]));
+        let last = chooser.views()[2];
+        assert_eq!(
+            (last.id, last.position, last.url_hash, last.priority, last.last_chosen_seq),
+            (WorkerId(1), 2, 9, 1, 0)
+        );
+    }
+
+    #[test]
+    fn a_policy_that_is_added_or_put_in_anothers_place_is_told_of_the_workers() {
+        let mut chooser = chooser("round_robin", 2);
+        let ring = || build("consistent_hashing", &PolicyConfig::default()).expect("listed");
+        let id = chooser.add_policy(NOW, ring());
+        assert_eq!(
+            (chooser.policy_named("consistent_hashing"), chooser.policy_named("bucket")),
+            (Some(id), None)
+        );
+        let keyed = RequestView { routing_key: Some("k"), ..RequestView::default() };
+        let first = chooser.choose(NOW, id, &keyed, &idle(&[0, 1]));
+        assert!(first.is_some());
+        chooser.replace_policy(NOW, PolicyId::default(), ring());
+        assert_eq!(chooser.choose(NOW, PolicyId::default(), &keyed, &idle(&[0, 1])), first);
+    }
+}
