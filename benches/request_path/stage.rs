@@ -99,13 +99,13 @@ impl Stage {
         let fleet = &self.shared.fleet;
         if let Some(mut chosen) = fleet.choose(Wanted::default(), &self.view(n), &[]) {
             fleet.settle(&mut chosen.lease, Verdict::Success);
-            fleet.observe(chosen.lease.worker(), self.ended(n, chosen.lease.worker().id));
+            fleet.observe(chosen.lease.worker(), &self.ended(n, chosen.lease.worker().id));
         }
     }
 
     /// Telling the policies of one event.
     pub fn observe(&self, n: usize) {
-        self.shared.fleet.observe(&self.worker, self.ended(n, self.worker.id));
+        self.shared.fleet.observe(&self.worker, &self.ended(n, self.worker.id));
     }
 
     /// A request's state from its arrival to its send stamp.

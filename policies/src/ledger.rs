@@ -131,7 +131,7 @@ impl Ledger {
         };
         self.pending.insert(request.seq, pending);
         if let Some(tokens) = request.prompt_tokens {
-            self.prompt_tokens = ewma(self.prompt_tokens, tokens as f64);
+            average(&mut self.prompt_tokens, tokens as f64);
         }
     }
 
@@ -179,9 +179,9 @@ impl Ledger {
         slot.prefilling = slot.prefilling.saturating_sub(1);
         slot.decoding += 1;
         slot.prefill_tokens = slot.prefill_tokens.saturating_sub(pending.prefill_tokens);
-        slot.ttft_us = ewma(slot.ttft_us, ttft_us as f64);
+        average(&mut slot.ttft_us, ttft_us as f64);
         if pending.work_tokens >= MIN_WORK_TOKENS && ttft_us > 0 {
-            slot.prefill_rate = ewma(slot.prefill_rate, pending.work_tokens as f64 * 1e6 / ttft_us as f64);
+            average(&mut slot.prefill_rate, pending.work_tokens as f64 * 1e6 / ttft_us as f64);
         }
     }
 
@@ -198,23 +198,26 @@ impl Ledger {
             return;
         };
         if let (Some(tokens @ 1..), bytes @ 1..) = (prompt_tokens, pending.prompt_bytes) {
-            self.bytes_per_token = ewma(self.bytes_per_token, bytes as f64 / tokens as f64);
+            average(&mut self.bytes_per_token, bytes as f64 / tokens as f64);
         }
         if let (true, Some(tokens)) = (ok, completion_tokens) {
-            self.answer_tokens = ewma(self.answer_tokens, tokens as f64);
+            average(&mut self.answer_tokens, tokens as f64);
         }
         let Some(slot) = self.slots.get_mut(worker.0 as usize).filter(|_| ok) else {
             return;
         };
-        slot.latency_us = ewma(slot.latency_us, latency_us as f64);
+        // A list of models is answered in a millisecond and says nothing of a worker's speed.
+        if prompt_tokens.or(completion_tokens).is_some() {
+            average(&mut slot.latency_us, latency_us as f64);
+        }
         if let (Some(prompt @ 1..), Some(cached)) = (prompt_tokens, cached_tokens) {
-            slot.hit_rate = ewma(slot.hit_rate, (cached as f64 / prompt as f64).min(1.0));
+            average(&mut slot.hit_rate, (cached as f64 / prompt as f64).min(1.0));
         }
         if let Some(tokens) = completion_tokens {
             slot.answered = Some(Rate::add(slot.answered, now, latency_us, tokens));
             let decode_us = pending.ttft_us.map(|ttft_us| latency_us.saturating_sub(ttft_us));
             if let (Some(us @ 1..), 2..) = (decode_us, tokens) {
-                slot.decode_rate = ewma(slot.decode_rate, (tokens - 1) as f64 * 1e6 / us as f64);
+                average(&mut slot.decode_rate, (tokens - 1) as f64 * 1e6 / us as f64);
             }
         }
     }
@@ -266,8 +269,9 @@ impl Rate {
     }
 }
 
-fn ewma(old: Option<f64>, new: f64) -> Option<f64> {
-    Some(old.map_or(new, |old| old + EWMA_WEIGHT * (new - old)))
+/// Moves an average towards a new value; the first one is the average.
+fn average(of: &mut Option<f64>, new: f64) {
+    *of = Some(of.map_or(new, |old| old + EWMA_WEIGHT * (new - old)));
 }
 
 #[cfg(test)]

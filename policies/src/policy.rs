@@ -65,6 +65,11 @@ impl Needs {
         }
     }
 
+    /// Events of requests are wanted: by the policy, or for the estimates.
+    pub fn hears_of_requests(self) -> bool {
+        self.request_events || self.estimates
+    }
+
     /// How much of a prompt of `prompt_bytes` has to be hashed, in bytes from its beginning.
     pub fn hashed_bytes(self, prompt_bytes: usize) -> usize {
         if self.prefix_match {

@@ -7,20 +7,17 @@
 use std::sync::Arc;
 
 use milepost_policies::{
-    Decision, Event, Needs, Policy, PolicyConfig, PrefixIndex, RequestView, Time, UnknownPolicy, WorkerId,
-    WorkerView, Workers,
+    Chooser, Eligible, Event, Joining, Needs, Policy, PolicyConfig, PolicyId, PrefixIndex, RequestView, Time,
+    UnknownPolicy, WorkerId,
 };
 
 use super::lease::Lease;
-use super::policies::{Policies, PolicyId, Wanted};
+use super::policies::Wanted;
 use super::worker::Worker;
 use crate::trace::record::{CandidateRecord, DecisionRecord};
 
 /// Candidates kept whole in a decision record; above that the chosen one, the runner-up and a sample.
 pub const MAX_CANDIDATES: usize = 16;
-
-/// Events waiting for the next decision; more are dropped, as a policy's averages survive that and memory would not.
-const MAX_EVENTS: usize = 65_536;
 
 /// A choice that was made.
 #[derive(Debug)]
@@ -37,57 +34,41 @@ pub struct Chosen {
 
 /// State behind the fleet's lock.
 pub(super) struct Dispatch {
+    // In the order of the chooser's.
     pub(super) workers: Vec<Arc<Worker>>,
-    policies: Policies,
-    // Of any of the policies.
-    needs: Needs,
-    index: PrefixIndex,
-    events: Vec<Event>,
-    last_chosen: Vec<u64>,
-    choices: u64,
+    chooser: Chooser,
     /// Half-opened by the last decision; told to log and trace by whoever holds no lock.
     pub(super) half_opened: Vec<Arc<Worker>>,
     // Reused between decisions.
-    eligible: Vec<usize>,
-    views: Vec<WorkerView>,
-    matches: Vec<u64>,
-    decision: Decision,
+    eligible: Vec<Eligible>,
 }
 
 impl Dispatch {
     pub(super) fn new(policy: Box<dyn Policy>, index: PrefixIndex) -> Self {
         Self {
             workers: Vec::new(),
-            needs: policy.needs(),
-            policies: Policies::new(policy),
-            index,
-            events: Vec::new(),
-            last_chosen: Vec::new(),
-            choices: 0,
+            chooser: Chooser::new(policy, index),
             half_opened: Vec::new(),
             eligible: Vec::new(),
-            views: Vec::new(),
-            matches: Vec::new(),
-            decision: Decision::default(),
         }
     }
 
-    /// The policy called `name`, built if it is not there yet.
+    /// The policy called `name`, built if it is not there yet; from then on it is told everything.
     pub(super) fn policy_named(
         &mut self,
         name: &str,
         config: &PolicyConfig,
         now: Time,
     ) -> Result<PolicyId, UnknownPolicy> {
-        let joined = self.workers.iter().map(|w| Event::Joined { worker: w.id });
-        let id = self.policies.named(name, config, now, joined)?;
-        self.needs = self.policies.needs();
-        Ok(id)
+        match self.chooser.policy_named(name) {
+            Some(id) => Ok(id),
+            None => Ok(self.chooser.add_policy(now, milepost_policies::build(name, config)?)),
+        }
     }
 
     /// What any of the policies needs.
     pub(super) fn needs(&self) -> Needs {
-        self.needs
+        self.chooser.needs()
     }
 
     /// The lowest slot that no worker holds.
@@ -96,45 +77,32 @@ impl Dispatch {
         WorkerId((0..u32::MAX).find(|id| !taken(*id)).unwrap_or(u32::MAX))
     }
 
-    pub(super) fn join(&mut self, worker: Arc<Worker>) {
-        let slot = worker.id.0 as usize;
-        if self.last_chosen.len() <= slot {
-            self.last_chosen.resize(slot + 1, 0);
-            self.matches.resize(slot + 1, 0);
-        }
-        self.last_chosen[slot] = 0;
-        self.observe(Event::Joined { worker: worker.id });
+    pub(super) fn join(&mut self, now: Time, worker: Arc<Worker>) {
+        let priority = worker.settings().priority;
+        self.chooser.join(now, Joining { id: worker.id, url_hash: worker.url_hash, priority });
         self.workers.push(worker);
     }
 
     /// `false` if it had left before.
-    pub(super) fn leave(&mut self, worker: &Arc<Worker>) -> bool {
+    pub(super) fn leave(&mut self, now: Time, worker: &Arc<Worker>) -> bool {
         let Some(at) = self.workers.iter().position(|w| Arc::ptr_eq(w, worker)) else {
             return false;
         };
         self.workers.remove(at);
-        self.index.remove_worker(worker.id);
-        self.observe(Event::Left { worker: worker.id });
+        self.chooser.leave(now, worker.id);
         true
     }
 
-    /// Queues an event for the policy; it is applied before the next choice.
-    pub(super) fn observe(&mut self, event: Event) {
-        if self.events.len() < MAX_EVENTS {
-            self.events.push(event);
-        }
-    }
-
-    /// The same for an event of a request at this worker, unless that has left.
-    pub(super) fn observe_request(&mut self, worker: &Worker, event: Event) {
+    /// Tells of a request at this worker, or of its load, unless it has left: another one may have its slot.
+    pub(super) fn observe(&mut self, now: Time, worker: &Worker, event: &Event) {
         if self.workers.iter().any(|other| std::ptr::eq(&raw const **other, worker)) {
-            self.observe(event);
+            self.chooser.observe(now, event);
         }
     }
 
     /// True if some worker, or where the policy obeys a target that one, may get a request.
     pub(super) fn is_anyone_available(&mut self, now_ns: u64, wanted: Wanted) -> bool {
-        let obeyed = wanted.target.filter(|_| self.policies.get(wanted.policy).needs().target);
+        let obeyed = wanted.target.filter(|_| self.chooser.policy(wanted.policy).needs().target);
         let place = obeyed.map(|target| target.place(self.workers.iter().map(|w| &**w)));
         let mut candidates = self.workers.iter().zip(0..).filter(|(_, at)| place.is_none_or(|p| p == *at));
         candidates.any(|(worker, _)| worker.is_available(now_ns))
@@ -149,38 +117,18 @@ impl Dispatch {
         request: &RequestView<'_>,
         tried: &[WorkerId],
     ) -> Option<Chosen> {
-        for event in self.events.drain(..) {
-            self.policies.observe(now, &event);
-        }
         let target = wanted.target.map(|target| target.place(self.workers.iter().map(|w| &**w)));
         let request = &RequestView { target, ..*request };
-        let policy = self.policies.get(wanted.policy);
-        let (policy_name, needs_match) = (policy.name(), policy.needs().prefix_match);
-        self.see(now, request, needs_match, tried);
-        let workers = Workers::new(&self.views)?;
-        self.choices += 1;
-        self.decision.clear(self.views.len());
-        self.policies.get(wanted.policy).choose(now, request, &workers, &mut self.decision);
-        let chosen = self.decision.chosen().filter(|i| *i < self.views.len())?;
-        let worker = Arc::clone(&self.workers[self.eligible[chosen]]);
-        self.last_chosen[worker.id.0 as usize] = self.choices;
-        if let (true, Some(prompt)) = (self.needs.prefix_match, request.prompt) {
-            self.index.insert(prompt, worker.id);
-        }
-        if self.needs.request_events {
-            self.policies.observe(now, &Event::Routed { seq: request.seq, worker: worker.id });
-        }
+        self.find_eligible(now, tried);
+        let chosen = self.chooser.choose(now, wanted.policy, request, &self.eligible)?;
+        let worker = Arc::clone(self.eligible_worker(chosen));
         let decision = self.record(chosen);
-        Some(Chosen { lease: Lease::take(worker), decision, policy: policy_name, at_ns: now.us * 1_000 })
+        let policy = self.chooser.policy(wanted.policy).name();
+        Some(Chosen { lease: Lease::take(worker), decision, policy, at_ns: now.us * 1_000 })
     }
 
-    fn see(&mut self, now: Time, request: &RequestView<'_>, needs_match: bool, tried: &[WorkerId]) {
+    fn find_eligible(&mut self, now: Time, tried: &[WorkerId]) {
         self.eligible.clear();
-        self.views.clear();
-        let prompt = request.prompt.filter(|_| needs_match);
-        if let Some(prompt) = prompt {
-            self.index.match_into(prompt, &mut self.matches);
-        }
         for (position, worker) in self.workers.iter().enumerate() {
             if !worker.is_healthy() || tried.contains(&worker.id) {
                 continue;
@@ -189,45 +137,32 @@ impl Dispatch {
             if half_opened.is_some() {
                 self.half_opened.push(Arc::clone(worker));
             }
-            if !admitted {
-                continue;
+            if admitted {
+                let in_flight_requests = worker.in_flight();
+                self.eligible.push(Eligible { position: position as u32, in_flight_requests });
             }
-            let learned = worker.learned();
-            let slot = worker.id.0 as usize;
-            self.eligible.push(position);
-            self.views.push(WorkerView {
-                id: worker.id,
-                position: position as u32,
-                url_hash: worker.url_hash,
-                in_flight_requests: worker.in_flight(),
-                last_chosen_seq: self.last_chosen[slot],
-                prefix_match_bytes: prompt.map(|_| self.matches[slot]),
-                latency_ewma_us: learned.latency_ewma_us,
-                ttft_ewma_us: learned.ttft_ewma_us,
-                cache_hit_rate: learned.cache_hit_rate,
-                ..WorkerView::default()
-            });
         }
     }
 
+    fn eligible_worker(&self, index: usize) -> &Arc<Worker> {
+        &self.workers[self.eligible[index].position as usize]
+    }
+
     fn record(&self, chosen: usize) -> DecisionRecord {
-        let scores = self.decision.scores();
-        let candidates = sample(self.views.len(), chosen, |i| scores.get(i).copied().flatten())
-            .map(|i| {
-                let view = &self.views[i];
-                CandidateRecord {
-                    worker: self.workers[self.eligible[i]].url.shared(),
-                    score: scores.get(i).copied().flatten(),
-                    in_flight: view.in_flight_requests,
-                    prefix_match_bytes: view.prefix_match_bytes,
-                    chosen: i == chosen,
-                }
+        let (views, scores) = (self.chooser.views(), self.chooser.decision().scores());
+        let candidates = sample(views.len(), chosen, |i| scores.get(i).copied().flatten())
+            .map(|i| CandidateRecord {
+                worker: self.eligible_worker(i).url.shared(),
+                score: scores.get(i).copied().flatten(),
+                in_flight: views[i].in_flight_requests,
+                prefix_match_bytes: views[i].prefix_match_bytes,
+                chosen: i == chosen,
             })
             .collect();
         DecisionRecord {
-            reason: self.decision.reason().into(),
+            reason: self.chooser.decision().reason().into(),
             took_ns: 0,
-            eligible: self.views.len() as u32,
+            eligible: views.len() as u32,
             candidates,
         }
     }

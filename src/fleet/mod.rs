@@ -1,7 +1,7 @@
 //! The workers: the only shared mutable state of the router.
 //!
 //! `worker` (one worker and its connections), `server` (the process it is at), `ranks` (`--dp-aware`), `lease` (a claim on
-//! it), `breaker` (when it is left alone), `dispatch` (the critical section of a decision), `policies` (who decides), `health`
+//! it), `breaker` (when it is left alone), `dispatch` (the critical section of a decision), `policies` (what is asked of it), `health`
 //! (probes), `meters` (what is counted at a worker), `rids` (which request is where). Rule: a policy sees a snapshot taken
 //! under one lock; no lock is held across an await.
 
@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use milepost_policies::{
-    Event, Needs, Policy, PolicyConfig, PrefixIndex, RequestView, Time, UnknownPolicy, WorkerId,
+    Event, Needs, Policy, PolicyConfig, PolicyId, PrefixIndex, RequestView, Time, UnknownPolicy, WorkerId,
 };
 use tokio::task::JoinHandle;
 
@@ -31,7 +31,7 @@ use self::breaker::{Transition, Verdict};
 use self::dispatch::{Chosen, Dispatch};
 use self::health::{Checks, HealthConfig};
 use self::lease::Lease;
-use self::policies::{PolicyId, SharedNeeds, Wanted};
+use self::policies::{SharedNeeds, Wanted};
 use self::rids::InFlightRids;
 use self::spec::WorkerSpec;
 use self::worker::Worker;
@@ -147,7 +147,7 @@ impl Fleet {
 
     /// The policy called `name`; built with `config` if no request has named it before.
     pub fn policy_named(&self, name: &str, config: &PolicyConfig) -> Result<PolicyId, UnknownPolicy> {
-        let now = Time { us: self.clock.mono_ns() / 1_000 };
+        let now = self.now();
         let mut dispatch = self.lock();
         let id = dispatch.policy_named(name, config, now)?;
         self.needs.set(dispatch.needs());
@@ -208,7 +208,7 @@ impl Fleet {
                 Some(neighbour) => neighbour.neighbour(slot, spec, healthy),
                 None => Worker::new(slot, spec, self.dialer.clone(), self.config.breaker, healthy),
             });
-            dispatch.join(Arc::clone(&worker));
+            dispatch.join(self.now(), Arc::clone(&worker));
             worker
         };
         self.announce(&worker, "added", None);
@@ -223,7 +223,7 @@ impl Fleet {
         let mut watchers = self.watchers();
         let shares_pool = {
             let mut dispatch = self.lock();
-            if !dispatch.leave(worker) {
+            if !dispatch.leave(self.now(), worker) {
                 return false;
             }
             dispatch.workers.iter().any(|other| Arc::ptr_eq(&other.pool, &worker.pool))
@@ -282,11 +282,16 @@ impl Fleet {
     }
 
     /// Tells the policies what became of a request at this worker, if any of them wants to know and it has not left: another one
-    /// may have its slot. Applied before the next choice.
-    pub fn observe(&self, worker: &Worker, event: Event) {
-        if self.needs().request_events {
-            self.lock().observe_request(worker, event);
+    /// may have its slot.
+    pub fn observe(&self, worker: &Worker, event: &Event) {
+        if self.needs().hears_of_requests() {
+            let now = self.now();
+            self.lock().observe(now, worker, event);
         }
+    }
+
+    fn now(&self) -> Time {
+        Time { us: self.clock.mono_ns() / 1_000 }
     }
 
     /// Closes connections that have been idle too long, for ever; run it as a task.

@@ -1,20 +1,15 @@
-//! The policies that choose: the configured one, and those that requests name.
+//! What a request asks of the choice, and what the policies need to know of every request.
 //!
-//! Rule: each policy that is named is built once, with the settings of the configured one, and from then on all of them are
-//! told everything. What any of them needs is found out for every request, as they share the prefix index; it only grows.
-//! Deliberately not here: whether a request may name one (`proxy::routing`), the critical section (`dispatch`).
+//! Rule: what any of them needs is found out for every request, as they share the prefix index; it only grows. Deliberately not
+//! here: whether a request may name a policy (`proxy::routing`), the critical section (`dispatch`), the policies themselves.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use milepost_policies::{Event, Needs, POLICIES, Policy, PolicyConfig, Time, UnknownPolicy};
+use milepost_policies::{Needs, POLICIES, PolicyId};
 
 use super::worker::Worker;
 use crate::config::worker_url::WorkerUrl;
-
-/// Which of a fleet's policies; the default is the configured one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PolicyId(usize);
 
 /// What a request asks of the choice beside what a policy sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,50 +52,6 @@ impl Target {
                 workers.position(|w| w.url_hash == hash).map_or(u32::MAX, |place| place as u32)
             }
         }
-    }
-}
-
-/// The policies of a fleet, the configured one first.
-pub(super) struct Policies(Vec<Box<dyn Policy>>);
-
-impl Policies {
-    pub(super) fn new(configured: Box<dyn Policy>) -> Self {
-        Self(vec![configured])
-    }
-
-    /// The policy called `name`, built with `config` and told of `joined` if it is not there yet.
-    pub(super) fn named(
-        &mut self,
-        name: &str,
-        config: &PolicyConfig,
-        now: Time,
-        joined: impl Iterator<Item = Event>,
-    ) -> Result<PolicyId, UnknownPolicy> {
-        if let Some(place) = self.0.iter().position(|policy| policy.name() == name) {
-            return Ok(PolicyId(place));
-        }
-        let mut policy = milepost_policies::build(name, config)?;
-        joined.for_each(|event| policy.observe(now, &event));
-        self.0.push(policy);
-        Ok(PolicyId(self.0.len() - 1))
-    }
-
-    /// Tells all of them.
-    pub(super) fn observe(&mut self, now: Time, event: &Event) {
-        for policy in &mut self.0 {
-            policy.observe(now, event);
-        }
-    }
-
-    /// The one that is meant; ids are given by [`Policies::named`], so the configured one is no silent stand-in.
-    pub(super) fn get(&mut self, id: PolicyId) -> &mut dyn Policy {
-        let place = if id.0 < self.0.len() { id.0 } else { 0 };
-        &mut *self.0[place]
-    }
-
-    /// What any of them needs.
-    pub(super) fn needs(&self) -> Needs {
-        self.0.iter().fold(Needs::default(), |needs, policy| needs.union(policy.needs()))
     }
 }
 
@@ -149,15 +100,9 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_is_built_once_and_needs_only_grow() {
-        let config = PolicyConfig::default();
-        let mut policies = Policies::new(milepost_policies::build("round_robin", &config).unwrap());
-        let mut named = |name| policies.named(name, &config, Time::default(), std::iter::empty());
-        assert_eq!(named("round_robin"), Ok(PolicyId::default()));
-        assert_eq!((named("cache_aware"), named("cache_aware")), (Ok(PolicyId(1)), Ok(PolicyId(1))));
-        assert!(named("cache-aware").is_err());
+    fn needs_only_grow_and_there_are_no_more_of_them_than_policies() {
         let needs = SharedNeeds::new(Needs::default());
-        needs.set(policies.needs());
+        needs.set(Needs { prefix_match: true, ..Needs::default() });
         assert!(needs.get().prefix_match);
         // More names than there are policies cannot be; too many versions change nothing.
         for bytes in 1..100 {

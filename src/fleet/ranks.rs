@@ -96,6 +96,7 @@ impl Fleet {
 
     /// Takes out those added as `worker` was that are not wanted, and puts in those that are missing.
     fn exchange(&self, worker: &Arc<Worker>, wanted: &[Option<u32>], healthy: bool) -> Exchange {
+        let now = self.now();
         let mut dispatch = self.lock();
         let there = &dispatch.workers;
         if !there.iter().any(|w| Arc::ptr_eq(w, worker)) {
@@ -110,12 +111,12 @@ impl Fleet {
             return Exchange::NoRoom;
         }
         for gone in &left {
-            dispatch.leave(gone);
+            dispatch.leave(now, gone);
         }
         let join = |url| {
             let slot = dispatch.free_slot();
             let rank = Arc::new(worker.found_beside(slot, url, healthy));
-            dispatch.join(Arc::clone(&rank));
+            dispatch.join(now, Arc::clone(&rank));
             rank
         };
         Exchange::Done { left, joined: missing.into_iter().map(join).collect() }

@@ -25,9 +25,6 @@ use crate::config::worker_url::WorkerUrl;
 use crate::http1::{Connection, Pool};
 use crate::net::dialer::Dialer;
 
-/// Weight of the newest value in the moving averages a policy sees.
-const EWMA_WEIGHT: f64 = 0.2;
-
 /// A worker in the fleet.
 #[derive(Debug)]
 pub struct Worker {
@@ -61,7 +58,6 @@ pub struct Worker {
     settings: Mutex<WorkerSettings>,
     settings_changed: Notify,
     check_wanted: Notify,
-    learned: Mutex<Learned>,
     described: Mutex<Described>,
     router: AtomicBool,
 }
@@ -121,17 +117,6 @@ impl fmt::Display for Described {
     }
 }
 
-/// Moving averages over the answers that passed.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Learned {
-    /// Router send to end, microseconds.
-    pub latency_ewma_us: Option<f64>,
-    /// Send to first token, microseconds (streams only).
-    pub ttft_ewma_us: Option<f64>,
-    /// Cached share of prompt tokens.
-    pub cache_hit_rate: Option<f64>,
-}
-
 impl Worker {
     /// A worker at a server of its own, which has not been reached yet.
     pub fn new(
@@ -174,7 +159,6 @@ impl Worker {
             settings: Mutex::new(settings),
             settings_changed: Notify::new(),
             check_wanted: Notify::new(),
-            learned: Mutex::default(),
             described: Mutex::default(),
             router: AtomicBool::new(false),
         }
@@ -311,19 +295,6 @@ impl Worker {
         self.router.load(Ordering::Relaxed)
     }
 
-    /// Averages so far.
-    pub fn learned(&self) -> Learned {
-        *self.learned.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds one good answer to the averages.
-    pub fn learn(&self, latency_us: f64, ttft_us: Option<f64>, hit_rate: Option<f64>) {
-        let mut l = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        l.latency_ewma_us = ewma(l.latency_ewma_us, Some(latency_us));
-        l.ttft_ewma_us = ewma(l.ttft_ewma_us, ttft_us);
-        l.cache_hit_rate = ewma(l.cache_hit_rate, hit_rate);
-    }
-
     /// A new connection to its server.
     pub async fn connect(&self, clock: &Clock) -> Result<Connection, ConnectError> {
         self.server.connect(clock).await
@@ -338,11 +309,4 @@ impl Worker {
 /// A worker URL is made of visible ASCII, so this is never empty.
 fn header_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
-}
-
-fn ewma(old: Option<f64>, new: Option<f64>) -> Option<f64> {
-    match (old, new) {
-        (Some(old), Some(new)) => Some(old + EWMA_WEIGHT * (new - old)),
-        (old, new) => new.or(old),
-    }
 }

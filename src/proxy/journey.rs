@@ -259,7 +259,7 @@ impl Journey {
     pub fn attempt_failed(&mut self, worker: &Worker, status: Option<u16>, error: String) {
         let failed_ns = self.elapsed_ns();
         self.lease = None;
-        self.shared.fleet.observe(worker, ended(worker.id, self.record(), failed_ns, false));
+        self.shared.fleet.observe(worker, &ended(worker.id, self.record(), failed_ns, false));
         self.shared.metrics.attempt_failed(worker);
         self.note(|r| {
             let router_send_ns = r.router_send_ns.take();
@@ -336,7 +336,8 @@ impl Journey {
         let worker = held_by.or(self.served_by.take());
         record.end_ns = self.after(self.shared.clock.mono_ns());
         if let Some(worker) = &worker {
-            self.teach(worker, &record);
+            let ok = record.outcome == Outcome::Done;
+            self.shared.fleet.observe(worker, &ended(worker.id, &record, record.end_ns, ok));
         }
         // After the lease, or there would be one request more at the workers than the limit says.
         self.slot = None;
@@ -344,24 +345,14 @@ impl Journey {
         self.shared.sink.offer(Record::Request(record));
     }
 
-    fn teach(&self, worker: &Worker, record: &RequestRecord) {
-        let ok = record.outcome == Outcome::Done;
-        let us = |ns: u64| ns as f64 / 1_000.0;
-        let send_ns = record.router_send_ns.unwrap_or(0);
-        let ttft_us = record.first_token_ns.map(|ns| us(ns.saturating_sub(send_ns)));
-        if let Some(ttft_us) = ttft_us {
-            let event = Event::FirstToken { seq: record.seq, worker: worker.id, ttft_us: ttft_us as u64 };
-            self.shared.fleet.observe(worker, event);
+    /// The first token has come, at this moment of the router's monotonic clock.
+    pub fn first_token(&self, at_ns: u64) {
+        if let Some(worker) = &self.worker {
+            let ttft_ns = self.after(at_ns).saturating_sub(self.record().router_send_ns.unwrap_or(0));
+            let event =
+                Event::FirstToken { seq: self.record().seq, worker: worker.id, ttft_us: ttft_ns / 1_000 };
+            self.shared.fleet.observe(worker, &event);
         }
-        // A list of models is answered in a millisecond and says nothing of a worker's speed.
-        if ok && record.endpoint.has_prompt() {
-            let hit_rate = match (record.tokens.cached_tokens, record.tokens.prompt_tokens) {
-                (Some(cached), Some(prompt)) if prompt > 0 => Some(cached as f64 / prompt as f64),
-                _ => None,
-            };
-            worker.learn(us(record.end_ns.saturating_sub(send_ns)), ttft_us, hit_rate);
-        }
-        self.shared.fleet.observe(worker, ended(worker.id, record, record.end_ns, ok));
     }
 
     /// Answers with an error of the router's own.

@@ -151,6 +151,7 @@ impl Passage {
                 return self.interrupted(Interrupt::Late, true);
             }
             let had_bytes = self.body_bytes > 0;
+            let had_token = rest.reader.first_token_ns().is_some();
             let (reader, body_bytes) = (&mut rest.reader, &mut self.body_bytes);
             let taken = rest.upstream.take_body(|data| {
                 *body_bytes += data.len() as u64;
@@ -165,6 +166,9 @@ impl Passage {
             };
             if !had_bytes && self.body_bytes > 0 {
                 self.journey.answer_began(self.status);
+            }
+            if !had_token && let Some(at_ns) = rest.reader.first_token_ns() {
+                self.journey.first_token(at_ns);
             }
             if rest.reader.held_bytes() > HELD_FREELY_BYTES {
                 rest.hold(self.journey.shared());
