@@ -1,0 +1,38 @@
+//! Where results go.
+//!
+//! Rule: nothing is overwritten. Deliberately not here: writing (`report::files`).
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::report::files::Destination;
+
+/// Where results go.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Results")]
+pub(super) struct OutputArgs {
+    /// Folder for requests.csv and run.json; a folder inside it if a run is there already
+    #[arg(long, default_value = "milepost-bench")]
+    pub(super) output_dir: PathBuf,
+    /// Append the run as one line of JSON
+    #[arg(long)]
+    pub(super) output_file: Option<PathBuf>,
+    /// Put every request into the line of --output-file too
+    #[arg(long)]
+    pub(super) output_details: bool,
+    /// No progress
+    #[arg(long)]
+    pub(super) disable_tqdm: bool,
+}
+
+impl OutputArgs {
+    /// As the writer of files takes it.
+    pub(super) fn destination(&self) -> Destination {
+        Destination {
+            folder: self.output_dir.clone(),
+            collection: self.output_file.clone(),
+            details: self.output_details,
+        }
+    }
+}
