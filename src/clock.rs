@@ -39,6 +39,11 @@ pub struct ClockSnapshot {
     pub bracket_ns: u64,
 }
 
+/// CPU time of all threads of this process so far, in nanoseconds.
+pub fn process_cpu_ns() -> u64 {
+    read(ClockId::ProcessCPUTime)
+}
+
 /// Where time comes from. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);

@@ -110,7 +110,7 @@ async fn measured(folder: &Folder, lengths: &[(usize, u64)], workers: &[String])
     .await;
     let config = LoadConfig {
         num_prompts: lengths.len(),
-        rate: Rate::PerSecond(40.0),
+        arrivals: Rate::PerSecond(40.0).into(),
         warmup_requests: WARMUPS,
         router_trace: trace.map(TraceSource::File),
         ..LoadConfig::new(

@@ -109,7 +109,7 @@ async fn play(
     let target = Target::parse(&format!("http://{}", stage.address())).map_err(DemoError::Run)?;
     let load = LoadConfig {
         num_prompts: config.workload.prompts,
-        rate: config.workload.rate(),
+        arrivals: config.workload.rate().into(),
         seed: config.seed,
         // A warm-up would leave the first prompt in one worker's cache.
         warmup_requests: 0,

@@ -144,7 +144,7 @@ impl Load<'_> {
         while now.tending.try_join_next().is_some() {}
         if now.tending.is_empty() {
             let client = Arc::clone(self.client);
-            let spare = if arrivals_left { spare(self.config.rate) } else { 0 };
+            let spare = if arrivals_left { spare(&self.config.arrivals) } else { 0 };
             now.tending.spawn(async move { client.connections.tend(spare).await });
         }
     }

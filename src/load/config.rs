@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::body::{Backend, RequestOptions};
 use super::dataset::Dataset;
-use super::schedule::Rate;
+use super::schedule::{Arrivals, Pace, Rate};
 use super::target::Target;
 
 /// Where the router's trace is.
@@ -45,8 +45,8 @@ pub struct LoadConfig {
     pub dataset: Dataset,
     /// How many requests, where the data set leaves it open.
     pub num_prompts: usize,
-    /// Arrivals.
-    pub rate: Rate,
+    /// When requests are due.
+    pub arrivals: Arrivals,
     /// Most requests in flight; those beyond wait, and their waiting is in every latency from schedule.
     pub max_concurrency: Option<usize>,
     /// Seed of prompts and arrivals.
@@ -77,7 +77,7 @@ impl LoadConfig {
             backend: Backend::Native,
             dataset,
             num_prompts: 1000,
-            rate: Rate::AllAtOnce,
+            arrivals: Rate::AllAtOnce.into(),
             max_concurrency: None,
             seed: 1,
             model: None,
@@ -103,7 +103,13 @@ impl LoadConfig {
             "dataset_name": self.dataset.name(),
             "dataset_options": format!("{:?}", self.dataset),
             "num_prompts": self.num_prompts,
-            "request_rate": self.rate.per_second().map_or_else(|| json!("inf"), |r| json!(r)),
+            "request_rate": self.arrivals.mean_per_s().map_or_else(|| json!("inf"), |r| json!(r)),
+            "arrivals": self.arrivals.shape.to_string(),
+            "stages": match &self.arrivals.pace {
+                Pace::Stages(stages) => Some(stages.to_string()),
+                Pace::Rate(_) | Pace::Saved(_) => None,
+            },
+            "duration": self.arrivals.duration.map(|d| d.as_secs_f64()),
             "max_concurrency": self.max_concurrency,
             "seed": self.seed,
             "model": self.model,

@@ -14,6 +14,7 @@ mod descriptors;
 pub mod failure;
 mod join;
 mod offset;
+pub mod pace_check;
 mod pacer;
 mod plan;
 pub mod probe;

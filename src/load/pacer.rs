@@ -121,7 +121,7 @@ mod tests {
     #[tokio::test]
     async fn the_thread_is_never_early_and_hands_over_all_in_order() {
         let clock = Clock::system();
-        let schedule = Arc::new(Schedule::new(Rate::PerSecond(2000.0), 50, 3));
+        let schedule = Arc::new(Schedule::new(&Rate::PerSecond(2000.0).into(), 50, 3));
         let start_ns = clock.mono_ns() + 1_000_000;
         let mut paced = start(Arc::clone(&schedule), start_ns, clock.clone()).unwrap();
         for expected in 0..50 {
@@ -134,7 +134,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn virtual_time_keeps_the_same_schedule() {
         let clock = Clock::virtual_time(1_000_000_000, 0);
-        let schedule = Arc::new(Schedule::new(Rate::PerSecond(1.0), 20, 3));
+        let schedule = Arc::new(Schedule::new(&Rate::PerSecond(1.0).into(), 20, 3));
         let start_ns = clock.mono_ns();
         let mut paced = start(Arc::clone(&schedule), start_ns, clock.clone()).unwrap();
         while let Some(index) = paced.next().await {

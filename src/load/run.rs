@@ -19,7 +19,7 @@ use super::plan::{self, Planned};
 use super::probe::{self, ServerInfo};
 use super::progress::{Progress, Stop};
 use super::row::Row;
-use super::schedule::{Rate, Schedule};
+use super::schedule::{Arrivals, Pace, Rate, Schedule};
 use super::traced::{TraceError, Tracing};
 use crate::clock::{Clock, Stamp};
 use crate::net::Connector;
@@ -89,6 +89,8 @@ pub struct RunReport {
     pub config: LoadConfig,
     /// Zero of every time in `rows`.
     pub start: Stamp,
+    /// When each request was due.
+    pub schedule: Arc<Schedule>,
     /// One for each planned request, in order.
     pub rows: Vec<Row>,
     /// Target or workers, as they describe themselves.
@@ -116,8 +118,7 @@ pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, L
         None => None,
     };
     let mut notes = Vec::new();
-    let Prepared { client, planned, target } = prepare(&config, &context, &mut notes).await?;
-    let schedule = Arc::new(Schedule::new(config.rate, planned.len(), config.seed));
+    let Prepared { client, planned, schedule, target } = prepare(&config, &context, &mut notes).await?;
     notes.extend(descriptors::shortage(at_once(&config, planned.len()), raise()));
     let opened_before = client.connections.opened();
     client.connections.tend(first_spare(&config, planned.len())).await;
@@ -144,13 +145,15 @@ pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, L
     let joined = join::Run { config: &config, start, clocks, target, clock, notes: &mut notes };
     let (rows, servers) = joined.rows(&planned, seen, tracing).await;
     let has_trace = config.router_trace.is_some();
-    Ok(RunReport { config, start, rows, servers, partial, has_trace, notes, connections_opened })
+    Ok(RunReport { config, start, schedule, rows, servers, partial, has_trace, notes, connections_opened })
 }
 
 /// All that is there before the first arrival.
 struct Prepared {
     client: Arc<Client>,
     planned: Arc<Vec<Planned>>,
+    /// As long as `planned`.
+    schedule: Arc<Schedule>,
     target: ServerInfo,
 }
 
@@ -161,8 +164,12 @@ async fn prepare(
 ) -> Result<Prepared, LoadError> {
     let RunContext { clock, progress, stop, .. } = context;
     let exact = config.backend.takes_tokens();
-    let loaded = config.dataset.load(config.num_prompts, config.seed, exact).map_err(LoadError::Dataset)?;
+    let mut loaded =
+        config.dataset.load(config.num_prompts, config.seed, exact).map_err(LoadError::Dataset)?;
     loaded.notes.iter().for_each(|note| progress.note(note));
+    let schedule = Schedule::new(&config.arrivals, loaded.prompts.len(), config.seed);
+    notes.extend(unequal(&config.arrivals, &schedule, loaded.prompts.len()));
+    loaded.prompts.truncate(schedule.at_ns.len());
     let client = connect(config, context).await?;
     let model = model_name(config, &client).await?;
     let now = clock.now();
@@ -178,7 +185,7 @@ async fn prepare(
     {
         notes.push(format!("--flush-cache did not work, caches may be warm: {e}"));
     }
-    Ok(Prepared { client, planned: Arc::new(planned), target })
+    Ok(Prepared { client, planned: Arc::new(planned), schedule: Arc::new(schedule), target })
 }
 
 async fn connect(config: &LoadConfig, context: &RunContext) -> Result<Arc<Client>, LoadError> {
@@ -215,21 +222,36 @@ async fn warm_up(client: &Client, request: &Planned, stop: &Stop) -> Result<(), 
     }
 }
 
+/// What to say where prompts and due times are not equally many.
+fn unequal(arrivals: &Arrivals, schedule: &Schedule, prompts: usize) -> Option<String> {
+    let due = schedule.at_ns.len();
+    match &arrivals.pace {
+        Pace::Saved(saved) if due < saved.at_ns.len() && due == prompts => Some(format!(
+            "the saved schedule has {} requests; {due} of them were sent, as there are no more prompts",
+            saved.at_ns.len()
+        )),
+        _ if due < prompts => {
+            Some(format!("{due} of {prompts} prompts were sent: no more are due in the time asked for"))
+        }
+        _ => None,
+    }
+}
+
 /// Requests that are due at the very beginning.
 fn at_once(config: &LoadConfig, planned: usize) -> usize {
-    match config.rate {
-        Rate::AllAtOnce => planned.min(config.max_concurrency.unwrap_or(usize::MAX)),
-        Rate::PerSecond(_) => 1,
+    match config.arrivals.pace {
+        Pace::Rate(Rate::AllAtOnce) => planned.min(config.max_concurrency.unwrap_or(usize::MAX)),
+        _ => 1,
     }
 }
 
 /// As many connections as the first moments need; later ones come back from use.
 fn first_spare(config: &LoadConfig, planned: usize) -> usize {
     let most = planned.min(config.max_concurrency.unwrap_or(usize::MAX)).min(4 * MOST_SPARE);
-    at_once(config, planned).max(spare(config.rate)).min(most)
+    at_once(config, planned).max(spare(&config.arrivals)).min(most)
 }
 
 /// Connections to keep open ahead of arrivals: a quarter second's worth; none where no more arrivals come.
-pub(super) fn spare(rate: Rate) -> usize {
-    rate.per_second().map_or(0, |r| (r / 4.0).ceil() as usize + 2).min(MOST_SPARE)
+pub(super) fn spare(arrivals: &Arrivals) -> usize {
+    arrivals.peak_per_s().map_or(0, |r| (r / 4.0).ceil() as usize + 2).min(MOST_SPARE)
 }

@@ -1,7 +1,7 @@
 //! Where a run's files go: the one place here that writes.
 //!
 //! Rule: nothing is overwritten. If the folder holds a run already, this one goes into the first free `run-001`, `run-002`, …
-//! inside it; both files are written whole and then moved into place. Deliberately not here: what is in the files.
+//! inside it; all files are written whole and then moved into place. Deliberately not here: what is in the files.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use super::metrics::Metrics;
 use crate::load::run::RunReport;
 
 /// Files of a run.
-const FILES: [&str; 2] = ["requests.csv", "run.json"];
+const FILES: [&str; 3] = ["requests.csv", "run.json", "schedule.jsonl"];
 /// Numbered folders at most.
 const MOST_RUNS: u32 = 999;
 
@@ -34,12 +34,17 @@ pub struct Destination {
 /// A file or folder cannot be written; the message names it.
 pub fn write_run(run: &RunReport, metrics: &Metrics, to: &Destination) -> io::Result<ExportedFiles> {
     let folder = choose(&to.folder)?;
-    let [csv_path, json_path] = FILES.map(|name| folder.join(name));
-    let mut files = vec![("csv", csv_path.display().to_string()), ("json", json_path.display().to_string())];
+    let [csv_path, json_path, schedule_path] = FILES.map(|name| folder.join(name));
+    let mut files = vec![
+        ("csv", csv_path.display().to_string()),
+        ("json", json_path.display().to_string()),
+        ("schedule", schedule_path.display().to_string()),
+    ];
     if let Some(path) = &to.collection {
         files.push(("output_file", path.display().to_string()));
     }
     write_whole(&csv_path, &csv(&run.rows))?;
+    write_whole(&schedule_path, &run.schedule.to_text())?;
     let full = full_json(run, metrics, &files);
     write_whole(&json_path, &format!("{full}\n"))?;
     if let Some(path) = &to.collection {

@@ -21,6 +21,7 @@ pub fn run_json(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> Va
         "milepost_version": env!("CARGO_PKG_VERSION"),
         "partial": run.partial,
         "simulated": run.rows.iter().any(|r| r.simulated == Some(true)),
+        "schedule_xxh3": run.schedule.hash(),
         "started_unix_s": run.start.unix_ns as f64 / 1e9,
         "config": run.config.to_json(),
         "servers": run.servers.iter().map(crate::load::probe::ServerInfo::to_json).collect::<Vec<_>>(),

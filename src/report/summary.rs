@@ -47,10 +47,7 @@ fn head(out: &mut Lines, run: &RunReport) {
         out.pair("Server", &server.to_string());
     }
     out.pair("Dataset", config.dataset.name());
-    out.pair(
-        "Traffic request rate (req/s)",
-        &config.rate.per_second().map_or_else(|| "inf".to_owned(), |r| r.to_string()),
-    );
+    out.pair("Traffic request rate (req/s)", &config.arrivals.rate_text());
     out.pair(
         "Max request concurrency",
         &config.max_concurrency.map_or_else(|| "not set".to_owned(), |n| n.to_string()),

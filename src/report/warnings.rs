@@ -158,7 +158,7 @@ fn pace(run: &RunReport) -> Option<String> {
     let late: Samples = run.rows.iter().filter_map(Row::lateness_ns).map(|ns| ns as f64 / 1e6).collect();
     let p99_ms = late.summary()?.p99;
     let bounded = run.config.max_concurrency.is_some();
-    (p99_ms > LATE_MS && !bounded && run.config.rate.per_second().is_some()).then(|| {
+    (p99_ms > LATE_MS && !bounded && run.config.arrivals.mean_per_s().is_some()).then(|| {
         format!("the schedule was kept badly: lateness has a p99 of {p99_ms:.1} ms; the client's machine is too busy, figures from schedule include it")
     })
 }

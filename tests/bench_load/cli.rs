@@ -70,6 +70,14 @@ async fn usage_errors_are_2_and_name_the_flag() {
         ("--dataset-name sharegpt", "--dataset-path"),
         ("--dataset-name generated-shared-prefix --gsp-zipf-alpha 1", "--gsp-zipf-alpha"),
         ("--dataset-name random --router-trace /nonexistent", "--router-trace"),
+        ("--dataset-name random --stages 10@", "--stages"),
+        ("--dataset-name random --stages 10@1s --request-rate 3", "--stages"),
+        ("--dataset-name random --duration 0s --request-rate 3", "--duration"),
+        ("--dataset-name random --duration 1s", "--duration"),
+        ("--dataset-name random --request-rate 3 --arrivals gamma", "--burstiness"),
+        ("--dataset-name random --request-rate 3 --burstiness 0", "--burstiness"),
+        ("--dataset-name random --schedule nonexistent.jsonl", "--schedule"),
+        ("--pace-check", "--request-rate"),
     ] {
         let out = output(bench(&folder, args)).await;
         assert_eq!(out.status.code(), Some(2), "{args}: {}", text(&out.stderr));
@@ -153,4 +161,41 @@ async fn ctrl_c_writes_partial_results_and_is_130() {
     let run: Value = serde_json::from_str(&folder.read("milepost-bench/run.json")).unwrap();
     assert_eq!(run["partial"], Value::Bool(true));
     assert!(text(&out.stdout).contains("PARTIAL"));
+}
+
+#[tokio::test]
+async fn a_saved_schedule_is_replayed_bit_for_bit() {
+    let (server, folder) = (serving(), Folder::new("schedule"));
+    let url = server.listen().await;
+    let random =
+        "--dataset-name random-ids --random-input-len 6 --random-output-len 8 --random-range-ratio 1";
+    let made = format!(
+        "--base-url {url} {random} --stages 100@50ms,200..400@100ms --arrivals gamma --burstiness 0.5 --output-dir made"
+    );
+    let out = output(bench(&folder, &made)).await;
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let saved = folder.read("made/schedule.jsonl");
+    let again =
+        format!("--base-url {url} {random} --schedule made/schedule.jsonl --seed 9 --output-dir again");
+    let out = output(bench(&folder, &again)).await;
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert_eq!(folder.read("again/schedule.jsonl"), saved);
+    let hashes = ["made", "again"].map(|run| {
+        let run: Value = serde_json::from_str(&folder.read(&format!("{run}/run.json"))).unwrap();
+        (run["schedule_xxh3"].clone(), run["metrics"]["requests"].clone())
+    });
+    assert_eq!(hashes[0], hashes[1]);
+    assert_eq!(hashes[0].1.as_u64(), Some(saved.lines().count() as u64 - 1));
+}
+
+#[tokio::test]
+async fn the_pace_check_needs_no_target_and_tells_lateness() {
+    let folder = Folder::new("pace");
+    let out =
+        output(bench(&folder, "--pace-check --request-rate 500 --duration 200ms --arrivals constant")).await;
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let told = text(&out.stdout);
+    for line in ["Requests                                      100", "Lateness p99 (ms)", "CPU (cores)"] {
+        assert!(told.contains(line), "{told}");
+    }
 }

@@ -20,7 +20,7 @@ async fn arrivals_do_not_wait_for_answers() {
     let server = Server::new(&clock, move |got| {
         about(got).unwrap_or_else(|| stream(&events, Duration::from_secs(5) / count))
     });
-    let config = LoadConfig { rate: Rate::PerSecond(50.0), ..config("http://pipe:1", 100) };
+    let config = LoadConfig { arrivals: Rate::PerSecond(50.0).into(), ..config("http://pipe:1", 100) };
     let context =
         RunContext { clock, connector: server.pipes(), progress: Arc::new(Silent), stop: Stop::never() };
     let report = run(config, context).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_clock_step_is_in_doubt_for_a_second_only() {
             )
         })
     });
-    let config = LoadConfig { rate: Rate::PerSecond(20.0), ..config("http://pipe:1", 160) };
+    let config = LoadConfig { arrivals: Rate::PerSecond(20.0).into(), ..config("http://pipe:1", 160) };
     let context =
         RunContext { clock, connector: server.pipes(), progress: Arc::new(Silent), stop: Stop::never() };
     let report = run(config, context).await.unwrap();

@@ -1,19 +1,51 @@
 //! When requests arrive: the rate, its shape, and the seed of both arrivals and prompts.
 //!
-//! Rule: names and defaults are `bench_serving`'s where it has them. Deliberately not here: making and keeping the schedule
-//! (`load::schedule`, `load::pacer`).
+//! Rule: names and defaults are `bench_serving`'s where it has them, else vLLM's. Deliberately not here: making and keeping the
+//! schedule (`load::schedule`, `load::pacer`).
 
-use clap::Args;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::load::schedule::Rate;
+use clap::{Args, ValueEnum};
+
+use crate::load::schedule::{Arrivals, Pace, Rate, Schedule, Shape, Stages, parse_seconds};
+
+/// Requests of a run that has no number of them, at most.
+const MOST_REQUESTS: usize = 10_000_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ShapeName {
+    /// Exponential gaps, as of many clients that know nothing of each other
+    Poisson,
+    /// Equal gaps
+    Constant,
+    /// Gamma distributed gaps, see --burstiness
+    Gamma,
+}
 
 /// When requests arrive.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Arrivals")]
 pub(super) struct ArrivalArgs {
-    /// Poisson arrivals with this mean number a second; inf: all at once
+    /// Mean number of arrivals a second; inf: all at once
     #[arg(long, default_value = "inf", value_parser = Rate::parse, allow_negative_numbers = true)]
-    pub(super) request_rate: Rate,
+    request_rate: Rate,
+    /// How arrivals are spread
+    #[arg(long, value_enum)]
+    arrivals: Option<ShapeName>,
+    /// Shape of gamma distributed gaps: 1 is Poisson, less is burstier, more is more regular
+    #[arg(long, allow_negative_numbers = true)]
+    burstiness: Option<f64>,
+    /// A rate that changes, as RATE@TIME or FROM..TO@TIME: 10@30s,10..100@1m,100@30s
+    #[arg(long, value_name = "STAGES", value_parser = Stages::parse, conflicts_with = "request_rate")]
+    stages: Option<Stages>,
+    /// No arrival after this time (30s, 5m); without --num-prompts as many requests as are due in it
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    duration: Option<f64>,
+    /// Arrivals of an earlier run, bit for bit: its schedule.jsonl
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["request_rate", "stages", "arrivals", "burstiness"])]
+    schedule: Option<PathBuf>,
     /// Most requests in flight; waiting for a place counts in the latencies from schedule
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) max_concurrency: Option<u32>,
@@ -21,3 +53,49 @@ pub(super) struct ArrivalArgs {
     #[arg(long, default_value_t = 1)]
     pub(super) seed: u64,
 }
+
+impl ArrivalArgs {
+    /// As values that cannot be wrong.
+    pub(super) fn arrivals(&self) -> Result<Arrivals, String> {
+        let pace = match (&self.schedule, &self.stages) {
+            (Some(path), _) => {
+                Pace::Saved(Arc::new(Schedule::read(path).map_err(|e| format!("--schedule: {e}"))?))
+            }
+            (None, Some(stages)) => Pace::Stages(stages.clone()),
+            (None, None) => Pace::Rate(self.request_rate),
+        };
+        if pace == Pace::Rate(Rate::AllAtOnce) && (self.duration.is_some() || self.arrivals.is_some()) {
+            return Err(
+                "--duration and --arrivals need a --request-rate: at inf all are due at once".to_owned()
+            );
+        }
+        Ok(Arrivals { pace, shape: self.shape()?, duration: self.duration.map(Duration::from_secs_f64) })
+    }
+
+    fn shape(&self) -> Result<Shape, String> {
+        match (self.arrivals, self.burstiness) {
+            (_, Some(shape)) if !(shape.is_finite() && shape >= 0.01) => {
+                Err(format!("--burstiness: expected a number of at least 0.01, got {shape}"))
+            }
+            (None | Some(ShapeName::Gamma), Some(shape)) => Ok(Shape::Gamma(shape)),
+            (Some(_), Some(_)) => Err("--burstiness: only with --arrivals gamma".to_owned()),
+            (Some(ShapeName::Gamma), None) => Err("--arrivals gamma: --burstiness is missing".to_owned()),
+            (Some(ShapeName::Constant), None) => Ok(Shape::Constant),
+            (None | Some(ShapeName::Poisson), None) => Ok(Shape::Poisson),
+        }
+    }
+
+    /// How many requests: as given, else as many as are due where the arrivals end by themselves.
+    pub(super) fn requests(&self, arrivals: &Arrivals, given: Option<u32>) -> usize {
+        match given {
+            Some(given) => given as usize,
+            None if arrivals.ends_by_itself() => {
+                Schedule::new(arrivals, MOST_REQUESTS, self.seed).at_ns.len()
+            }
+            None => DEFAULT_REQUESTS,
+        }
+    }
+}
+
+/// `bench_serving`'s.
+const DEFAULT_REQUESTS: usize = 1000;

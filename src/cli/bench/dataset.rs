@@ -41,9 +41,9 @@ pub(super) struct DatasetArgs {
     /// File of the data set
     #[arg(long)]
     dataset_path: Option<PathBuf>,
-    /// Requests to send (generated-shared-prefix: groups times prompts instead)
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    pub(super) num_prompts: u32,
+    /// Requests to send; 1000 where no time says how many (generated-shared-prefix: groups times prompts instead)
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(super) num_prompts: Option<u32>,
     /// sharegpt, custom: ask for this many output tokens
     #[arg(long)]
     sharegpt_output_len: Option<u64>,

@@ -6,6 +6,7 @@
 mod arrivals;
 mod dataset;
 mod output;
+mod pace;
 mod request;
 mod target;
 mod unneeded;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::runtime::Runtime;
 
 use self::arrivals::ArrivalArgs;
 use self::dataset::DatasetArgs;
@@ -62,6 +64,10 @@ struct Flags {
     #[arg(long, help_heading = "Run", value_name = "FILE|URL")]
     router_trace: Option<String>,
 
+    /// Only measure how well this machine keeps such arrivals; nothing is sent to a target
+    #[arg(long, help_heading = "Run")]
+    pace_check: bool,
+
     #[command(flatten)]
     unneeded: UnneededArgs,
 }
@@ -70,11 +76,11 @@ struct Flags {
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let args = args.flags;
     args.unneeded.notes().iter().for_each(|note| eprintln!("note: {note}"));
+    if args.pace_check {
+        return check_pace(&args);
+    }
     let config = config(&args, std::env::var("OPENAI_API_KEY").ok().as_deref()).map_err(Failure::Usage)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::Run(format!("cannot start the runtime: {e}")))?;
+    let runtime = runtime()?;
     let console: Arc<dyn Progress> = Arc::new(Console::new(args.output.disable_tqdm));
     let (handle, stop) = Stop::pair();
     let context = RunContext { stop, ..RunContext::new(Clock::system(), console) };
@@ -90,6 +96,23 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
         LoadError::Target(_) | LoadError::System(_) => Failure::Run(e.to_string()),
     })?;
     finish(&args, &report)
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|e| Failure::Run(format!("cannot start the runtime: {e}")))
+}
+
+fn check_pace(args: &Flags) -> Result<(), Failure> {
+    let arrivals = args.arrivals.arrivals().map_err(Failure::Usage)?;
+    if arrivals.mean_per_s().is_none() {
+        return Err(Failure::Usage(
+            "--pace-check needs a --request-rate, such as --request-rate 1000".to_owned(),
+        ));
+    }
+    let text = runtime()?.block_on(pace::pace_check(&arrivals, args.arrivals.seed)).map_err(Failure::Run)?;
+    print!("{text}");
+    Ok(())
 }
 
 fn finish(args: &Flags, report: &RunReport) -> Result<(), Failure> {
@@ -113,10 +136,11 @@ fn config(args: &Flags, api_key: Option<&str>) -> Result<LoadConfig, String> {
         .map(TraceSource::parse)
         .transpose()
         .map_err(|e| format!("--router-trace: {e}"))?;
+    let arrivals = args.arrivals.arrivals()?;
     Ok(LoadConfig {
         backend: args.target.backend(),
-        num_prompts: args.dataset.num_prompts as usize,
-        rate: args.arrivals.request_rate,
+        num_prompts: args.arrivals.requests(&arrivals, args.dataset.num_prompts),
+        arrivals,
         max_concurrency: args.arrivals.max_concurrency.map(|n| n as usize),
         seed: args.arrivals.seed,
         model: args.target.model.clone(),

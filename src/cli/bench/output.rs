@@ -12,7 +12,7 @@ use crate::report::files::Destination;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Results")]
 pub(super) struct OutputArgs {
-    /// Folder for requests.csv and run.json; a folder inside it if a run is there already
+    /// Folder for requests.csv, run.json and schedule.jsonl; a folder inside it if a run is there already
     #[arg(long, default_value = "milepost-bench")]
     pub(super) output_dir: PathBuf,
     /// Append the run as one line of JSON
