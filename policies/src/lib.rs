@@ -41,7 +41,7 @@ mod testing;
 pub mod view;
 
 pub use chooser::{Chooser, Eligible, Joining, PolicyId};
-pub use decision::Decision;
+pub use decision::{Decision, Standing};
 pub use hash::name_hash;
 pub use policy::{Event, Needs, Policy, ServerLoad};
 pub use prefix::{PrefixIndex, PromptHashes};
