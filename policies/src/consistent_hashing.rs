@@ -6,15 +6,19 @@
 //! Where it differs, on purpose: a target counts all workers in the order in which they joined, where sglang-router counts
 //! those available, in no order; and the ring is always there, where sglang-router looks it up under a name that most workers
 //! do not have and falls back to a modulo, by which every key moves when a worker comes or goes.
-//! Deliberately not here: load. A hot key stays where it is.
+//! A hot key stays where it is, as there, unless a load factor is given (`--consistent-hash-load-factor`): then a worker that
+//! would have more than that many times its share of the requests in flight is passed over, clockwise, so that a key overflows
+//! to always the same next workers (Mirrokni, Thorup, Zadimoghaddam: consistent hashing with bounded loads). The worker asked
+//! for is not bounded. Deliberately not here: weights.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::decision::Decision;
 use crate::hash;
+use crate::load_bound;
 use crate::policy::{Event, Needs, Policy};
-use crate::registry::PolicySpec;
+use crate::registry::{PolicyConfig, PolicySpec};
 use crate::ring::Ring;
 use crate::view::{RequestView, Time, Workers};
 
@@ -23,6 +27,8 @@ use crate::view::{RequestView, Time, Workers};
 pub struct ConsistentHashing {
     ring: Ring,
     rng: ChaCha8Rng,
+    /// See [`PolicyConfig::consistent_load_factor`]; `None`: load does not matter.
+    load_factor: Option<f64>,
 }
 
 impl ConsistentHashing {
@@ -30,12 +36,16 @@ impl ConsistentHashing {
     pub const SPEC: PolicySpec = PolicySpec {
         name: "consistent_hashing",
         about: "the same routing key (or client) to the same worker, by a hash ring",
-        build: |config| Box::new(Self::new(config.seed)),
+        build: |config| Box::new(Self::new(config)),
     };
 
-    /// The policy with this seed, which only requests without any key depend on.
-    pub fn new(seed: u64) -> Self {
-        Self { ring: Ring::default(), rng: ChaCha8Rng::seed_from_u64(seed) }
+    /// The policy with the load factor of `config`, and its seed, which only requests without any key depend on.
+    pub fn new(config: &PolicyConfig) -> Self {
+        Self {
+            ring: Ring::default(),
+            rng: ChaCha8Rng::seed_from_u64(config.seed),
+            load_factor: Some(config.consistent_load_factor).filter(|&factor| factor >= 1.0),
+        }
     }
 }
 
@@ -59,10 +69,12 @@ impl Policy for ConsistentHashing {
         self.ring.show(workers);
         let keyed = request.routing_key.map(|key| (hash::name_hash(key.as_bytes()), "routing_key"));
         let keyed = keyed.or_else(|| request.client_hash.map(|hash| (hash, "client")));
-        if let Some((hash, reason)) = keyed
-            && let Some((index, _)) = self.ring.find(hash, |_| true)
-        {
-            return out.choose(index, reason);
+        if let Some((hash, reason)) = keyed {
+            let most = self.load_factor.map_or(f64::INFINITY, |factor| load_bound::of(workers, factor));
+            let takes = |index| workers.get(index).is_some_and(|w| load_bound::with_one_more(w) <= most);
+            if let Some((index, passed_over)) = self.ring.find(hash, takes) {
+                return out.choose(index, if passed_over { "next_on_ring" } else { reason });
+            }
         }
         // Drawn as u64, so that 32-bit hosts decide the same.
         out.choose(self.rng.random_range(0..workers.len() as u64) as usize, "no_key");
@@ -81,6 +93,14 @@ mod tests {
     use crate::testing::{Fleet, ask_for};
     use crate::view::{WorkerId, WorkerView};
 
+    fn seeded(seed: u64) -> ConsistentHashing {
+        ConsistentHashing::new(&PolicyConfig { seed, ..PolicyConfig::default() })
+    }
+
+    fn bounded(consistent_load_factor: f64) -> ConsistentHashing {
+        ConsistentHashing::new(&PolicyConfig { consistent_load_factor, ..PolicyConfig::default() })
+    }
+
     fn keyed(key: &str) -> RequestView<'_> {
         RequestView { seq: 1, routing_key: Some(key), ..RequestView::default() }
     }
@@ -93,7 +113,7 @@ mod tests {
     #[test]
     fn a_key_goes_to_its_worker_in_every_router_and_after_every_restart() {
         let fleet = Fleet::of(5);
-        let (mut one, mut other) = (ConsistentHashing::new(1), ConsistentHashing::new(2));
+        let (mut one, mut other) = (seeded(1), seeded(2));
         for key in 0..100 {
             let key = format!("user-{key}");
             assert_eq!(
@@ -106,7 +126,7 @@ mod tests {
     #[test]
     fn target_then_key_then_client_then_chance() {
         let fleet = Fleet::of(5);
-        let mut policy = ConsistentHashing::new(1);
+        let mut policy = seeded(1);
         let mut reason = |request| ask_for(&mut policy, &request, &fleet.workers).reason();
         let all = RequestView { target: Some(3), client_hash: Some(9), ..keyed("k") };
         assert_eq!(reason(all), "target");
@@ -118,7 +138,7 @@ mod tests {
     #[test]
     fn a_target_counts_all_workers_and_is_not_replaced() {
         let fleet = Fleet::of(4);
-        let mut policy = ConsistentHashing::new(1);
+        let mut policy = seeded(1);
         let target = RequestView { target: Some(3), ..keyed("k") };
         // The first two are away, so the fourth is the second that is shown.
         assert_eq!(ask_for(&mut policy, &target, &fleet.workers[2..]).chosen(), Some(1));
@@ -128,7 +148,7 @@ mod tests {
     #[test]
     fn a_worker_that_left_makes_room_and_takes_its_keys_when_it_is_back_in_another_slot() {
         let mut fleet = Fleet::of(4);
-        let mut policy = ConsistentHashing::new(1);
+        let mut policy = seeded(1);
         let keys: Vec<_> = (0..200).map(|key| format!("user-{key}")).collect();
         let owners = |policy: &mut ConsistentHashing, workers: &[WorkerView]| -> Vec<u64> {
             keys.iter().map(|key| chosen(policy, &keyed(key), workers)).collect()
@@ -139,5 +159,50 @@ mod tests {
         owners(&mut policy, &fleet.workers);
         fleet.workers.push(WorkerView { id: WorkerId(9), ..left });
         assert_eq!(owners(&mut policy, &fleet.workers), before);
+    }
+
+    /// A hundred requests of one key that none has ended: in flight at each worker, most first.
+    fn in_flight_of_a_hot_key(policy: &mut ConsistentHashing) -> Vec<u32> {
+        let mut fleet = Fleet::of(4);
+        for _ in 0..100 {
+            let index = ask_for(policy, &keyed("hot"), &fleet.workers).chosen().expect("chose");
+            fleet.workers[index].in_flight_requests += 1;
+        }
+        let mut in_flight: Vec<_> = fleet.workers.iter().map(|w| w.in_flight_requests).collect();
+        in_flight.sort_unstable_by(|a, b| b.cmp(a));
+        in_flight
+    }
+
+    #[test]
+    fn a_hot_key_stays_where_it_is_unless_loads_are_bounded() {
+        assert_eq!(in_flight_of_a_hot_key(&mut bounded(0.0)), [100, 0, 0, 0]);
+        // 1.25 times 25, rounded up; the bound grew with what was there.
+        assert_eq!(in_flight_of_a_hot_key(&mut bounded(1.25)), [32, 31, 31, 6]);
+        assert_eq!(in_flight_of_a_hot_key(&mut bounded(1.0)), [25; 4]);
+    }
+
+    #[test]
+    fn a_key_overflows_to_the_same_worker_and_comes_back() {
+        let mut fleet = Fleet::of(4);
+        let mut policy = bounded(1.25);
+        let mut ask = |fleet: &Fleet| {
+            let decision = ask_for(&mut policy, &keyed("k"), &fleet.workers);
+            (decision.chosen().expect("chose"), decision.reason())
+        };
+        let (owner, _) = ask(&fleet);
+        fleet.workers[owner].in_flight_requests = 2;
+        let (next, reason) = ask(&fleet);
+        assert_eq!((next != owner, reason), (true, "next_on_ring"));
+        assert_eq!(ask(&fleet), (next, reason));
+        fleet.workers[owner].in_flight_requests = 0;
+        assert_eq!(ask(&fleet), (owner, "routing_key"));
+    }
+
+    #[test]
+    fn a_target_is_obeyed_whatever_its_load() {
+        let mut fleet = Fleet::of(4);
+        fleet.in_flight([0, 0, 90, 0]);
+        let target = RequestView { target: Some(2), ..RequestView::default() };
+        assert_eq!(ask_for(&mut bounded(1.25), &target, &fleet.workers).chosen(), Some(2));
     }
 }

@@ -13,9 +13,9 @@
 //! | [`ledger`] | what is counted and learned of each worker |
 //! | [`prefix`] | which worker was sent which prompt prefix |
 //! | [`registry`] | policies by name |
-//! | [`cache_aware`], [`round_robin`], [`random`], [`shortest_queue`], [`power_of_two`] | one policy each |
+//! | [`cache_aware`], [`round_robin`], [`random`], [`shortest_queue`], [`power_of_two`], [`peak_ewma`] | one policy each |
 //! | [`manual`], [`consistent_hashing`], [`prefix_hash`], [`bucket`] | one policy each |
-//! | `ring`, `sticky`, `slab`, [`hash`] | what some of them are made of |
+//! | `ring`, `load_bound`, `sticky`, `slab`, [`hash`] | what some of them are made of |
 
 pub mod bucket;
 pub mod cache_aware;
@@ -24,7 +24,9 @@ pub mod consistent_hashing;
 pub mod decision;
 pub mod hash;
 pub mod ledger;
+mod load_bound;
 pub mod manual;
+pub mod peak_ewma;
 pub mod policy;
 pub mod power_of_two;
 pub mod prefix;
@@ -40,6 +42,7 @@ mod sticky;
 mod testing;
 pub mod view;
 
+pub use cache_aware::CacheAwareMode;
 pub use chooser::{Chooser, Eligible, Joining, PolicyId};
 pub use decision::{Decision, Standing};
 pub use hash::name_hash;

@@ -6,9 +6,10 @@
 use std::fmt;
 
 use crate::bucket::Bucket;
-use crate::cache_aware::CacheAware;
+use crate::cache_aware::{self, CacheAwareMode};
 use crate::consistent_hashing::ConsistentHashing;
 use crate::manual::Manual;
+use crate::peak_ewma::PeakEwma;
 use crate::policy::Policy;
 use crate::power_of_two::PowerOfTwo;
 use crate::prefix_hash::PrefixHash;
@@ -27,6 +28,8 @@ pub struct PolicyConfig {
     pub balance_abs_threshold: u64,
     /// ... and is when the most is also more than this many times the fewest.
     pub balance_rel_threshold: f64,
+    /// `cache_aware`: as sglang-router decides, or with its weaknesses mended.
+    pub cache_aware_mode: CacheAwareMode,
     /// `manual`: who gets a routing key that nobody has.
     pub assignment_mode: AssignmentMode,
     /// `manual`: a key not seen for this long is forgotten, seconds; 0: never.
@@ -36,6 +39,9 @@ pub struct PolicyConfig {
     pub prefix_tokens: u32,
     /// `prefix_hash`: a worker with more than this many times the average load is passed over.
     pub prefix_load_factor: f64,
+    /// `consistent_hashing`: a worker that would have more than this many times its share of the requests in flight is passed
+    /// over, 1 or more; 0: load does not matter.
+    pub consistent_load_factor: f64,
     /// `bucket`: time between two adjustments of the length limits, seconds.
     pub bucket_adjust_interval_s: u64,
 }
@@ -59,11 +65,13 @@ impl Default for PolicyConfig {
             cache_threshold: 0.3,
             balance_abs_threshold: 64,
             balance_rel_threshold: 1.5,
+            cache_aware_mode: CacheAwareMode::Faithful,
             assignment_mode: AssignmentMode::Random,
             max_idle_s: 4 * 60 * 60,
-            // The last three defaults are smg's and sglang-router's.
+            // smg's, and below sglang-router's.
             prefix_tokens: 256,
             prefix_load_factor: 1.25,
+            consistent_load_factor: 0.0,
             bucket_adjust_interval_s: 5,
         }
     }
@@ -82,11 +90,12 @@ pub struct PolicySpec {
 
 /// Every policy built in, in the order in which help lists them.
 pub const POLICIES: &[PolicySpec] = &[
-    CacheAware::SPEC,
+    cache_aware::SPEC,
     RoundRobin::SPEC,
     Random::SPEC,
     ShortestQueue::SPEC,
     PowerOfTwo::SPEC,
+    PeakEwma::SPEC,
     Manual::SPEC,
     ConsistentHashing::SPEC,
     PrefixHash::SPEC,
@@ -210,8 +219,8 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_answered_with_the_nearest_and_all() {
-        let all = "(one of: cache_aware, round_robin, random, shortest_queue, power_of_two, manual, consistent_hashing, \
-            prefix_hash, bucket)";
+        let all = "(one of: cache_aware, round_robin, random, shortest_queue, power_of_two, peak_ewma, manual, \
+            consistent_hashing, prefix_hash, bucket)";
         assert_eq!(
             error("cache-awre"),
             format!("unknown policy \"cache-awre\"; did you mean cache_aware? {all}")

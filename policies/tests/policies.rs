@@ -1,8 +1,8 @@
 //! What must hold for every policy in the registry, whatever the fleet looks like.
 
 use milepost_policies::{
-    AssignmentMode, Decision, Event, POLICIES, Policy, PolicyConfig, PrefixIndex, PromptHashes, RequestView,
-    Time, WorkerId, WorkerView, Workers, name_hash,
+    AssignmentMode, CacheAwareMode, Decision, Event, POLICIES, Policy, PolicyConfig, PrefixIndex,
+    PromptHashes, RequestView, Time, WorkerId, WorkerView, Workers, name_hash,
 };
 use proptest::prelude::*;
 
@@ -47,17 +47,21 @@ fn fleet() -> impl Strategy<Value = Vec<WorkerView>> {
 fn config() -> impl Strategy<Value = PolicyConfig> {
     let thresholds = (any::<f64>(), any::<u64>(), any::<f64>());
     let modes = [AssignmentMode::Random, AssignmentMode::MinLoad, AssignmentMode::MinGroup];
-    let keys = (prop::sample::select(modes.to_vec()), any::<u64>());
+    let cache_aware = [CacheAwareMode::Faithful, CacheAwareMode::Improved];
+    let keys =
+        (prop::sample::select(modes.to_vec()), any::<u64>(), prop::sample::select(cache_aware.to_vec()));
     let lengths = (any::<u32>(), any::<f64>(), prop_oneof![0..3u64, any::<u64>()]);
     (any::<u64>(), thresholds, keys, lengths).prop_map(|(seed, thresholds, keys, lengths)| PolicyConfig {
         seed,
         cache_threshold: thresholds.0,
         balance_abs_threshold: thresholds.1,
         balance_rel_threshold: thresholds.2,
+        cache_aware_mode: keys.2,
         assignment_mode: keys.0,
         max_idle_s: keys.1,
         prefix_tokens: lengths.0,
         prefix_load_factor: lengths.1,
+        consistent_load_factor: lengths.1,
         bucket_adjust_interval_s: lengths.2,
     })
 }

@@ -47,6 +47,15 @@ pub const BALANCE_REL: Flag = Flag::one(
 .of(RATIO)
 .or("1.5")
 .also(&["spill-rel-threshold"]);
+/// `--cache-aware-mode`.
+pub const CACHE_AWARE_MODE: Flag = Flag::one(
+    "cache-aware-mode",
+    "MODE",
+    "cache_aware: faithful decides as sglang-router does, improved shares a hot prefix and keeps its holders when loads differ",
+)
+.of(Value::Word(&["faithful", "improved"]))
+.or("faithful")
+.with_origin(Origin::Milepost);
 /// `--assignment-mode`.
 pub const ASSIGNMENT_MODE: Flag =
     Flag::one("assignment-mode", "MODE", "manual: who gets a routing key that nobody has")
@@ -75,6 +84,15 @@ pub const PREFIX_LOAD_FACTOR: Flag = Flag::one(
 .of(Value::Number(1.0, f64::MAX))
 .or("1.25")
 .with_origin(Origin::Smg);
+/// `--consistent-hash-load-factor`.
+pub const CONSISTENT_LOAD_FACTOR: Flag = Flag::one(
+    "consistent-hash-load-factor",
+    "RATIO",
+    "consistent_hashing: a worker that would have more than this many times its share is passed over, 1 or more; 0: never",
+)
+.of(RATIO)
+.or("0")
+.with_origin(Origin::Milepost);
 /// `--bucket-adjust-interval-secs`.
 pub const BUCKET_INTERVAL: Flag = Flag::one(
     "bucket-adjust-interval-secs",
@@ -103,10 +121,12 @@ pub const ROUTING: Group = Group {
         CACHE_THRESHOLD,
         BALANCE_ABS,
         BALANCE_REL,
+        CACHE_AWARE_MODE,
         ASSIGNMENT_MODE,
         MAX_IDLE,
         PREFIX_TOKENS,
         PREFIX_LOAD_FACTOR,
+        CONSISTENT_LOAD_FACTOR,
         BUCKET_INTERVAL,
         MAX_TREE_SIZE,
         Flag::one("eviction-interval-secs", "SECS", "Pause between two evictions of remembered prompts")

@@ -5,7 +5,7 @@
 
 use http::HeaderName;
 use http::uri::PathAndQuery;
-use milepost_policies::{AssignmentMode, PolicyConfig};
+use milepost_policies::{AssignmentMode, CacheAwareMode, PolicyConfig};
 
 use super::notice::refusal;
 use super::{Flag, FlagError, Given, access, fleet, observe, requests, routing, secrets};
@@ -102,6 +102,10 @@ fn policy(given: &Given) -> Result<(String, PolicyConfig), FlagError> {
         cache_threshold: given.number(&routing::CACHE_THRESHOLD)?,
         balance_abs_threshold: given.integer(&routing::BALANCE_ABS)?,
         balance_rel_threshold: given.number(&routing::BALANCE_REL)?,
+        cache_aware_mode: match given.text(&routing::CACHE_AWARE_MODE)? {
+            Some("improved") => CacheAwareMode::Improved,
+            _ => CacheAwareMode::Faithful,
+        },
         assignment_mode: match given.text(&routing::ASSIGNMENT_MODE)? {
             Some("min_load") => AssignmentMode::MinLoad,
             Some("min_group") => AssignmentMode::MinGroup,
@@ -110,12 +114,23 @@ fn policy(given: &Given) -> Result<(String, PolicyConfig), FlagError> {
         max_idle_s: given.seconds(&routing::MAX_IDLE)?.as_secs(),
         prefix_tokens: given.integer(&routing::PREFIX_TOKENS)?,
         prefix_load_factor: given.number(&routing::PREFIX_LOAD_FACTOR)?,
+        consistent_load_factor: load_factor(given)?,
         bucket_adjust_interval_s: given.seconds(&routing::BUCKET_INTERVAL)?.as_secs(),
     };
     let name = given.text(&routing::POLICY)?.unwrap_or_default();
     // Built once more when the router starts; here it is only asked whether there is such a one.
     milepost_policies::build(name, &config).map_err(FlagError::Policy)?;
     Ok((name.to_owned(), config))
+}
+
+/// Of `consistent_hashing`: off, or at least 1, below which there may be nobody who takes the request.
+fn load_factor(given: &Given) -> Result<f64, FlagError> {
+    let flag = &routing::CONSISTENT_LOAD_FACTOR;
+    let factor = given.number(flag)?;
+    if factor > 0.0 && factor < 1.0 {
+        return Err(FlagError::expected(flag, "0 (load does not matter) or at least 1", &factor.to_string()));
+    }
+    Ok(factor)
 }
 
 fn retry(given: &Given) -> Result<RetryConfig, FlagError> {

@@ -35,6 +35,7 @@ fn another(flag: &Flag) -> String {
     let default = flag.default.unwrap_or_default();
     match flag.value {
         Value::Integer(..) => (default.parse::<i128>().unwrap_or(0) + 7).to_string(),
+        Value::Number(..) if flag.name == "consistent-hash-load-factor" => "1.25".to_owned(),
         Value::Number(..) => (default.parse::<f64>().unwrap_or(0.0) + 0.25).to_string(),
         Value::Word(words) => words.iter().rfind(|word| **word != default).unwrap().to_string(),
         Value::Path => "file.pem".to_owned(),
@@ -97,6 +98,7 @@ fn values_are_refused_with_flag_value_and_expectation() {
         (&requests::REQUEST_ID_HEADERS, &["a b"], "names of headers, got a b"),
         (&requests::CORS_ORIGINS, &["https://a/"], "an origin such as https://example.com"),
         (&requests::CORS_ORIGINS, &["a.example"], "got a.example"),
+        (&routing::CONSISTENT_LOAD_FACTOR, &["0.5"], "0 (load does not matter) or at least 1, got 0.5"),
         (&fleet::HEALTH_ENDPOINT, &["health"], "a path such as /health, got health"),
         (&fleet::HEALTH_ENDPOINT, &["/a b"], "a path such as /health, got /a b"),
         (&observe::DURATION_BUCKETS, &["0.1", "0"], "a number above 0, got 0"),
