@@ -203,10 +203,13 @@ impl Chooser {
             view.in_flight_requests = in_flight_requests;
             view.prefix_match_bytes = prompt.map(|_| self.matches[view.id.0 as usize]);
             view.prefix_match_tokens = None;
-            if needs.estimates || needs.server_loads {
+            if needs.estimates {
                 view.prefix_match_tokens =
                     view.prefix_match_bytes.and_then(|bytes| self.ledger.part_of(request, bytes));
-                self.ledger.show(now, view);
+                self.ledger.show_estimates(now, view);
+            }
+            if needs.server_loads {
+                self.ledger.show_load(now, view);
             }
             if !self.all_eligible {
                 self.some.push(*view);

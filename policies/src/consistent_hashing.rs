@@ -70,8 +70,9 @@ impl Policy for ConsistentHashing {
         let keyed = request.routing_key.map(|key| (hash::name_hash(key.as_bytes()), "routing_key"));
         let keyed = keyed.or_else(|| request.client_hash.map(|hash| (hash, "client")));
         if let Some((hash, reason)) = keyed {
-            let most = self.load_factor.map_or(f64::INFINITY, |factor| load_bound::of(workers, factor));
-            let takes = |index| workers.get(index).is_some_and(|w| load_bound::with_one_more(w) <= most);
+            let bound = self.load_factor.map(|factor| load_bound::of(load_bound::share(workers), factor));
+            let in_flight = |index| workers.get(index).map_or(u32::MAX, |worker| worker.in_flight_requests);
+            let takes = |index| bound.is_none_or(|bound| load_bound::admits(bound, in_flight(index)));
             if let Some((index, passed_over)) = self.ring.find(hash, takes) {
                 return out.choose(index, if passed_over { "next_on_ring" } else { reason });
             }

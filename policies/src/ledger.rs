@@ -222,8 +222,8 @@ impl Ledger {
         }
     }
 
-    /// Writes what is known of a worker into its view.
-    pub fn show(&self, now: Time, view: &mut WorkerView) {
+    /// Writes what was counted and learned of a worker into its view.
+    pub fn show_estimates(&self, now: Time, view: &mut WorkerView) {
         let Some(slot) = self.slots.get(view.id.0 as usize) else {
             return;
         };
@@ -237,8 +237,13 @@ impl Ledger {
         view.latency_ewma_us = slot.latency_us;
         view.ttft_ewma_us = slot.ttft_us;
         view.cache_hit_rate = slot.hit_rate;
+    }
+
+    /// Writes what the worker's server last said into its view.
+    pub fn show_load(&self, now: Time, view: &mut WorkerView) {
+        let load = self.slots.get(view.id.0 as usize).and_then(|slot| slot.load);
         let age = |at: Time| now.us.saturating_sub(at.us);
-        let load = slot.load.filter(|(at, _)| age(*at) <= LOAD_LASTS_US);
+        let load = load.filter(|(at, _)| age(*at) <= LOAD_LASTS_US);
         view.server_load_age_us = load.map(|(at, _)| age(at));
         let said = load.map(|(_, said)| said).unwrap_or_default();
         view.queue_depth = said.queue_depth;
@@ -282,7 +287,8 @@ mod tests {
 
     fn view(ledger: &Ledger, at_us: u64) -> WorkerView {
         let mut view = WorkerView { id: WORKER, ..WorkerView::default() };
-        ledger.show(Time { us: at_us }, &mut view);
+        ledger.show_estimates(Time { us: at_us }, &mut view);
+        ledger.show_load(Time { us: at_us }, &mut view);
         view
     }
 

@@ -66,7 +66,8 @@ pub struct WorkerView {
     /// Leading bytes of this request's routing text that the worker was sent before; `None` unless the policy
     /// [needs](crate::Needs::prefix_match) it and the request has text.
     pub prefix_match_bytes: Option<u64>,
-    /// The same in tokens, estimated as [`RequestView::prompt_tokens`] is.
+    /// The same in tokens, estimated as [`RequestView::prompt_tokens`] is; `None` too unless the policy
+    /// [needs](crate::Needs::estimates) estimates.
     pub prefix_match_tokens: Option<u64>,
 
     /// Requests sent there by this router that have brought no token yet: they wait or are prefilled. A plain answer brings its

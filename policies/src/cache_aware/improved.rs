@@ -27,7 +27,7 @@ use crate::decision::Decision;
 use crate::load_bound;
 use crate::policy::{Needs, Policy};
 use crate::registry::PolicyConfig;
-use crate::view::{RequestView, Time, WorkerView, Workers};
+use crate::view::{RequestView, Time, WorkerId, WorkerView, Workers};
 
 /// Requests that a worker may have above its share in any case. So few are in one batch and hardly wait for each other, where a
 /// prompt that is computed again costs as much as several of them.
@@ -42,6 +42,17 @@ pub struct Improved {
     few: f64,
     /// Of its share.
     ratio: f64,
+    // Reused: a view is six cache lines, and the rule goes over the fleet five times.
+    seen: Vec<Seen>,
+}
+
+/// What the rule is about in a worker.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// Requests in flight, the choice that last took it, and its id: the least is next.
+    turn: (u32, u64, WorkerId),
+    matched_bytes: u64,
+    has_room: bool,
 }
 
 impl Improved {
@@ -52,6 +63,7 @@ impl Improved {
             few: config.balance_abs_threshold.min(FEW_REQUESTS) as f64,
             // Below 1 there may be nobody who has room.
             ratio: config.balance_rel_threshold.max(1.0),
+            seen: Vec::new(),
         }
     }
 }
@@ -67,16 +79,12 @@ impl Policy for Improved {
 
     /// Scores those with room: by the part of the prompt that matches where a match decides, else by the load, negated.
     fn choose(&mut self, _now: Time, request: &RequestView<'_>, workers: &Workers<'_>, out: &mut Decision) {
-        let most = load_bound::of(workers, self.ratio).max(load_bound::share(workers) + self.few);
-        let has_room = |worker: &WorkerView| load_bound::with_one_more(worker) <= most && !is_full(worker);
-        let anybody = workers.iter().any(has_room);
-        // If all batches are full, all wait.
-        let may_take = |worker: &WorkerView| !anybody || has_room(worker);
-
+        self.look(workers);
         let prompt_bytes = request.prompt_bytes as f64;
         let is_hit = |matched: u64| matched as f64 / prompt_bytes > self.hit_rate;
-        let deepest = workers.iter().map(matched_bytes).max().unwrap_or(0);
-        let reachable = workers.iter().filter(|w| may_take(w)).map(matched_bytes).max().unwrap_or(0);
+        let deepest = self.seen.iter().map(|worker| worker.matched_bytes).max().unwrap_or(0);
+        let with_room = self.seen.iter().enumerate().filter(|(_, worker)| worker.has_room);
+        let reachable = with_room.clone().map(|(_, worker)| worker.matched_bytes).max().unwrap_or(0);
         let reason = match (request.prompt_bytes, is_hit(deepest), reachable == deepest) {
             (0, _, _) => "no_text",
             (_, false, _) => "prefix_miss",
@@ -84,13 +92,31 @@ impl Policy for Improved {
             (_, true, false) => "prefix_spill",
         };
         let by_match = request.prompt_bytes > 0 && is_hit(reachable);
-        for (index, worker) in workers.iter().enumerate().filter(|(_, worker)| may_take(worker)) {
-            let matched = matched_bytes(worker) as f64 / prompt_bytes;
-            out.score(index, if by_match { matched } else { -f64::from(worker.in_flight_requests) });
+        for (index, worker) in with_room.clone() {
+            let matched = worker.matched_bytes as f64 / prompt_bytes;
+            out.score(index, if by_match { matched } else { -f64::from(worker.turn.0) });
         }
-        let holds_enough = |worker: &WorkerView| !by_match || matched_bytes(worker) == reachable;
-        if let Some(index) = workers.least_loaded(|worker| may_take(worker) && holds_enough(worker)) {
+        let holders = with_room.filter(|(_, worker)| !by_match || worker.matched_bytes == reachable);
+        if let Some((index, _)) = holders.min_by_key(|(_, worker)| worker.turn) {
             out.choose(index, reason);
+        }
+    }
+}
+
+impl Improved {
+    /// Notes what the rule is about, who has room among it. If nobody has, all have: then all wait.
+    fn look(&mut self, workers: &Workers<'_>) {
+        let share = load_bound::share(workers);
+        let bound = load_bound::of(share, self.ratio).max(share + self.few);
+        let seen = |worker: &WorkerView| Seen {
+            turn: (worker.in_flight_requests, worker.last_chosen_seq, worker.id),
+            matched_bytes: matched_bytes(worker),
+            has_room: load_bound::admits(bound, worker.in_flight_requests) && !is_full(worker),
+        };
+        self.seen.clear();
+        self.seen.extend(workers.iter().map(seen));
+        if !self.seen.iter().any(|worker| worker.has_room) {
+            self.seen.iter_mut().for_each(|worker| worker.has_room = true);
         }
     }
 }
