@@ -5,12 +5,13 @@
 //! health, breakers and leases, which decide who is eligible.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::decision::Decision;
 use crate::ledger::Ledger;
 use crate::policy::{Event, Needs, Policy};
 use crate::prefix::PrefixIndex;
-use crate::view::{RequestView, Time, WorkerId, WorkerView, Workers};
+use crate::view::{Labels, RequestView, Time, WorkerId, WorkerView, Workers};
 
 /// Which of a chooser's policies; the default is the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,7 @@ pub struct Chooser {
     fleet: Vec<WorkerView>,
     /// Those that may take the request, where they are not all.
     some: Vec<WorkerView>,
+    labels_by_slot: Vec<Arc<Labels>>,
     all_eligible: bool,
     matches: Vec<u64>,
     decision: Decision,
@@ -64,6 +66,7 @@ impl Chooser {
             choices: 0,
             fleet: Vec::new(),
             some: Vec::new(),
+            labels_by_slot: Vec::new(),
             all_eligible: false,
             matches: Vec::new(),
             decision: Decision::default(),
@@ -117,6 +120,7 @@ impl Chooser {
         let slot = worker.id.0 as usize;
         if self.matches.len() <= slot {
             self.matches.resize(slot + 1, 0);
+            self.labels_by_slot.resize_with(slot + 1, Arc::default);
         }
         self.ledger.join(worker.id);
         self.fleet.push(WorkerView {
@@ -129,6 +133,19 @@ impl Chooser {
         self.tell(now, &Event::Joined { worker: worker.id });
     }
 
+    /// How long what a server said of its load counts: some intervals between two questions. 10 s until this is called.
+    pub fn set_load_lasts(&mut self, us: u64) {
+        self.ledger.set_load_lasts(us);
+    }
+
+    /// What an operator says of a worker that has joined, in place of what was said before.
+    pub fn describe(&mut self, worker: WorkerId, priority: u32, labels: Arc<Labels>) {
+        if let Some(view) = self.fleet.iter_mut().find(|view| view.id == worker) {
+            view.priority = priority;
+            self.labels_by_slot[worker.0 as usize] = labels;
+        }
+    }
+
     /// A worker goes; those behind it move up. Its requests may still end, and nothing is learned from that.
     pub fn leave(&mut self, now: Time, worker: WorkerId) {
         self.fleet.retain(|view| view.id != worker);
@@ -137,6 +154,9 @@ impl Chooser {
         }
         self.index.remove_worker(worker);
         self.ledger.leave(worker);
+        if let Some(labels) = self.labels_by_slot.get_mut(worker.0 as usize) {
+            *labels = Arc::default();
+        }
         self.tell(now, &Event::Left { worker });
     }
 
@@ -169,7 +189,7 @@ impl Chooser {
         let request = &RequestView { prompt_tokens, ..*request };
         self.see(now, request, self.policies[place].needs(), eligible);
         let shown = if self.all_eligible { &self.fleet } else { &self.some };
-        let workers = Workers::new(shown)?;
+        let workers = Workers::new(shown)?.with_labels(&self.labels_by_slot);
         self.choices += 1;
         self.decision.clear(shown.len());
         self.policies[place].choose(now, request, &workers, &mut self.decision);
@@ -298,6 +318,48 @@ mod tests {
         assert_eq!(
             (last.id, last.position, last.url_hash, last.priority, last.last_chosen_seq),
             (WorkerId(1), 2, 9, 1, 0)
+        );
+    }
+
+    /// Chooses whoever has the label that the request's model names, else the one with the highest priority.
+    struct ByLabel;
+
+    impl Policy for ByLabel {
+        fn name(&self) -> &'static str {
+            "by_label"
+        }
+
+        fn choose(&mut self, _: Time, request: &RequestView<'_>, workers: &Workers<'_>, out: &mut Decision) {
+            let labelled = (0..workers.len())
+                .find(|i| workers.labels(*i).get("model").map(String::as_str) == request.model);
+            let first =
+                workers.iter().enumerate().max_by_key(|(_, worker)| worker.priority).map(|(index, _)| index);
+            out.choose(labelled.or(first).unwrap_or(0), "label");
+        }
+    }
+
+    #[test]
+    fn what_an_operator_says_of_a_worker_reaches_the_policies_and_goes_with_it() {
+        let mut chooser = Chooser::new(Box::new(ByLabel), PrefixIndex::new(1 << 20));
+        for id in 0..3 {
+            chooser.join(NOW, Joining { id: WorkerId(id), url_hash: u64::from(id), priority: 50 });
+        }
+        chooser.describe(WorkerId(1), 90, Arc::default());
+        chooser.describe(WorkerId(2), 50, Arc::new(Labels::from([("model".into(), "m".into())])));
+        chooser.describe(WorkerId(7), 99, Arc::default());
+        let ask = |chooser: &mut Chooser, model, positions: &[u32]| {
+            let request = RequestView { model: Some(model), ..RequestView::default() };
+            chooser.choose(NOW, PolicyId::default(), &request, &idle(positions)).map(|i| positions[i])
+        };
+        assert_eq!(ask(&mut chooser, "m", &[0, 1, 2]), Some(2));
+        assert_eq!(ask(&mut chooser, "m", &[1, 2]), Some(2), "found by slot where not all are eligible");
+        assert_eq!(ask(&mut chooser, "x", &[0, 1, 2]), Some(1));
+        chooser.leave(NOW, WorkerId(2));
+        chooser.join(NOW, Joining { id: WorkerId(2), url_hash: 9, priority: 50 });
+        assert_eq!(
+            ask(&mut chooser, "m", &[0, 1, 2]),
+            Some(1),
+            "whoever comes into the slot has its own labels"
         );
     }
 

@@ -15,7 +15,7 @@ const EWMA_WEIGHT: f64 = 0.2;
 const BYTES_PER_TOKEN: f64 = 4.0;
 /// Time in which a rate of tokens forgets all but 1/e.
 const RATE_MEMORY_US: f64 = 10_000_000.0;
-/// What a server said of its load counts for so long.
+/// What a server said of its load counts for so long, unless the chooser is told otherwise.
 const LOAD_LASTS_US: u64 = 10_000_000;
 /// First tokens of fewer tokens of work say more about the network than about the engine.
 const MIN_WORK_TOKENS: u64 = 64;
@@ -31,6 +31,7 @@ pub struct Ledger {
     bytes_per_token: Option<f64>,
     prompt_tokens: Option<f64>,
     answer_tokens: Option<f64>,
+    load_lasts_us: Option<u64>,
 }
 
 /// One worker.
@@ -161,6 +162,11 @@ impl Ledger {
         }
     }
 
+    /// From now on what a server said of its load counts for so long.
+    pub fn set_load_lasts(&mut self, us: u64) {
+        self.load_lasts_us = Some(us);
+    }
+
     fn set_load(&mut self, worker: WorkerId, load: Option<(Time, ServerLoad)>) {
         if let Some(slot) = self.slots.get_mut(worker.0 as usize) {
             slot.load = load;
@@ -243,7 +249,8 @@ impl Ledger {
     pub fn show_load(&self, now: Time, view: &mut WorkerView) {
         let load = self.slots.get(view.id.0 as usize).and_then(|slot| slot.load);
         let age = |at: Time| now.us.saturating_sub(at.us);
-        let load = load.filter(|(at, _)| age(*at) <= LOAD_LASTS_US);
+        let lasts_us = self.load_lasts_us.unwrap_or(LOAD_LASTS_US);
+        let load = load.filter(|(at, _)| age(*at) <= lasts_us);
         view.server_load_age_us = load.map(|(at, _)| age(at));
         let said = load.map(|(_, said)| said).unwrap_or_default();
         view.queue_depth = said.queue_depth;
@@ -368,6 +375,8 @@ mod tests {
         let seen = view(&ledger, 3_000);
         assert_eq!((seen.queue_depth, seen.server_load_age_us, seen.running), (Some(7), Some(2_000), None));
         assert_eq!(view(&ledger, 2_000 + LOAD_LASTS_US).queue_depth, None);
+        ledger.set_load_lasts(2 * LOAD_LASTS_US);
+        assert_eq!(view(&ledger, 2_000 + LOAD_LASTS_US).queue_depth, Some(7));
         ledger.observe(Time { us: 4_000 }, &Event::LoadUnknown { worker: WORKER });
         assert_eq!(view(&ledger, 5_000).server_load_age_us, None);
     }

@@ -49,7 +49,7 @@ pub use hash::name_hash;
 pub use policy::{Event, Needs, Policy, ServerLoad};
 pub use prefix::{PrefixIndex, PromptHashes};
 pub use registry::{AssignmentMode, POLICIES, PolicyConfig, PolicySpec, UnknownPolicy, build, build_from};
-pub use view::{RequestView, Time, WorkerId, WorkerView, Workers};
+pub use view::{Labels, RequestView, Time, WorkerId, WorkerView, Workers};
 
 /// Compiles and runs the code in `README.md`.
 #[cfg(doctest)]

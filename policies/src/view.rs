@@ -3,6 +3,9 @@
 //! Rule: what is not known is `None`, never a number; a policy decides what to do without. Times come in as values.
 //! Deliberately not here: URLs, health, prompts as text. Only eligible workers are shown, and a prompt is its hashes.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::prefix::PromptHashes;
 
 /// A moment on a monotonic clock with an arbitrary origin.
@@ -109,30 +112,50 @@ pub struct WorkerView {
     pub max_running_requests: Option<u32>,
 }
 
+/// What an operator said of a worker by names of his own (`POST /workers`), such as its rack or its kind of GPU.
+pub type Labels = BTreeMap<String, String>;
+
+static NO_LABELS: Labels = BTreeMap::new();
+
 /// The workers that may take the request: never empty, each id once, always in the same order.
 #[derive(Clone, Copy, Debug)]
-pub struct Workers<'a>(&'a [WorkerView]);
+pub struct Workers<'a> {
+    views: &'a [WorkerView],
+    labels_by_slot: &'a [Arc<Labels>],
+}
 
 impl<'a> Workers<'a> {
-    /// `None` if there is no worker: then there is nothing to decide, and no policy is asked.
+    /// `None` if there is no worker: then there is nothing to decide, and no policy is asked. None of them has labels.
     pub fn new(workers: &'a [WorkerView]) -> Option<Self> {
-        if workers.is_empty() { None } else { Some(Self(workers)) }
+        if workers.is_empty() { None } else { Some(Self { views: workers, labels_by_slot: &[] }) }
+    }
+
+    /// The same workers with the labels of every slot; one beyond the last has none.
+    #[must_use]
+    pub fn with_labels(self, labels_by_slot: &'a [Arc<Labels>]) -> Self {
+        Self { labels_by_slot, ..self }
     }
 
     /// How many; at least 1.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty, that is what the type says")]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.views.len()
     }
 
     /// The worker at `index`, `None` beyond the last.
     pub fn get(&self, index: usize) -> Option<&'a WorkerView> {
-        self.0.get(index)
+        self.views.get(index)
+    }
+
+    /// The labels of the worker at `index`; empty where it has none, and beyond the last.
+    pub fn labels(&self, index: usize) -> &'a Labels {
+        let slot = self.views.get(index).map(|view| view.id.0 as usize);
+        slot.and_then(|slot| self.labels_by_slot.get(slot)).map_or(&NO_LABELS, |labels| labels)
     }
 
     /// In order; the position is the index that [`crate::Decision::choose`] takes.
     pub fn iter(&self) -> std::slice::Iter<'a, WorkerView> {
-        self.0.iter()
+        self.views.iter()
     }
 
     /// Index of the least loaded of the workers for which `candidate` holds: fewest requests in flight, then least recently
@@ -151,5 +174,21 @@ impl<'a> IntoIterator for &Workers<'a> {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_found_by_slot_and_whoever_has_none_has_an_empty_map() {
+        let views = [2, 0, 7].map(|slot| WorkerView { id: WorkerId(slot), ..WorkerView::default() });
+        let racks = ["a", "b", "c"].map(|rack| Arc::new(Labels::from([("rack".into(), rack.into())])));
+        let workers = Workers::new(&views).expect("not empty");
+        assert_eq!(workers.labels(0), &Labels::new());
+        let labelled = workers.with_labels(&racks);
+        let rack = |index| labelled.labels(index).get("rack").map(String::as_str);
+        assert_eq!([0, 1, 2, 3].map(rack), [Some("c"), Some("a"), None, None]);
     }
 }
