@@ -16,6 +16,7 @@ use super::errand::{Errand, no_workers};
 use super::fan_out::{ask_all, servers};
 use crate::proxy::body::AnswerBody;
 use crate::proxy::journey::Refusal;
+use crate::wire::exposition::{Sample, is_name};
 
 /// Longest wait for one worker.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -94,15 +95,16 @@ impl Page {
                     (at, self.families[at].kind == kind.trim())
                 });
             } else if let Some(sample) = Sample::parse(line) {
+                let name = sample.name.replace(':', "_");
                 let (at, agrees) = match current {
-                    Some((at, agrees)) if self.families[at].has(&sample.name) => (at, agrees),
+                    Some((at, agrees)) if self.families[at].has(&name) => (at, agrees),
                     _ => {
-                        let at = self.family(sample.name_in, "untyped", "");
+                        let at = self.family(sample.name, "untyped", "");
                         (at, self.families[at].kind == "untyped")
                     }
                 };
                 if agrees {
-                    sample.write(&mut self.families[at].samples, &label);
+                    write(&mut self.families[at].samples, &name, &sample, &label);
                 }
             }
         }
@@ -146,70 +148,22 @@ impl Family {
     }
 }
 
-/// One line with a value.
-struct Sample<'a> {
-    name_in: &'a str,
-    name: String,
-    /// Between the braces.
-    labels: &'a str,
-    /// Value and perhaps a time.
-    value: &'a str,
-}
-
-impl<'a> Sample<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let end = line.find(['{', ' ', '\t'])?;
-        let name_in = &line[..end];
-        let rest = &line[end..];
-        let (labels, value) = match rest.strip_prefix('{') {
-            Some(rest) => {
-                let close = closing_brace(rest)?;
-                (rest[..close].trim().trim_end_matches(','), rest[close + 1..].trim())
-            }
-            None => ("", rest.trim()),
-        };
-        let number = value.split_whitespace().next()?;
-        let fine = is_name(name_in) && number.parse::<f64>().is_ok() && value.split_whitespace().count() <= 2;
-        fine.then(|| Self { name_in, name: name_in.replace(':', "_"), labels, value })
+/// Writes a sample under its family's form of its name, with the label that says whose it is.
+fn write(out: &mut String, name: &str, sample: &Sample<'_>, label: &str) {
+    out.push_str(name);
+    out.push('{');
+    // A router behind this one has said which worker it was.
+    let told = sample.labels.starts_with("worker_addr=") || sample.labels.contains(",worker_addr=");
+    if !told {
+        out.push_str(label);
     }
-
-    fn write(&self, out: &mut String, label: &str) {
-        out.push_str(&self.name);
-        out.push('{');
-        // A router behind this one has said which worker it was.
-        let told = self.labels.starts_with("worker_addr=") || self.labels.contains(",worker_addr=");
-        if !told {
-            out.push_str(label);
-        }
-        if !told && !self.labels.is_empty() {
-            out.push(',');
-        }
-        out.push_str(self.labels);
-        out.push_str("} ");
-        out.push_str(self.value);
-        out.push('\n');
+    if !told && !sample.labels.is_empty() {
+        out.push(',');
     }
-}
-
-/// Where the brace stands that is not part of a label's value.
-fn closing_brace(text: &str) -> Option<usize> {
-    let (mut quoted, mut escaped) = (false, false);
-    text.bytes().position(|byte| {
-        let was_escaped = std::mem::take(&mut escaped);
-        match byte {
-            b'\\' if quoted => escaped = !was_escaped,
-            b'"' if !was_escaped => quoted = !quoted,
-            b'}' if !quoted => return true,
-            _ => {}
-        }
-        false
-    })
-}
-
-fn is_name(text: &str) -> bool {
-    let mut bytes = text.bytes();
-    let letter = |b: u8| b.is_ascii_alphabetic() || matches!(b, b'_' | b':');
-    bytes.next().is_some_and(letter) && bytes.all(|b| letter(b) || b.is_ascii_digit())
+    out.push_str(sample.labels);
+    out.push_str("} ");
+    out.push_str(sample.value);
+    out.push('\n');
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
 //! SGLang's and OpenAI's wire formats: bytes in, facts out.
 //!
 //! `call` looks at a request body, `sse` finds event boundaries, `meta_info` reads the server's stamps, `answer` gathers
-//! what one answer told, `problem` makes the error bodies, `rank` finds where a body can name a data-parallel rank. Rule: no
-//! I/O, no clock, nothing re-serialised, nothing here can panic on any input. Deliberately not here: HTTP framing (`http1`) and header rules (`proxy`).
+//! what one answer told, `loads` and `exposition` read what a server says of its load, `problem` makes the error bodies, `rank`
+//! finds where a body can name a data-parallel rank. Rule: no I/O, no clock, nothing re-serialised, nothing here can panic on
+//! any input. Deliberately not here: HTTP framing (`http1`) and header rules (`proxy`).
 
 use serde::{Deserialize, Serialize};
 
 pub mod answer;
 pub mod call;
+pub mod exposition;
 mod gather;
 mod json;
+pub mod loads;
 pub mod meta_info;
 pub mod problem;
 mod prompt;
