@@ -14,6 +14,7 @@ use self::access::{AuthConfig, TlsConfig};
 use self::resilience::{BreakerConfig, LimitConfig, RetryConfig};
 use self::worker_url::WorkerUrl;
 use crate::fleet::health::HealthConfig;
+use crate::fleet::loads::LoadConfig;
 
 pub mod access;
 pub mod flags;
@@ -75,6 +76,8 @@ pub struct RouteConfig {
     pub shutdown_grace: Duration,
     /// Health checks.
     pub health: HealthConfig,
+    /// Questions to servers about their load.
+    pub loads: LoadConfig,
 }
 
 impl Default for RouteConfig {
@@ -107,6 +110,7 @@ impl Default for RouteConfig {
             drain_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(180),
             health: HealthConfig::default(),
+            loads: LoadConfig::default(),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::worker::Worker;
 use crate::buffer::Buffer;
 use crate::clock::Clock;
 use crate::config::access::ApiKey;
-use crate::http1::{Outgoing, lines};
+use crate::http1::{Connection, Outgoing, lines};
 
 /// Largest answer kept unless the question says otherwise: SGLang 0.5.23's `/server_info` has 37 kB.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
@@ -108,18 +108,40 @@ pub async fn ask_whole(worker: &Worker, clock: &Clock, question: &Question) -> R
 }
 
 async fn ask_now(worker: &Worker, clock: &Clock, question: &Question) -> Result<Answer, NoAnswer> {
-    let fail = |what: &dyn fmt::Display| NoAnswer::FromWorker(format!("{}: {what}", path_alone(question)));
     // A fresh connection: a probe must not be the one that finds a stale one, and it proves that the worker accepts,
     // where its name leads now.
     let mut connection =
         worker.connect_anew(clock).await.map_err(|ConnectError { message, is_shortage }| {
             if is_shortage { NoAnswer::NotAsked(message) } else { NoAnswer::FromWorker(message) }
         })?;
+    exchange(&mut connection, worker, question).await.map_err(|broken| NoAnswer::FromWorker(broken.why))
+}
+
+/// Why a connection brought no answer.
+#[derive(Debug)]
+pub(super) struct Broken {
+    /// In words.
+    pub(super) why: String,
+    /// It had been used before, and its peer was closing it: on a fresh one the question is no second try.
+    pub(super) closing_race: bool,
+}
+
+/// Asks on a connection that is there; the question's time-out is the caller's to keep.
+pub(super) async fn exchange(
+    connection: &mut Connection,
+    worker: &Worker,
+    question: &Question,
+) -> Result<Answer, Broken> {
+    let fail = |what: &dyn fmt::Display| Broken {
+        why: format!("{}: {what}", path_alone(question)),
+        closing_race: false,
+    };
     let path: Uri = question.path.parse().map_err(|e: http::uri::InvalidUri| fail(&e))?;
     let head = head(worker, question, &path);
     let request = Outgoing::new([head.as_bytes(), &question.body]);
     let to_head = question.method == Method::HEAD;
-    let answer = connection.send(request, to_head).await.map_err(|e| fail(&e.error))?;
+    let sent = connection.send(request, to_head).await;
+    let answer = sent.map_err(|e| Broken { closing_race: e.closing_race, ..fail(&e.error) })?;
     let content_type = connection.field("content-type").and_then(|v| HeaderValue::from_bytes(v).ok());
     let routed = connection.field(ROUTED).is_some();
     let body = connection

@@ -5,6 +5,7 @@
 //! I/O, membership (`Fleet`), the policies themselves.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use milepost_policies::{
     Chooser, Eligible, Event, Joining, Needs, Policy, PolicyConfig, PolicyId, PrefixIndex, RequestView, Time,
@@ -13,6 +14,7 @@ use milepost_policies::{
 
 use super::lease::Lease;
 use super::policies::Wanted;
+use super::spec::WorkerSettings;
 use super::worker::Worker;
 use crate::trace::record::{CandidateRecord, DecisionRecord};
 
@@ -44,13 +46,11 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    pub(super) fn new(policy: Box<dyn Policy>, index: PrefixIndex) -> Self {
-        Self {
-            workers: Vec::new(),
-            chooser: Chooser::new(policy, index),
-            half_opened: Vec::new(),
-            eligible: Vec::new(),
-        }
+    /// What a server says of its load counts for `load_lasts`.
+    pub(super) fn new(policy: Box<dyn Policy>, index: PrefixIndex, load_lasts: Duration) -> Self {
+        let mut chooser = Chooser::new(policy, index);
+        chooser.set_load_lasts(load_lasts.as_micros() as u64);
+        Self { workers: Vec::new(), chooser, half_opened: Vec::new(), eligible: Vec::new() }
     }
 
     /// The policy called `name`, built if it is not there yet; from then on it is told everything.
@@ -78,9 +78,25 @@ impl Dispatch {
     }
 
     pub(super) fn join(&mut self, now: Time, worker: Arc<Worker>) {
-        let priority = worker.settings().priority;
+        let settings = worker.settings();
+        let priority = settings.priority;
         self.chooser.join(now, Joining { id: worker.id, url_hash: worker.url_hash, priority });
+        if !settings.labels.is_empty() {
+            self.chooser.describe(worker.id, priority, Arc::new(settings.labels));
+        }
         self.workers.push(worker);
+    }
+
+    /// Keeps what an operator says of a worker, for the policies too if it is in the fleet.
+    pub(super) fn set_settings(&mut self, worker: &Worker, settings: WorkerSettings) {
+        if self.has(worker) {
+            self.chooser.describe(worker.id, settings.priority, Arc::new(settings.labels.clone()));
+        }
+        worker.set_settings(settings);
+    }
+
+    fn has(&self, worker: &Worker) -> bool {
+        self.workers.iter().any(|other| std::ptr::eq(&raw const **other, worker))
     }
 
     /// `false` if it had left before.
@@ -95,7 +111,7 @@ impl Dispatch {
 
     /// Tells of a request at this worker, or of its load, unless it has left: another one may have its slot.
     pub(super) fn observe(&mut self, now: Time, worker: &Worker, event: &Event) {
-        if self.workers.iter().any(|other| std::ptr::eq(&raw const **other, worker)) {
+        if self.has(worker) {
             self.chooser.observe(now, event);
         }
     }

@@ -1,15 +1,16 @@
 //! The workers: the only shared mutable state of the router.
 //!
 //! `worker` (one worker and its connections), `server` (the process it is at), `ranks` (`--dp-aware`), `lease` (a claim on
-//! it), `breaker` (when it is left alone), `dispatch` (the critical section of a decision), `policies` (what is asked of it), `health`
-//! (probes), `meters` (what is counted at a worker), `rids` (which request is where). Rule: a policy sees a snapshot taken
-//! under one lock; no lock is held across an await.
+//! it), `breaker` (when it is left alone), `dispatch` (the critical section of a decision), `policies` (what is asked of it),
+//! `health` (probes), `loads` (what servers say of theirs), `meters` (what is counted at a worker), `rids` (which request is
+//! where). Rule: a policy sees a snapshot taken under one lock; no lock is held across an await.
 
 pub mod ask;
 pub mod breaker;
 pub mod dispatch;
 pub mod health;
 pub mod lease;
+pub mod loads;
 pub mod meters;
 pub mod policies;
 mod ranks;
@@ -25,15 +26,17 @@ use std::time::Duration;
 use milepost_policies::{
     Event, Needs, Policy, PolicyConfig, PolicyId, PrefixIndex, RequestView, Time, UnknownPolicy, WorkerId,
 };
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::breaker::{Transition, Verdict};
 use self::dispatch::{Chosen, Dispatch};
 use self::health::{Checks, HealthConfig};
 use self::lease::Lease;
+use self::loads::LoadConfig;
 use self::policies::{SharedNeeds, Wanted};
 use self::rids::InFlightRids;
-use self::spec::WorkerSpec;
+use self::spec::{WorkerSettings, WorkerSpec};
 use self::worker::Worker;
 use crate::clock::Clock;
 use crate::config::resilience::BreakerConfig;
@@ -57,6 +60,7 @@ pub struct Fleet {
     config: FleetConfig,
     sink: Arc<Sink>,
     needs: SharedNeeds,
+    loads_wanted: watch::Sender<bool>,
     policy: &'static str,
     dispatch: Mutex<Dispatch>,
     watchers: Mutex<BTreeMap<u32, JoinHandle<()>>>,
@@ -68,6 +72,8 @@ pub struct Fleet {
 pub struct FleetConfig {
     /// Health checks.
     pub health: HealthConfig,
+    /// Questions to servers about their load.
+    pub loads: LoadConfig,
     /// The circuit breaker of each worker.
     pub breaker: BreakerConfig,
     /// Each server is expanded into its data-parallel ranks.
@@ -92,6 +98,7 @@ impl From<HealthConfig> for FleetConfig {
     fn from(health: HealthConfig) -> Self {
         Self {
             health,
+            loads: LoadConfig::default(),
             breaker: BreakerConfig::default(),
             dp_aware: false,
             max_workers: usize::MAX,
@@ -120,7 +127,8 @@ impl Fleet {
     ) -> Arc<Self> {
         let (name, needs) = (policy.name(), policy.needs());
         let config = config.into();
-        let dispatch = Mutex::new(Dispatch::new(policy, config.prefix_index()));
+        let dispatch = Mutex::new(Dispatch::new(policy, config.prefix_index(), config.loads.lasts()));
+        let loads_wanted = watch::Sender::new(config.loads.always || needs.server_loads);
         Arc::new(Self {
             clock,
             dialer: dialer.into(),
@@ -128,6 +136,7 @@ impl Fleet {
             config,
             sink,
             needs: SharedNeeds::new(needs),
+            loads_wanted,
             policy: name,
             dispatch,
             watchers: Mutex::default(),
@@ -150,7 +159,9 @@ impl Fleet {
         let now = self.now();
         let mut dispatch = self.lock();
         let id = dispatch.policy_named(name, config, now)?;
-        self.needs.set(dispatch.needs());
+        let needs = dispatch.needs();
+        self.needs.set(needs);
+        self.loads_wanted.send_if_modified(|wanted| needs.server_loads && !std::mem::replace(wanted, true));
         Ok(id)
     }
 
@@ -212,9 +223,27 @@ impl Fleet {
             worker
         };
         self.announce(&worker, "added", None);
-        let watcher = tokio::spawn(health::watch(Arc::clone(self), Arc::clone(&worker)));
-        watchers.insert(worker.id.0, watcher);
+        watchers.insert(worker.id.0, self.watch(&worker));
         Ok(worker)
+    }
+
+    /// The task of a worker in the fleet. It ends by itself where the worker has become its ranks.
+    fn watch(self: &Arc<Self>, worker: &Arc<Worker>) -> JoinHandle<()> {
+        let health = health::watch(Arc::clone(self), Arc::clone(worker));
+        let loads = loads::watch(Arc::clone(self), Arc::clone(worker));
+        tokio::spawn(async {
+            tokio::select! {
+                // In a fixed order, or a seeded world would not repeat itself.
+                biased;
+                () = health => {}
+                () = loads => {}
+            }
+        })
+    }
+
+    /// Changes what an operator says of a worker.
+    pub fn set_settings(&self, worker: &Worker, settings: WorkerSettings) {
+        self.lock().set_settings(worker, settings);
     }
 
     /// Takes a worker out; requests in flight there go on, idle connections are closed. `false` if it was out already, whoever

@@ -88,8 +88,7 @@ impl Fleet {
             if healthy {
                 self.announce(&rank, "healthy", None);
             }
-            let watcher = tokio::spawn(health::watch(Arc::clone(self), Arc::clone(&rank)));
-            watchers.insert(rank.id.0, watcher);
+            watchers.insert(rank.id.0, self.watch(&rank));
         }
         stays
     }

@@ -25,11 +25,11 @@ pub struct WorkerSpec {
 pub struct WorkerSettings {
     /// Model it is said to serve, where it does not say itself.
     pub model_id: Option<String>,
-    /// Kept and shown; no built-in policy uses it, as in sglang-router.
+    /// Shown, and every policy sees it; higher is preferred by those that read it. sglang-router keeps it and nobody reads it.
     pub priority: u32,
     /// Kept and shown; no built-in policy uses it, as in sglang-router.
     pub cost: f64,
-    /// Kept and shown.
+    /// Shown, and every policy sees them.
     pub labels: BTreeMap<String, String>,
     /// Health checks of this worker, where they differ from the router's.
     pub health: HealthOverrides,

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::breaker::Breaker;
+use super::loads::Said;
 use super::meters::WorkerMeters;
 use super::server::{ConnectError, Server};
 use super::spec::{WorkerSettings, WorkerSpec};
@@ -48,6 +49,8 @@ pub struct Worker {
     pub pool: Arc<Pool>,
     /// What is counted at it, from its first request on.
     pub meters: OnceLock<WorkerMeters>,
+    /// What its server said last of its load, where it is asked.
+    pub load_said: Said,
     server: Arc<Server>,
     in_flight: AtomicU32,
     healthy: AtomicBool,
@@ -149,6 +152,7 @@ impl Worker {
             api_key,
             pool,
             meters: OnceLock::new(),
+            load_said: Said::default(),
             server,
             in_flight: AtomicU32::new(0),
             healthy: AtomicBool::new(healthy),
@@ -179,6 +183,11 @@ impl Worker {
         // Its server has answered, whether it is up just now or not.
         found.reached.store(true, Ordering::Release);
         found
+    }
+
+    /// It is at the same server as `other`.
+    pub(super) fn is_at_server_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.server, &other.server)
     }
 
     /// Requests in flight through this router.

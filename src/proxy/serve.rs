@@ -75,6 +75,7 @@ impl Router {
         let dialer = dialer(&config, connector)?;
         let fleet_config = FleetConfig {
             health: config.health.clone(),
+            loads: config.loads,
             breaker: config.breaker,
             dp_aware: config.dp_aware,
             max_workers: config.max_workers,

@@ -38,10 +38,10 @@ fn the_limit_is_raised_and_more_clients_than_it_allows_wait_for_their_turn() {
         reply(stream, "200 OK", "{}");
     });
     let args = Router::args(&format!("--worker-urls {url}"));
-    let mut router = Router::of(Process::start_with_files(&folder.0, 70, 105, &args));
+    let mut router = Router::of(Process::start_with_files(&folder.0, 70, 106, &args));
     let line = router.process.line("streams at once");
     assert!(
-        line.contains("up to 20 streams at once: 105 open files, two a stream and 65 for the rest"),
+        line.contains("up to 20 streams at once: 106 open files, two a stream and 66 for the rest"),
         "{line}"
     );
     assert!(

@@ -20,7 +20,7 @@ rows! {
         "200 cut after 104 B, closed; closed, no answer; exit code 130",
         "stopped 200, attempts 1; stamps to first_token + stopped, attempts 1; stamps to router_send",
         "closed ×2";
-    more_clients_than_descriptors by Process "50 clients of a router that may have 105 open files":
+    more_clients_than_descriptors by Process "50 clients of a router that may have 106 open files":
         "200 whole each time; exit code 0",
         "done 200, attempts 1; stamps to last_byte ×50",
         "kept";
@@ -78,7 +78,7 @@ async fn more_clients_than_descriptors(p: &Processes) -> String {
     let go = Arc::new(Semaphore::new(0));
     let door = Arc::clone(&go);
     let worker = p.worker(move |_| [vec![Step::Pass(Arc::clone(&door))], ok()].concat()).await;
-    let router = p.router("ulimit -n 105;", "").await;
+    let router = p.router("ulimit -n 106;", "").await;
     let mut clients = Vec::new();
     for _ in 0..50 {
         clients.push(router.asking(generate()).await);

@@ -21,6 +21,7 @@ mod http;
 mod ids;
 mod intake;
 mod limits;
+mod loads;
 mod metrics;
 mod metrics_page;
 mod passing;

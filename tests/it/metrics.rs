@@ -186,8 +186,13 @@ async fn the_page_and_its_document_name_the_same_series() {
         }
     }
     assert_eq!(page.0.len() + missing.len(), told, "a family that the document does not have");
-    // What did not happen: a breaker that changed, a pause, an end of all retries.
+    // What did not happen: a breaker that changed, a pause, an end of all retries, a question about load (see `loads`).
     let quiet = [
+        "milepost_worker_server_queue_requests",
+        "milepost_worker_server_running_requests",
+        "milepost_worker_server_kv_usage_ratio",
+        "milepost_worker_server_load_age_seconds",
+        "milepost_worker_server_load_failures_total",
         "smg_worker_cb_transitions_total",
         "smg_worker_retry_backoff_seconds",
         "smg_worker_retries_exhausted_total",

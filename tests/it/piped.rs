@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use milepost::clock::Clock;
-use milepost::config::{RouteConfig, worker_urls};
+use milepost::config::{ConfigError, RouteConfig, worker_urls};
 use milepost::net::{Connector, Io, PipeNet};
 use milepost::proxy::Shared;
 use milepost::proxy::serve::Router;
 use milepost::trace::record::{Record, RequestRecord, WorkerRecord};
+use milepost_policies::Policy;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -20,6 +21,8 @@ use crate::harness::{Client, Got, Response, Script, Step, Worker, converse};
 
 /// Port of the router.
 const ROUTER_PORT: u16 = 30_000;
+/// Port of its metrics.
+const METRICS_PORT: u16 = 29_000;
 
 /// A worker that follows a script, on a port of `net`.
 pub fn worker(
@@ -68,6 +71,28 @@ impl PipedRouter {
         clock: Clock,
         change: impl FnOnce(&mut RouteConfig),
     ) -> Self {
+        let pipes = Connector::Pipes(net.clone());
+        Self::begin(net, urls, change, |config| Router::start(config, "pipe", clock, pipes))
+    }
+
+    /// As [`Self::start`], with a policy of the test's own.
+    pub fn with_policy(
+        net: &PipeNet,
+        urls: &[String],
+        policy: Box<dyn Policy>,
+        change: impl FnOnce(&mut RouteConfig),
+    ) -> Self {
+        let clock = Clock::virtual_time(1_000_000_000, 1_700_000_000_000_000_000);
+        let pipes = Connector::Pipes(net.clone());
+        Self::begin(net, urls, change, |config| Router::start_with(policy, config, "pipe", clock, pipes))
+    }
+
+    fn begin(
+        net: &PipeNet,
+        urls: &[String],
+        change: impl FnOnce(&mut RouteConfig),
+        start: impl FnOnce(RouteConfig) -> Result<Router, ConfigError>,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name =
             format!("milepost-piped-{}-{}.jsonl", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -81,10 +106,11 @@ impl PipedRouter {
         };
         config.health.enabled = false;
         change(&mut config);
-        let router = Router::start(config, "pipe", clock, Connector::Pipes(net.clone())).unwrap();
+        let router = start(config).unwrap();
         let shared = Arc::clone(router.shared());
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(router.serve(net.listen(ROUTER_PORT), None, stopped));
+        let task =
+            tokio::spawn(router.serve(net.listen(ROUTER_PORT), Some(net.listen(METRICS_PORT)), stopped));
         Self { shared, net: net.clone(), began: tokio::time::Instant::now(), trace, stop, task }
     }
 
@@ -103,6 +129,13 @@ impl PipedRouter {
     /// Status of `/readiness`.
     pub async fn readiness(&self) -> u16 {
         self.ask("GET /readiness HTTP/1.1\r\nhost: r\r\n\r\n").await.status
+    }
+
+    /// The page of `/metrics`.
+    pub async fn metrics(&self) -> String {
+        let mut client = Client::on(self.net.connect(METRICS_PORT).await.unwrap());
+        client.send("GET /metrics HTTP/1.1\r\nhost: r\r\n\r\n").await;
+        client.response().await.text()
     }
 
     /// Virtual time since the start.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use milepost_policies::ServerLoad;
 use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
@@ -37,6 +38,7 @@ pub(super) fn text(shared: &Shared) -> String {
     page.requests(&shared.metrics);
     page.workers(&workers);
     page.worker_durations(&workers);
+    page.worker_loads(&workers, shared.clock.mono_ns());
     page.trace(shared);
     page.process(Process::read());
     // It refuses an empty family alone, and there is none.
@@ -237,6 +239,31 @@ impl Page {
             let told = met(workers).map(|(w, m)| (owned(&[w]), pick(m).snapshot()));
             self.family(family, told.filter(|(_, s)| s.count > 0).map(|(l, s)| (l, Value::Buckets(s))));
         }
+    }
+
+    /// What the servers say of their load, where they are asked.
+    fn worker_loads(&mut self, workers: &[Arc<Worker>], now_ns: u64) {
+        type Pick = fn(&ServerLoad) -> Option<f64>;
+        let families: [(&'static Family, Pick); 3] = [
+            (&own::WORKER_SERVER_QUEUE, |load| load.queue_depth.map(f64::from)),
+            (&own::WORKER_SERVER_RUNNING, |load| load.running.map(f64::from)),
+            (&own::WORKER_SERVER_KV_USAGE, |load| load.kv_usage),
+        ];
+        for (family, pick) in families {
+            let told = workers.iter().filter_map(|w| Some((w, pick(&w.load_said.load()?)?)));
+            self.family(family, told.map(|(w, n)| (owned(&[w.url.as_str()]), Value::Number(n))));
+        }
+        let asked =
+            workers.iter().filter(|w| w.load_said.answered_ns().is_some() || w.load_said.failures() > 0);
+        let ages = asked.clone().filter_map(|w| Some((w, now_ns.saturating_sub(w.load_said.answered_ns()?))));
+        self.family(
+            &own::WORKER_SERVER_LOAD_AGE,
+            ages.map(|(w, ns)| (owned(&[w.url.as_str()]), Value::Number(ns as f64 / 1e9))),
+        );
+        self.family(
+            &own::WORKER_SERVER_LOAD_FAILURES,
+            asked.map(|w| (owned(&[w.url.as_str()]), w.load_said.failures().into())),
+        );
     }
 
     fn trace(&mut self, shared: &Shared) {

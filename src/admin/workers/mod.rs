@@ -57,7 +57,7 @@ pub fn one(errand: &Errand<'_>) -> Response<AnswerBody> {
         Method::PUT => match said::change(&errand.body, worker.settings()) {
             Ok(settings) => {
                 for worker in &workers {
-                    worker.set_settings(settings.clone());
+                    shared.fleet.set_settings(worker, settings.clone());
                 }
                 accepted("worker changed")
             }

@@ -6,9 +6,10 @@
 
 use crate::cli::Failure;
 
-/// Descriptors that are no stream's: standard streams, listeners, scrapers, the trace, the runtime; and one check of each
-/// worker.
+/// Descriptors that are no stream's: standard streams, listeners, scrapers, the trace, the runtime.
 const OTHERS: u64 = 64;
+/// And those of the router's own questions to a worker: a check, and one about its load.
+const AT_EACH_WORKER: u64 = 2;
 /// Streams where nothing limits the descriptors, or where so many are allowed that it means nothing.
 const UNLIMITED: u64 = 1 << 20;
 /// Fewer than this are few: an engine runs some hundred requests at once, and a fleet has several.
@@ -31,7 +32,7 @@ pub(super) fn of(limit: Option<u64>, workers: usize) -> Result<Room, Failure> {
         let line = format!("up to {UNLIMITED} streams at once: open files are not limited");
         return Ok(Room { streams: UNLIMITED as usize, line, is_small: false });
     };
-    let own = OTHERS + workers as u64;
+    let own = OTHERS + AT_EACH_WORKER * workers as u64;
     let streams = (files.saturating_sub(own) / 2).min(UNLIMITED);
     if streams == 0 {
         return Err(Failure::Run(format!(
@@ -56,13 +57,13 @@ mod tests {
     #[test]
     fn two_files_a_stream_and_few_streams_are_a_warning_with_the_way_out() {
         let room = of(Some(20_000), 8).unwrap();
-        assert_eq!((room.streams, room.is_small), (9_964, false));
+        assert_eq!((room.streams, room.is_small), (9_960, false));
         assert_eq!(
             room.line,
-            "up to 9964 streams at once: 20000 open files, two a stream and 72 for the rest"
+            "up to 9960 streams at once: 20000 open files, two a stream and 80 for the rest"
         );
         let small = of(Some(1_024), 2).unwrap();
-        assert_eq!((small.streams, small.is_small), (479, true));
+        assert_eq!((small.streams, small.is_small), (478, true));
         assert!(small.line.contains("that is few") && small.line.contains("LimitNOFILE"), "{}", small.line);
         assert!(!of(None, 1).unwrap().is_small);
     }
@@ -71,6 +72,6 @@ mod tests {
     fn no_room_for_a_single_stream_is_told_before_the_start() {
         let refused = of(Some(66), 1).unwrap_err().to_string();
         assert!(refused.contains("66 open files") && refused.contains("ulimit -Hn"), "{refused}");
-        assert_eq!(of(Some(67), 1).unwrap().streams, 1);
+        assert_eq!(of(Some(68), 1).unwrap().streams, 1);
     }
 }

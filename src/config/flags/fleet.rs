@@ -56,9 +56,21 @@ pub const STARTUP_INTERVAL: Flag = Flag::one(
 .of(Value::at_least(1))
 .or("30");
 
+/// `--load-monitor-interval`; smg's default is 10 s, a long time for a queue.
+pub const LOAD_INTERVAL: Flag = Flag::one(
+    "load-monitor-interval",
+    "SECS",
+    "Pause between two questions to a server about its load, where a policy reads it; given, they are put for /metrics whatever the policy",
+)
+.of(Value::at_least(1))
+.or("1")
+.with_origin(Origin::Smg);
+
 /// Workers.
-pub const WORKERS: Group =
-    Group { heading: "Workers", flags: &[WORKER_URLS, DP_AWARE, STARTUP_TIMEOUT, STARTUP_INTERVAL] };
+pub const WORKERS: Group = Group {
+    heading: "Workers",
+    flags: &[WORKER_URLS, DP_AWARE, STARTUP_TIMEOUT, STARTUP_INTERVAL, LOAD_INTERVAL],
+};
 
 /// `--health-check-endpoint`.
 pub const HEALTH_ENDPOINT: Flag =

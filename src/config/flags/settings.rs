@@ -13,6 +13,7 @@ use crate::config::access::{Identity, TlsConfig};
 use crate::config::resilience::{BreakerConfig, LimitConfig, RetryConfig};
 use crate::config::{RouteConfig, worker_urls};
 use crate::fleet::health::HealthConfig;
+use crate::fleet::loads::LoadConfig;
 use crate::log::Level;
 
 /// Most bounds of a histogram: each is a time series for each label.
@@ -92,6 +93,7 @@ fn config(given: &Given, listen: &Endpoint) -> Result<RouteConfig, FlagError> {
         drain_delay: given.seconds(&fleet::DRAIN_DELAY)?,
         shutdown_grace: given.seconds(&fleet::SHUTDOWN_GRACE)?,
         health: health(given)?,
+        loads: loads(given)?,
         ..RouteConfig::default()
     })
 }
@@ -223,6 +225,12 @@ fn identity(given: &Given, cert: &Flag, key: &Flag) -> Result<Option<Identity>, 
         (Some(_), None) => Err(alone(cert, key)),
         (None, Some(_)) => Err(alone(key, cert)),
     }
+}
+
+/// Whoever says how often wants it done whatever the policy.
+fn loads(given: &Given) -> Result<LoadConfig, FlagError> {
+    let flag = &fleet::LOAD_INTERVAL;
+    Ok(LoadConfig { interval: given.seconds(flag)?, always: given.has(flag) })
 }
 
 fn header_names(given: &Given, flag: &Flag) -> Result<Vec<HeaderName>, FlagError> {

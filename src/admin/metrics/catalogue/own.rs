@@ -48,6 +48,17 @@ families! {
     WORKER_DECODE = Histogram "milepost_worker_decode_seconds" BY_WORKER, "seconds",
         "First token to end: of a stream at the router, of a plain answer by the worker's wall clock.",
         "when the whole answer has been passed on";
+    WORKER_SERVER_QUEUE = Gauge "milepost_worker_server_queue_requests" BY_WORKER, "requests",
+        "Requests in the server's waiting queue, as it said itself; absent while that is not known.", "when the server has been asked";
+    WORKER_SERVER_RUNNING = Gauge "milepost_worker_server_running_requests" BY_WORKER, "requests",
+        "Requests in the server's running batch, as it said itself; absent while that is not known.", "when the server has been asked";
+    WORKER_SERVER_KV_USAGE = Gauge "milepost_worker_server_kv_usage_ratio" BY_WORKER, "share, 0 to 1",
+        "Part of the server's KV cache in use, as it said itself; absent while that is not known.", "when the server has been asked";
+    WORKER_SERVER_LOAD_AGE = Gauge "milepost_worker_server_load_age_seconds" BY_WORKER, "seconds",
+        "Time since the server last said how loaded it is; absent before it did.", "always, and to 0 with each such answer";
+    WORKER_SERVER_LOAD_FAILURES = Counter "milepost_worker_server_load_failures_total" BY_WORKER, "questions",
+        "Questions about its load that the server did not answer, or with nothing that can be: its load is unknown then.",
+        "when such a question ends";
     TRACE_OFFERED = Counter "milepost_trace_requests_offered_total" &[], "records",
         "Request records offered to the trace, lost ones included.", "when a request ends and the trace is on";
     TRACE_LOST = Counter "milepost_trace_requests_lost_total" &[], "records",
