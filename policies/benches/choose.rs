@@ -16,8 +16,8 @@ use std::sync::Arc;
 use measure::{ROUNDS, quickest, quickest_ns, time, words};
 use milepost_policies::chooser::{Chooser, Eligible, Joining, PolicyId};
 use milepost_policies::{
-    AssignmentMode, CacheAwareMode, Decision, Event, POLICIES, Policy, PolicyConfig, PrefixIndex,
-    PromptHashes, RequestView, Time, WorkerId, WorkerView, Workers, build, name_hash,
+    AssignmentMode, Decision, Event, POLICIES, Policy, PolicyConfig, PrefixIndex, PromptHashes, RequestView,
+    Time, WorkerId, WorkerView, Workers, build, name_hash,
 };
 use sglang_router_032::{Port032, Ported, Thresholds, Told};
 
@@ -71,8 +71,6 @@ fn arms(told: &Told) -> Vec<Arm<'_>> {
     let with = |policy: &'static str, config: PolicyConfig| -> Box<dyn Fn() -> Box<dyn Policy>> {
         Box::new(move || build(policy, &config).expect("built in"))
     };
-    let improved = PolicyConfig { cache_aware_mode: CacheAwareMode::Improved, ..PolicyConfig::default() };
-    arms.push(("cache_aware, improved", with("cache_aware", improved)));
     let bounded = PolicyConfig { consistent_load_factor: 1.25, ..PolicyConfig::default() };
     arms.push(("consistent_hashing, bounded", with("consistent_hashing", bounded)));
     for (name, policy) in [

@@ -91,6 +91,7 @@ pub struct PolicySpec {
 /// Every policy built in, in the order in which help lists them.
 pub const POLICIES: &[PolicySpec] = &[
     cache_aware::SPEC,
+    cache_aware::IMPROVED,
     RoundRobin::SPEC,
     Random::SPEC,
     ShortestQueue::SPEC,
@@ -219,8 +220,8 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_answered_with_the_nearest_and_all() {
-        let all = "(one of: cache_aware, round_robin, random, shortest_queue, power_of_two, peak_ewma, manual, \
-            consistent_hashing, prefix_hash, bucket)";
+        let all = "(one of: cache_aware, cache_aware_improved, round_robin, random, shortest_queue, power_of_two, \
+            peak_ewma, manual, consistent_hashing, prefix_hash, bucket)";
         assert_eq!(
             error("cache-awre"),
             format!("unknown policy \"cache-awre\"; did you mean cache_aware? {all}")
@@ -230,7 +231,7 @@ mod tests {
             format!("unknown policy \"Round_Robin\"; did you mean round_robin? {all}")
         );
         assert_eq!(error("zzz"), format!("unknown policy \"zzz\" {all}"));
-        assert!(error(&"x".repeat(1_000_000)).len() < 250);
+        assert!(error(&"x".repeat(1_000_000)).len() < 300);
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! Policies through the router: what headers ask for reaches them, and trace and response say who chose and why.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use milepost::trace::record::{Outcome, RequestRecord};
+use tokio::sync::Notify;
 
-use crate::harness::{Response, TestRouter, Worker, ask, ok, post, post_with};
+use crate::harness::{
+    Client, Response, Step, TestRouter, Worker, ask, chunk, end, ok, post, post_with, stream_head,
+};
 
 async fn workers(count: usize) -> Vec<Worker> {
     let mut workers = Vec::new();
@@ -90,6 +94,55 @@ async fn a_named_cache_aware_knows_what_the_configured_policy_sent_where() {
     assert_eq!(reasons(&records)[3..], ["prefix_hit"; 3]);
     let chosen = records[3].decision.as_ref().unwrap().candidates.iter().find(|c| c.chosen).unwrap();
     assert!(chosen.prefix_match_bytes.unwrap() >= 400);
+}
+
+/// Streams of one prompt that do not end: the faithful mode never leaves its holder, the improved one asks the other worker, which
+/// is a holder from then on. The trace tells who decided and why.
+#[tokio::test]
+async fn the_improved_cache_aware_gives_a_hot_prompt_a_second_holder() {
+    let event = "data: {\"text\":\"a\",\"meta_info\":{\"completion_tokens\":1}}\n\n";
+    for (policy, spill, counts) in
+        [("cache_aware", None, [18, 0]), ("cache_aware_improved", Some(16), [16, 2])]
+    {
+        let go = Arc::new(Notify::new());
+        let wait = Arc::clone(&go);
+        let script = move |_: &_| {
+            let done = chunk("data: [DONE]\n\n");
+            vec![stream_head(), chunk(event), Step::Wait(Arc::clone(&wait)), done, end()]
+        };
+        let workers = [Worker::start(script.clone()).await, Worker::start(script).await];
+        let router = router(&workers, policy, false).await;
+        let body = format!("{{\"text\":\"{}\",\"stream\":true}}", "a hot prompt ".repeat(20));
+        let mut clients = Vec::new();
+        for _ in 0..18 {
+            let mut client = Client::connect(router.addr).await;
+            client.send(post("/generate", &body)).await;
+            client.read_until("data: ").await;
+            clients.push(client);
+        }
+        let ringing = tokio::spawn(async move {
+            loop {
+                go.notify_waiters();
+                tokio::task::yield_now().await;
+            }
+        });
+        for client in &mut clients {
+            assert!(client.response().await.whole);
+        }
+        ringing.abort();
+        let mut sent = workers.each_ref().map(|worker| worker.requests().len());
+        sent.sort_unstable_by(|a, b| b.cmp(a));
+        assert_eq!(sent, counts, "{policy}");
+        let mut records = router.finish_requests().await;
+        records.sort_by_key(|record| record.seq);
+        let expected = |at| match at {
+            0 => "prefix_miss",
+            at if Some(at) == spill => "prefix_spill",
+            _ => "prefix_hit",
+        };
+        assert_eq!(reasons(&records), (0..18).map(expected).collect::<Vec<_>>());
+        assert!(records.iter().all(|record| record.policy.as_deref() == Some(policy)));
+    }
 }
 
 #[tokio::test]

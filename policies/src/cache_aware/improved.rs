@@ -12,7 +12,7 @@
 //! Ties go to the lower load, then to the least recently chosen. What each part mends (`tests/mended.rs` shows both modes):
 //!
 //! - *Thresholds that never act.* A gap of 64 requests is rarely seen at 2 to 8 workers. What is too much follows from the
-//!   fleet's own mean, and 64 of the flag's default is cut to what a worker may have in any case; a lower one counts as given.
+//!   fleet's own mean; the flag's default of 64 counts as [`FEW_REQUESTS`], less than that as given.
 //! - *The cold herd.* Prompts that begin alike and come at once all went where the first one went, up to that gap.
 //! - *The hot prefix at one holder.* The worker to which it spills holds it from then on, and both take its requests by load.
 //! - *Locality dropped when imbalanced.* One busy worker no longer makes the prompts of all the others miss: only the workers
@@ -22,7 +22,7 @@
 //!
 //! Deliberately not here: the work in a request, and times. That is a policy of its own.
 
-use super::{SPEC, matched_bytes};
+use super::matched_bytes;
 use crate::decision::Decision;
 use crate::load_bound;
 use crate::policy::{Needs, Policy};
@@ -37,13 +37,15 @@ pub const FEW_REQUESTS: u64 = 8;
 /// See the module.
 #[derive(Debug)]
 pub struct Improved {
+    /// The one it was asked for by.
+    name: &'static str,
     /// `cache_threshold`.
     hit_rate: f64,
     /// Above its share.
     few: f64,
     /// Of its share.
     ratio: f64,
-    // Reused: a view is six cache lines, and the rule goes over the fleet five times.
+    // Reused: a view is several cache lines, and the rule goes over the fleet five times.
     seen: Vec<Seen>,
 }
 
@@ -57,9 +59,10 @@ struct Seen {
 }
 
 impl Improved {
-    /// The policy with the thresholds of `config`.
-    pub fn new(config: &PolicyConfig) -> Self {
+    /// The policy under one of its two names, with the thresholds of `config`.
+    pub fn new(name: &'static str, config: &PolicyConfig) -> Self {
         Self {
+            name,
             hit_rate: config.cache_threshold,
             few: config.balance_abs_threshold.min(FEW_REQUESTS) as f64,
             // Below 1 there may be nobody who has room.
@@ -67,44 +70,7 @@ impl Improved {
             seen: Vec::new(),
         }
     }
-}
 
-impl Policy for Improved {
-    fn name(&self) -> &'static str {
-        SPEC.name
-    }
-
-    fn needs(&self) -> Needs {
-        Needs { prefix_match: true, server_loads: true, ..Needs::default() }
-    }
-
-    /// Scores those with room: by the part of the prompt that matches where a match decides, else by the load, negated.
-    fn choose(&mut self, _now: Time, request: &RequestView<'_>, workers: &Workers<'_>, out: &mut Decision) {
-        self.look(workers);
-        let prompt_bytes = request.prompt_bytes as f64;
-        let is_hit = |matched: u64| matched as f64 / prompt_bytes > self.hit_rate;
-        let deepest = self.seen.iter().map(|worker| worker.matched_bytes).max().unwrap_or(0);
-        let with_room = self.seen.iter().enumerate().filter(|(_, worker)| worker.has_room);
-        let reachable = with_room.clone().map(|(_, worker)| worker.matched_bytes).max().unwrap_or(0);
-        let reason = match (request.prompt_bytes, is_hit(deepest), reachable == deepest) {
-            (0, _, _) => "no_text",
-            (_, false, _) => "prefix_miss",
-            (_, true, true) => "prefix_hit",
-            (_, true, false) => "prefix_spill",
-        };
-        let by_match = request.prompt_bytes > 0 && is_hit(reachable);
-        for (index, worker) in with_room.clone() {
-            let matched = worker.matched_bytes as f64 / prompt_bytes;
-            out.score(index, if by_match { matched } else { -f64::from(worker.turn.0) });
-        }
-        let holders = with_room.filter(|(_, worker)| !by_match || worker.matched_bytes == reachable);
-        if let Some((index, _)) = holders.min_by_key(|(_, worker)| worker.turn) {
-            out.choose(index, reason);
-        }
-    }
-}
-
-impl Improved {
     /// Notes what the rule is about, who has room among it. If nobody has, all have: then all wait.
     fn look(&mut self, workers: &Workers<'_>) {
         let share = load_bound::share(workers);
@@ -122,6 +88,46 @@ impl Improved {
     }
 }
 
+impl Policy for Improved {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { prefix_match: true, server_loads: true, ..Needs::default() }
+    }
+
+    /// Scores those with room: by the part of the prompt that matches where a match decides, else by the load, negated. The
+    /// others have a reason in place of a score.
+    fn choose(&mut self, _now: Time, request: &RequestView<'_>, workers: &Workers<'_>, out: &mut Decision) {
+        self.look(workers);
+        let prompt_bytes = request.prompt_bytes as f64;
+        let is_hit = |matched: u64| matched as f64 / prompt_bytes > self.hit_rate;
+        let deepest = self.seen.iter().map(|worker| worker.matched_bytes).max().unwrap_or(0);
+        let with_room = self.seen.iter().enumerate().filter(|(_, worker)| worker.has_room);
+        let reachable = with_room.clone().map(|(_, worker)| worker.matched_bytes).max().unwrap_or(0);
+        let reason = match (request.prompt_bytes, is_hit(deepest), reachable == deepest) {
+            (0, _, _) => "no_text",
+            (_, false, _) => "prefix_miss",
+            (_, true, true) => "prefix_hit",
+            (_, true, false) => "prefix_spill",
+        };
+        let by_match = request.prompt_bytes > 0 && is_hit(reachable);
+        for (index, worker) in self.seen.iter().enumerate() {
+            let matched = worker.matched_bytes as f64 / prompt_bytes;
+            match (worker.has_room, by_match) {
+                (false, _) => out.score_with(index, f64::NAN, "no_room"),
+                (true, true) => out.score(index, matched),
+                (true, false) => out.score(index, -f64::from(worker.turn.0)),
+            }
+        }
+        let holders = with_room.filter(|(_, worker)| !by_match || worker.matched_bytes == reachable);
+        if let Some((index, _)) = holders.min_by_key(|(_, worker)| worker.turn) {
+            out.choose(index, reason);
+        }
+    }
+}
+
 /// The server's batch has no place for one more.
 fn is_full(worker: &WorkerView) -> bool {
     worker.max_running_requests.is_some_and(|most| worker.in_flight_requests >= most)
@@ -134,7 +140,7 @@ mod tests {
 
     fn ask(config: &PolicyConfig, prompt_bytes: u64, fleet: &Fleet) -> (usize, &'static str) {
         let request = RequestView { seq: 100, prompt_bytes, ..RequestView::default() };
-        let decision = ask_for(&mut Improved::new(config), &request, &fleet.workers);
+        let decision = ask_for(&mut Improved::new("improved", config), &request, &fleet.workers);
         (decision.chosen().expect("chose"), decision.reason())
     }
 
@@ -209,18 +215,20 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_no_room_has_no_score() {
+    fn whoever_has_no_room_has_a_reason_in_place_of_a_score() {
         let mut fleet = Fleet::of(3);
         fleet.prefix_matches([500, 800, 640]);
         fleet.in_flight([0, 30, 0]);
         let request = RequestView { seq: 1, prompt_bytes: 1000, ..RequestView::default() };
-        let decision = ask_for(&mut Improved::new(&PolicyConfig::default()), &request, &fleet.workers);
+        let decision =
+            ask_for(&mut Improved::new("improved", &PolicyConfig::default()), &request, &fleet.workers);
         assert_eq!((decision.chosen(), decision.scores()), (Some(2), &[Some(0.5), None, Some(0.64)][..]));
+        assert_eq!([0, 1, 2].map(|index| decision.score_reason(index)), ["", "no_room", ""]);
     }
 
     #[test]
     fn asks_for_the_match_and_the_largest_batch() {
-        let needs = Improved::new(&PolicyConfig::default()).needs();
+        let needs = Improved::new("improved", &PolicyConfig::default()).needs();
         assert_eq!(needs, Needs { prefix_match: true, server_loads: true, ..Needs::default() });
     }
 }

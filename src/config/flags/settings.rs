@@ -119,7 +119,11 @@ fn policy(given: &Given) -> Result<(String, PolicyConfig), FlagError> {
         consistent_load_factor: load_factor(given)?,
         bucket_adjust_interval_s: given.seconds(&routing::BUCKET_INTERVAL)?.as_secs(),
     };
-    let name = given.text(&routing::POLICY)?.unwrap_or_default();
+    let name = match given.text(&routing::POLICY)?.unwrap_or_default() {
+        // Under the name that says so in trace and headers.
+        "cache_aware" if config.cache_aware_mode == CacheAwareMode::Improved => "cache_aware_improved",
+        name => name,
+    };
     // Built once more when the router starts; here it is only asked whether there is such a one.
     milepost_policies::build(name, &config).map_err(FlagError::Policy)?;
     Ok((name.to_owned(), config))

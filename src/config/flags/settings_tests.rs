@@ -124,6 +124,12 @@ fn values_mean_what_sglang_router_means_by_them() {
     let off = given(&[(&requests::RETRIES_OFF, &[]), (&requests::MAX_ATTEMPTS, &["9"])]);
     assert_eq!(Settings::read(&off).unwrap().config.retry.max_attempts, 1);
     assert!(read(&requests::CORS_ORIGINS, &["https://a", "*"]).cors_allowed_origins.is_empty(), "* is any");
+    assert_eq!(read(&routing::POLICY, &["cache_aware"]).policy, "cache_aware");
+    assert_eq!(
+        read(&routing::CACHE_AWARE_MODE, &["improved"]).policy,
+        "cache_aware_improved",
+        "never silent"
+    );
     let century = read(&requests::REQUEST_TIMEOUT, &["999999999999"]).request_timeout;
     assert_eq!(century.as_secs(), 3_155_760_000, "for ever, and no clock overflows");
     for (word, level) in [
