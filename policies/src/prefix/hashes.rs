@@ -6,6 +6,8 @@
 //! identical prompt matches to its last byte whatever its length. XXH3 runs unseeded: a seed derives a new secret for each
 //! block and costs twice the time. Deliberately not here: which worker has what, see [`super::PrefixIndex`].
 
+use std::sync::Arc;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Block length in the first [`SMALL_REGION_BYTES`].
@@ -19,10 +21,11 @@ const SMALL_BLOCKS: usize = SMALL_REGION_BYTES / SMALL_BLOCK_BYTES;
 /// Chain value before the first block: the golden ratio's bits, any odd constant would do.
 const CHAIN_START: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// Chained block hashes of a routing text. Reusable: [`PromptHashes::rehash`] keeps the buffer.
+/// Chained block hashes of a text. Reusable: [`PromptHashes::rehash`] keeps the buffer. A clone shares it, so that a request in
+/// flight can be remembered without a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PromptHashes {
-    hashes: Vec<u64>,
+    hashes: Arc<Vec<u64>>,
     len_bytes: u64,
 }
 
@@ -36,15 +39,19 @@ impl PromptHashes {
 
     /// Replaces what is held by the hashes of `text`. The buffer takes 1/8 of the text's size at most (1/32 of a long one).
     pub fn rehash(&mut self, text: &[u8]) {
-        self.hashes.clear();
         self.len_bytes = text.len() as u64;
         let (small, large) = text.split_at(text.len().min(SMALL_REGION_BYTES));
-        self.hashes
-            .reserve(small.len().div_ceil(SMALL_BLOCK_BYTES) + large.len().div_ceil(LARGE_BLOCK_BYTES));
+        let blocks = small.len().div_ceil(SMALL_BLOCK_BYTES) + large.len().div_ceil(LARGE_BLOCK_BYTES);
+        if Arc::get_mut(&mut self.hashes).is_none() {
+            self.hashes = Arc::default();
+        }
+        let hashes = Arc::make_mut(&mut self.hashes);
+        hashes.clear();
+        hashes.reserve(blocks);
         let mut chain = CHAIN_START;
         for block in small.chunks(SMALL_BLOCK_BYTES).chain(large.chunks(LARGE_BLOCK_BYTES)) {
             chain = mix(chain, xxh3_64(block));
-            self.hashes.push(chain);
+            hashes.push(chain);
         }
     }
 
@@ -88,7 +95,7 @@ impl PromptHashes {
     /// A prompt of whole small blocks with this chain, as no text has it.
     pub(super) fn of_chain(hashes: Vec<u64>) -> Self {
         let len_bytes = (hashes.len() * SMALL_BLOCK_BYTES) as u64;
-        Self { hashes, len_bytes }
+        Self { hashes: Arc::new(hashes), len_bytes }
     }
 }
 
@@ -158,5 +165,13 @@ mod tests {
         let mut reused = PromptHashes::of(&[b'z'; 9000]);
         reused.rehash(b"a later and shorter text");
         assert_eq!(reused, PromptHashes::of(b"a later and shorter text"));
+    }
+
+    #[test]
+    fn a_clone_keeps_what_it_had_when_the_buffer_is_used_again() {
+        let mut reused = PromptHashes::of(&[b'z'; 9000]);
+        let kept = reused.clone();
+        reused.rehash(b"another text");
+        assert_eq!((kept, reused), (PromptHashes::of(&[b'z'; 9000]), PromptHashes::of(b"another text")));
     }
 }

@@ -23,7 +23,7 @@ pub use holders::MAX_WORKERS;
 
 use holders::{HolderSets, MAX_WORDS, SetId, for_each_bit};
 use nodes::{Evicted, NIL, Nodes};
-use shares::Shares;
+use shares::{Shares, Use};
 
 use crate::view::WorkerId;
 
@@ -34,6 +34,9 @@ pub const MAX_INDEX_BYTES: usize = 8 << 30;
 
 /// Runs that a worker above its bound loses in one insert, beside as many as the prompt has.
 const SHED_AT_ONCE: usize = 64;
+
+/// Most runs that [`PrefixIndex::forget_beyond`] takes from a worker in one call.
+pub const FORGOTTEN_AT_ONCE: usize = 64;
 
 /// What the router believes about the workers' prefix caches.
 #[derive(Debug)]
@@ -47,6 +50,7 @@ pub struct PrefixIndex {
     // Reused: who still matches, and the runs of an insert with the text in each.
     alive: Vec<u64>,
     path: Vec<(u32, u32)>,
+    since_bytes: Option<u64>,
 }
 
 impl PrefixIndex {
@@ -79,6 +83,7 @@ impl PrefixIndex {
             evicted: 0,
             alive: Vec::with_capacity(MAX_WORDS),
             path: Vec::new(),
+            since_bytes: None,
         }
     }
 
@@ -106,6 +111,7 @@ impl PrefixIndex {
         }
         self.inserts = self.inserts.wrapping_add(1);
         self.path.clear();
+        self.since_bytes = None;
         let (mut tip, mut at, mut complete) = (NIL, 0, true);
         while at < prompt.as_slice().len() {
             let Some(slot) = self.step(prompt, at, tip, worker) else {
@@ -137,20 +143,25 @@ impl PrefixIndex {
         let shared = self.nodes.shared(slot, hashes);
         let is_left = shared < self.nodes.len_of(slot);
         if is_left && (shared < hashes.len() || !self.holders.contains(self.nodes.set_of(slot), worker)) {
-            let head = self.nodes.split(slot, shared, &mut evicted);
-            self.settle_evicted(evicted);
-            let head = head?;
-            let set = self.nodes.set_of(head);
-            self.holders.retain(set);
-            if let Some(shares) = &mut self.shares {
-                let head_bytes = text_bytes(prompt, at, at + shared);
-                self.holders
-                    .for_each(set, |holder, alone| shares.split(holder, alone, slot, head, head_bytes));
-            }
-            slot = head;
+            slot = self.cut(slot, shared, text_bytes(prompt, at, at + shared))?;
         }
         self.nodes.hold(slot, self.inserts);
         Some(slot)
+    }
+
+    /// The first `blocks` of a run, of `head_bytes`, as a run of their own; the run is what follows them from now on. `None` if
+    /// there is no place for it.
+    fn cut(&mut self, slot: u32, blocks: usize, head_bytes: u32) -> Option<u32> {
+        let mut evicted = None;
+        let head = self.nodes.split(slot, blocks, &mut evicted);
+        self.settle_evicted(evicted);
+        let head = head?;
+        let set = self.nodes.set_of(head);
+        self.holders.retain(set);
+        if let Some(shares) = &mut self.shares {
+            self.holders.for_each(set, |holder, alone| shares.split(holder, alone, slot, head, head_bytes));
+        }
+        Some(head)
     }
 
     /// `worker` holds the run from now on.
@@ -199,10 +210,11 @@ impl PrefixIndex {
             return true;
         };
         shares.sweep();
+        let came_kib = shares.came_kib(worker);
         let alone = self.holders.alone(worker);
         let mut noted = self.path.len();
         for index in (0..self.path.len()).rev() {
-            if !self.note(worker, alone, index) {
+            if !self.note((worker, alone), index, came_kib) {
                 noted = index;
             }
         }
@@ -225,14 +237,19 @@ impl PrefixIndex {
     }
 
     /// Notes that the worker used a run of the insert just made. Where no record is left, whoever used a run longest ago loses it.
-    fn note(&mut self, worker: usize, alone: SetId, index: usize) -> bool {
-        let (run, bytes) = self.path[index];
+    fn note(&mut self, holder: (usize, SetId), index: usize, came_kib: u32) -> bool {
         for _ in 0..SHED_AT_ONCE {
             let Some(shares) = &mut self.shares else {
                 return false;
             };
-            if shares.used(worker, alone, run, bytes) {
-                return true;
+            match shares.used(holder, self.path[index], came_kib) {
+                Use::First => return true,
+                Use::Again { since_bytes } => {
+                    // The first that is told is the end of what the worker held.
+                    self.since_bytes.get_or_insert(since_bytes);
+                    return true;
+                }
+                Use::NoRoom => {}
             }
             if shares.sweep() {
                 continue;
@@ -308,6 +325,58 @@ impl PrefixIndex {
         for (index, &word) in alive.iter().enumerate() {
             for_each_bit(word, index, |worker| matched[worker] = depth_bytes);
         }
+    }
+
+    /// How much text had come anew to the worker of the last insert between its last use of what it held of that prompt, where
+    /// that ends, and the insert: to the KiB. `None` if it held nothing of it, and in an index without
+    /// [worker capacity](PrefixIndex::with_worker_capacity).
+    pub fn last_since_bytes(&self) -> Option<u64> {
+        self.since_bytes
+    }
+
+    /// From now on `worker` does not hold more than the first `held_bytes` of `prompt`, to the block. False if it was not
+    /// believed to. Of other prompts that begin alike it no longer matches more either, until something is inserted for it
+    /// that leads there again: what they have of their own cannot be found from here. At most [`FORGOTTEN_AT_ONCE`] runs are
+    /// taken from it (200,000 characters where the runs are whole); what lies behind them ages out.
+    pub fn forget_beyond(&mut self, prompt: &PromptHashes, worker: WorkerId, held_bytes: u64) -> bool {
+        let worker = worker.0 as usize;
+        let hashes = prompt.as_slice();
+        self.path.clear();
+        let (mut tip, mut at) = (NIL, 0);
+        while at < hashes.len() && self.path.len() < FORGOTTEN_AT_ONCE {
+            let Some(slot) = self.nodes.find(hashes[at], tip) else {
+                break;
+            };
+            if !self.holders.contains(self.nodes.set_of(slot), worker) {
+                break;
+            }
+            let shared = self.nodes.shared(slot, &hashes[at..]);
+            let is_left = shared < self.nodes.len_of(slot);
+            let kept = (at..at + shared).take_while(|&block| prompt.depth_bytes(block) <= held_bytes).count();
+            if (1..shared).contains(&kept)
+                && let Some(head) = self.cut(slot, kept, text_bytes(prompt, at, at + kept))
+            {
+                // What is left of the run is what comes next.
+                (tip, at) = (head, at + kept);
+                continue;
+            }
+            if kept < shared {
+                self.path.push((slot, 0));
+            }
+            (tip, at) = (slot, at + shared);
+            if is_left {
+                break;
+            }
+        }
+        for index in (0..self.path.len()).rev() {
+            let (run, _) = self.path[index];
+            let alone = self.holders.alone(worker);
+            if let Some(shares) = &mut self.shares {
+                shares.dropped(worker, alone, run);
+            }
+            self.take(run, worker);
+        }
+        !self.path.is_empty()
     }
 
     /// Forgets everything about `worker`, which may come back: what was inserted before this call never matches again.

@@ -19,6 +19,7 @@ fn index(nodes: usize, shares_bytes: usize, worker_bytes: u64) -> PrefixIndex {
         evicted: 0,
         alive: Vec::new(),
         path: Vec::new(),
+        since_bytes: None,
     }
 }
 
@@ -43,6 +44,7 @@ fn check(index: &mut PrefixIndex) {
 enum Step {
     Insert(Vec<u8>, u32),
     Remove(u32),
+    Forget(Vec<u8>, u32, u64),
 }
 
 fn text() -> impl Strategy<Value = Vec<u8>> {
@@ -59,6 +61,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (text(), 0..WORKERS).prop_map(|(text, worker)| Step::Insert(text, worker)),
         1 => (0..WORKERS).prop_map(Step::Remove),
+        2 => (text(), 0..WORKERS, 0u64..2_000)
+            .prop_map(|(text, worker, held)| Step::Forget(text, worker, held)),
     ]
 }
 
@@ -116,6 +120,8 @@ proptest! {
                     index.remove_worker(WorkerId(*worker));
                     sent[*worker as usize].0.clear();
                 }
+                // What is held by some other way is told below.
+                Step::Forget(..) => {}
             }
             check(&mut index);
             for (worker, sent) in sent.iter().enumerate() {
@@ -151,6 +157,9 @@ proptest! {
             match step {
                 Step::Insert(text, worker) => _ = index.insert(&PromptHashes::of(text), WorkerId(*worker)),
                 Step::Remove(worker) => index.remove_worker(WorkerId(*worker)),
+                Step::Forget(text, worker, held) => {
+                    index.forget_beyond(&PromptHashes::of(text), WorkerId(*worker), *held);
+                }
             }
             check(&mut index);
         }
@@ -175,6 +184,9 @@ proptest! {
                 Step::Remove(worker) => {
                     index.remove_worker(WorkerId(*worker));
                     sent.retain(|(_, sent)| sent != worker);
+                }
+                Step::Forget(text, worker, held) => {
+                    index.forget_beyond(&PromptHashes::of(text), WorkerId(*worker), *held);
                 }
             }
             index.holders.check(&index.nodes.checked());
@@ -252,5 +264,26 @@ fn the_records_of_a_removed_worker_make_room_for_a_long_prompt() {
     let long = PromptHashes::of(&vec![b'l'; 600_000]);
     assert!(index.insert(&long, WorkerId(1)));
     assert_eq!((matched(&mut index, &long)[1], index.evicted_blocks()), (600_000, 0));
+    check(&mut index);
+}
+
+#[test]
+fn what_came_since_the_last_use_is_counted_for_each_worker() {
+    let mut index = index(1_000, 100_000, u64::MAX);
+    let (old, new) = (PromptHashes::of(&[b'o'; 2_048]), PromptHashes::of(&[b'n'; 10_240]));
+    assert!(index.insert(&old, WorkerId(0)));
+    assert_eq!(index.last_since_bytes(), None);
+    assert!(index.insert(&new, WorkerId(0)));
+    assert!(index.insert(&new, WorkerId(1)));
+    // Since it came itself, what it was is text that has come.
+    assert!(index.insert(&old, WorkerId(0)));
+    assert_eq!(index.last_since_bytes(), Some(12_288));
+    assert!(index.insert(&old, WorkerId(0)));
+    assert_eq!(index.last_since_bytes(), Some(0));
+    // The end of what was held counts, though its beginning was used since.
+    assert!(index.insert(&PromptHashes::of(&[b'n'; 2_048]), WorkerId(0)));
+    assert!(index.insert(&PromptHashes::of(&[b'x'; 4_096]), WorkerId(0)));
+    assert!(index.insert(&new, WorkerId(0)));
+    assert_eq!(index.last_since_bytes(), Some(14_336));
     check(&mut index);
 }

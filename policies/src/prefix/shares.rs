@@ -27,6 +27,8 @@ struct Share {
     bytes: u32,
     newer: u32,
     older: u32,
+    /// [`Shelf::came_bytes`] at its last use, in KiB.
+    used_at_kib: u32,
 }
 
 /// What one worker holds.
@@ -35,7 +37,20 @@ struct Shelf {
     newest: u32,
     oldest: u32,
     bytes: u64,
+    /// All text that ever came to it anew: what was used long ago was used much text ago.
+    came_bytes: u64,
     limit_bytes: u64,
+}
+
+/// What was noted of a use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// The worker had not used it before.
+    First,
+    /// It had, and so much text came to it anew since then, to the KiB.
+    Again { since_bytes: u64 },
+    /// There is no room for the record.
+    NoRoom,
 }
 
 /// See the module.
@@ -82,6 +97,11 @@ impl Shares {
         self.shelves.get(worker).map_or(0, |shelf| shelf.bytes)
     }
 
+    /// All text that ever came to `worker` anew, in KiB; begins again at 0 after so many bytes as nobody sends.
+    pub(super) fn came_kib(&self, worker: usize) -> u32 {
+        self.shelves.get(worker).map_or(0, |shelf| (shelf.came_bytes >> 10) as u32)
+    }
+
     /// Whether `worker` holds more than it may.
     pub(super) fn is_over(&self, worker: usize) -> bool {
         self.shelves.get(worker).is_some_and(|shelf| shelf.bytes > shelf.limit_bytes)
@@ -93,14 +113,30 @@ impl Shares {
     }
 
     /// Notes that the worker, `holder` alone, used `run`, of `bytes` of text: it is its newest now. Called from the end of a
-    /// prompt to its beginning. False if there is no room for the record.
-    pub(super) fn used(&mut self, worker: usize, holder: SetId, run: u32, bytes: u32) -> bool {
+    /// prompt to its beginning; `came_kib` is [`Shares::came_kib`] before the prompt.
+    pub(super) fn used(
+        &mut self,
+        (worker, holder): (usize, SetId),
+        (run, bytes): (u32, u32),
+        came_kib: u32,
+    ) -> Use {
         if let Some(at) = self.find(holder, run) {
             self.unlink(worker, at);
             self.link_newest(worker, at);
-            return true;
+            let before_kib = std::mem::replace(&mut self.records[at].used_at_kib, came_kib);
+            return Use::Again { since_bytes: u64::from(came_kib.wrapping_sub(before_kib)) << 10 };
         }
-        let share = Share { holder, run, bytes, newer: NONE, older: NONE };
+        if self.add(worker, Share { holder, run, bytes, newer: NONE, older: NONE, used_at_kib: came_kib }) {
+            self.shelf(worker).came_bytes += u64::from(bytes);
+            Use::First
+        } else {
+            Use::NoRoom
+        }
+    }
+
+    /// False if there is no room for the record.
+    fn add(&mut self, worker: usize, share: Share) -> bool {
+        let Share { holder, run, bytes, .. } = share;
         let at = match self.records.get(self.free) {
             Some(record) => std::mem::replace(&mut self.free, record.newer),
             None => match self.records.push(share) {
@@ -138,10 +174,11 @@ impl Shares {
         let Some(tail) = self.find(holder, run) else {
             return;
         };
-        let bytes = self.records[tail].bytes;
+        let Share { bytes, used_at_kib, .. } = self.records[tail];
         self.records[tail].bytes = bytes.saturating_sub(head_bytes);
         self.shelf(worker).bytes -= u64::from(bytes.min(head_bytes));
-        if self.used(worker, holder, head, head_bytes)
+        let share = Share { holder, run: head, bytes: head_bytes, newer: NONE, older: NONE, used_at_kib };
+        if self.add(worker, share)
             && let Some(at) = self.find(holder, head)
         {
             self.unlink(worker, at);
@@ -182,7 +219,7 @@ impl Shares {
     }
 
     fn empty(&self) -> Shelf {
-        Shelf { newest: NONE, oldest: NONE, bytes: 0, limit_bytes: self.limit_bytes }
+        Shelf { newest: NONE, oldest: NONE, bytes: 0, came_bytes: 0, limit_bytes: self.limit_bytes }
     }
 
     fn shelf(&mut self, worker: usize) -> &mut Shelf {

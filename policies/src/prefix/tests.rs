@@ -1,5 +1,7 @@
 //! The index against a list of everything ever inserted, in a space so small that eviction and forgetting happen all the time.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::nodes::{Nodes, RUN_BLOCKS};
@@ -19,6 +21,7 @@ fn tiny(nodes: usize, holders_bytes: usize) -> PrefixIndex {
         evicted: 0,
         alive: Vec::new(),
         path: Vec::new(),
+        since_bytes: None,
     }
 }
 
@@ -26,6 +29,7 @@ fn tiny(nodes: usize, holders_bytes: usize) -> PrefixIndex {
 enum Step {
     Insert(Vec<u8>, u32),
     Remove(u32),
+    Forget(Vec<u8>, u32, u64),
 }
 
 /// Texts that share prefixes: a path of few symbols, each worth some blocks, and a rest of any length.
@@ -48,26 +52,41 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (text(), worker()).prop_map(|(text, worker)| Step::Insert(text, worker)),
         1 => worker().prop_map(Step::Remove),
+        2 => (text(), worker(), 0u64..5_000).prop_map(|(text, worker, held)| Step::Forget(text, worker, held)),
     ]
 }
 
+/// All blocks that were ever sent to a worker and neither forgotten nor removed since, each with all that leads to it.
 #[derive(Default)]
 struct Model {
-    sent: Vec<(Vec<u8>, u32)>,
+    held: BTreeSet<(u32, u64)>,
 }
 
 impl Model {
     fn apply(&mut self, step: &Step) {
         match step {
-            Step::Insert(text, worker) => self.sent.push((text.clone(), *worker)),
-            Step::Remove(worker) => self.sent.retain(|(_, sent)| sent != worker),
+            Step::Insert(text, worker) => {
+                self.held.extend(PromptHashes::of(text).as_slice().iter().map(|&hash| (*worker, hash)));
+            }
+            Step::Remove(worker) => self.held.retain(|(holder, _)| holder != worker),
+            Step::Forget(text, worker, held_bytes) => {
+                let prompt = PromptHashes::of(text);
+                for (at, &hash) in prompt.as_slice().iter().enumerate() {
+                    if prompt.depth_bytes(at) > *held_bytes {
+                        self.held.remove(&(*worker, hash));
+                    }
+                }
+            }
         }
     }
 
     fn longest(&self, text: &[u8], worker: usize) -> u64 {
-        let sent = self.sent.iter().filter(|(_, sent)| *sent as usize == worker);
-        sent.map(|(sent, _)| sent.iter().zip(text).take_while(|(a, b)| a == b).count()).max().unwrap_or(0)
-            as u64
+        let prompt = PromptHashes::of(text);
+        let is_held = |&hash: &u64| self.held.contains(&(worker as u32, hash));
+        match prompt.as_slice().iter().take_while(|&hash| is_held(hash)).count() {
+            0 => 0,
+            blocks => prompt.depth_bytes(blocks - 1),
+        }
     }
 }
 
@@ -78,7 +97,17 @@ fn apply(index: &mut PrefixIndex, step: &Step) -> bool {
             index.remove_worker(WorkerId(*worker));
             true
         }
+        Step::Forget(text, worker, held_bytes) => {
+            index.forget_beyond(&PromptHashes::of(text), WorkerId(*worker), *held_bytes);
+            true
+        }
     }
+}
+
+fn matches(index: &mut PrefixIndex, text: &[u8]) -> Vec<u64> {
+    let mut matched = vec![9; WORKERS];
+    index.match_into(&PromptHashes::of(text), &mut matched);
+    matched
 }
 
 proptest! {
@@ -106,30 +135,109 @@ proptest! {
     }
 
     #[test]
-    fn within_a_block_of_the_truth_while_nothing_was_dropped(
+    fn exact_to_the_block_while_nothing_was_dropped(
         steps in prop::collection::vec(step(), 1..60),
         query in text(),
     ) {
         let mut index = tiny(1000, 100_000);
         let mut model = Model::default();
-        for step in &steps {
+        let mut sent = Vec::new();
+        for step in steps.iter().filter(|step| !matches!(step, Step::Forget(..))) {
             prop_assert!(apply(&mut index, step));
             model.apply(step);
+            match step {
+                Step::Insert(text, worker) => sent.push((text, *worker)),
+                Step::Remove(worker) => sent.retain(|(_, holder)| holder != worker),
+                Step::Forget(..) => {}
+            }
         }
         prop_assert_eq!(index.evicted_blocks(), 0);
-        let mut matched = vec![9; WORKERS];
-        index.match_into(&PromptHashes::of(&query), &mut matched);
-        for (worker, &matched) in matched.iter().enumerate() {
-            let longest = model.longest(&query, worker);
-            let block_bytes = if longest < SMALL_REGION_BYTES as u64 { SMALL_BLOCK_BYTES } else { LARGE_BLOCK_BYTES };
-            prop_assert!(matched <= longest && longest - matched < block_bytes as u64, "worker {worker}: {matched}, {longest}");
+        for (worker, &matched) in matches(&mut index, &query).iter().enumerate() {
+            prop_assert_eq!(matched, model.longest(&query, worker), "worker {}", worker);
         }
         // What was sent matches to its last byte.
-        for (text, worker) in &model.sent {
-            index.match_into(&PromptHashes::of(text), &mut matched);
-            prop_assert_eq!(matched[*worker as usize], text.len() as u64);
+        for (text, worker) in sent {
+            prop_assert_eq!(matches(&mut index, text)[worker as usize], text.len() as u64);
         }
     }
+
+    /// One worker's belief about one prompt ends where it was told to, and nothing else is lost.
+    #[test]
+    fn what_is_forgotten_is_that_prompt_at_that_worker_from_there_on(
+        steps in prop::collection::vec(step(), 1..40),
+        wrong in prop_oneof![Just(None), text().prop_map(Some)],
+        queries in prop::collection::vec(text(), 0..6),
+        held_bytes in 0u64..5_000,
+    ) {
+        let mut index = tiny(1000, 100_000);
+        let mut texts = queries;
+        for step in &steps {
+            apply(&mut index, step);
+            if let Step::Insert(text, _) = step {
+                texts.push(text.clone());
+            }
+        }
+        let (last, worker) = steps.iter().rev().find_map(|step| match step {
+            Step::Insert(text, worker) => Some((text.clone(), *worker)),
+            _ => None,
+        }).unwrap_or_default();
+        let wrong = wrong.unwrap_or(last);
+        let before: Vec<_> = texts.iter().map(|text| matches(&mut index, text)).collect();
+        let was_believed = matches(&mut index, &wrong)[worker as usize];
+        let prompt = PromptHashes::of(&wrong);
+        let kept = (0..prompt.as_slice().len()).map(|at| prompt.depth_bytes(at)).filter(|&end| end <= held_bytes).max().unwrap_or(0);
+        prop_assert_eq!(index.forget_beyond(&prompt, WorkerId(worker), held_bytes), was_believed > kept);
+        index.holders.check(&index.nodes.checked());
+        prop_assert_eq!(matches(&mut index, &wrong)[worker as usize], was_believed.min(kept));
+        for (text, before) in texts.iter().zip(before) {
+            let shared = text.iter().zip(&wrong).take_while(|(a, b)| a == b).count() as u64;
+            for (holder, (before, after)) in before.into_iter().zip(matches(&mut index, text)).enumerate() {
+                let expected = if holder == worker as usize && before > kept && shared > kept {
+                    // Where they part inside a block, it is one or the other.
+                    prop_assert!(after >= kept.min(before) && after <= before);
+                    after
+                } else {
+                    before
+                };
+                prop_assert_eq!(after, expected, "worker {}", holder);
+            }
+        }
+    }
+}
+
+/// A prompt of which nothing is held any more is sent again: it is believed as far as it was sent, no further.
+#[test]
+fn what_was_forgotten_does_not_come_back_with_its_beginning() {
+    let mut index = tiny(100, 10_000);
+    let text = vec![b'p'; 5_000];
+    let whole = PromptHashes::of(&text);
+    for worker in [3, 64] {
+        assert!(index.insert(&whole, WorkerId(worker)));
+    }
+    assert!(index.forget_beyond(&whole, WorkerId(3), 100));
+    assert!(!index.forget_beyond(&whole, WorkerId(3), 100), "it was not believed any more");
+    let at = |index: &mut PrefixIndex| (matches(index, &text)[3], matches(index, &text)[64]);
+    assert_eq!(at(&mut index), (64, 5_000));
+    index.insert(&PromptHashes::of(&text[..1_280]), WorkerId(3));
+    assert_eq!(at(&mut index), (1_280, 5_000));
+    assert!(index.forget_beyond(&whole, WorkerId(64), 0));
+    assert_eq!(at(&mut index), (1_280, 0));
+    index.holders.check(&index.nodes.checked());
+}
+
+#[test]
+fn a_prompt_of_any_length_is_forgotten_in_few_steps_and_stays_so() {
+    let mut index = tiny(10_000, 10_000);
+    let text = vec![b'p'; 1_000_000];
+    let whole = PromptHashes::of(&text);
+    assert!(index.insert(&whole, WorkerId(0)));
+    let runs_before = index.nodes.used().len();
+    assert!(index.forget_beyond(&whole, WorkerId(0), 0));
+    assert!(index.nodes.used().len() <= runs_before + 1);
+    assert_eq!(matches(&mut index, &text)[0], 0);
+    assert!(index.insert(&PromptHashes::of(&text[..50_000]), WorkerId(0)));
+    assert_eq!(matches(&mut index, &text)[0], 49_920);
+    index.holders.check(&index.nodes.checked());
 }
 
 /// Text of so many whole runs.
