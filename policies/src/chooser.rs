@@ -7,10 +7,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::beliefs::Beliefs;
 use crate::decision::Decision;
 use crate::ledger::Ledger;
 use crate::policy::{Event, Needs, Policy};
-use crate::prefix::PrefixIndex;
+use crate::prefix::{PrefixIndex, PromptHashes};
 use crate::view::{Labels, RequestView, Time, WorkerId, WorkerView, Workers};
 
 /// Which of a chooser's policies; the default is the first.
@@ -42,7 +43,7 @@ pub struct Chooser {
     // Never empty.
     policies: Vec<Box<dyn Policy>>,
     needs: Needs,
-    index: PrefixIndex,
+    beliefs: Beliefs,
     ledger: Ledger,
     choices: u64,
     /// All workers in the order in which they joined, as they were shown last.
@@ -58,10 +59,13 @@ pub struct Chooser {
 impl Chooser {
     /// No workers yet, and one policy.
     pub fn new(policy: Box<dyn Policy>, index: PrefixIndex) -> Self {
+        let needs = Needs::default().union(policy.needs());
+        let mut beliefs = Beliefs::new(index);
+        beliefs.want(needs);
         Self {
-            needs: policy.needs(),
+            needs,
             policies: vec![policy],
-            index,
+            beliefs,
             ledger: Ledger::default(),
             choices: 0,
             fleet: Vec::new(),
@@ -91,6 +95,7 @@ impl Chooser {
     fn introduce(&mut self, now: Time, id: PolicyId) {
         let policy = &mut self.policies[id.0];
         self.needs = self.needs.union(policy.needs());
+        self.beliefs.want(self.needs);
         for worker in &self.fleet {
             policy.observe(now, &Event::Joined { worker: worker.id });
         }
@@ -152,7 +157,7 @@ impl Chooser {
         for (position, view) in self.fleet.iter_mut().enumerate() {
             view.position = position as u32;
         }
-        self.index.remove_worker(worker);
+        self.beliefs.leave(worker);
         self.ledger.leave(worker);
         if let Some(labels) = self.labels_by_slot.get_mut(worker.0 as usize) {
             *labels = Arc::default();
@@ -164,6 +169,9 @@ impl Chooser {
     pub fn observe(&mut self, now: Time, event: &Event) {
         if self.needs.estimates || self.needs.server_loads {
             self.ledger.observe(now, event);
+        }
+        if self.needs.engine_text {
+            self.beliefs.observe(event);
         }
         self.tell(now, event);
     }
@@ -184,10 +192,10 @@ impl Chooser {
         eligible: &[Eligible],
     ) -> Option<usize> {
         let place = self.place(policy);
-        let counted = request.prompt_tokens;
-        let prompt_tokens = counted.or_else(|| self.ledger.tokens_of(request.prompt_bytes));
-        let request = &RequestView { prompt_tokens, ..*request };
-        self.see(now, request, self.policies[place].needs(), eligible);
+        let needs = self.policies[place].needs();
+        let asked = request;
+        let request = &self.shown(request, needs);
+        self.see(now, (asked, request), needs, eligible);
         let shown = if self.all_eligible { &self.fleet } else { &self.some };
         let workers = Workers::new(shown)?.with_labels(&self.labels_by_slot);
         self.choices += 1;
@@ -196,8 +204,9 @@ impl Chooser {
         let chosen = self.decision.chosen()?;
         let worker = shown[chosen];
         self.fleet[worker.position as usize].last_chosen_seq = self.choices;
-        if let (true, Some(prompt)) = (self.needs.prefix_match, request.prompt) {
-            self.index.insert(prompt, worker.id);
+        if self.needs.prefix_match {
+            let matched_bytes = worker.prefix_match_bytes.filter(|_| needs.engine_text);
+            self.beliefs.remember(asked, self.needs, worker.id, matched_bytes);
         }
         if self.needs.estimates {
             self.ledger.route(now, request, &worker);
@@ -208,11 +217,25 @@ impl Chooser {
         Some(chosen)
     }
 
-    /// Brings the views of who is eligible up to date.
-    fn see(&mut self, now: Time, request: &RequestView<'_>, needs: Needs, eligible: &[Eligible]) {
+    /// The request with the text that a policy of such `needs` reads, and its length in tokens.
+    fn shown<'a>(&self, request: &RequestView<'a>, needs: Needs) -> RequestView<'a> {
+        let engine_prompt = request.engine_prompt.filter(|_| needs.engine_text);
+        let prompt_bytes = engine_prompt.map_or(request.prompt_bytes, PromptHashes::len_bytes);
+        let prompt_tokens = request.prompt_tokens.or_else(|| self.ledger.tokens_of(prompt_bytes));
+        RequestView { prompt: engine_prompt.or(request.prompt), prompt_bytes, prompt_tokens, ..*request }
+    }
+
+    /// Brings the views of who is eligible up to date, for a request as it came and as it is shown.
+    fn see(
+        &mut self,
+        now: Time,
+        (asked, request): (&RequestView<'_>, &RequestView<'_>),
+        needs: Needs,
+        eligible: &[Eligible],
+    ) {
         let prompt = request.prompt.filter(|_| needs.prefix_match);
-        if let Some(prompt) = prompt {
-            self.index.match_into(prompt, &mut self.matches);
+        if prompt.is_some() {
+            self.beliefs.match_into(asked, needs, &mut self.matches);
         }
         self.all_eligible = eligible.len() == self.fleet.len();
         self.some.clear();
@@ -247,9 +270,9 @@ impl Chooser {
         if self.all_eligible { &self.fleet } else { &self.some }
     }
 
-    /// Which worker was sent which prompt.
-    pub fn index(&self) -> &PrefixIndex {
-        &self.index
+    /// What the workers are believed to hold.
+    pub fn beliefs(&self) -> &Beliefs {
+        &self.beliefs
     }
 }
 

@@ -158,7 +158,8 @@ impl Ledger {
             Event::Ended { .. } => self.ended(now, event),
             Event::Loaded { worker, load } => self.set_load(worker, Some((now, load))),
             Event::LoadUnknown { worker } => self.set_load(worker, None),
-            Event::Routed { .. } | Event::Joined { .. } | Event::Left { .. } => {}
+            Event::Routed { .. } | Event::CacheEmptied { .. } | Event::Joined { .. } | Event::Left { .. } => {
+            }
         }
     }
 

@@ -12,11 +12,13 @@
 //! | [`chooser`] | a decision as one pure step, with all that it stands on |
 //! | [`ledger`] | what is counted and learned of each worker |
 //! | [`prefix`] | which worker was sent which prompt prefix |
+//! | [`beliefs`] | what the workers are believed to hold, corrected by their answers |
 //! | [`registry`] | policies by name |
 //! | [`cache_aware`], [`round_robin`], [`random`], [`shortest_queue`], [`power_of_two`], [`peak_ewma`] | one policy each |
 //! | [`manual`], [`consistent_hashing`], [`prefix_hash`], [`bucket`] | one policy each |
 //! | `ring`, `load_bound`, `sticky`, `slab`, [`hash`] | what some of them are made of |
 
+pub mod beliefs;
 pub mod bucket;
 pub mod cache_aware;
 pub mod chooser;
@@ -42,6 +44,7 @@ mod sticky;
 mod testing;
 pub mod view;
 
+pub use beliefs::{Beliefs, Corrections};
 pub use cache_aware::CacheAwareMode;
 pub use chooser::{Chooser, Eligible, Joining, PolicyId};
 pub use decision::{Decision, Standing};

@@ -32,6 +32,11 @@ pub trait Policy: Send {
 pub struct Needs {
     /// [`crate::WorkerView::prefix_match_bytes`]: the prompt is hashed and looked up, and remembered for the worker chosen.
     pub prefix_match: bool,
+    /// The prompt is matched and shown as *engine text*: what the engine will see (roles, contents, tools), corrected by what
+    /// the engines say of their caches. Without it: as *routing text*, which is what sglang-router matches, and never corrected.
+    pub engine_text: bool,
+    /// Set by [`Needs::union`] where some policy reads the routing text.
+    pub routing_text: bool,
     /// [`crate::RequestView::prompt`]: so many bytes of the prompt's beginning are hashed, though `prefix_match` is not needed;
     /// of whole blocks, see [`crate::PromptHashes::whole_blocks_bytes`]. 0: none.
     pub prompt_hash_bytes: u64,
@@ -56,6 +61,8 @@ impl Needs {
     pub fn union(self, other: Self) -> Self {
         Self {
             prefix_match: self.prefix_match || other.prefix_match,
+            engine_text: self.engine_text || other.engine_text,
+            routing_text: self.reads_routing_text() || other.reads_routing_text(),
             prompt_hash_bytes: self.prompt_hash_bytes.max(other.prompt_hash_bytes),
             client_hash: self.client_hash || other.client_hash,
             target: self.target || other.target,
@@ -65,12 +72,28 @@ impl Needs {
         }
     }
 
-    /// Events of requests are wanted: by the policy, or for the estimates.
+    /// Events of requests are wanted: by the policy, for the estimates, or because the engines' answers correct what is believed
+    /// of their caches.
     pub fn hears_of_requests(self) -> bool {
-        self.request_events || self.estimates
+        self.request_events || self.estimates || self.engine_text
     }
 
-    /// How much of a prompt of `prompt_bytes` has to be hashed, in bytes from its beginning.
+    fn reads_routing_text(self) -> bool {
+        self.routing_text || (!self.engine_text && (self.prefix_match || self.prompt_hash_bytes > 0))
+    }
+
+    /// Some policy wants to know which worker was sent which routing text.
+    pub fn matches_routing_text(self) -> bool {
+        self.prefix_match && self.reads_routing_text()
+    }
+
+    /// How much of a routing text of `text_bytes` has to be hashed, in bytes from its beginning, where the engine text is
+    /// another one.
+    pub fn hashed_routing_bytes(self, text_bytes: usize) -> usize {
+        Self { prefix_match: self.matches_routing_text(), ..self }.hashed_bytes(text_bytes)
+    }
+
+    /// How much of a prompt of `prompt_bytes`, whose texts are the same, has to be hashed, in bytes from its beginning.
     pub fn hashed_bytes(self, prompt_bytes: usize) -> usize {
         if self.prefix_match {
             prompt_bytes
@@ -143,6 +166,11 @@ pub enum Event {
         /// Whose load it is.
         worker: WorkerId,
     },
+    /// A worker's cache is empty, as its server said or as somebody made it.
+    CacheEmptied {
+        /// Whose cache.
+        worker: WorkerId,
+    },
     /// A worker was added to the fleet, perhaps in a slot that another one had.
     Joined {
         /// Its slot.
@@ -164,8 +192,29 @@ mod tests {
         let beginning = Needs { prompt_hash_bytes: 1024, ..Needs::default() };
         assert_eq!([500, 1024, 9000].map(|bytes| beginning.hashed_bytes(bytes)), [500, 1024, 1024]);
         let both = beginning.union(Needs { prefix_match: true, target: true, ..Needs::default() });
-        assert_eq!(both, Needs { prefix_match: true, target: true, ..beginning });
+        assert_eq!(both, Needs { prefix_match: true, target: true, routing_text: true, ..beginning });
         assert_eq!([500, 9000].map(|bytes| both.hashed_bytes(bytes)), [500, 9000]);
         assert_eq!(Needs::default().hashed_bytes(9000), 0);
+    }
+
+    #[test]
+    fn each_of_the_two_texts_is_hashed_for_whoever_reads_it() {
+        let routing = Needs { prefix_match: true, ..Needs::default() };
+        let engine = Needs { engine_text: true, ..routing };
+        let beginning = Needs { prompt_hash_bytes: 1024, ..Needs::default() };
+        let of = |needs: &[Needs]| {
+            let all = needs.iter().fold(Needs::default(), |all, &needs| all.union(needs));
+            (
+                all.matches_routing_text(),
+                all.engine_text,
+                all.hashed_routing_bytes(9_000),
+                all.hashed_bytes(9_000),
+            )
+        };
+        assert_eq!(of(&[routing]), (true, false, 9_000, 9_000));
+        assert_eq!(of(&[engine]), (false, true, 0, 9_000));
+        assert_eq!(of(&[engine, routing]), (true, true, 9_000, 9_000));
+        assert_eq!(of(&[beginning]), (false, false, 1_024, 1_024));
+        assert!(of(&[engine, beginning]).2 >= 1_024 && engine.hears_of_requests());
     }
 }

@@ -25,11 +25,19 @@ pub struct WorkerId(pub u32);
 pub struct RequestView<'a> {
     /// Number of this request in this run, from 1; events name it.
     pub seq: u64,
-    /// Block hashes of the routing text, or of as much of its beginning as the policy needs; `None` when it
-    /// [needs](crate::Needs) none, when the body was not looked at (encoded, malformed, another endpoint) or held no text.
+    /// Block hashes of the routing text, or of the engine text if the policy [needs](crate::Needs::engine_text) that, or of as
+    /// much of its beginning as the policy needs; `None` when it needs none, when the body was not looked at (encoded,
+    /// malformed, another endpoint) or held no text.
     pub prompt: Option<&'a PromptHashes>,
-    /// Length of the routing text in bytes of UTF-8; 0 when there is none.
+    /// Length of that text in bytes; 0 when there is none.
     pub prompt_bytes: u64,
+    /// For the chooser, which shows a policy one text as `prompt`: hashes of the engine text where it is another than the
+    /// routing text; `None` where it is the same, or where no policy needs it.
+    pub engine_prompt: Option<&'a PromptHashes>,
+    /// The engine text is token ids, of four bytes each.
+    pub is_counted: bool,
+    /// The answer holds several sequences: a batch of prompts, or several answers to one.
+    pub is_multiple: bool,
     /// Tokens of the prompt: counted where the body holds `input_ids`, else estimated from the text's length; `None` when
     /// there is neither.
     pub prompt_tokens: Option<u64>,
@@ -51,6 +59,13 @@ pub struct RequestView<'a> {
     pub attempts: u32,
 }
 
+impl<'a> RequestView<'a> {
+    /// What the engine will see of the prompt.
+    pub fn engine_text(&self) -> Option<&'a PromptHashes> {
+        self.engine_prompt.or(self.prompt)
+    }
+}
+
 /// One worker that may take the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct WorkerView {
@@ -66,8 +81,9 @@ pub struct WorkerView {
     pub last_chosen_seq: u64,
     /// What an operator said of it (`POST /workers`): higher is preferred by whoever reads it; sglang-router's default is 50.
     pub priority: u32,
-    /// Leading bytes of this request's routing text that the worker was sent before; `None` unless the policy
-    /// [needs](crate::Needs::prefix_match) it and the request has text.
+    /// Leading bytes of this request's text, of the kind that is shown to the policy, that the worker was sent before (and, of
+    /// engine text, that it is still believed to hold); `None` unless the policy [needs](crate::Needs::prefix_match) it and the
+    /// request has text.
     pub prefix_match_bytes: Option<u64>,
     /// The same in tokens, estimated as [`RequestView::prompt_tokens`] is; `None` too unless the policy
     /// [needs](crate::Needs::estimates) estimates.

@@ -64,6 +64,16 @@ impl PromptHashes {
         self.hashes.get(blocks - 1).copied()
     }
 
+    /// How many blocks the first `bytes` of the text have, the whole ones and the short last one.
+    pub fn blocks_within(&self, bytes: u64) -> usize {
+        if bytes >= self.len_bytes {
+            return self.hashes.len();
+        }
+        let small = bytes.min(SMALL_REGION_BYTES as u64) / SMALL_BLOCK_BYTES as u64;
+        let large = bytes.saturating_sub(SMALL_REGION_BYTES as u64) / LARGE_BLOCK_BYTES as u64;
+        (small + large) as usize
+    }
+
     /// `bytes` rounded down to whole blocks, at least one: a length at which a hash stands for just this much.
     pub fn whole_blocks_bytes(bytes: u64) -> u64 {
         let block =
@@ -117,6 +127,10 @@ mod tests {
         assert_eq!(prompt.depth_bytes(63), 4096);
         assert_eq!(prompt.depth_bytes(64), 4096 + 256);
         assert_eq!(prompt.depth_bytes(65), prompt.len_bytes());
+        for blocks in 1..=prompt.as_slice().len() {
+            assert_eq!(prompt.blocks_within(prompt.depth_bytes(blocks - 1)), blocks);
+            assert_eq!(prompt.blocks_within(prompt.depth_bytes(blocks - 1) - 1), blocks - 1);
+        }
     }
 
     #[test]

@@ -87,6 +87,14 @@ impl PrefixIndex {
         }
     }
 
+    /// An empty index of the same bounds that keeps [worker capacities](PrefixIndex::with_worker_capacity), if only one that no
+    /// worker reaches.
+    #[must_use]
+    pub fn empty_with_uses(&self) -> Self {
+        let worker_bytes = self.shares.as_ref().map_or(u64::MAX, Shares::limit_bytes);
+        Self::with_worker_capacity(self.max_bytes, worker_bytes)
+    }
+
     /// From now on `worker` can hold `worker_bytes` of text, until it is removed; `None`: as much as the others. Nothing changes
     /// in an index without [worker capacity](PrefixIndex::with_worker_capacity).
     pub fn set_worker_capacity(&mut self, worker: WorkerId, worker_bytes: Option<u64>) {
@@ -377,6 +385,14 @@ impl PrefixIndex {
             self.take(run, worker);
         }
         !self.path.is_empty()
+    }
+
+    /// Forgets what `worker` held, and nothing else about it: its capacity is what it was.
+    pub fn forget_worker(&mut self, worker: WorkerId) {
+        self.holders.remove(worker.0 as usize);
+        if let Some(shares) = &mut self.shares {
+            shares.empty_shelf(worker.0 as usize);
+        }
     }
 
     /// Forgets everything about `worker`, which may come back: what was inserted before this call never matches again.

@@ -186,9 +186,23 @@ impl Shares {
         }
     }
 
-    /// Forgets what `worker` holds, in constant time.
+    /// What a worker may hold of which nothing else was said.
+    pub(super) fn limit_bytes(&self) -> u64 {
+        self.limit_bytes
+    }
+
+    /// Forgets `worker`, in constant time.
     pub(super) fn remove(&mut self, worker: usize) {
-        let empty = self.empty();
+        self.empty_shelf(worker);
+        if worker < self.shelves.len() {
+            self.set_limit(worker, None);
+        }
+    }
+
+    /// Forgets what `worker` holds, in constant time.
+    pub(super) fn empty_shelf(&mut self, worker: usize) {
+        let limit_bytes = self.shelves.get(worker).map_or(self.limit_bytes, |shelf| shelf.limit_bytes);
+        let empty = Shelf { limit_bytes, ..self.empty() };
         let Some(held) = self.shelves.get_mut(worker).map(|held| std::mem::replace(held, empty)) else {
             return;
         };
