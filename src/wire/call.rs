@@ -5,11 +5,12 @@
 //! that sglang-router looks at less closely: responses: `instructions`, then `input`; embeddings and classify: `input`, or as
 //! `/generate`; rerank: `query`, then `documents`. Rule: the body is borrowed, never changed; a wrong type in one field costs
 //! that field only; of duplicate keys the last counts, as in Python. Deliberately not here: validation, which is the worker's;
-//! images and tools, which are stepped over.
+//! images and tools, which are stepped over in the routing text. The engine text (`engine_text`) is made where it is asked for.
 
 use std::borrow::Cow;
 
 use super::Endpoint;
+use super::engine_text::{self, Rendering};
 use super::json::{Cursor, Kind, Malformed};
 use super::prompt::Prompt;
 
@@ -59,6 +60,10 @@ pub struct Look<'a> {
     pub samples_per_prompt: u32,
     /// Routing text in UTF-8 as sent; absent if no prompt was found. Borrowed when it is one string without escapes.
     pub text: Option<Cow<'a, [u8]>>,
+    /// Engine text, where it was asked for and is not the routing text.
+    pub engine_text: Option<Vec<u8>>,
+    /// Token ids in the prompt, where it is one list of them: its length as the engine counts.
+    pub prompt_ids: Option<u64>,
 }
 
 impl Default for Look<'_> {
@@ -72,19 +77,33 @@ impl Default for Look<'_> {
             prompts: 0,
             samples_per_prompt: 1,
             text: None,
+            engine_text: None,
+            prompt_ids: None,
         }
     }
 }
 
 impl Look<'_> {
+    /// The engine text is nothing but token ids of four bytes each.
+    pub fn is_counted(&self) -> bool {
+        self.engine_text
+            .as_ref()
+            .is_some_and(|text| self.prompt_ids.is_some_and(|ids| text.len() as u64 == ids.saturating_mul(4)))
+    }
+
     /// The answer holds several members, interleaved if it is a stream.
     pub fn multiple(&self) -> bool {
         self.prompts > 1 || self.samples_per_prompt > 1
     }
 }
 
-/// Looks at the body of a request to `endpoint`.
+/// Looks at the body of a request to `endpoint`, without making its engine text.
 pub fn look(endpoint: Endpoint, body: &[u8]) -> Look<'_> {
+    look_for(endpoint, body, false)
+}
+
+/// The same; with its engine text, where that is another than the routing text, if it is asked for.
+pub fn look_for(endpoint: Endpoint, body: &[u8], with_engine_text: bool) -> Look<'_> {
     let nothing = |parsed| Look { parsed, ..Look::default() };
     if !endpoint.has_prompt() {
         return nothing(Parsed::NotLooked);
@@ -92,7 +111,8 @@ pub fn look(endpoint: Endpoint, body: &[u8]) -> Look<'_> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return nothing(Parsed::Empty);
     }
-    let mut fields = Fields { samples: None, ..Fields::default() };
+    let own_cache = Rendering::new(with_engine_text);
+    let mut fields = Fields { with_engine_text, own_cache, ..Fields::default() };
     match fields.read(endpoint, &mut Cursor::new(body)) {
         Ok(()) => fields.into_look(),
         Err(Malformed) => nothing(Parsed::Malformed),
@@ -115,6 +135,10 @@ struct Fields<'a> {
     prompt: Prompt<'a>,
     text: Prompt<'a>,
     input_ids: Prompt<'a>,
+    with_engine_text: bool,
+    /// What gives the prompt a cache of its own: adapters, salts, and images beside the text.
+    own_cache: Rendering,
+    tools: Option<&'a [u8]>,
 }
 
 #[derive(Default)]
@@ -136,6 +160,16 @@ impl<'a> Fields<'a> {
                 b"text" if native => self.text = Prompt::read(json)?,
                 b"input_ids" if native => self.input_ids = Prompt::read(json)?,
                 b"sampling_params" if sampled => self.sampling = Sampling::read(json)?,
+                b"lora_path" | b"cache_salt" | b"extra_key" | b"image_data" | b"video_data"
+                | b"audio_data"
+                    if self.with_engine_text =>
+                {
+                    let value = json.skip()?;
+                    if value != b"null" {
+                        self.own_cache.raw(key);
+                        self.own_cache.raw(value);
+                    }
+                }
                 b"n" if openai => self.samples = json.u64()?,
                 b"max_tokens" if openai => self.max_tokens = json.u64()?,
                 b"max_completion_tokens" if openai => self.max_completion_tokens = json.u64()?,
@@ -151,11 +185,14 @@ impl<'a> Fields<'a> {
     /// The members that hold the prompt in the formats that are not SGLang's own.
     fn prompt(&mut self, endpoint: Endpoint, key: &[u8], json: &mut Cursor<'a>) -> Result<(), Malformed> {
         match (endpoint, key) {
-            (Endpoint::Chat, b"messages") => self.prompt = Prompt::of_messages(json)?,
+            (Endpoint::Chat, b"messages") => self.prompt = Prompt::of_messages(json, self.with_engine_text)?,
+            (Endpoint::Chat | Endpoint::Responses, b"tools") => {
+                self.tools = Some(json.skip()?).filter(|tools| *tools != b"null");
+            }
             (Endpoint::Completions, b"prompt")
             | (Endpoint::Embeddings | Endpoint::Classify, b"input")
             | (Endpoint::Rerank, b"documents") => self.prompt = Prompt::read(json)?,
-            (Endpoint::Responses, b"input") => self.prompt = Prompt::of_items(json)?,
+            (Endpoint::Responses, b"input") => self.prompt = Prompt::of_items(json, self.with_engine_text)?,
             (Endpoint::Responses, b"instructions") | (Endpoint::Rerank, b"query") => {
                 self.head = Prompt::read(json)?;
             }
@@ -166,7 +203,21 @@ impl<'a> Fields<'a> {
 
     fn into_look(self) -> Look<'a> {
         let found = [self.prompt, self.text, self.input_ids].into_iter().find(|prompt| prompt.prompts > 0);
-        let prompt = self.head.before(found.unwrap_or_default());
+        let mut prompt = self.head.before(found.unwrap_or_default());
+        let text = std::mem::take(&mut prompt.text).finish();
+        let is_ids = prompt.is_ids && prompt.prompts == 1;
+        let spaces = |text: &[u8]| text.iter().filter(|&&byte| byte == b' ').count() as u64;
+        let prompt_ids = text.as_deref().filter(|_| is_ids).map(|text| spaces(text) + 1);
+        // A batch is one text, the routing text: an engine sees none of it alone.
+        let engine_text = match (text.as_deref(), prompt.engine.into_bytes()) {
+            _ if !self.with_engine_text || prompt.prompts != 1 => None,
+            (_, Some(rendered)) => Some(rendered),
+            (Some(text), None) if is_ids => Some(engine_text::ids(text)),
+            (Some(text), None) if !self.own_cache.is_empty() => Some(text.to_vec()),
+            _ => None,
+        };
+        let engine_text =
+            engine_text.map(|text| engine_text::behind(self.own_cache, self.tools.unwrap_or_default(), text));
         // SGLang: `max_tokens or max_completion_tokens`, so that 0 counts as absent.
         let max_tokens = self.max_tokens.filter(|&n| n > 0).or(self.max_completion_tokens);
         let samples = self.samples.or(self.sampling.n).unwrap_or(1);
@@ -178,7 +229,9 @@ impl<'a> Fields<'a> {
             max_new_tokens: self.sampling.max_new_tokens.or(max_tokens),
             prompts: prompt.prompts,
             samples_per_prompt: u32::try_from(samples.max(1)).unwrap_or(u32::MAX),
-            text: prompt.text.finish(),
+            text,
+            engine_text,
+            prompt_ids,
         }
     }
 }

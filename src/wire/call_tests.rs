@@ -154,11 +154,111 @@ fn escapes_cost_a_copy_and_never_the_prompt() {
     );
 }
 
+fn engine(endpoint: Endpoint, body: &str) -> Option<String> {
+    let look = look_for(endpoint, body.as_bytes(), true);
+    assert_eq!(look.parsed, Parsed::Json, "{body}");
+    let plain = super::look(endpoint, body.as_bytes());
+    assert_eq!((&plain.text, plain.prompts, plain.engine_text), (&look.text, look.prompts, None));
+    look.engine_text.map(|text| {
+        let text = text.iter().map(|&byte| match byte {
+            0x1e => b'<',
+            0x1f => b'>',
+            other => other,
+        });
+        String::from_utf8(text.collect()).expect("as it came")
+    })
+}
+
+#[test]
+fn an_engine_sees_the_tools_then_each_message_with_its_role_and_parts() {
+    let body = r#"{"messages":[
+        {"role":"system","content":"S"},
+        {"role":"user","content":[{"type":"image_url","image_url":{"url":"data:x"}},{"type":"text","text":"a\nb"}]},
+        {"role":"assistant","content":"A","reasoning_content":"not there","tool_calls":[{"id":"t"}]},
+        {"role":"tool","tool_call_id":"t","content":"T"}],"tools":[{"name":"f"}],"model":"m"}"#;
+    let image = r#"{"type":"image_url","image_url":{"url":"data:x"}}"#;
+    let seen = format!(
+        "[{{\"name\":\"f\"}}]><system>S><user>{image}>a\nb><assistant>A>[{{\"id\":\"t\"}}]><tool>\"t\">T>"
+    );
+    assert_eq!(engine(Endpoint::Chat, body), Some(seen));
+    assert_eq!(text(Endpoint::Chat, body).as_deref(), Some("S a\nb A not there T"));
+}
+
+/// What the next turn adds stands behind all that was there.
+#[test]
+fn a_conversation_that_goes_on_begins_as_it_did_and_who_says_what_counts() {
+    let turn = |messages: &str| engine(Endpoint::Chat, &format!(r#"{{"messages":[{messages}]}}"#)).unwrap();
+    let first = r#"{"role":"user","content":"hello"}"#;
+    let more = r#",{"role":"assistant","content":"hi"},{"role":"user","content":"again"}"#;
+    assert!(turn(&format!("{first}{more}")).starts_with(&turn(first)));
+    assert_ne!(turn(r#"{"role":"system","content":"x"}"#), turn(r#"{"role":"user","content":"x"}"#));
+    // Where one ends and the next begins.
+    let (one, two) = (
+        r#"{"role":"user","content":"a b"}"#,
+        r#"{"role":"user","content":"a"},{"role":"user","content":"b"}"#,
+    );
+    assert_ne!(turn(one), turn(two));
+}
+
+#[test]
+fn a_plain_prompt_is_what_the_engine_sees_and_hashed_once() {
+    assert_eq!(engine(Endpoint::Generate, r#"{"text":"a"}"#), None);
+    assert_eq!(engine(Endpoint::Completions, r#"{"prompt":"a"}"#), None);
+    assert_eq!(engine(Endpoint::Responses, r#"{"input":"a","instructions":"i"}"#), None);
+    // A batch is no one prompt.
+    assert_eq!(engine(Endpoint::Generate, r#"{"text":["a","b"],"lora_path":["x","y"]}"#), None);
+    assert_eq!(engine(Endpoint::Generate, r#"{"input_ids":[[1],[2]]}"#), None);
+    assert_eq!(engine(Endpoint::Generate, r#"{"lora_path":"x"}"#), None);
+}
+
+#[test]
+fn what_has_a_cache_of_its_own_has_an_engine_text_of_its_own() {
+    let generate = |more: &str| engine(Endpoint::Generate, &format!(r#"{{"text":"a"{more}}}"#));
+    assert_eq!(generate(r#","lora_path":"x""#).as_deref(), Some("lora_path>\"x\">a"));
+    assert_eq!(generate(r#","lora_path":null"#), None);
+    let image = |byte: char| generate(&format!(r#","image_data":"{}{byte}""#, "i".repeat(2_000)));
+    assert_ne!(image('x'), image('y'));
+    assert!(image('x').unwrap().len() < 450, "a sample");
+    let chat = r#"{"messages":[{"role":"user","content":"a"}],"cache_salt":"s"}"#;
+    assert_eq!(engine(Endpoint::Chat, chat).as_deref(), Some("cache_salt>\"s\"><user>a>"));
+}
+
+#[test]
+fn token_ids_are_four_bytes_each_and_counted() {
+    for (endpoint, body) in [
+        (Endpoint::Generate, r#"{"input_ids":[1,258, 3]}"#),
+        (Endpoint::Generate, r#"{"input_ids":[[1,258,3]]}"#),
+        (Endpoint::Completions, r#"{"prompt":[1,258,3]}"#),
+    ] {
+        let look = look_for(endpoint, body.as_bytes(), true);
+        assert_eq!(look.engine_text.as_deref(), Some(&[1, 0, 0, 0, 2, 1, 0, 0, 3, 0, 0, 0][..]), "{body}");
+        assert_eq!((look.prompt_ids, look.is_counted()), (Some(3), true));
+        assert_eq!(look.text.as_deref(), Some(&b"1 258 3"[..]));
+    }
+    let salted = look_for(Endpoint::Generate, br#"{"input_ids":[1],"extra_key":"k"}"#, true);
+    assert_eq!((salted.prompt_ids, salted.is_counted()), (Some(1), false));
+    for uncounted in [r#"{"text":"1 2"}"#, r#"{"input_ids":[[1],[2]]}"#, r#"{"input_ids":[1,-2]}"#] {
+        assert_eq!(look(Endpoint::Generate, uncounted.as_bytes()).prompt_ids, None, "{uncounted}");
+    }
+    // No model has such ids; they are told apart all the same.
+    let huge = |id: &str| {
+        look_for(Endpoint::Generate, format!(r#"{{"input_ids":[{id}]}}"#).as_bytes(), true).engine_text
+    };
+    assert_ne!(huge("99999999999999999999"), huge("99999999999999999998"));
+}
+
+#[test]
+fn the_items_of_responses_are_seen_with_their_roles() {
+    let body = r#"{"instructions":"I","input":[{"role":"user","content":"U"},
+        {"type":"function_call","name":"f","arguments":"{}"},{"type":"function_call_output","output":"O"}],"tools":[1]}"#;
+    assert_eq!(engine(Endpoint::Responses, body).as_deref(), Some("[1]>I><\"user\">U><\"f\">\"{}\"><O>"));
+}
+
 proptest! {
     #[test]
     fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         for endpoint in ALL {
-            look(endpoint, &bytes);
+            look_for(endpoint, &bytes, true);
         }
     }
 

@@ -82,6 +82,16 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Where it is, to be given to [`Cursor::since`].
+    pub(super) fn place(&self) -> usize {
+        self.at
+    }
+
+    /// What was consumed since it was at `place`.
+    pub(super) fn since(&self, place: usize) -> &'a [u8] {
+        &self.bytes[place.min(self.at)..self.at]
+    }
+
     /// Nothing but white space is left.
     pub(super) fn end(&mut self) -> Result<()> {
         self.space();

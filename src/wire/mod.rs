@@ -1,14 +1,16 @@
 //! SGLang's and OpenAI's wire formats: bytes in, facts out.
 //!
-//! `call` looks at a request body, `sse` finds event boundaries, `meta_info` reads the server's stamps, `answer` gathers
-//! what one answer told, `loads` and `exposition` read what a server says of its load, `problem` makes the error bodies, `rank`
-//! finds where a body can name a data-parallel rank. Rule: no I/O, no clock, nothing re-serialised, nothing here can panic on
-//! any input. Deliberately not here: HTTP framing (`http1`) and header rules (`proxy`).
+//! `call` looks at a request body (`prompt`: its routing text, `engine_text`: what an engine will see of it), `sse` finds event
+//! boundaries, `meta_info` reads the server's stamps, `answer` gathers what one answer told, `loads` and `exposition` read what a
+//! server says of its load, `problem` makes the error bodies, `rank` finds where a body can name a data-parallel rank. Rule: no
+//! I/O, no clock, nothing re-serialised, nothing here can panic on any input. Deliberately not here: HTTP framing (`http1`) and
+//! header rules (`proxy`).
 
 use serde::{Deserialize, Serialize};
 
 pub mod answer;
 pub mod call;
+mod engine_text;
 pub mod exposition;
 mod gather;
 mod json;

@@ -1,17 +1,23 @@
-//! The routing text of a request body: its pieces in order, joined by one space.
+//! The texts of a request body: the routing text, its pieces in order, joined by one space; and where that is another one, the
+//! engine text (`engine_text`).
 //!
-//! Rule: one piece without escapes stays borrowed; what is not text (images, tools) is stepped over. Deliberately not here:
-//! which member of a body is the prompt, see `call`.
+//! Rule: one piece without escapes stays borrowed; what is not text (images, tools) is stepped over in the routing text.
+//! Deliberately not here: which member of a body is the prompt, see `call`.
 
 use std::borrow::Cow;
 
-use super::json::{Cursor, Kind, Malformed};
+use super::engine_text::Rendering;
+use super::json::{Cursor, Kind, Malformed, RawStr};
 
-/// Routing text and how many prompts it stands for.
+/// Routing text, how many prompts it stands for, and the engine text.
 #[derive(Default)]
 pub(super) struct Prompt<'a> {
     pub(super) text: Joined<'a>,
     pub(super) prompts: u32,
+    /// The text is the decimals of token ids.
+    pub(super) is_ids: bool,
+    /// Of messages and items.
+    pub(super) engine: Rendering,
 }
 
 impl<'a> Prompt<'a> {
@@ -23,7 +29,7 @@ impl<'a> Prompt<'a> {
                 prompt.piece(json)?;
                 prompt.prompts = 1;
             }
-            Kind::Array if prompt.text.counts(json) => prompt.prompts = 1,
+            Kind::Array if prompt.text.counts(json) => (prompt.prompts, prompt.is_ids) = (1, true),
             Kind::Array => {
                 let mut ids = false;
                 json.array(|json| {
@@ -31,9 +37,11 @@ impl<'a> Prompt<'a> {
                         Kind::String => {
                             prompt.piece(json)?;
                             prompt.prompts += 1;
+                            prompt.is_ids = false;
                         }
                         Kind::Array => {
-                            if !prompt.text.counts(json) {
+                            prompt.is_ids = prompt.text.counts(json);
+                            if !prompt.is_ids {
                                 json.array(|json| prompt.id(json))?;
                             }
                             prompt.prompts += 1;
@@ -57,9 +65,9 @@ impl<'a> Prompt<'a> {
         Ok(prompt)
     }
 
-    /// The messages of a chat.
-    pub(super) fn of_messages(json: &mut Cursor<'a>) -> Result<Self, Malformed> {
-        let mut prompt = Self::default();
+    /// The messages of a chat; with their engine text if it is asked for.
+    pub(super) fn of_messages(json: &mut Cursor<'a>, with_engine: bool) -> Result<Self, Malformed> {
+        let mut prompt = Self { engine: Rendering::new(with_engine), ..Self::default() };
         let listed = json.peek()? == Kind::Array;
         json.array(|json| prompt.message(json))?;
         prompt.prompts = u32::from(listed);
@@ -67,18 +75,22 @@ impl<'a> Prompt<'a> {
     }
 
     /// The `input` of `/v1/responses`: a string, or items, of which messages have `content` and tools `output`.
-    pub(super) fn of_items(json: &mut Cursor<'a>) -> Result<Self, Malformed> {
+    pub(super) fn of_items(json: &mut Cursor<'a>, with_engine: bool) -> Result<Self, Malformed> {
         if json.peek()? != Kind::Array {
             return Self::read(json);
         }
-        let mut prompt = Self { prompts: 1, ..Self::default() };
+        let mut prompt = Self { prompts: 1, engine: Rendering::new(with_engine), ..Self::default() };
         json.array(|json| {
+            prompt.engine.begin();
             json.object(|key, json| {
-                if !matches!(key, b"content" | b"output") {
-                    return json.skip().map(drop);
-                }
-                if let Some(text) = content_text(json)?.finish() {
-                    prompt.text.add(text);
+                match key {
+                    b"content" | b"output" => {
+                        if let Some(text) = content_text(json, &mut prompt.engine)?.finish() {
+                            prompt.text.add(text);
+                        }
+                    }
+                    b"role" | b"name" | b"arguments" => prompt.engine.raw(json.skip()?),
+                    _ => drop(json.skip()?),
                 }
                 Ok(())
             })
@@ -88,6 +100,10 @@ impl<'a> Prompt<'a> {
 
     /// This one's text before that of `prompt`, which says how many there are, if there are any.
     pub(super) fn before(mut self, prompt: Self) -> Self {
+        let head = self.text.finish();
+        self.engine = prompt.engine.after(head.as_deref());
+        self.is_ids = prompt.is_ids && head.is_none();
+        self.text = head.map_or(Joined::None, Joined::One);
         if let Some(text) = prompt.text.finish() {
             self.text.add(text);
         }
@@ -105,13 +121,17 @@ impl<'a> Prompt<'a> {
         let mut content = Joined::default();
         let mut reasoning = None;
         let mut assistant = false;
+        self.engine.begin();
         json.object(|key, json| {
             match key {
                 b"role" => {
-                    assistant = json.str()?.is_some_and(|role| role.text().as_ref() == b"assistant");
+                    let role = json.str()?.map(RawStr::text).unwrap_or_default();
+                    assistant = role.as_ref() == b"assistant";
+                    self.engine.raw(&role);
                 }
-                b"content" => content = content_text(json)?,
+                b"content" => content = content_text(json, &mut self.engine)?,
                 b"reasoning_content" => reasoning = json.str()?,
+                b"tool_calls" | b"tool_call_id" => self.engine.raw(json.skip()?),
                 _ => drop(json.skip()?),
             }
             Ok(())
@@ -141,18 +161,21 @@ impl<'a> Prompt<'a> {
 }
 
 /// A message's `content`: a string, or parts of which those of type `text` count (of `/v1/responses` `input_text`,
-/// `output_text`, `reasoning_text`). A list without text is empty text.
-fn content_text<'a>(json: &mut Cursor<'a>) -> Result<Joined<'a>, Malformed> {
+/// `output_text`, `reasoning_text`). A list without text is empty text. The engine sees all parts.
+fn content_text<'a>(json: &mut Cursor<'a>, engine: &mut Rendering) -> Result<Joined<'a>, Malformed> {
     let mut text = Joined::default();
     if json.peek()? != Kind::Array {
         if let Some(content) = json.str()? {
-            text.add(content.text());
+            let content = content.text();
+            engine.text(&content);
+            text.add(content);
         }
         return Ok(text);
     }
     json.array(|json| {
         let mut is_text = true;
         let mut part = None;
+        let place = json.place();
         json.object(|key, json| {
             match key {
                 b"type" => {
@@ -163,8 +186,13 @@ fn content_text<'a>(json: &mut Cursor<'a>) -> Result<Joined<'a>, Malformed> {
             }
             Ok(())
         })?;
-        if let Some(part) = part.filter(|_| is_text) {
-            text.add(part.text());
+        match part.filter(|_| is_text) {
+            Some(part) => {
+                let part = part.text();
+                engine.text(&part);
+                text.add(part);
+            }
+            None => engine.raw(json.since(place)),
         }
         Ok(())
     })?;
