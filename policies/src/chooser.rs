@@ -11,7 +11,7 @@ use crate::beliefs::Beliefs;
 use crate::decision::Decision;
 use crate::ledger::Ledger;
 use crate::policy::{Event, Needs, Policy};
-use crate::prefix::{PrefixIndex, PromptHashes};
+use crate::prefix::PrefixIndex;
 use crate::view::{Labels, RequestView, Time, WorkerId, WorkerView, Workers};
 
 /// Which of a chooser's policies; the default is the first.
@@ -219,10 +219,9 @@ impl Chooser {
 
     /// The request with the text that a policy of such `needs` reads, and its length in tokens.
     fn shown<'a>(&self, request: &RequestView<'a>, needs: Needs) -> RequestView<'a> {
-        let engine_prompt = request.engine_prompt.filter(|_| needs.engine_text);
-        let prompt_bytes = engine_prompt.map_or(request.prompt_bytes, PromptHashes::len_bytes);
+        let (prompt, prompt_bytes) = request.text_for(needs);
         let prompt_tokens = request.prompt_tokens.or_else(|| self.ledger.tokens_of(prompt_bytes));
-        RequestView { prompt: engine_prompt.or(request.prompt), prompt_bytes, prompt_tokens, ..*request }
+        RequestView { prompt, prompt_bytes, prompt_tokens, ..*request }
     }
 
     /// Brings the views of who is eligible up to date, for a request as it came and as it is shown.
@@ -268,6 +267,11 @@ impl Chooser {
     /// What the policy saw last: those who were eligible, before its choice.
     pub fn views(&self) -> &[WorkerView] {
         if self.all_eligible { &self.fleet } else { &self.some }
+    }
+
+    /// Which worker was sent which prompt: engine text if any policy needs it, else routing text.
+    pub fn index(&self) -> &PrefixIndex {
+        self.beliefs.engine_index().unwrap_or(self.beliefs.routing_index())
     }
 
     /// What the workers are believed to hold.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::policy::Needs;
 use crate::prefix::PromptHashes;
 
 /// A moment on a monotonic clock with an arbitrary origin.
@@ -60,6 +61,14 @@ pub struct RequestView<'a> {
 }
 
 impl<'a> RequestView<'a> {
+    /// The text that a policy of such `needs` reads, and its length in bytes.
+    pub fn text_for(&self, needs: Needs) -> (Option<&'a PromptHashes>, u64) {
+        match self.engine_prompt.filter(|_| needs.engine_text) {
+            Some(engine) => (Some(engine), engine.len_bytes()),
+            None => (self.prompt, self.prompt_bytes),
+        }
+    }
+
     /// What the engine will see of the prompt.
     pub fn engine_text(&self) -> Option<&'a PromptHashes> {
         self.engine_prompt.or(self.prompt)

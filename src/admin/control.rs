@@ -34,6 +34,9 @@ pub async fn flush_cache(errand: &Errand<'_>) -> Response<AnswerBody> {
     let mut question = errand.same(FLUSH_TIMEOUT);
     question.method = Method::POST;
     let heard = ask_all(errand.shared, servers(errand.shared), &question).all().await;
+    for done in heard.iter().filter(|heard| heard.success().is_some()) {
+        errand.shared.fleet.cache_emptied(&done.worker);
+    }
     let total = heard.len();
     let failed: Vec<Value> = heard
         .iter()
@@ -97,12 +100,21 @@ fn rid(body: &[u8]) -> Option<String> {
 
 async fn told(errand: &Errand<'_>, workers: Vec<Arc<Worker>>, timeout: Duration) -> Response<AnswerBody> {
     let heard = ask_all(errand.shared, workers, &errand.same(timeout)).all().await;
+    let empties = empties_caches(&errand.path);
     for done in heard.iter().filter(|heard| heard.success().is_some()) {
         check_soon(&errand.shared.fleet, &done.worker);
+        if empties {
+            errand.shared.fleet.cache_emptied(&done.worker);
+        }
     }
     let (status, mut body) = summary(&heard);
     body["pending"] = json!(pending(errand.shared));
     reply(status, &body)
+}
+
+/// An engine that did this holds no prefix any more: what it had computed was with other weights, or its memory is gone.
+fn empties_caches(path: &str) -> bool {
+    path.starts_with("/update_weights_from_") || path == "/release_memory_occupation"
 }
 
 /// Status and body that tell what each worker said.

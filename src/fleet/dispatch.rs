@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milepost_policies::{
-    Chooser, Eligible, Event, Joining, Needs, Policy, PolicyConfig, PolicyId, PrefixIndex, RequestView, Time,
-    UnknownPolicy, WorkerId,
+    Chooser, Corrections, Eligible, Event, Joining, Needs, Policy, PolicyConfig, PolicyId, PrefixIndex,
+    RequestView, Time, UnknownPolicy, WorkerId,
 };
 
 use super::lease::Lease;
@@ -30,6 +30,8 @@ pub struct Chosen {
     pub decision: DecisionRecord,
     /// The policy's name.
     pub policy: &'static str,
+    /// The part of the prompt that the worker was thought to hold, 0 to 1, by length; `None` if the policy does not ask.
+    pub held_share: Option<f64>,
     /// When, `CLOCK_MONOTONIC` nanoseconds.
     pub at_ns: u64,
 }
@@ -116,6 +118,16 @@ impl Dispatch {
         }
     }
 
+    /// A policy that is in no list of names.
+    pub(super) fn add_policy(&mut self, now: Time, policy: Box<dyn Policy>) -> PolicyId {
+        self.chooser.add_policy(now, policy)
+    }
+
+    /// What the workers' answers corrected so far.
+    pub(super) fn corrections(&self) -> Corrections {
+        self.chooser.beliefs().corrections()
+    }
+
     /// True if some worker, or where the policy obeys a target that one, may get a request.
     pub(super) fn is_anyone_available(&mut self, now_ns: u64, wanted: Wanted) -> bool {
         let obeyed = wanted.target.filter(|_| self.chooser.policy(wanted.policy).needs().target);
@@ -139,8 +151,12 @@ impl Dispatch {
         let chosen = self.chooser.choose(now, wanted.policy, request, &self.eligible)?;
         let worker = Arc::clone(self.eligible_worker(chosen));
         let decision = self.record(chosen);
-        let policy = self.chooser.policy(wanted.policy).name();
-        Some(Chosen { lease: Lease::take(worker), decision, policy, at_ns: now.us * 1_000 })
+        let policy = self.chooser.policy(wanted.policy);
+        let (_, prompt_bytes) = request.text_for(policy.needs());
+        let held_bytes = self.chooser.views()[chosen].prefix_match_bytes;
+        let held_share = held_bytes.map(|held| held as f64 / prompt_bytes.max(1) as f64);
+        let (policy, at_ns) = (policy.name(), now.us * 1_000);
+        Some(Chosen { lease: Lease::take(worker), decision, policy, held_share, at_ns })
     }
 
     fn find_eligible(&mut self, now: Time, tried: &[WorkerId]) {

@@ -123,6 +123,10 @@ pub async fn watch(fleet: Arc<Fleet>, worker: Arc<Worker>) {
         match found {
             Ok(()) => {
                 let was_away = bad > 0;
+                // A time-out may be load, and what it holds is worth keeping; where nobody listened a process had ended.
+                if worker.take_was_gone() {
+                    fleet.cache_emptied(&worker);
+                }
                 (good, bad) = (good + 1, 0);
                 if good >= config.success_threshold {
                     hurried = false;

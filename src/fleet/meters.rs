@@ -70,6 +70,8 @@ pub struct WorkerMeters {
     pub completion_tokens: AtomicU64,
     /// Prompt tokens that it had in its prefix cache.
     pub cached_tokens: AtomicU64,
+    /// Prompt tokens that it was thought to have there, of the answers that told how many it had.
+    pub predicted_cached_tokens: AtomicU64,
     /// Router send to first token at the router.
     pub ttft: Histogram,
     /// Mean gap between tokens.
@@ -92,6 +94,7 @@ impl WorkerMeters {
             prompt_tokens: AtomicU64::new(0),
             completion_tokens: AtomicU64::new(0),
             cached_tokens: AtomicU64::new(0),
+            predicted_cached_tokens: AtomicU64::new(0),
             ttft: duration(),
             itl: Histogram::new(itl_bounds_ns),
             queue: duration(),

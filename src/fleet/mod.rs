@@ -24,7 +24,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use milepost_policies::{
-    Event, Needs, Policy, PolicyConfig, PolicyId, PrefixIndex, RequestView, Time, UnknownPolicy, WorkerId,
+    Corrections, Event, Needs, Policy, PolicyConfig, PolicyId, PrefixIndex, RequestView, Time, UnknownPolicy,
+    WorkerId,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -317,6 +318,30 @@ impl Fleet {
             let now = self.now();
             self.lock().observe(now, worker, event);
         }
+    }
+
+    /// A worker's cache is empty, and those of its ranks: what they were believed to hold is forgotten.
+    pub fn cache_emptied(&self, worker: &Arc<Worker>) {
+        let ranks = self.ranks_beside(worker);
+        let now = self.now();
+        let mut dispatch = self.lock();
+        for rank in ranks {
+            dispatch.observe(now, &rank, &Event::CacheEmptied { worker: rank.id });
+        }
+    }
+
+    /// What the workers' answers corrected so far of what they were believed to hold.
+    pub fn corrections(&self) -> Corrections {
+        self.lock().corrections()
+    }
+
+    /// Adds a policy that is in no list of names, under its own; requests may ask for it by that.
+    pub fn add_policy(&self, policy: Box<dyn Policy>) -> PolicyId {
+        let now = self.now();
+        let mut dispatch = self.lock();
+        let id = dispatch.add_policy(now, policy);
+        self.needs.set(dispatch.needs());
+        id
     }
 
     fn now(&self) -> Time {

@@ -30,6 +30,8 @@ pub struct Server {
     failed_check: Mutex<Option<String>>,
     // It answers the router's own questions with 401.
     wants_key: AtomicBool,
+    // Nobody listened at its address, and that has not been taken note of.
+    was_gone: AtomicBool,
 }
 
 /// Why there is no connection to a server.
@@ -61,6 +63,7 @@ impl Server {
             complained: AtomicBool::new(false),
             failed_check: Mutex::default(),
             wants_key: AtomicBool::new(false),
+            was_gone: AtomicBool::new(false),
         }
     }
 
@@ -82,6 +85,11 @@ impl Server {
     /// It answers the router's own questions with 401.
     pub fn wants_key(&self) -> bool {
         self.wants_key.load(Ordering::Relaxed)
+    }
+
+    /// Nobody listened at its address at some time since the last call: if it answers, it was started anew.
+    pub fn take_was_gone(&self) -> bool {
+        self.was_gone.swap(false, Ordering::Relaxed)
     }
 
     /// A new connection, to the addresses known last; resolves the name again if they fail.
@@ -111,6 +119,9 @@ impl Server {
         let server = self.tls_name.as_ref();
         let (io, link) = self.dialer.connect(addrs, server).await.map_err(|error| {
             self.complain(&error);
+            if error.kind() == std::io::ErrorKind::ConnectionRefused {
+                self.was_gone.store(true, Ordering::Relaxed);
+            }
             ConnectError { message: format!("connect: {error}"), is_shortage: is_shortage(&error) }
         })?;
         if server.is_some() {

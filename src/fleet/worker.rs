@@ -304,6 +304,11 @@ impl Worker {
         self.router.load(Ordering::Relaxed)
     }
 
+    /// See [`Server::take_was_gone`].
+    pub(super) fn take_was_gone(&self) -> bool {
+        self.server.take_was_gone()
+    }
+
     /// A new connection to its server.
     pub async fn connect(&self, clock: &Clock) -> Result<Connection, ConnectError> {
         self.server.connect(clock).await

@@ -34,8 +34,14 @@ pub struct Call {
     pub endpoint: Endpoint,
     /// The answer holds several sequences (a batch, or `n` > 1).
     pub multiple: bool,
-    /// Hashes of the routing text, where the policy wants them.
+    /// Hashes of the routing text, where a policy wants them; of the engine text, where that is the same.
     pub prompt: Option<PromptHashes>,
+    /// Hashes of the engine text where it is another one, and a policy wants them.
+    pub engine_prompt: Option<PromptHashes>,
+    /// The engine text is token ids.
+    pub is_counted: bool,
+    /// Length of the prompt in tokens, where the body holds them.
+    pub prompt_ids: Option<u64>,
     /// What the headers say about where it wants to go.
     pub routing: Routing,
 }
@@ -65,6 +71,9 @@ pub fn call(shared: &Shared, asked: Asked, request: Request, heard: Heard, journ
         is_encoded: heard.is_encoded,
         multiple: false,
         prompt: None,
+        engine_prompt: None,
+        is_counted: false,
+        prompt_ids: None,
         routing: heard.routing,
     };
     look(shared, &mut call, journey);
@@ -150,11 +159,17 @@ fn look(shared: &Shared, call: &mut Call, journey: &mut Journey) {
         journey.note(|r| r.body_look = "content_encoding".into());
         return;
     }
-    let look = call::look(call.endpoint, call.request.body());
+    let needs = shared.fleet.needs();
+    let look = call::look_for(call.endpoint, call.request.body(), needs.engine_text);
+    call.engine_prompt = look.engine_text.as_deref().map(PromptHashes::of);
     if let Some(text) = &look.text {
-        let hashed_bytes = shared.fleet.needs().hashed_bytes(text.len());
+        let hashed_bytes = match &call.engine_prompt {
+            Some(_) => needs.hashed_routing_bytes(text.len()),
+            None => needs.hashed_bytes(text.len()),
+        };
         call.prompt = (hashed_bytes > 0).then(|| PromptHashes::of(&text[..hashed_bytes]));
     }
+    (call.is_counted, call.prompt_ids) = (look.is_counted(), look.prompt_ids);
     call.multiple = look.multiple();
     journey.note(|r| {
         r.body_look = look.parsed.as_str().into();

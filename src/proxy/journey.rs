@@ -51,6 +51,8 @@ pub struct Journey {
     // The worker that gave the whole answer, once it has and its lease is back.
     served_by: Option<Arc<Worker>>,
     reserved: Option<Reserved>,
+    // The part of the prompt that the chosen worker was thought to hold.
+    held_share: Option<f64>,
     // Of the router's own error, if it answered with one.
     error_code: &'static str,
     slot: Option<Slot>,
@@ -124,6 +126,7 @@ impl Journey {
             lease: None,
             served_by: None,
             reserved: None,
+            held_share: None,
             error_code: "",
             slot: None,
         }
@@ -224,6 +227,7 @@ impl Journey {
         let worker = Arc::clone(chosen.lease.worker());
         let decided_ns = self.after(chosen.at_ns);
         self.lease = Some(chosen.lease);
+        self.held_share = chosen.held_share;
         self.worker = Some(Arc::clone(&worker));
         if let Some(rid) = &self.record().rid {
             self.shared.fleet.rids().insert(rid, self.record().seq, &worker);
@@ -302,7 +306,10 @@ impl Journey {
     pub fn take_answer(&mut self, answer: Answer) {
         let arrival_ns = self.arrival.mono_ns;
         let after = |at_ns: u64| at_ns.saturating_sub(arrival_ns);
+        let held_share = self.held_share;
         self.note(|r| {
+            let tokens = held_share.zip(answer.tokens.prompt_tokens);
+            r.predicted_cached_tokens = tokens.map(|(share, prompt)| (share * prompt as f64) as u64);
             r.first_event_ns = answer.first_event_ns.map(after);
             r.first_token_ns = answer.first_token_ns.map(after);
             r.sse_events = answer.events;

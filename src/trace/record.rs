@@ -259,6 +259,11 @@ pub struct RequestRecord {
     /// Token counts as the server gave them.
     #[serde(default, skip_serializing_if = "Tokens::is_empty")]
     pub tokens: Tokens,
+    /// Prompt tokens that the worker was believed to have in its cache when it was chosen, to be held against
+    /// `tokens.cached_tokens`: the part of the text that matched, of the server's count. Absent where the policy matches no
+    /// prefixes, or where the server did not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted_cached_tokens: Option<u64>,
     /// Why the answer was passed on unread, so that its tokens and stamps are missing: `content_encoding`, `too_long` (a plain
     /// one of over 16 MiB), `no_memory` (others held as much as all together may). Absent where it was read, or where there is
     /// nothing to read.

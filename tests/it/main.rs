@@ -8,6 +8,7 @@ mod admin_workers;
 mod auth;
 mod breaker;
 mod certificates;
+mod correction;
 mod cors;
 mod dp_aware;
 mod drain;

@@ -241,6 +241,8 @@ fn answered(meters: &WorkerMeters, record: &RequestRecord) {
         (&meters.prompt_tokens, tokens.prompt_tokens),
         (&meters.completion_tokens, tokens.completion_tokens),
         (&meters.cached_tokens, tokens.cached_tokens),
+        // Or there would be nothing to hold it against.
+        (&meters.predicted_cached_tokens, tokens.cached_tokens.and(record.predicted_cached_tokens)),
     ];
     for (count, tokens) in told {
         if let Some(tokens) = tokens {

@@ -162,6 +162,16 @@ impl Page {
         self.family(&peer::POOL_SIZE, sizes);
         self.family(&peer::HEALTH, each(workers, |w| u64::from(w.is_healthy())));
         self.family(&peer::REQUESTS_ACTIVE, each(workers, |w| u64::from(w.in_flight())));
+        let found = shared.fleet.corrections();
+        let found = [
+            ("held", found.held),
+            ("lost", found.lost),
+            ("emptied", found.emptied),
+            ("bounded", found.bounded),
+            ("widened", found.widened),
+        ];
+        let found = found.into_iter().filter(|(_, n)| *n > 0);
+        self.family(&own::BELIEFS, found.map(|(what, n)| (owned(&[what]), n.into())));
         let checks = shared.fleet.health_checks();
         let results = [("success", &checks.passed), ("failure", &checks.failed)];
         self.family(&peer::HEALTH_CHECKS, results.map(|(result, n)| (owned(&[REGULAR, result]), n.into())));
@@ -220,8 +230,9 @@ impl Page {
         self.family(&own::WORKER_IN_FLIGHT, each(workers, |w| u64::from(w.in_flight())));
         self.family(&own::WORKER_IDLE, each(workers, |w| w.pool.idle() as u64));
         let tokens = met(workers).flat_map(|(w, m)| {
-            let told = [&m.prompt_tokens, &m.completion_tokens, &m.cached_tokens];
-            nonzero(["prompt", "completion", "cached"], told).map(move |(kind, n)| (owned(&[w, kind]), n))
+            let told = [&m.prompt_tokens, &m.completion_tokens, &m.cached_tokens, &m.predicted_cached_tokens];
+            let kinds = ["prompt", "completion", "cached", "predicted_cached"];
+            nonzero(kinds, told).map(move |(kind, n)| (owned(&[w, kind]), n))
         });
         self.family(&own::WORKER_TOKENS, tokens);
     }

@@ -32,8 +32,11 @@ families! {
     WORKER_IDLE = Gauge "milepost_worker_idle_connections" BY_WORKER, "connections",
         "Connections to the worker that wait for a request; the ranks of one server share theirs.", "with each request";
     WORKER_TOKENS = Counter "milepost_worker_tokens_total" &["worker", "kind"], "tokens",
-        "Tokens as the worker counted them: prompt, completion, and cached (the prompt tokens it did not compute).",
+        "Tokens as the worker counted them: prompt, completion, cached (the prompt tokens it did not compute), and predicted_cached (how many of these the prefix index had promised).",
         "when the request ends, where the answer told";
+    BELIEFS = Counter "milepost_prefix_beliefs_total" &["found"], "findings",
+        "What answers showed of the prefixes that workers were believed to hold: held or lost, of one answer; a worker emptied, its capacity bounded or widened, of several that agree. Only for policies that match what the engine sees.",
+        "when an answer tells its cached tokens";
     WORKER_TTFT = Histogram "milepost_worker_ttft_seconds" BY_WORKER, "seconds",
         "Router send to the first event with tokens, both at the router; streams only.", "when the request ends";
     WORKER_ITL = Histogram "milepost_worker_itl_seconds" BY_WORKER, "seconds",
