@@ -130,7 +130,10 @@ impl Policy for PeakEwma {
                 }
             }
             Event::Joined { worker } | Event::Left { worker } => *self.latency_mut(worker) = None,
-            Event::Routed { .. } | Event::Loaded { .. } | Event::LoadUnknown { .. } => {}
+            Event::Routed { .. }
+            | Event::CacheEmptied { .. }
+            | Event::Loaded { .. }
+            | Event::LoadUnknown { .. } => {}
         }
     }
 }

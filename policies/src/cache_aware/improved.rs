@@ -94,7 +94,7 @@ impl Policy for Improved {
     }
 
     fn needs(&self) -> Needs {
-        Needs { prefix_match: true, server_loads: true, ..Needs::default() }
+        Needs { prefix_match: true, engine_text: true, server_loads: true, ..Needs::default() }
     }
 
     /// Scores those with room: by the part of the prompt that matches where a match decides, else by the load, negated. The
@@ -229,6 +229,9 @@ mod tests {
     #[test]
     fn asks_for_the_match_and_the_largest_batch() {
         let needs = Improved::new("improved", &PolicyConfig::default()).needs();
-        assert_eq!(needs, Needs { prefix_match: true, server_loads: true, ..Needs::default() });
+        assert_eq!(
+            needs,
+            Needs { prefix_match: true, engine_text: true, server_loads: true, ..Needs::default() }
+        );
     }
 }

@@ -351,24 +351,27 @@ impl PrefixIndex {
         let hashes = prompt.as_slice();
         self.path.clear();
         let (mut tip, mut at) = (NIL, 0);
+        let (mut is_whole, mut was_believed) = (true, false);
         while at < hashes.len() && self.path.len() < FORGOTTEN_AT_ONCE {
             let Some(slot) = self.nodes.find(hashes[at], tip) else {
                 break;
             };
-            if !self.holders.contains(self.nodes.set_of(slot), worker) {
-                break;
-            }
             let shared = self.nodes.shared(slot, &hashes[at..]);
             let is_left = shared < self.nodes.len_of(slot);
             let kept = (at..at + shared).take_while(|&block| prompt.depth_bytes(block) <= held_bytes).count();
-            if (1..shared).contains(&kept)
+            // What lies behind a run that was forgotten with another prompt would be believed again with that run.
+            let is_held = self.holders.contains(self.nodes.set_of(slot), worker);
+            is_whole &= is_held;
+            was_believed |= is_whole && kept < shared;
+            if is_held
+                && (1..shared).contains(&kept)
                 && let Some(head) = self.cut(slot, kept, text_bytes(prompt, at, at + kept))
             {
                 // What is left of the run is what comes next.
                 (tip, at) = (head, at + kept);
                 continue;
             }
-            if kept < shared {
+            if is_held && kept < shared {
                 self.path.push((slot, 0));
             }
             (tip, at) = (slot, at + shared);
@@ -384,7 +387,7 @@ impl PrefixIndex {
             }
             self.take(run, worker);
         }
-        !self.path.is_empty()
+        was_believed
     }
 
     /// Forgets what `worker` held, and nothing else about it: its capacity is what it was.

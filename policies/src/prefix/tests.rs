@@ -225,6 +225,18 @@ fn what_was_forgotten_does_not_come_back_with_its_beginning() {
     index.holders.check(&index.nodes.checked());
 }
 
+/// Another prompt took away what leads to it; its own end is forgotten all the same.
+#[test]
+fn what_lies_behind_something_forgotten_can_be_forgotten_too() {
+    let mut index = tiny(100, 10_000);
+    let (long, short) = (PromptHashes::of(&[b'p'; 2_048]), PromptHashes::of(&[b'p'; 640]));
+    assert!(index.insert(&long, WorkerId(0)) && index.insert(&short, WorkerId(0)));
+    assert!(index.forget_beyond(&PromptHashes::of(&[b'p'; 320]), WorkerId(0), 0));
+    assert!(!index.forget_beyond(&long, WorkerId(0), 0), "it was not believed any more");
+    assert!(index.insert(&short, WorkerId(0)));
+    assert_eq!(matches(&mut index, &[b'p'; 2_048])[0], 640);
+}
+
 #[test]
 fn a_prompt_of_any_length_is_forgotten_in_few_steps_and_stays_so() {
     let mut index = tiny(10_000, 10_000);
