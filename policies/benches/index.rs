@@ -1,4 +1,4 @@
-//! What the prefix index costs: nanoseconds per look-up and insert of a prompt, memory per character, the worst insert while it
+//! What the prefix index costs: nanoseconds per look-up, insert and correction of a prompt, memory per character, the worst insert while it
 //! grows. Prints the quickest of some rounds; asserts nothing about times. `cargo bench -p milepost-policies --bench index`.
 //!
 //! Prompts come in families of ten that share their first 40 %, each prompt goes to worker i mod W, and a query is the first
@@ -10,7 +10,7 @@ mod measure;
 use std::hint::black_box;
 
 use measure::{ROUNDS, quickest, quickest_ns, time, words};
-use milepost_policies::{PrefixIndex, PromptHashes, WorkerId};
+use milepost_policies::{Beliefs, Event, Needs, PrefixIndex, PromptHashes, RequestView, WorkerId};
 
 const INDEX_BYTES: usize = 64 << 20;
 const STORED: usize = 200;
@@ -39,6 +39,7 @@ fn main() {
         }
     }
     short_prompts();
+    corrected();
     full_index();
     conversations();
     growth();
@@ -135,6 +136,70 @@ fn short_prompts() {
             );
         }
     }
+}
+
+/// An index that knows what each worker used when, as that of engine text does, and forgets the second half of each prompt; then
+/// the whole of a request: what is remembered at its choice, and what its end makes of it, with 64 others in flight.
+fn corrected() {
+    println!(
+        "with worker capacity: {:>8} {:>8} {:>8} {:>8} {:>16}",
+        "new", "again", "forget", "look-up", "choice and end"
+    );
+    for (prompt_bytes, workers) in [(120, 8), (10_000, 8), (10_000, 512), (100_000, 8), (100_000, 512)] {
+        let prompts: Vec<_> =
+            (0..STORED).map(|n| PromptHashes::of(&family_prompt(prompt_bytes, n))).collect();
+        let worker = |n: usize| WorkerId(n as u32 % workers);
+        let all = |index: &mut PrefixIndex, each: &dyn Fn(&mut PrefixIndex, usize)| {
+            time(|| (0..STORED).for_each(|n| each(index, n))).as_nanos() as f64 / STORED as f64
+        };
+        let insert = |index: &mut PrefixIndex, n: usize| {
+            black_box(index.insert(&prompts[n], worker(n)));
+        };
+        let forget = |index: &mut PrefixIndex, n: usize| {
+            black_box(index.forget_beyond(&prompts[n], worker(n), prompt_bytes as u64 / 2));
+        };
+        let mut least = [f64::MAX; 4];
+        for _ in 0..ROUNDS {
+            let mut index = PrefixIndex::with_worker_capacity(INDEX_BYTES, u64::MAX);
+            let mut matched = vec![0; workers as usize];
+            let new_ns = all(&mut index, &insert);
+            let again_ns = all(&mut index, &insert);
+            let look_ns = time(|| prompts.iter().for_each(|p| index.match_into(black_box(p), &mut matched)));
+            let forget_ns = all(&mut index, &forget);
+            let round = [new_ns, again_ns, forget_ns, look_ns.as_nanos() as f64 / STORED as f64];
+            least.iter_mut().zip(round).for_each(|(least, ns)| *least = least.min(ns));
+        }
+        let [new, again, forget, look] = least;
+        println!(
+            "{prompt_bytes:>9} B, {workers:>3} workers {new:>8.0} {again:>8.0} {forget:>8.0} {look:>8.0} {:>16.0}",
+            of_a_request(&prompts, workers)
+        );
+    }
+}
+
+fn of_a_request(prompts: &[PromptHashes], workers: u32) -> f64 {
+    let needs = Needs { prefix_match: true, engine_text: true, ..Needs::default() };
+    let mut beliefs = Beliefs::new(PrefixIndex::new(INDEX_BYTES));
+    beliefs.want(needs);
+    let mut seq = 0;
+    quickest_ns(STORED, |n| {
+        seq += 1;
+        let request = RequestView { seq, prompt: Some(&prompts[n]), ..RequestView::default() };
+        beliefs.remember(black_box(&request), needs, WorkerId(seq as u32 % workers), None);
+        let ended = seq.saturating_sub(64);
+        let worker = WorkerId(ended as u32 % workers);
+        beliefs.observe(&Event::FirstToken { seq: ended, worker, ttft_us: 1 });
+        let prompt_tokens = Some(prompts[n].len_bytes() / 4);
+        beliefs.observe(&Event::Ended {
+            seq: ended,
+            worker,
+            latency_us: 1,
+            ok: true,
+            prompt_tokens,
+            completion_tokens: None,
+            cached_tokens: prompt_tokens,
+        });
+    })
 }
 
 /// At the bound every new run evicts one, and the stored ones no longer lie side by side in the cache.

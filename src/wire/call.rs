@@ -206,8 +206,8 @@ impl<'a> Fields<'a> {
         let mut prompt = self.head.before(found.unwrap_or_default());
         let text = std::mem::take(&mut prompt.text).finish();
         let is_ids = prompt.is_ids && prompt.prompts == 1;
-        let spaces = |text: &[u8]| text.iter().filter(|&&byte| byte == b' ').count() as u64;
-        let prompt_ids = text.as_deref().filter(|_| is_ids).map(|text| spaces(text) + 1);
+        let ids = |text: &[u8]| text.split(|&byte| byte == b' ').count() as u64;
+        let prompt_ids = text.as_deref().filter(|_| is_ids).map(ids);
         // A batch is one text, the routing text: an engine sees none of it alone.
         let engine_text = match (text.as_deref(), prompt.engine.into_bytes()) {
             _ if !self.with_engine_text || prompt.prompts != 1 => None,

@@ -112,7 +112,7 @@ impl Engine {
     }
 }
 
-async fn router(net: &PipeNet, ports: u16) -> PipedRouter {
+fn router(net: &PipeNet, ports: u16) -> PipedRouter {
     let urls: Vec<String> = (1..=ports).map(piped::url).collect();
     let router = PipedRouter::start(net, &urls, |config| config.allow_policy_header = true);
     router.shared.fleet.add_policy(Box::new(Affinity));
@@ -145,7 +145,7 @@ fn believed(record: &RequestRecord) -> u64 {
 async fn a_worker_that_lost_its_cache_without_a_word_is_found_out_by_its_answers() {
     let net = PipeNet::default();
     let engine = Engine::listen(&net, 1, 1);
-    let router = router(&net, 1).await;
+    let router = router(&net, 1);
     for n in 1..=2 {
         for conversation in 0..8 {
             ask(&router, &turn(conversation, n)).await;
@@ -190,7 +190,7 @@ async fn a_worker_that_lost_its_cache_without_a_word_is_found_out_by_its_answers
 async fn an_engine_that_caches_whole_pages_alone_has_lost_nothing() {
     let net = PipeNet::default();
     let _engine = Engine::listen(&net, 1, 64);
-    let router = router(&net, 1).await;
+    let router = router(&net, 1);
     for n in 1..=4 {
         for conversation in 0..8 {
             ask(&router, &turn(conversation, n)).await;
@@ -210,7 +210,7 @@ async fn a_herd_on_a_cold_prefix_forgets_nothing() {
     let net = PipeNet::default();
     let engine = Engine::listen(&net, 1, 1);
     *engine.together.lock().unwrap() = Arc::new(Barrier::new(20));
-    let router = Arc::new(router(&net, 1).await);
+    let router = Arc::new(router(&net, 1));
     let herd: Vec<_> = (0..20)
         .map(|n| {
             let router = Arc::clone(&router);
@@ -234,7 +234,7 @@ async fn a_herd_on_a_cold_prefix_forgets_nothing() {
 async fn a_cache_that_the_router_has_flushed_is_known_to_be_empty() {
     let net = PipeNet::default();
     let engines = [Engine::listen(&net, 1, 1), Engine::listen(&net, 2, 1)];
-    let router = router(&net, 2).await;
+    let router = router(&net, 2);
     ask(&router, &turn(1, 2)).await;
     ask(&router, &turn(1, 2)).await;
     router.ask(generate(&turn(1, 2), "cache_aware")).await;
@@ -278,7 +278,7 @@ async fn a_server_that_was_started_anew_holds_nothing() {
 async fn a_chat_is_matched_by_who_says_what() {
     let net = PipeNet::default();
     let _engine = Engine::listen(&net, 1, 1);
-    let router = router(&net, 1).await;
+    let router = router(&net, 1);
     let chat = |role: &str, policy: &str| {
         let header = format!("x-milepost-policy: {policy}\r\n");
         let more = r#"{"role":"user","content":"and now?"}"#;

@@ -306,7 +306,9 @@ impl Beliefs {
         }
         let gone: Vec<u64> =
             self.predictions.iter().filter(|(_, p)| p.worker == worker).map(|(&seq, _)| seq).collect();
-        gone.into_iter().for_each(|seq| _ = self.drop_prediction(seq));
+        for seq in gone {
+            self.drop_prediction(seq);
+        }
         if let Some(known) = self.workers.get_mut(worker.0 as usize) {
             *known = Known { emptied: known.emptied + 1, ..Known::default() };
         }
