@@ -48,7 +48,8 @@ use crate::net::tls::TlsError;
 use crate::trace::record::{Record, WorkerRecord};
 use crate::trace::sink::Sink;
 
-/// Bytes the prefix index may take: about 10 GB of unique prompt text at 256-byte blocks.
+/// Bytes that each prefix index may take, that of routing text and that of engine text where a policy wants one: about 10 GB of
+/// unique prompt text at 256-byte blocks.
 const INDEX_BYTES: usize = 512 * 1024 * 1024;
 /// Pause between two sweeps for connections idle too long.
 const REAP_EVERY: Duration = Duration::from_millis(500);
