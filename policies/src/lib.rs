@@ -16,7 +16,7 @@
 //! | [`registry`] | policies by name |
 //! | [`cache_aware`], [`round_robin`], [`random`], [`shortest_queue`], [`power_of_two`], [`peak_ewma`] | one policy each |
 //! | [`manual`], [`consistent_hashing`], [`prefix_hash`], [`bucket`] | one policy each |
-//! | `ring`, `load_bound`, `sticky`, `slab`, [`hash`] | what some of them are made of |
+//! | `ring`, `load_bound`, `sticky`, `slab`, [`hash`], `prefill_work` | what some of them are made of |
 
 pub mod beliefs;
 pub mod bucket;
@@ -31,6 +31,7 @@ pub mod manual;
 pub mod peak_ewma;
 pub mod policy;
 pub mod power_of_two;
+mod prefill_work;
 pub mod prefix;
 pub mod prefix_hash;
 pub mod random;

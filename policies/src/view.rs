@@ -107,6 +107,11 @@ pub struct WorkerView {
     /// Prompt tokens still to be computed there for requests of this router without a first token: what was not thought to be
     /// cached. A request of unknown length counts as the average one; `None` until the length of one was known.
     pub outstanding_prefill_tokens: Option<u64>,
+    /// Time until the prompt of a request that goes there now begins to be computed, estimated: what is still to be computed, what
+    /// other routers have in the server's queue, the usual way of a request into the engine. It falls as the worker should make
+    /// progress, and rises with the time by which its next first token is late. `None` until a stream of any worker brought a
+    /// token.
+    pub prefill_wait_us: Option<f64>,
     /// Output tokens still expected there for requests of this router; one that does not say how many it wants counts as the
     /// average answer. `None` until either was known.
     pub outstanding_decode_tokens: Option<u64>,

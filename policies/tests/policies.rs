@@ -29,6 +29,7 @@ fn worker(id: u32) -> impl Strategy<Value = WorkerView> {
             max_running_requests: load,
             priority: in_flight_requests,
             prefix_match_tokens: prefix_match_bytes,
+            prefill_wait_us: b,
             prefilling_requests: load,
             decoding_requests: load,
             prefill_rate_tokens_per_s: b,
