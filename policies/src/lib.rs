@@ -27,6 +27,7 @@ pub mod decision;
 pub mod hash;
 pub mod ledger;
 mod load_bound;
+pub mod lowest_ttft;
 pub mod manual;
 pub mod peak_ewma;
 pub mod policy;

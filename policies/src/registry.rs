@@ -8,6 +8,7 @@ use std::fmt;
 use crate::bucket::Bucket;
 use crate::cache_aware::{self, CacheAwareMode};
 use crate::consistent_hashing::ConsistentHashing;
+use crate::lowest_ttft::LowestTtft;
 use crate::manual::Manual;
 use crate::peak_ewma::PeakEwma;
 use crate::policy::Policy;
@@ -101,6 +102,7 @@ pub const POLICIES: &[PolicySpec] = &[
     ConsistentHashing::SPEC,
     PrefixHash::SPEC,
     Bucket::SPEC,
+    LowestTtft::SPEC,
 ];
 
 /// The built-in policy called `name`.
@@ -221,7 +223,7 @@ mod tests {
     #[test]
     fn an_unknown_name_is_answered_with_the_nearest_and_all() {
         let all = "(one of: cache_aware, cache_aware_improved, round_robin, random, shortest_queue, power_of_two, \
-            peak_ewma, manual, consistent_hashing, prefix_hash, bucket)";
+            peak_ewma, manual, consistent_hashing, prefix_hash, bucket, lowest_ttft)";
         assert_eq!(
             error("cache-awre"),
             format!("unknown policy \"cache-awre\"; did you mean cache_aware? {all}")
