@@ -18,6 +18,13 @@ use crate::view::{Labels, RequestView, Time, WorkerId, WorkerView, Workers};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PolicyId(usize);
 
+impl PolicyId {
+    /// Its number among the policies of its chooser, in the order in which they were added, from 0.
+    pub fn number(self) -> usize {
+        self.0
+    }
+}
+
 /// A worker that comes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Joining {
@@ -99,6 +106,11 @@ impl Chooser {
         for worker in &self.fleet {
             policy.observe(now, &Event::Joined { worker: worker.id });
         }
+    }
+
+    /// The policy with this number, as [`PolicyId::number`] tells it.
+    pub fn policy_numbered(&self, number: usize) -> Option<PolicyId> {
+        (number < self.policies.len()).then_some(PolicyId(number))
     }
 
     /// The first policy with this name.

@@ -15,7 +15,6 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::decision::Decision;
-use crate::hash;
 use crate::load_bound;
 use crate::policy::{Event, Needs, Policy};
 use crate::registry::{PolicyConfig, PolicySpec};
@@ -67,7 +66,7 @@ impl Policy for ConsistentHashing {
             return;
         }
         self.ring.show(workers);
-        let keyed = request.routing_key.map(|key| (hash::name_hash(key.as_bytes()), "routing_key"));
+        let keyed = request.key_hash().map(|hash| (hash, "routing_key"));
         let keyed = keyed.or_else(|| request.client_hash.map(|hash| (hash, "client")));
         if let Some((hash, reason)) = keyed {
             let bound = self.load_factor.map(|factor| load_bound::of(load_bound::share(workers), factor));

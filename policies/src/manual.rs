@@ -16,7 +16,6 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::decision::Decision;
-use crate::hash;
 use crate::policy::Policy;
 use crate::registry::{AssignmentMode, PolicyConfig, PolicySpec};
 use crate::shortest_queue::choose_least_loaded;
@@ -79,10 +78,9 @@ impl Policy for Manual {
 
     /// Scores where somebody is assigned: by load with `min_load`, by keys with `min_group`, both negated.
     fn choose(&mut self, now: Time, request: &RequestView<'_>, workers: &Workers<'_>, out: &mut Decision) {
-        let Some(key) = request.routing_key else {
+        let Some(key) = request.key_hash() else {
             return self.assign(workers, out, "no_key");
         };
-        let key = hash::name_hash(key.as_bytes());
         let known = self.keys.workers(key, now);
         for url_hash in known.into_iter().flatten().flatten() {
             if let Some(index) = workers.iter().position(|worker| worker.url_hash == url_hash) {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::hash::name_hash;
 use crate::policy::Needs;
 use crate::prefix::PromptHashes;
 
@@ -50,6 +51,8 @@ pub struct RequestView<'a> {
     pub model: Option<&'a str>,
     /// The client's routing key header; `None` when absent.
     pub routing_key: Option<&'a str>,
+    /// Hash of the routing key where its text is not known, as in a replay; [`RequestView::key_hash`] knows both.
+    pub routing_key_hash: Option<u64>,
     /// `X-SMG-Target-Worker`: the worker asked for, as its place among all workers in the order in which they joined, or a
     /// place that none has if there is no such worker; `None` when absent, or when the policy does not need it.
     pub target: Option<u32>,
@@ -72,6 +75,11 @@ impl<'a> RequestView<'a> {
     /// What the engine will see of the prompt.
     pub fn engine_text(&self) -> Option<&'a PromptHashes> {
         self.engine_prompt.or(self.prompt)
+    }
+
+    /// Hash of the client's routing key; `None` when there is none.
+    pub fn key_hash(&self) -> Option<u64> {
+        self.routing_key.map(|key| name_hash(key.as_bytes())).or(self.routing_key_hash)
     }
 }
 

@@ -37,6 +37,20 @@ impl PromptHashes {
         prompt
     }
 
+    /// The hashes of a text of `len_bytes` bytes that were told by [`PromptHashes::as_slice`]; `None` if no text of that length
+    /// has so many, or one of them is 0.
+    pub fn from_chain(hashes: Vec<u64>, len_bytes: u64) -> Option<Self> {
+        let fits = hashes.len() == Self::block_count(len_bytes) && !hashes.contains(&0);
+        fits.then_some(Self { hashes, len_bytes })
+    }
+
+    /// How many hashes a text of `len_bytes` bytes has.
+    pub fn block_count(len_bytes: u64) -> usize {
+        let small = len_bytes.min(SMALL_REGION_BYTES as u64).div_ceil(SMALL_BLOCK_BYTES as u64);
+        let large = len_bytes.saturating_sub(SMALL_REGION_BYTES as u64).div_ceil(LARGE_BLOCK_BYTES as u64);
+        usize::try_from(small + large).unwrap_or(usize::MAX)
+    }
+
     /// Replaces what is held by the hashes of `text`. The buffer takes 1/8 of the text's size at most (1/32 of a long one).
     pub fn rehash(&mut self, text: &[u8]) {
         self.len_bytes = text.len() as u64;
@@ -172,6 +186,17 @@ mod tests {
             assert_eq!(cut.prefix_hash(bytes), cut.as_slice().last().copied(), "{asked}");
         }
         assert_eq!(PromptHashes::of(b"").prefix_hash(1024), None);
+    }
+
+    #[test]
+    fn a_chain_that_was_told_is_the_prompt_again_and_no_other_length_has_it() {
+        for len in [0_usize, 1, 64, 65, 4096, 4097, 4352, 9000] {
+            let prompt = PromptHashes::of(&vec![b'q'; len]);
+            let chain = || prompt.as_slice().to_vec();
+            assert_eq!(PromptHashes::from_chain(chain(), len as u64), Some(prompt.clone()), "{len}");
+            assert_eq!(PromptHashes::from_chain(chain(), len as u64 + 256), None, "{len}");
+        }
+        assert_eq!(PromptHashes::from_chain(vec![0], 1), None);
     }
 
     #[test]
