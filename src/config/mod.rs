@@ -34,6 +34,8 @@ pub struct RouteConfig {
     pub worker_prefix_bytes: Option<u64>,
     /// Where the trace goes, if anywhere.
     pub trace_log: Option<PathBuf>,
+    /// What the trace tells of each decision (`--trace-decisions`).
+    pub trace_decisions: TraceDecisions,
     /// Records held for the writer.
     pub trace_buffer_records: usize,
     /// Largest request body (`--max-payload-size`).
@@ -89,6 +91,7 @@ impl Default for RouteConfig {
             policy_config: PolicyConfig::default(),
             worker_prefix_bytes: None,
             trace_log: None,
+            trace_decisions: TraceDecisions::default(),
             trace_buffer_records: crate::trace::sink::DEFAULT_CAPACITY_RECORDS,
             max_payload_bytes: 512 * 1024 * 1024,
             max_buffered_request_bytes: 4 * 1024 * 1024 * 1024,
@@ -113,6 +116,18 @@ impl Default for RouteConfig {
             loads: LoadConfig::default(),
         }
     }
+}
+
+/// What the trace tells of each decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TraceDecisions {
+    /// Nothing.
+    Off,
+    /// What the policy saw and said.
+    #[default]
+    Record,
+    /// The same, and every call into the core that decides, for an exact replay.
+    Journal,
 }
 
 /// A setting that cannot be used.

@@ -5,17 +5,18 @@
 //! I/O, membership (`Fleet`), the policies themselves.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use milepost_policies::{
-    Chooser, Corrections, Eligible, Event, Joining, Needs, Policy, PolicyConfig, PolicyId, PrefixIndex,
-    RequestView, Time, UnknownPolicy, WorkerId,
+    Corrections, Eligible, Event, Joining, Needs, Policy, PolicyConfig, PolicyId, RequestView, Time, UnknownPolicy,
+    WorkerId,
 };
 
+use super::journal::Recorder;
 use super::lease::Lease;
 use super::policies::Wanted;
 use super::spec::WorkerSettings;
 use super::worker::Worker;
+use crate::trace::journal::JournalRecord;
 use crate::trace::record::{CandidateRecord, DecisionRecord};
 
 /// Candidates kept whole in a decision record; above that the chosen one, the runner-up and a sample.
@@ -26,8 +27,8 @@ pub const MAX_CANDIDATES: usize = 16;
 pub struct Chosen {
     /// The claim on the worker.
     pub lease: Lease,
-    /// What the policy saw and said.
-    pub decision: DecisionRecord,
+    /// What the policy saw and said, where that is recorded.
+    pub decision: Option<DecisionRecord>,
     /// The policy's name.
     pub policy: &'static str,
     /// The part of the prompt that the worker was thought to hold, 0 to 1, by length; `None` if the policy does not ask.
@@ -40,7 +41,8 @@ pub struct Chosen {
 pub(super) struct Dispatch {
     // In the order of the chooser's.
     pub(super) workers: Vec<Arc<Worker>>,
-    chooser: Chooser,
+    chooser: Recorder,
+    is_recorded: bool,
     /// Half-opened by the last decision; told to log and trace by whoever holds no lock.
     pub(super) half_opened: Vec<Arc<Worker>>,
     // Reused between decisions.
@@ -48,11 +50,9 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    /// What a server says of its load counts for `load_lasts`.
-    pub(super) fn new(policy: Box<dyn Policy>, index: PrefixIndex, load_lasts: Duration) -> Self {
-        let mut chooser = Chooser::new(policy, index);
-        chooser.set_load_lasts(load_lasts.as_micros() as u64);
-        Self { workers: Vec::new(), chooser, half_opened: Vec::new(), eligible: Vec::new() }
+    /// Decisions by `chooser`, which are recorded or not.
+    pub(super) fn new(chooser: Recorder, is_recorded: bool) -> Self {
+        Self { workers: Vec::new(), chooser, is_recorded, half_opened: Vec::new(), eligible: Vec::new() }
     }
 
     /// The policy called `name`, built if it is not there yet; from then on it is told everything.
@@ -64,7 +64,7 @@ impl Dispatch {
     ) -> Result<PolicyId, UnknownPolicy> {
         match self.chooser.policy_named(name) {
             Some(id) => Ok(id),
-            None => Ok(self.chooser.add_policy(now, milepost_policies::build(name, config)?)),
+            None => Ok(self.chooser.add_policy(now, milepost_policies::build(name, config)?, config)),
         }
     }
 
@@ -82,17 +82,18 @@ impl Dispatch {
     pub(super) fn join(&mut self, now: Time, worker: Arc<Worker>) {
         let settings = worker.settings();
         let priority = settings.priority;
-        self.chooser.join(now, Joining { id: worker.id, url_hash: worker.url_hash, priority });
+        let joining = Joining { id: worker.id, url_hash: worker.url_hash, priority };
+        self.chooser.join(now, joining, || worker.url.shared());
         if !settings.labels.is_empty() {
-            self.chooser.describe(worker.id, priority, Arc::new(settings.labels));
+            self.chooser.describe(now, worker.id, priority, &Arc::new(settings.labels));
         }
         self.workers.push(worker);
     }
 
     /// Keeps what an operator says of a worker, for the policies too if it is in the fleet.
-    pub(super) fn set_settings(&mut self, worker: &Worker, settings: WorkerSettings) {
+    pub(super) fn set_settings(&mut self, now: Time, worker: &Worker, settings: WorkerSettings) {
         if self.has(worker) {
-            self.chooser.describe(worker.id, settings.priority, Arc::new(settings.labels.clone()));
+            self.chooser.describe(now, worker.id, settings.priority, &Arc::new(settings.labels.clone()));
         }
         worker.set_settings(settings);
     }
@@ -150,13 +151,18 @@ impl Dispatch {
         self.find_eligible(now, tried);
         let chosen = self.chooser.choose(now, wanted.policy, request, &self.eligible)?;
         let worker = Arc::clone(self.eligible_worker(chosen));
-        let decision = self.record(chosen);
+        let decision = self.is_recorded.then(|| self.record(chosen));
         let policy = self.chooser.policy(wanted.policy);
         let (_, prompt_bytes) = request.text_for(policy.needs());
         let held_bytes = self.chooser.views()[chosen].prefix_match_bytes;
         let held_share = held_bytes.map(|held| held as f64 / prompt_bytes.max(1) as f64);
         let (policy, at_ns) = (policy.name(), now.us * 1_000);
         Some(Chosen { lease: Lease::take(worker), decision, policy, held_share, at_ns })
+    }
+
+    /// What the journal is to say of all that was done since the last time; nothing where there is none.
+    pub(super) fn take_notes(&mut self) -> Vec<JournalRecord> {
+        self.chooser.take()
     }
 
     fn find_eligible(&mut self, now: Time, tried: &[WorkerId]) {

@@ -1,14 +1,16 @@
 //! The workers: the only shared mutable state of the router.
 //!
 //! `worker` (one worker and its connections), `server` (the process it is at), `ranks` (`--dp-aware`), `lease` (a claim on
-//! it), `breaker` (when it is left alone), `dispatch` (the critical section of a decision), `policies` (what is asked of it),
-//! `health` (probes), `loads` (what servers say of theirs), `meters` (what is counted at a worker), `rids` (which request is
-//! where). Rule: a policy sees a snapshot taken under one lock; no lock is held across an await.
+//! it), `breaker` (when it is left alone), `dispatch` (the critical section of a decision), `journal` (every call into it),
+//! `policies` (what is asked of it), `health` (probes), `loads` (what servers say of theirs), `meters` (what is counted at a
+//! worker), `rids` (which request is where). Rule: a policy sees a snapshot taken under one lock; no lock is held across an
+//! await.
 
 pub mod ask;
 pub mod breaker;
 pub mod dispatch;
 pub mod health;
+mod journal;
 pub mod lease;
 pub mod loads;
 pub mod meters;
@@ -40,6 +42,7 @@ use self::rids::InFlightRids;
 use self::spec::{WorkerSettings, WorkerSpec};
 use self::worker::Worker;
 use crate::clock::Clock;
+use crate::config::TraceDecisions;
 use crate::config::resilience::BreakerConfig;
 use crate::config::worker_url::WorkerUrl;
 use crate::log;
@@ -84,6 +87,10 @@ pub struct FleetConfig {
     pub max_workers: usize,
     /// Text that a worker is believed to hold at most, in bytes; `None`: the prefix index is bounded as a whole alone.
     pub worker_prefix_bytes: Option<u64>,
+    /// What is told of each decision.
+    pub decisions: TraceDecisions,
+    /// What the policies are built with; a journal says it.
+    pub policy_config: PolicyConfig,
 }
 
 impl FleetConfig {
@@ -105,6 +112,8 @@ impl From<HealthConfig> for FleetConfig {
             dp_aware: false,
             max_workers: usize::MAX,
             worker_prefix_bytes: None,
+            decisions: TraceDecisions::default(),
+            policy_config: PolicyConfig::default(),
         }
     }
 }
@@ -127,9 +136,11 @@ impl Fleet {
         policy: Box<dyn Policy>,
         sink: Arc<Sink>,
     ) -> Arc<Self> {
-        let (name, needs) = (policy.name(), policy.needs());
+        let name = policy.name();
         let config = config.into();
-        let dispatch = Mutex::new(Dispatch::new(policy, config.prefix_index(), config.loads.lasts()));
+        let chooser = config.recorder(Time { us: clock.mono_ns() / 1_000 }, policy);
+        let needs = config.asked_for(chooser.needs());
+        let dispatch = Mutex::new(Dispatch::new(chooser, config.decisions != TraceDecisions::Off));
         let loads_wanted = watch::Sender::new(config.loads.always || needs.server_loads);
         Arc::new(Self {
             clock,
@@ -162,7 +173,7 @@ impl Fleet {
         let mut dispatch = self.lock();
         let id = dispatch.policy_named(name, config, now)?;
         let needs = dispatch.needs();
-        self.needs.set(needs);
+        self.needs.set(self.config.asked_for(needs));
         self.loads_wanted.send_if_modified(|wanted| needs.server_loads && !std::mem::replace(wanted, true));
         Ok(id)
     }
@@ -245,7 +256,8 @@ impl Fleet {
 
     /// Changes what an operator says of a worker.
     pub fn set_settings(&self, worker: &Worker, settings: WorkerSettings) {
-        self.lock().set_settings(worker, settings);
+        let now = self.now();
+        self.lock().set_settings(now, worker, settings);
     }
 
     /// Takes a worker out; requests in flight there go on, idle connections are closed. `false` if it was out already, whoever
@@ -280,13 +292,17 @@ impl Fleet {
         let mut dispatch = self.lock();
         let chosen = dispatch.choose(Time { us: start_ns / 1_000 }, wanted, request, tried);
         let half_opened = std::mem::take(&mut dispatch.half_opened);
+        let notes = dispatch.take_notes();
         drop(dispatch);
+        self.write_down(notes, Some(request));
         for worker in half_opened {
             self.announce_breaker(&worker, Transition::HalfOpened);
         }
         let mut chosen = chosen?;
         chosen.at_ns = self.clock.mono_ns();
-        chosen.decision.took_ns = chosen.at_ns.saturating_sub(start_ns);
+        if let Some(decision) = &mut chosen.decision {
+            decision.took_ns = chosen.at_ns.saturating_sub(start_ns);
+        }
         Some(chosen)
     }
 
@@ -317,7 +333,7 @@ impl Fleet {
     pub fn observe(&self, worker: &Worker, event: &Event) {
         if self.needs().hears_of_requests() {
             let now = self.now();
-            self.lock().observe(now, worker, event);
+            self.tell(now, worker, event);
         }
     }
 

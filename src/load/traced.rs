@@ -123,7 +123,7 @@ impl Traced {
                 self.keep(TracedRequest { run, record: *record });
             }
             Record::Lost(lost) if ours => self.lost += lost.requests,
-            Record::Request(_) | Record::Lost(_) | Record::Connection(_) => {}
+            Record::Request(_) | Record::Lost(_) | Record::Connection(_) | Record::Journal(_) => {}
         }
         Ok(())
     }

@@ -237,7 +237,7 @@ impl Journey {
             r.worker = Some(worker.url.shared());
             r.policy = Some(chosen.policy.into());
             r.decided_ns = Some(decided_ns);
-            r.decision = Some(chosen.decision);
+            r.decision = chosen.decision;
             // Of an attempt before, which may have been at a rank.
             (r.dp_rank, r.dp_rank_by) = (None, None);
         });

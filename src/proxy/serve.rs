@@ -80,6 +80,8 @@ impl Router {
             dp_aware: config.dp_aware,
             max_workers: config.max_workers,
             worker_prefix_bytes: config.worker_prefix_bytes,
+            decisions: config.trace_decisions,
+            policy_config: config.policy_config,
         };
         let fleet = Fleet::new(clock.clone(), dialer, fleet_config, policy, Arc::clone(&sink));
         for url in &config.workers {

@@ -249,6 +249,10 @@ pub struct TraceRun {
     pub workers: Vec<WorkerRecord>,
     /// Request records that could not be written.
     pub lost: u64,
+    /// Calls of the journal; they are not kept, as there are three for each request.
+    pub journal_calls: u64,
+    /// Calls of the journal that could not be written.
+    pub lost_journal_calls: u64,
 }
 
 /// A whole trace in memory.
@@ -302,7 +306,11 @@ impl TraceFile {
             Record::Request(request) => run.requests.push(*request),
             Record::Connection(connection) => run.connections.push(connection),
             Record::Worker(worker) => run.workers.push(worker),
-            Record::Lost(lost) => run.lost += lost.requests,
+            Record::Journal(_) => run.journal_calls += 1,
+            Record::Lost(lost) => {
+                run.lost += lost.requests;
+                run.lost_journal_calls += lost.journal;
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::journal::JournalRecord;
 use crate::clock::ClockSnapshot;
 use crate::wire::Endpoint;
 use crate::wire::answer::Tokens;
@@ -29,7 +30,9 @@ pub enum Record {
     Connection(ConnectionRecord),
     /// A worker joined, left, or changed.
     Worker(WorkerRecord),
-    /// Request records that could not be written; records + lost = requests.
+    /// One call into the core that decides (`--trace-decisions journal`).
+    Journal(Box<JournalRecord>),
+    /// Records that could not be written; request records + lost = requests.
     Lost(LostRecord),
 }
 
@@ -376,11 +379,19 @@ pub struct WorkerRecord {
     pub router: Option<bool>,
 }
 
-/// Request records that are missing before this line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Records that are missing before this line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostRecord {
-    /// How many since the last such line.
+    /// Request records since the last such line.
     pub requests: u64,
+    /// Calls of the journal since the last such line: what follows can be replayed approximately at best.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub journal: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 #[cfg(test)]

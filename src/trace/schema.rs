@@ -9,8 +9,9 @@ use std::fmt::Write;
 pub const SCHEMA: u32 = 1;
 
 /// The files whose types are written to a trace.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     include_str!("record.rs"),
+    include_str!("journal/mod.rs"),
     include_str!("../wire/mod.rs"),
     include_str!("../wire/answer.rs"),
     include_str!("../wire/meta_info.rs"),
@@ -91,7 +92,9 @@ impl<'a> Printer<'a> {
             if self.find(named).is_some() {
                 self.pending.push(named.to_owned());
             }
-            row(out, &field.name, &json_type(&field.rust_type), &field.doc);
+            // A word that is the name of a member.
+            let name = if item.is_enum { snake(&field.name) } else { field.name.clone() };
+            row(out, &name, &json_type(&field.rust_type), &field.doc);
         }
     }
 }
@@ -113,10 +116,12 @@ fn json_type(rust_type: &str) -> String {
         return format!("[{}]", json_type(of));
     }
     match rust_type {
-        "String" | "Arc<str>" | "Cow<'static, str>" => "string".to_owned(),
+        "String" | "Arc<str>" | "Cow<'static, str>" | "PackedHashes" => "string".to_owned(),
         "bool" => "true/false".to_owned(),
         "f64" => "number".to_owned(),
         "u8" | "u16" | "u32" | "u64" | "i64" => "integer".to_owned(),
+        "BTreeMap<String, String>" => "object of strings".to_owned(),
+        boxed if boxed.starts_with("Box<") => inner(boxed).to_owned(),
         named => named.to_owned(),
     }
 }

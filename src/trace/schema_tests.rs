@@ -4,6 +4,10 @@ use serde_json::Value;
 
 use super::*;
 use crate::clock::ClockSnapshot;
+use crate::trace::journal::{
+    ChoiceCall, ConfigValues, DescribeCall, EventCall, JoinCall, JournalCall, JournalRecord, LeaveCall,
+    PolicyCall, StartCall,
+};
 use crate::trace::record::{
     AttemptRecord, CandidateRecord, ConnectionRecord, DecisionRecord, LostRecord, Record, RequestRecord,
     RunRecord, WorkerRecord,
@@ -115,13 +119,61 @@ fn others() -> [Record; 5] {
         Record::Clock(clock),
         Record::Connection(connection),
         Record::Worker(worker),
-        Record::Lost(LostRecord { requests: 1 }),
+        Record::Lost(LostRecord { requests: 1, journal: 1 }),
     ]
+}
+
+fn journal() -> impl Iterator<Item = Record> {
+    let start = StartCall { index_bytes: 1, worker_prefix_bytes: Some(1), load_lasts_us: 1 };
+    let policy = PolicyCall { policy: 1, name: text_value(), config: ConfigValues::default() };
+    let event = EventCall {
+        event: "ended".into(),
+        slot: 1,
+        seq: Some(1),
+        ttft_us: Some(1),
+        latency_us: Some(1),
+        ok: Some(true),
+        prompt_tokens: Some(1),
+        completion_tokens: Some(1),
+        cached_tokens: Some(1),
+        queue_depth: Some(1),
+        running: Some(1),
+        kv_usage: Some(0.5),
+        throughput_tokens_per_s: Some(0.5),
+        max_running_requests: Some(1),
+    };
+    let choice = ChoiceCall {
+        attempts: 1,
+        hashes: Some([1, 2][..].into()),
+        hashed_bytes: Some(1),
+        prompt_tokens: Some(1),
+        max_new_tokens: Some(1),
+        stream: true,
+        model: Some(text_value()),
+        routing_key_hash: Some(1),
+        client_hash: Some(1),
+        target: Some(1),
+        eligible: vec![1, 1],
+        chosen: Some(1),
+        scores_hash: Some(1),
+        ..ChoiceCall::default()
+    };
+    [
+        JournalCall::Start(start.into()),
+        JournalCall::Policy(policy.into()),
+        JournalCall::Join(JoinCall::default().into()),
+        JournalCall::Describe(DescribeCall::default().into()),
+        JournalCall::Leave(LeaveCall::default()),
+        JournalCall::Event(event.into()),
+        JournalCall::Choice(choice.into()),
+    ]
+    .into_iter()
+    .map(|call| Record::Journal(Box::new(JournalRecord { n: 1, now_us: 1, call })))
 }
 
 /// One record of each kind with every field filled.
 pub fn filled_records() -> Vec<Record> {
-    others().into_iter().chain([Record::Request(Box::new(request()))]).collect()
+    others().into_iter().chain(journal()).chain([Record::Request(Box::new(request()))]).collect()
 }
 
 fn keys(value: &Value, found: &mut Vec<String>) {
@@ -161,7 +213,7 @@ fn words_of_enums_are_those_that_are_written() {
     for word in ["\"worker_error\"", "\"fan_out\"", "\"completions\"", "\"panicked\""] {
         assert!(text.contains(word), "{word}");
     }
-    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("  prompt_tokens ")).collect();
-    assert_eq!(rows.len(), 1, "flattened into the request, not a section of its own");
+    let rows = text.lines().filter(|line| line.starts_with("  forward_entry_time "));
+    assert_eq!(rows.count(), 1, "what is used in several places is told once");
     assert!(text.lines().all(|line| line.chars().count() <= 130));
 }

@@ -15,6 +15,10 @@ const SHARDS: usize = 16;
 /// Records kept while the writer is away: at 20,000 requests/s, three seconds of a stalled disk.
 pub const DEFAULT_CAPACITY_RECORDS: usize = 65_536;
 
+/// Memory that calls of the journal may take while the writer is away. A limit of their own and not in records: one may be as
+/// long as its prompt has hashes, and they must not take the place of a request's record.
+const JOURNAL_CAPACITY_BYTES: usize = 128 * 1024 * 1024;
+
 /// A bounded, unordered buffer of records.
 #[derive(Debug)]
 pub struct Sink {
@@ -26,20 +30,15 @@ pub struct Sink {
     // `lost` starts again whenever the writer has told it; this one does not.
     lost_total: AtomicU64,
     offered: AtomicU64,
+    journal_held_bytes: AtomicUsize,
+    journal_lost: AtomicU64,
 }
 
 impl Sink {
     /// A sink that holds at most `capacity_records`.
     pub fn bounded(capacity_records: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self {
-            shards: Some(shards),
-            capacity_records: capacity_records.max(1),
-            held: AtomicUsize::new(0),
-            lost: AtomicU64::new(0),
-            lost_total: AtomicU64::new(0),
-            offered: AtomicU64::new(0),
-        }
+        Self { shards: Some(shards), capacity_records: capacity_records.max(1), ..Self::off() }
     }
 
     /// A sink that takes nothing: tracing is off.
@@ -51,6 +50,8 @@ impl Sink {
             lost: AtomicU64::new(0),
             lost_total: AtomicU64::new(0),
             offered: AtomicU64::new(0),
+            journal_held_bytes: AtomicUsize::new(0),
+            journal_lost: AtomicU64::new(0),
         }
     }
 
@@ -62,6 +63,20 @@ impl Sink {
     /// Takes a record, or counts it as lost.
     pub fn offer(&self, record: Record) {
         let Some(shards) = &self.shards else { return };
+        if let Record::Journal(call) = &record {
+            let bytes = call.held_bytes();
+            if !call.fits_a_line() {
+                self.count_lost_calls(1);
+            } else if self.journal_held_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes
+                > JOURNAL_CAPACITY_BYTES
+            {
+                self.journal_held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                self.count_lost_calls(1);
+            } else {
+                lock(&shards[thread_number() % SHARDS]).push(record);
+            }
+            return;
+        }
         let is_request = matches!(record, Record::Request(_));
         if is_request {
             self.offered.fetch_add(1, Ordering::Relaxed);
@@ -84,8 +99,30 @@ impl Sink {
             into.append(&mut shard);
         }
         let drained = into.len() - before;
-        self.held.fetch_sub(drained, Ordering::Relaxed);
+        let mut calls = 0;
+        // Where there is no journal, nobody looks for one.
+        if self.journal_held_bytes.load(Ordering::Relaxed) > 0 {
+            let mut bytes = 0;
+            for record in &into[before..] {
+                if let Record::Journal(call) = record {
+                    bytes += call.held_bytes();
+                    calls += 1;
+                }
+            }
+            self.journal_held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        self.held.fetch_sub(drained - calls, Ordering::Relaxed);
         drained
+    }
+
+    /// Calls of the journal lost since the last time.
+    pub fn take_lost_calls(&self) -> u64 {
+        self.journal_lost.swap(0, Ordering::Relaxed)
+    }
+
+    /// Counts calls of the journal that are not written, now or when they are told again.
+    pub fn count_lost_calls(&self, calls: u64) {
+        self.journal_lost.fetch_add(calls, Ordering::Relaxed);
     }
 
     /// Request records lost since the last call.
@@ -138,6 +175,7 @@ fn thread_number() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::journal::{ChoiceCall, JournalCall, JournalRecord};
     use crate::trace::record::RequestRecord;
 
     fn request() -> Record {
@@ -155,6 +193,28 @@ mod tests {
             assert_eq!(out[0], Record::Request(Box::<RequestRecord>::default()));
         }
         assert_eq!((sink.offered(), sink.lost_total(), sink.held_records()), (46, 6, 0));
+    }
+
+    #[test]
+    fn the_journal_has_room_of_its_own_and_what_does_not_fit_is_counted() {
+        let sink = Sink::bounded(2);
+        let call = |n, hashes: usize| {
+            let hashes = Some(vec![7; hashes].as_slice().into());
+            let choice = ChoiceCall { hashes, ..ChoiceCall::default() };
+            Record::Journal(Box::new(JournalRecord {
+                n,
+                now_us: 0,
+                call: JournalCall::Choice(Box::new(choice)),
+            }))
+        };
+        for _ in 0..2 {
+            (0..10).for_each(|n| sink.offer(call(n, 3)));
+            sink.offer(call(10, JOURNAL_CAPACITY_BYTES / 8));
+            (0..3).for_each(|_| sink.offer(request()));
+            let mut out = Vec::new();
+            assert_eq!(sink.drain(&mut out), 12);
+            assert_eq!((sink.take_lost(), sink.take_lost_calls(), sink.held_records()), (1, 1, 0));
+        }
     }
 
     #[test]

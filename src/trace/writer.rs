@@ -91,7 +91,7 @@ impl TraceWriter {
             whole_bytes,
         };
         scribe.put(&Record::Run(run));
-        scribe.write_out(0);
+        scribe.write_out(0, 0);
         if scribe.failing {
             return Err(TraceOpenError::Open(path.to_owned(), io::Error::other("the first write failed")));
         }
@@ -182,25 +182,27 @@ impl Scribe {
     }
 
     fn write_records(&mut self, records: &mut Vec<Record>) {
-        let mut requests = 0;
+        let (mut requests, mut calls) = (0, 0);
         for record in records.drain(..) {
             requests += u64::from(matches!(record, Record::Request(_)));
+            calls += u64::from(matches!(record, Record::Journal(_)));
             self.put(&record);
             if self.buffer.len() >= WRITE_AT_BYTES {
-                self.write_out(requests);
-                requests = 0;
+                self.write_out(requests, calls);
+                (requests, calls) = (0, 0);
             }
         }
-        self.write_out(requests);
+        self.write_out(requests, calls);
     }
 
     fn write_lost(&mut self) {
-        let requests = self.sink.take_lost();
-        if requests > 0 {
-            self.put(&Record::Lost(LostRecord { requests }));
-            self.write_out(0);
+        let lost = LostRecord { requests: self.sink.take_lost(), journal: self.sink.take_lost_calls() };
+        if lost != LostRecord::default() {
+            self.put(&Record::Lost(lost));
+            self.write_out(0, 0);
             if self.failing {
-                self.sink.tell_again(requests);
+                self.sink.tell_again(lost.requests);
+                self.sink.count_lost_calls(lost.journal);
             }
         }
     }
@@ -217,7 +219,7 @@ impl Scribe {
             if force || due || real > STEP_NS {
                 self.last = snapshot;
                 self.put(&Record::Clock(snapshot));
-                self.write_out(0);
+                self.write_out(0, 0);
             }
         }
     }
@@ -231,8 +233,8 @@ impl Scribe {
         }
     }
 
-    /// Writes the buffer; on failure its `requests` are lost, and said so once.
-    fn write_out(&mut self, requests: u64) {
+    /// Writes the buffer; on failure its `requests` and `calls` are lost, and said so once.
+    fn write_out(&mut self, requests: u64, calls: u64) {
         if self.buffer.is_empty() {
             return;
         }
@@ -245,6 +247,7 @@ impl Scribe {
             }
             Err(error) => {
                 self.sink.count_lost(requests);
+                self.sink.count_lost_calls(calls);
                 if !std::mem::replace(&mut self.failing, true) {
                     let path = self.path.display();
                     log::warn(&format!(

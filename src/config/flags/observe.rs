@@ -8,6 +8,15 @@ pub const TRACE_LOG: Flag =
     Flag::one("trace-log", "FILE", "Write one JSON line per request to this file (appended; mode 0600)")
         .of(Value::Path)
         .with_origin(Origin::Milepost);
+/// `--trace-decisions`.
+pub const TRACE_DECISIONS: Flag = Flag::one(
+    "trace-decisions",
+    "WORD",
+    "What the trace tells of each decision: off, record (what the policy saw and said), journal (also all that milepost replay needs to make it again: block hashes, never text)",
+)
+.of(Value::Word(&["off", "record", "journal"]))
+.or("record")
+.with_origin(Origin::Milepost);
 /// `--trace-buffer-records`.
 pub const TRACE_BUFFER: Flag = Flag::one(
     "trace-buffer-records",
@@ -45,6 +54,7 @@ pub const OBSERVE: Group = Group {
     heading: "Trace, metrics, log",
     flags: &[
         TRACE_LOG,
+        TRACE_DECISIONS,
         TRACE_BUFFER,
         PROMETHEUS_PORT,
         PROMETHEUS_HOST,

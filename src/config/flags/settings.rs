@@ -11,7 +11,7 @@ use super::notice::refusal;
 use super::{Flag, FlagError, Given, access, fleet, observe, requests, routing, secrets};
 use crate::config::access::{Identity, TlsConfig};
 use crate::config::resilience::{BreakerConfig, LimitConfig, RetryConfig};
-use crate::config::{RouteConfig, worker_urls};
+use crate::config::{RouteConfig, TraceDecisions, worker_urls};
 use crate::fleet::health::HealthConfig;
 use crate::fleet::loads::LoadConfig;
 use crate::log::Level;
@@ -74,6 +74,7 @@ fn config(given: &Given, listen: &Endpoint) -> Result<RouteConfig, FlagError> {
         policy,
         policy_config,
         trace_log: given.path(&observe::TRACE_LOG)?,
+        trace_decisions: trace_decisions(given)?,
         trace_buffer_records: given.integer(&observe::TRACE_BUFFER)?,
         max_payload_bytes: given.integer(&requests::MAX_PAYLOAD)?,
         max_buffered_request_bytes: given.integer(&requests::MAX_BUFFERED)?,
@@ -137,6 +138,20 @@ fn load_factor(given: &Given) -> Result<f64, FlagError> {
         return Err(FlagError::expected(flag, "0 (load does not matter) or at least 1", &factor.to_string()));
     }
     Ok(factor)
+}
+
+fn trace_decisions(given: &Given) -> Result<TraceDecisions, FlagError> {
+    let flag = &observe::TRACE_DECISIONS;
+    match given.text(flag)? {
+        Some("off") => Ok(TraceDecisions::Off),
+        Some("journal") if !given.has(&observe::TRACE_LOG) => Err(FlagError::Pair {
+            flag: flag.name,
+            other: observe::TRACE_LOG.name,
+            why: "the journal is a part of the trace, and no trace is written".to_owned(),
+        }),
+        Some("journal") => Ok(TraceDecisions::Journal),
+        _ => Ok(TraceDecisions::Record),
+    }
 }
 
 fn retry(given: &Given) -> Result<RetryConfig, FlagError> {

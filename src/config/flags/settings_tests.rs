@@ -60,6 +60,9 @@ fn every_flag_that_works_changes_the_settings_and_is_not_warned_about() {
             before.set(cert, vec!["c".into()]);
             before.set(key, vec!["k".into()]);
         }
+        if flag.name == observe::TRACE_DECISIONS.name {
+            before.set(&observe::TRACE_LOG, vec!["t.jsonl".into()]);
+        }
         let mut after = before.clone();
         let values = if flag.takes == Takes::Switch { Vec::new() } else { vec![another(flag).into()] };
         after.set(flag, values);
@@ -75,6 +78,8 @@ fn values_that_only_fit_together_are_checked_together() {
     let backoff = error(&[(&requests::INITIAL_BACKOFF, &["80"]), (&requests::MAX_BACKOFF, &["20"])]);
     assert!(backoff.contains("--retry-initial-backoff-ms and --retry-max-backoff-ms"), "{backoff}");
     assert!(backoff.contains("got 80 ms and 20 ms"), "{backoff}");
+    let journal = error(&[(&observe::TRACE_DECISIONS, &["journal"])]);
+    assert!(journal.starts_with("--trace-decisions and --trace-log: "), "{journal}");
     for (one, other) in [
         (&access::TLS_CERT, &access::TLS_KEY),
         (&access::TLS_KEY, &access::TLS_CERT),

@@ -170,7 +170,7 @@ impl Fleet {
     fn observe_load(&self, worker: &Worker, event: &Event) {
         if self.needs().server_loads {
             let now = self.now();
-            self.lock().observe(now, worker, event);
+            self.tell(now, worker, event);
         }
     }
 }
