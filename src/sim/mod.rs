@@ -5,6 +5,7 @@
 //! | [`profile`] | how long the simulated GPU takes, and why |
 //! | [`tokens`], [`kv`], [`engine`] | pure: tokeniser and answers, prefix cache, continuous batching |
 //! | [`runner`] | drives an engine in real or virtual time and measures its lateness |
+//! | [`virtual_fleet`] | drives several engines in virtual time, without tasks or sockets |
 //! | [`dialect`], [`stamps`], [`meta_info`] | which server it speaks like, and in which clocks |
 //! | [`http`] | the endpoints |
 //!
@@ -21,6 +22,7 @@ pub mod profile;
 pub mod runner;
 pub mod stamps;
 pub mod tokens;
+pub mod virtual_fleet;
 
 use std::future::Future;
 use std::io;
