@@ -10,6 +10,7 @@ mod prefix_properties;
 
 use milepost::config::flags::{self, Given, Settings, Takes, Value as FlagValue};
 use milepost::config::worker_url::WorkerUrl;
+use milepost::replay::reading::{Limits, Reading};
 use milepost::trace::align::align;
 use milepost::trace::axis::Offsets;
 use milepost::trace::reader::{TraceFile, TraceReader};
@@ -176,6 +177,12 @@ pub fn trace_reader(data: &[u8]) {
         let text = serde_json::to_string(&record).expect("a record is JSON");
         let again: Record = serde_json::from_str(&text).expect("what was written is read");
         assert_eq!(again, record);
+    }
+    let limits = Limits { requests: 100, hash_bytes: 1 << 20, ..Limits::default() };
+    if let Ok(reading) = Reading::of(TraceReader::new(data), limits, &mut |_| {}) {
+        assert!(reading.rows.len() as u64 + reading.beyond_limits <= reading.requests);
+        let verdict = reading.exact.unwrap_or_default();
+        assert!(verdict.reproduced <= verdict.decisions && verdict.later_agreeing <= verdict.later);
     }
     let Ok(trace) = TraceFile::collect(TraceReader::new(data)) else { return };
     assert!(trace.bad_lines.len() as u64 <= trace.torn_lines);

@@ -16,6 +16,7 @@
 //! | [`sim`] | the simulated SGLang worker |
 //! | [`load`] | the load generator |
 //! | [`report`] | pure functions from rows to CSV, JSON and the console summary |
+//! | [`replay`] | a trace decided again: exactly by its journal, or by other policies on simulated workers |
 //! | [`demo`] | workers, router and load in one process: each policy on the same schedule |
 //! | [`cli`] | one file a command |
 
@@ -31,6 +32,7 @@ pub mod load;
 pub mod log;
 pub mod net;
 pub mod proxy;
+pub mod replay;
 pub mod report;
 pub mod sim;
 pub mod trace;

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod demo;
 pub mod exit;
 pub mod holder;
+pub mod replay;
 pub mod route;
 pub mod signal;
 pub mod trace;
@@ -32,6 +33,8 @@ enum Command {
     Bench(Box<bench::BenchArgs>),
     /// Look at a trace.
     Trace(trace::TraceArgs),
+    /// Make recorded decisions again, and try other policies on a trace.
+    Replay(replay::ReplayArgs),
     /// Workers, router and load on this machine: the four policies side by side (SIMULATED).
     Demo(demo::DemoArgs),
 }
@@ -44,6 +47,7 @@ impl Cli {
             Command::Worker(args) => worker::run(args),
             Command::Bench(args) => bench::run(*args),
             Command::Trace(args) => trace::run(args),
+            Command::Replay(args) => replay::run(args),
             Command::Demo(args) => demo::run(args),
         }
     }

@@ -104,6 +104,10 @@ impl Report {
             tally.unaccounted,
             "in flight when the trace was read, or the router was killed",
         );
+        if run.journal_calls + run.lost_journal_calls > 0 {
+            self.line("calls of the journal", run.journal_calls, "");
+            self.line("lost calls", run.lost_journal_calls, "what follows them is replayed approximately");
+        }
         self.line("connections", run.connections.len() as u64, "without a readable request");
         self.line("worker changes", run.workers.len() as u64, "");
         self.line("clock records", run.clock_records, "");
@@ -225,7 +229,10 @@ mod tests {
 
     #[test]
     fn a_good_trace_has_no_fault() {
-        let report = check(&[request(1), request(4), Record::Lost(LostRecord { requests: 1 })], "");
+        let report = check(
+            &[request(1), request(4), Record::Lost(LostRecord { requests: 1, ..LostRecord::default() })],
+            "",
+        );
         assert_eq!(report.faults, 0);
         assert_eq!(
             (count(&report, "requests "), count(&report, "done "), count(&report, "lost requests")),

@@ -82,7 +82,9 @@ fn nothing_of_a_client_is_said_or_written() {
     let folder = Folder::new();
     let seen = Arc::new(Mutex::new(String::new()));
     let url = worker(Arc::clone(&seen));
-    let args = format!("--worker-urls {url} --trace-log t.jsonl --log-level debug --policy cache_aware");
+    let args = format!(
+        "--worker-urls {url} --trace-log t.jsonl --trace-decisions journal --log-level debug --policy cache_aware"
+    );
     let mut router = Router::start(&folder, &args);
     router.process.line("healthy");
     let requests = requests();

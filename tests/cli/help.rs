@@ -19,6 +19,7 @@ fn every_command_has_a_help_that_names_its_flags() {
         ("trace", &["schema", "check"]),
         ("trace schema", &["Print every field"]),
         ("trace check", &["FILE"]),
+        ("replay", &["--policy", "--seed", "--json", "SIMULATED", "milepost replay t.jsonl"]),
         ("demo", &["SIMULATED"]),
     ] {
         let help = milepost(&folder, &format!("{command} --help"));
@@ -68,6 +69,10 @@ fn trace_schema_has_every_field_and_no_word_of_rust() {
         (record, "ConnectionRecord"),
         (record, "WorkerRecord"),
         (record, "LostRecord"),
+        ("trace/journal/mod.rs", "JournalRecord"),
+        ("trace/journal/mod.rs", "ChoiceCall"),
+        ("trace/journal/mod.rs", "EventCall"),
+        ("trace/journal/mod.rs", "ConfigValues"),
         ("clock.rs", "ClockSnapshot"),
         ("wire/answer.rs", "Tokens"),
         ("wire/meta_info.rs", "ServerStamps"),
@@ -75,7 +80,10 @@ fn trace_schema_has_every_field_and_no_word_of_rust() {
         let names = fields(file, of);
         assert!(!names.is_empty(), "{of}");
         // Flattened: its own fields stand in its place.
-        for name in names.iter().filter(|n| *n != "tokens" || of != "RequestRecord") {
+        for name in names
+            .iter()
+            .filter(|n| ![("RequestRecord", "tokens"), ("JournalRecord", "call")].contains(&(of, n)))
+        {
             assert!(told.contains(name.as_str()), "{of}.{name} in {}", schema.stdout);
         }
     }
@@ -88,7 +96,10 @@ fn trace_schema_has_every_field_and_no_word_of_rust() {
 /// Every key that a router writes is in the schema.
 fn in_a_real_trace(folder: &Folder, told: &BTreeSet<&str>) {
     let (_sim, url) = worker(folder, "--speedup 1000");
-    let mut router = Router::start(folder, &format!("--worker-urls {url} --trace-log t.jsonl"));
+    let mut router = Router::start(
+        folder,
+        &format!("--worker-urls {url} --trace-log t.jsonl --trace-decisions journal --policy peak_ewma"),
+    );
     router.process.line("described");
     for body in [r#"{"text":"a b","stream":true}"#, r#"{"text":"a b","rid":"r"}"#, "{"] {
         exchange(&router.address, post("/generate", "x-milepost-phase: p\r\n", body).as_bytes());
@@ -102,7 +113,10 @@ fn in_a_real_trace(folder: &Folder, told: &BTreeSet<&str>) {
         kinds.insert(record["kind"].as_str().unwrap().to_owned());
         collect(&record, &mut keys);
     }
-    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["clock", "connection", "request", "run", "worker"]);
+    assert_eq!(
+        kinds.into_iter().collect::<Vec<_>>(),
+        ["clock", "connection", "journal", "request", "run", "worker"]
+    );
     keys.remove("kind");
     let missing: Vec<&String> = keys.iter().filter(|k| !told.contains(k.as_str())).collect();
     assert!(keys.len() > 60 && missing.is_empty(), "{} keys, missing {missing:?}", keys.len());

@@ -11,4 +11,5 @@ mod http;
 #[path = "../kept_page/mod.rs"]
 mod kept_page;
 mod process;
+mod replay;
 mod route;

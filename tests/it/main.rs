@@ -21,6 +21,7 @@ mod held;
 mod http;
 mod ids;
 mod intake;
+mod journal;
 mod limits;
 mod loads;
 mod metrics;

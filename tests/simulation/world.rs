@@ -10,11 +10,14 @@ use std::sync::{Arc, Once, Weak};
 use std::time::Duration;
 
 use milepost::clock::Clock;
+use milepost::config::TraceDecisions;
 use milepost::fleet::worker::Worker;
 use milepost::log;
 use milepost::net::{Connector, PipeNet};
 use milepost::proxy::Shared;
 use milepost::proxy::serve::Router;
+use milepost::replay::reading::{Limits, Reading};
+use milepost::trace::reader::TraceReader;
 use milepost::trace::record::{ConnectionRecord, Record, RequestRecord};
 use milepost_policies::{Decision, Event, Needs, Policy, RequestView, Time, Workers as Views};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -122,6 +125,7 @@ async fn live(plan: Plan) -> Ended {
     let trace = trace_path();
     let mut config = plan.config.clone();
     config.trace_log = Some(trace.clone());
+    config.trace_decisions = TraceDecisions::Journal;
     let inner = milepost_policies::build(&config.policy, &config.policy_config).unwrap();
     let policy = Box::new(Panicky { inner, every: plan.panic_every });
     let clock = Clock::virtual_time(BOOT_NS, 1_700_000_000_000_000_000);
@@ -328,6 +332,21 @@ impl Ended {
                 Ok(Record::Lost(lost)) => self.lost += lost.requests,
                 Ok(_) => {}
                 Err(error) => self.complaints.push(format!("a record that cannot be read: {error}: {line}")),
+            }
+        }
+        self.decide_again(&text);
+    }
+
+    /// What was decided is decided again as it was; a policy that panicked leaves a hole where it did.
+    fn decide_again(&mut self, text: &str) {
+        match Reading::of(TraceReader::new(text.as_bytes()), Limits::default(), &mut |_| {}) {
+            Err(error) => self.complaints.push(format!("the trace cannot be replayed: {error}")),
+            Ok(reading) => {
+                let verdict = reading.exact.unwrap_or_default();
+                let may_have_a_hole = self.plan.panic_every > 0;
+                if verdict.mismatch.is_some() || (verdict.hole.is_some() && !may_have_a_hole) {
+                    self.complaints.push(format!("a replay decides otherwise: {verdict:?}"));
+                }
             }
         }
     }
