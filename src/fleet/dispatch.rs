@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use milepost_policies::{
-    Corrections, Eligible, Event, Joining, Needs, Policy, PolicyConfig, PolicyId, RequestView, Time, UnknownPolicy,
-    WorkerId,
+    Corrections, Eligible, Event, Joining, Needs, Policy, PolicyConfig, PolicyId, RequestView, Time,
+    UnknownPolicy, WorkerId,
 };
 
 use super::journal::Recorder;
@@ -120,8 +120,13 @@ impl Dispatch {
     }
 
     /// A policy that is in no list of names.
-    pub(super) fn add_policy(&mut self, now: Time, policy: Box<dyn Policy>) -> PolicyId {
-        self.chooser.add_policy(now, policy)
+    pub(super) fn add_policy(
+        &mut self,
+        now: Time,
+        policy: Box<dyn Policy>,
+        config: &PolicyConfig,
+    ) -> PolicyId {
+        self.chooser.add_policy(now, policy, config)
     }
 
     /// What the workers' answers corrected so far.

@@ -184,10 +184,11 @@ impl FleetConfig {
         }
     }
 
-    /// What is found out of a request: what the policies need, and for a journal the hashes of the whole prompt, which another
-    /// policy may need when it is replayed.
+    /// What is found out of a request: what the policies need, and for a journal the hashes of the whole prompt, both as it is
+    /// routed by and as the engine sees it, which another policy may need when it is replayed.
     pub(super) fn asked_for(&self, needs: Needs) -> Needs {
-        let whole = Needs { prompt_hash_bytes: u64::MAX, ..Needs::default() };
+        let whole =
+            Needs { prompt_hash_bytes: u64::MAX, routing_text: true, engine_text: true, ..Needs::default() };
         if self.decisions == TraceDecisions::Journal { needs.union(whole) } else { needs }
     }
 }

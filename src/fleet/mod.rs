@@ -356,7 +356,7 @@ impl Fleet {
     pub fn add_policy(&self, policy: Box<dyn Policy>) -> PolicyId {
         let now = self.now();
         let mut dispatch = self.lock();
-        let id = dispatch.add_policy(now, policy);
+        let id = dispatch.add_policy(now, policy, &self.config.policy_config);
         self.needs.set(dispatch.needs());
         id
     }

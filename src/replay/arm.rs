@@ -222,7 +222,7 @@ impl Player<'_> {
 /// Tokens of a row's prompt.
 pub(super) fn tokens_of(reading: &Reading, place: usize) -> Vec<Token> {
     let row = &reading.rows[place];
-    prompt::tokens(row.prompt.as_ref(), row.seq, row.prompt_tokens, reading.tokens_per_byte)
+    prompt::tokens(row.engine_text(), row.seq, row.prompt_tokens, reading.tokens_per_byte)
 }
 
 impl Traffic for Player<'_> {

@@ -241,7 +241,7 @@ impl Exact {
     }
 
     fn choose(&mut self, n: u64, now: Time, call: &ChoiceCall) -> Result<(), Refused> {
-        let (prompt, eligible) = (call.prompt()?, call.eligible()?);
+        let (prompts, eligible) = (call.prompts()?, call.eligible()?);
         let policy = self.policies.get(call.policy as usize).copied();
         let policy =
             policy.ok_or_else(|| strange("policy", format!("there is none with number {}", call.policy)))?;
@@ -249,7 +249,7 @@ impl Exact {
             return Err(strange("eligible", format!("no worker has place {}", beyond.position)));
         }
         let chooser = self.chooser()?;
-        let chosen = chooser.choose(now, policy, &call.request(prompt.as_ref()), &eligible);
+        let chosen = chooser.choose(now, policy, &call.request(&prompts), &eligible);
         let mut now_said = ChoiceCall { eligible: call.eligible.clone(), ..ChoiceCall::default() };
         if !eligible.is_empty() {
             now_said.answered(chosen, chooser.decision());

@@ -91,14 +91,21 @@ fn config() -> impl Strategy<Value = ConfigValues> {
             prefix_load_factor: parts[2],
             consistent_load_factor: parts[3],
             bucket_adjust_interval_s: whole[3],
-            ..ConfigValues::default()
         })
 }
 
 fn call() -> impl Strategy<Value = JournalCall> {
     let slot = 0..5_u32;
-    let event =
-        (prop_oneof![Just("ended"), Just("first_token"), Just("loaded"), Just("load_unknown")], slot.clone());
+    let event = (
+        prop_oneof![
+            Just("ended"),
+            Just("first_token"),
+            Just("loaded"),
+            Just("load_unknown"),
+            Just("cache_emptied")
+        ],
+        slot.clone(),
+    );
     let numbers = (any::<[u64; 3]>(), option::of(any::<u64>()), option::of(any::<f64>()), any::<u32>());
     let event = (event, numbers).prop_map(|((event, slot), (numbers, some, share, count))| EventCall {
         event: event.into(),
@@ -125,6 +132,10 @@ fn call() -> impl Strategy<Value = JournalCall> {
             prompt_bytes: numbers[1],
             prompt_tokens: some,
             max_new_tokens: some,
+            engine_hashes: some.map(|n| [n.max(1)].as_slice().into()),
+            engine_bytes: some.map(|n| n % 64 + 1),
+            is_counted: numbers[2] % 2 == 0,
+            is_multiple: numbers[2] % 3 == 0,
             routing_key_hash: some,
             client_hash: some,
             target: Some(target % 6).filter(|target| *target < 5),

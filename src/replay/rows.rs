@@ -11,7 +11,7 @@ use milepost_policies::{PromptHashes, RequestView};
 
 use super::prompt::{self, Guess};
 use crate::trace::align::server_spans;
-use crate::trace::journal::ChoiceCall;
+use crate::trace::journal::{ChoiceCall, Prompts};
 use crate::trace::record::{Outcome, RequestRecord};
 
 /// Tokens of a byte of text where no answer tells: the usual figure for English.
@@ -72,9 +72,13 @@ pub struct Row {
     /// When it was chosen for, microseconds after the first.
     pub at_us: u64,
     /// Hashes of its prompt.
-    pub prompt: Option<PromptHashes>,
-    /// Length of its prompt.
+    pub prompts: Prompts,
+    /// Length of its routing text.
     pub prompt_bytes: u64,
+    /// What the engine sees of it are token ids.
+    pub is_counted: bool,
+    /// Its answer holds several sequences.
+    pub is_multiple: bool,
     /// Tokens of its prompt, as they are simulated.
     pub prompt_tokens: u64,
     /// Tokens of its answer.
@@ -98,12 +102,20 @@ pub struct Row {
 }
 
 impl Row {
+    /// Hashes of what the engine sees of its prompt.
+    pub fn engine_text(&self) -> Option<&PromptHashes> {
+        self.prompts.engine.as_ref().or(self.prompts.routing.as_ref())
+    }
+
     /// As a policy sees it.
     pub fn view(&self) -> RequestView<'_> {
         RequestView {
             seq: self.seq,
-            prompt: self.prompt.as_ref(),
+            prompt: self.prompts.routing.as_ref(),
             prompt_bytes: self.prompt_bytes,
+            engine_prompt: self.prompts.engine.as_ref(),
+            is_counted: self.is_counted,
+            is_multiple: self.is_multiple,
             prompt_tokens: self.told_tokens,
             max_new_tokens: self.max_new_tokens,
             stream: self.stream,
@@ -180,55 +192,68 @@ pub struct Joined {
 /// Puts together what was asked and what came of it.
 pub fn join(mut requests: Vec<Request>, mut choices: BTreeMap<u64, ChoiceCall>) -> Joined {
     requests.sort_by_key(|request| (request.chosen_mono_ns, request.seq));
-    let (tokens, bytes) = requests
-        .iter()
-        .filter(|request| request.prompt_bytes > 0)
-        .filter_map(|request| Some((request.recorded.prompt_tokens?, request.prompt_bytes)))
-        .fold((0, 0), |(tokens, bytes), (t, b)| (tokens + t, bytes + b));
-    let [least, most] = TOKENS_PER_BYTE_RANGE;
-    let tokens_per_byte =
-        if bytes == 0 { TOKENS_PER_BYTE } else { (tokens as f64 / bytes as f64).clamp(least, most) };
     let first_ns = requests.first().map_or(0, |request| request.chosen_mono_ns);
-    let (mut guess, mut guessed) = (Guess::default(), 0);
-    let rows = requests
+    let pairs: Vec<(Request, Option<ChoiceCall>)> = requests
         .into_iter()
         .map(|request| {
             let choice = choices.remove(&request.seq);
-            let told = choice.as_ref().and_then(|choice| choice.prompt().ok().flatten());
-            let prompt = told.or_else(|| {
+            (request, choice)
+        })
+        .collect();
+    let tokens_per_byte = tokens_per_byte(&pairs);
+    let (mut guess, mut guessed) = (Guess::default(), 0);
+    let rows = pairs
+        .into_iter()
+        .map(|(request, choice)| {
+            let choice = choice.unwrap_or_default();
+            let mut prompts = choice.prompts().unwrap_or_default();
+            if prompts == Prompts::default() {
                 let cached_bytes = request.recorded.cached_tokens.unwrap_or(0) as f64 / tokens_per_byte;
                 let shared_bytes = request.match_bytes.max(cached_bytes as u64);
-                guess.prompt(request.recorded.worker, request.seq, request.prompt_bytes, shared_bytes)
-            });
-            let known_bytes = choice.as_ref().and_then(|choice| choice.hashed_bytes).unwrap_or(0);
-            guessed += u64::from(known_bytes < request.prompt_bytes);
-            row(request, choice, prompt, first_ns, tokens_per_byte)
+                prompts.routing =
+                    guess.prompt(request.recorded.worker, request.seq, request.prompt_bytes, shared_bytes);
+            }
+            let is_whole = choice.engine_bytes.is_some()
+                || choice.hashed_bytes.unwrap_or(0) >= engine_bytes(&request, &choice);
+            guessed += u64::from(!is_whole);
+            row(request, &choice, prompts, first_ns, tokens_per_byte)
         })
         .collect();
     Joined { rows, tokens_per_byte, guessed }
 }
 
-fn row(
-    request: Request,
-    choice: Option<ChoiceCall>,
-    prompt: Option<PromptHashes>,
-    first_ns: u64,
-    tokens_per_byte: f64,
-) -> Row {
-    let by_length = prompt::token_count(request.prompt_bytes, tokens_per_byte).min(MAX_TOKENS);
-    let choice = choice.unwrap_or_default();
+/// Length of what the engine sees of a prompt.
+fn engine_bytes(request: &Request, choice: &ChoiceCall) -> u64 {
+    choice.engine_bytes.unwrap_or(request.prompt_bytes).min(MAX_PROMPT_BYTES)
+}
+
+fn tokens_per_byte(pairs: &[(Request, Option<ChoiceCall>)]) -> f64 {
+    let none = ChoiceCall::default();
+    let (tokens, bytes) = pairs
+        .iter()
+        .map(|(request, choice)| (request, engine_bytes(request, choice.as_ref().unwrap_or(&none))))
+        .filter(|(_, bytes)| *bytes > 0)
+        .filter_map(|(request, bytes)| Some((request.recorded.prompt_tokens?, bytes)))
+        .fold((0, 0), |(tokens, bytes), (t, b)| (tokens + t, bytes + b));
+    let [least, most] = TOKENS_PER_BYTE_RANGE;
+    if bytes == 0 { TOKENS_PER_BYTE } else { (tokens as f64 / bytes as f64).clamp(least, most) }
+}
+
+fn row(request: Request, choice: &ChoiceCall, prompts: Prompts, first_ns: u64, tokens_per_byte: f64) -> Row {
+    // Where there is text, its length alone decides, so that what is shared is as long in every prompt.
+    let prompt_tokens = match engine_bytes(&request, choice) {
+        0 => request.recorded.prompt_tokens.unwrap_or(1).max(1),
+        bytes => prompt::token_count(bytes, tokens_per_byte).min(MAX_TOKENS),
+    };
     Row {
         seq: request.seq,
         chosen_mono_ns: request.chosen_mono_ns,
         at_us: (request.chosen_mono_ns - first_ns) / 1_000,
-        prompt,
+        prompts,
         prompt_bytes: request.prompt_bytes,
-        // Where there is text, its length alone decides, so that what is shared is as long in every prompt.
-        prompt_tokens: if request.prompt_bytes > 0 {
-            by_length
-        } else {
-            request.recorded.prompt_tokens.unwrap_or(1).max(1)
-        },
+        is_counted: choice.is_counted,
+        is_multiple: choice.is_multiple,
+        prompt_tokens,
         output_tokens: request.output_tokens,
         max_new_tokens: request.max_new_tokens,
         stream: request.stream,

@@ -41,7 +41,7 @@ impl PromptHashes {
     /// has so many, or one of them is 0.
     pub fn from_chain(hashes: Vec<u64>, len_bytes: u64) -> Option<Self> {
         let fits = hashes.len() == Self::block_count(len_bytes) && !hashes.contains(&0);
-        fits.then_some(Self { hashes, len_bytes })
+        fits.then(|| Self { hashes: hashes.into(), len_bytes })
     }
 
     /// How many hashes a text of `len_bytes` bytes has.

@@ -12,7 +12,7 @@ use milepost_policies::{
     RequestView, ServerLoad, WorkerId,
 };
 
-use super::{ChoiceCall, ConfigValues, EventCall, JoinCall};
+use super::{ChoiceCall, ConfigValues, EventCall, JoinCall, PackedHashes};
 
 /// A call that no router makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +163,7 @@ impl From<&Event> for EventCall {
                 }
             }
             Event::LoadUnknown { worker } => of("load_unknown", worker, None),
+            Event::CacheEmptied { worker } => of("cache_emptied", worker, None),
             Event::Joined { worker } => of("joined", worker, None),
             Event::Left { worker } => of("left", worker, None),
         }
@@ -204,6 +205,7 @@ impl TryFrom<&EventCall> for Event {
                 },
             },
             "load_unknown" => Self::LoadUnknown { worker },
+            "cache_emptied" => Self::CacheEmptied { worker },
             "joined" => Self::Joined { worker },
             "left" => Self::Left { worker },
             other => return unreadable("event", format!("unknown: {other:?}")),
@@ -218,6 +220,9 @@ impl ChoiceCall {
             seq,
             prompt: _,
             prompt_bytes,
+            engine_prompt: _,
+            is_counted,
+            is_multiple,
             prompt_tokens,
             max_new_tokens,
             stream,
@@ -233,6 +238,8 @@ impl ChoiceCall {
             seq,
             attempts,
             prompt_bytes,
+            is_counted,
+            is_multiple,
             prompt_tokens,
             max_new_tokens,
             stream,
@@ -247,6 +254,8 @@ impl ChoiceCall {
     pub fn complete(&mut self, request: &RequestView<'_>) {
         self.hashes = request.prompt.map(|prompt| prompt.as_slice().into());
         self.hashed_bytes = request.prompt.map(PromptHashes::len_bytes);
+        self.engine_hashes = request.engine_prompt.map(|prompt| prompt.as_slice().into());
+        self.engine_bytes = request.engine_prompt.map(PromptHashes::len_bytes);
         self.model = request.model.map(str::to_owned);
         self.routing_key_hash = request.key_hash();
     }
@@ -258,22 +267,23 @@ impl ChoiceCall {
         self.scores_hash = scores_hash(decision.scores());
     }
 
-    /// The hashes of its prompt, if it has any.
-    pub fn prompt(&self) -> Result<Option<PromptHashes>, Unreadable> {
-        let Some(hashes) = &self.hashes else { return Ok(None) };
-        let Some(len_bytes) = self.hashed_bytes else { return unreadable("hashed_bytes", "missing") };
-        match PromptHashes::from_chain(hashes.as_slice().to_vec(), len_bytes) {
-            Some(prompt) => Ok(Some(prompt)),
-            None => unreadable("hashes", format!("{hashes:?} are not those of {len_bytes} bytes")),
-        }
+    /// Its prompt: the routing text, and what the engine sees where that is another one.
+    pub fn prompts(&self) -> Result<Prompts, Unreadable> {
+        Ok(Prompts {
+            routing: prompt("hashes", self.hashes.as_ref(), self.hashed_bytes)?,
+            engine: prompt("engine_hashes", self.engine_hashes.as_ref(), self.engine_bytes)?,
+        })
     }
 
-    /// What was asked, with `prompt` from [`ChoiceCall::prompt`].
-    pub fn request<'a>(&'a self, prompt: Option<&'a PromptHashes>) -> RequestView<'a> {
+    /// What was asked, with the prompts from [`ChoiceCall::prompts`].
+    pub fn request<'a>(&'a self, prompts: &'a Prompts) -> RequestView<'a> {
         RequestView {
             seq: self.seq,
-            prompt,
+            prompt: prompts.routing.as_ref(),
             prompt_bytes: self.prompt_bytes,
+            engine_prompt: prompts.engine.as_ref(),
+            is_counted: self.is_counted,
+            is_multiple: self.is_multiple,
             prompt_tokens: self.prompt_tokens,
             max_new_tokens: self.max_new_tokens,
             stream: self.stream,
@@ -303,6 +313,28 @@ impl ChoiceCall {
     /// What came of it.
     pub fn answer(&self) -> Answer {
         Answer { chosen: self.chosen, reason: self.reason.clone(), scores_hash: self.scores_hash }
+    }
+}
+
+/// The hashes of a prompt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prompts {
+    /// Of the routing text.
+    pub routing: Option<PromptHashes>,
+    /// Of what the engine sees; `None` where that is the routing text.
+    pub engine: Option<PromptHashes>,
+}
+
+fn prompt(
+    member: &'static str,
+    hashes: Option<&PackedHashes>,
+    len_bytes: Option<u64>,
+) -> Result<Option<PromptHashes>, Unreadable> {
+    let Some(hashes) = hashes else { return Ok(None) };
+    let Some(len_bytes) = len_bytes else { return unreadable(member, "their length is missing") };
+    match PromptHashes::from_chain(hashes.as_slice().to_vec(), len_bytes) {
+        Some(prompt) => Ok(Some(prompt)),
+        None => unreadable(member, format!("{hashes:?} are not those of {len_bytes} bytes")),
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::convert::{Answer, Unreadable};
+pub use self::convert::{Answer, Prompts, Unreadable};
 pub use self::packed::PackedHashes;
 
 /// One call into the core that decides which worker gets a request. Exactly one of its last members is there: the call.
@@ -137,7 +137,8 @@ pub struct LeaveCall {
 /// What happened to a request or a worker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EventCall {
-    /// `first_token`, `ended`, `loaded` (the server said how loaded it is), `load_unknown` (it did not, though asked).
+    /// `first_token`, `ended`, `loaded` (the server said how loaded it is), `load_unknown` (it did not, though asked),
+    /// `cache_emptied`.
     pub event: Cow<'static, str>,
     /// The worker's slot.
     pub slot: u32,
@@ -198,6 +199,18 @@ pub struct ChoiceCall {
     pub hashed_bytes: Option<u64>,
     /// Length of the routing text, in bytes.
     pub prompt_bytes: u64,
+    /// The same of what the engine sees of the prompt, all of it; absent where that is the routing text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_hashes: Option<PackedHashes>,
+    /// Length of what the engine sees of the prompt, in bytes; absent without `engine_hashes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_bytes: Option<u64>,
+    /// What the engine sees are token ids, of four bytes each.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_counted: bool,
+    /// The answer holds several sequences.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_multiple: bool,
     /// Tokens of the prompt, counted or estimated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_tokens: Option<u64>,
@@ -264,7 +277,7 @@ impl JournalRecord {
 impl ChoiceCall {
     /// Hashes of its prompt.
     pub fn hash_count(&self) -> usize {
-        self.hashes.as_ref().map_or(0, |hashes| hashes.as_slice().len())
+        [&self.hashes, &self.engine_hashes].into_iter().flatten().map(|hashes| hashes.as_slice().len()).sum()
     }
 }
 

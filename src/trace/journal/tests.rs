@@ -74,6 +74,7 @@ fn event() -> impl Strategy<Value = Event> {
             ),
         (any::<u32>().prop_map(WorkerId), load()).prop_map(|(worker, load)| Event::Loaded { worker, load }),
         worker.clone().prop_map(|worker| Event::LoadUnknown { worker }),
+        worker.clone().prop_map(|worker| Event::CacheEmptied { worker }),
         worker.clone().prop_map(|worker| Event::Joined { worker }),
         worker.clone().prop_map(|worker| Event::Left { worker }),
         (any::<u64>(), worker).prop_map(|(seq, worker)| Event::Routed { seq, worker }),
@@ -130,10 +131,14 @@ proptest! {
         in_flight in vec(any::<u32>(), 1..40), stream in any::<bool>(), scores in vec(option::of(finite()), 40),
     ) {
         let prompt = text.as_deref().map(PromptHashes::of);
+        let engine = model.as_ref().map(|text| PromptHashes::of(text.as_bytes()));
         let request = RequestView {
             seq: numbers[0],
             prompt: prompt.as_ref(),
             prompt_bytes: numbers[1],
+            engine_prompt: engine.as_ref(),
+            is_counted: stream,
+            is_multiple: !stream,
             prompt_tokens: some.map(|s| s[0]),
             max_new_tokens: some.map(|s| s[1]),
             stream,
@@ -159,9 +164,9 @@ proptest! {
             panic!("another call");
         };
         prop_assert_eq!(&*back, &call);
-        let prompt_back = back.prompt().unwrap();
-        prop_assert_eq!(&prompt_back, &prompt);
-        let asked = back.request(prompt_back.as_ref());
+        let prompts = back.prompts().unwrap();
+        prop_assert_eq!((&prompts.routing, &prompts.engine), (&prompt, &engine));
+        let asked = back.request(&prompts);
         let known = RequestView { routing_key: None, routing_key_hash: request.key_hash(), ..request };
         prop_assert_eq!(format!("{asked:?}"), format!("{known:?}"));
         prop_assert_eq!(back.eligible().unwrap(), eligible);
@@ -216,7 +221,7 @@ fn what_no_router_writes_is_an_error_with_its_member() {
     assert_eq!(twice.eligible().unwrap_err().member, "eligible");
     let short =
         ChoiceCall { hashes: Some([1, 2][..].into()), hashed_bytes: Some(64), ..ChoiceCall::default() };
-    assert_eq!(short.prompt().unwrap_err().member, "hashes");
+    assert_eq!(short.prompts().unwrap_err().member, "hashes");
     for bad in ["\"123\"", "\"zzzzzzzzzzzzzzzz\"", "5"] {
         assert!(serde_json::from_str::<PackedHashes>(bad).is_err(), "{bad}");
     }
