@@ -1,0 +1,176 @@
+//! Who chooses: each policy of ours through the router's own `Chooser`, and the port of sglang-router 0.3.2.
+//!
+//! Rule: an arm is found by its name in the registry, so a policy that is registered appears by itself; those that cannot be
+//! compared here are named with the reason. Deliberately not here: time, engines.
+
+use milepost::sim::engine::Load;
+use milepost_policies::{
+    Chooser, Eligible, Event, Joining, POLICIES, PolicyConfig, PolicyId, PrefixIndex, RequestView,
+    ServerLoad, Time, WorkerId, build, name_hash,
+};
+
+use crate::workload::Request;
+
+/// Memory of the prefix index: enough that nothing is ever dropped for want of it.
+const INDEX_BYTES: usize = 256 << 20;
+/// How often a policy that needs them is told the servers' own loads.
+const POLL_EVERY_NS: u64 = 1_000_000_000;
+
+/// Left out, and why.
+pub const LEFT_OUT: &[(&str, &str)] = &[
+    ("manual", "keeps what a key was given; the workloads are about prompts and load"),
+    ("consistent_hashing", "places by key alone; without bounded loads one hot tenant sets its capacity"),
+    ("bucket", "made for prefill servers of disaggregated fleets: places by the prompt's length alone"),
+];
+
+/// A request, for whoever chooses.
+pub struct Ask<'a> {
+    /// Its number, from 1.
+    pub seq: u64,
+    /// What is asked.
+    pub request: &'a Request,
+    /// Its prompt.
+    pub tokens: &'a [u32],
+    /// Requests in flight at each worker.
+    pub in_flight: &'a [u32],
+}
+
+/// An answer that is complete.
+pub struct End {
+    /// See [`Ask::seq`].
+    pub seq: u64,
+    /// Who gave it.
+    pub worker: usize,
+    /// From arrival to end.
+    pub latency_ns: u64,
+    /// By the server's count.
+    pub prompt_tokens: u32,
+    /// By the server's count.
+    pub completion_tokens: u32,
+    /// By the server's count.
+    pub cached_tokens: u32,
+}
+
+/// Somebody who chooses.
+pub trait Router {
+    /// A worker for a request.
+    fn choose(&mut self, now_ns: u64, ask: &Ask<'_>) -> usize;
+    /// A first token came.
+    fn first_token(&mut self, now_ns: u64, seq: u64, worker: usize, ttft_ns: u64);
+    /// An answer ended.
+    fn ended(&mut self, now_ns: u64, end: &End);
+    /// How often it asks the servers for their loads.
+    fn poll_every_ns(&self) -> Option<u64>;
+    /// What a server says of itself.
+    fn loaded(&mut self, now_ns: u64, worker: usize, load: &Load);
+}
+
+/// Something that can be compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arm {
+    /// Its name in tables.
+    pub name: &'static str,
+    make: Make,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Make {
+    Ours(PolicyConfig),
+}
+
+impl Arm {
+    /// All of them, in the order of the tables.
+    pub fn all() -> Vec<Self> {
+        let ours = POLICIES.iter().map(|spec| spec.name);
+        let ours = ours.filter(|name| LEFT_OUT.iter().all(|(left_out, _)| left_out != name));
+        ours.map(|name| Self { name, make: Make::Ours(PolicyConfig::default()) }).collect()
+    }
+
+    /// One of it, as at a router's start, before so many workers.
+    pub fn start(&self, seed: u64, workers: usize) -> Result<Box<dyn Router>, String> {
+        match self.make {
+            Make::Ours(config) => {
+                let policy = build(self.name, &PolicyConfig { seed, ..config }).map_err(|e| e.to_string())?;
+                let mut chooser = Chooser::new(policy, PrefixIndex::new(INDEX_BYTES));
+                for worker in 0..workers {
+                    let url = format!("http://10.0.0.{worker}:30000");
+                    let joining = Joining {
+                        id: WorkerId(worker as u32),
+                        url_hash: name_hash(url.as_bytes()),
+                        priority: 50,
+                    };
+                    chooser.join(Time::default(), joining);
+                }
+                Ok(Box::new(Ours { chooser, eligible: Vec::with_capacity(workers) }))
+            }
+        }
+    }
+}
+
+struct Ours {
+    chooser: Chooser,
+    eligible: Vec<Eligible>,
+}
+
+fn time(now_ns: u64) -> Time {
+    Time { us: now_ns / 1_000 }
+}
+
+impl Router for Ours {
+    fn choose(&mut self, now_ns: u64, ask: &Ask<'_>) -> usize {
+        self.eligible.clear();
+        let eligible = |(position, &in_flight_requests): (usize, &u32)| Eligible {
+            position: position as u32,
+            in_flight_requests,
+        };
+        self.eligible.extend(ask.in_flight.iter().enumerate().map(eligible));
+        let needs = self.chooser.needs();
+        let wants_prompt = needs.prefix_match || needs.prompt_hash_bytes > 0;
+        let view = RequestView {
+            seq: ask.seq,
+            prompt: Some(&ask.request.hashes).filter(|_| wants_prompt),
+            prompt_bytes: ask.request.hashes.len_bytes(),
+            max_new_tokens: Some(u64::from(ask.request.max_new_tokens)),
+            stream: true,
+            ..RequestView::default()
+        };
+        let chosen = self.chooser.choose(time(now_ns), PolicyId::default(), &view, &self.eligible);
+        // All workers are eligible, and a policy always chooses one of those: the tests of policies hold that.
+        chosen.unwrap_or(0)
+    }
+
+    fn first_token(&mut self, now_ns: u64, seq: u64, worker: usize, ttft_ns: u64) {
+        let worker = WorkerId(worker as u32);
+        let event = Event::FirstToken { seq, worker, ttft_us: ttft_ns / 1_000 };
+        self.chooser.observe(time(now_ns), &event);
+    }
+
+    fn ended(&mut self, now_ns: u64, end: &End) {
+        let event = Event::Ended {
+            seq: end.seq,
+            worker: WorkerId(end.worker as u32),
+            latency_us: end.latency_ns / 1_000,
+            ok: true,
+            prompt_tokens: Some(u64::from(end.prompt_tokens)),
+            completion_tokens: Some(u64::from(end.completion_tokens)),
+            cached_tokens: Some(u64::from(end.cached_tokens)),
+        };
+        self.chooser.observe(time(now_ns), &event);
+    }
+
+    fn poll_every_ns(&self) -> Option<u64> {
+        self.chooser.needs().server_loads.then_some(POLL_EVERY_NS)
+    }
+
+    fn loaded(&mut self, now_ns: u64, worker: usize, load: &Load) {
+        let said = ServerLoad {
+            queue_depth: Some(load.waiting as u32),
+            running: Some(load.running as u32),
+            kv_usage: Some(load.used_tokens as f64 / load.capacity_tokens.max(1) as f64),
+            throughput_tokens_per_s: Some(load.tokens_per_s),
+            max_running_requests: None,
+        };
+        let event = Event::Loaded { worker: WorkerId(worker as u32), load: said };
+        self.chooser.observe(time(now_ns), &event);
+    }
+}

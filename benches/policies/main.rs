@@ -1,0 +1,64 @@
+//! What each policy gives: latency, hits, balance and capacity on a simulated fleet in virtual time, written into a page.
+//!
+//! `cargo bench --bench policies -- --write docs/policies.md`. Rule: the engines are the simulated worker's, the decisions come
+//! from the router's own `Chooser`, and all randomness is from the seeds, so the same command writes the same page (decision
+//! times apart, which are marked). It is a bench target because it wants an optimised build and takes minutes. Deliberately not
+//! here: sockets and the router's own time (`end_to_end`), which are microseconds where these are milliseconds.
+
+mod arms;
+mod capacity;
+mod crew;
+mod figures;
+mod measure;
+mod options;
+mod play;
+mod progress;
+mod prompt;
+mod stats;
+mod tables;
+mod workload;
+
+use std::process::ExitCode;
+
+use arms::Arm;
+use measure::Measured;
+use options::Options;
+
+/// As the router has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let options = match Options::read(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!("{why}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), String> {
+    let mut arms = Arm::all();
+    arms.retain(|arm| {
+        options.arms.is_empty() || options.arms.iter().any(|word| arm.name.contains(word.as_str()))
+    });
+    if arms.is_empty() {
+        return Err(format!("--arms {}: no arm has such a name", options.arms.join(",")));
+    }
+    let mut all: Vec<Measured> = Vec::new();
+    for kind in &options.kinds {
+        let measured = measure::measure(*kind, &arms, options)?;
+        progress::show("");
+        println!("{}", tables::workload(&measured, &arms));
+        all.push(measured);
+    }
+    Ok(())
+}
