@@ -14,6 +14,9 @@ pub type NodeId = usize;
 /// The empty prefix; always there.
 pub const ROOT: NodeId = 0;
 
+/// Tokens compared at once.
+const STRETCH: usize = 64;
+
 #[derive(Debug, Default)]
 struct Node {
     parent: NodeId,
@@ -183,7 +186,10 @@ impl PrefixCache {
 }
 
 fn shared_len(a: &[Token], b: &[Token]) -> usize {
-    a.iter().zip(b).take_while(|(x, y)| x == y).count()
+    // A stretch at a time is one comparison of memory; most of a long run is the same.
+    let stretches = a.chunks_exact(STRETCH).zip(b.chunks_exact(STRETCH));
+    let whole = stretches.take_while(|(x, y)| x == y).count() * STRETCH;
+    whole + a[whole..].iter().zip(&b[whole..]).take_while(|(x, y)| x == y).count()
 }
 
 #[cfg(test)]

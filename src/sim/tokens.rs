@@ -5,6 +5,8 @@
 //! about 1.3 tokens of an English word, as real vocabularies do. Its id is a hash folded into a vocabulary of Llama-3's size;
 //! two texts may thus share an id, as rarely as 1 in 128,256. Deliberately not here: a vocabulary, and text from ids.
 
+use std::sync::LazyLock;
+
 /// Token id.
 pub type Token = u32;
 
@@ -77,12 +79,16 @@ impl Answer {
 
     /// Word number `index`, with its leading space; exactly one token.
     pub fn word(self, index: u32) -> &'static str {
-        WORDS[(mix(self.seed.wrapping_add(u64::from(index))) % WORDS.len() as u64) as usize]
+        WORDS[self.choice(index)]
     }
 
     /// Token number `index`.
     pub fn token(self, index: u32) -> Token {
-        id(self.word(index).as_bytes())
+        WORD_TOKENS[self.choice(index)]
+    }
+
+    fn choice(self, index: u32) -> usize {
+        (mix(self.seed.wrapping_add(u64::from(index))) % WORDS.len() as u64) as usize
     }
 
     /// Tokens after which the answer ends by itself where `ignore_eos` is not set: 64 to 447, uniform. Real lengths depend on
@@ -100,6 +106,9 @@ const WORDS: [&str; 64] = [
     " our", " out", " over", " people", " say", " see", " so", " some", " take", " than", " that", " the",
     " then", " time", " way",
 ];
+
+/// Their tokens, hashed once: an engine asks for each token of each answer.
+static WORD_TOKENS: LazyLock<[Token; 64]> = LazyLock::new(|| WORDS.map(|word| id(word.as_bytes())));
 
 #[cfg(test)]
 mod tests {

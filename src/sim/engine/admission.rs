@@ -50,7 +50,8 @@ impl Engine {
                 return parts;
             }
         }
-        let mut reserved = self.reserved_tokens();
+        // With nobody to admit it is not asked for, and the sum costs as much as the rest of a step.
+        let mut reserved = if self.waiting.is_empty() { 0 } else { self.reserved_tokens() };
         while budget > 0 && self.running.len() + parts.len() < self.profile.max_running_requests {
             let Some(&id) = self.waiting.front() else {
                 break;

@@ -11,6 +11,8 @@ mod admission;
 mod job;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Deref;
+use std::sync::Arc;
 
 pub use job::{End, Event, Job, JobId, Load, Progress, Step, StepKind};
 
@@ -57,11 +59,34 @@ struct Task {
     computed: u64,
 }
 
+/// The tokens of a task.
+enum Sequence {
+    Prompt(Arc<[Token]>),
+    Grown(Vec<Token>),
+}
+
+impl Deref for Sequence {
+    type Target = [Token];
+
+    fn deref(&self) -> &[Token] {
+        match self {
+            Self::Prompt(tokens) => tokens,
+            Self::Grown(tokens) => tokens,
+        }
+    }
+}
+
 impl Task {
-    /// Prompt and what was generated: what a prefill after a retraction has to compute.
-    fn sequence(&self) -> Vec<Token> {
-        let made = (0..self.progress.tokens).map(|i| self.job.answer.token(i));
-        self.job.prompt.iter().copied().chain(made).collect()
+    /// Prompt and what was generated: what a prefill after a retraction has to compute. Prompts are long and most are asked for
+    /// before anything was generated, so those are not copied.
+    fn sequence(&self) -> Sequence {
+        if self.progress.tokens == 0 {
+            return Sequence::Prompt(Arc::clone(&self.job.prompt));
+        }
+        let mut tokens = Vec::with_capacity(self.job.prompt.len() + self.progress.tokens as usize);
+        tokens.extend_from_slice(&self.job.prompt);
+        tokens.extend((0..self.progress.tokens).map(|i| self.job.answer.token(i)));
+        Sequence::Grown(tokens)
     }
 
     fn len(&self) -> u64 {
@@ -259,9 +284,8 @@ impl Engine {
             return Some(Event { id, progress: *progress });
         }
         // The last token was sampled, not computed: it has no KV.
-        let mut sequence = task.sequence();
-        sequence.pop();
-        self.share(id, &sequence);
+        let sequence = task.sequence();
+        self.share(id, &sequence[..sequence.len() - 1]);
         self.running.retain(|r| *r != id);
         self.release(id);
         self.totals.finished_total += 1;
