@@ -5,12 +5,18 @@
 
 use milepost::sim::engine::Load;
 use milepost_policies::{
-    Chooser, Eligible, Event, Joining, POLICIES, PolicyConfig, PolicyId, PrefixIndex, RequestView,
-    ServerLoad, Time, WorkerId, build, name_hash,
+    CacheAwareMode, Chooser, Eligible, Event, Joining, POLICIES, Policy, PolicyConfig, PolicyId, PrefixIndex,
+    RequestView, ServerLoad, Time, WorkerId, build, name_hash,
 };
 
+use crate::peer::Peer;
+use crate::sglang_router_032::Port032;
 use crate::workload::Request;
 
+/// The router whose policies are ported, as tables name it.
+pub const PEER: &str = "sglang_router_032";
+/// A worker gets no more than this many times its share where loads are bounded.
+const LOAD_FACTOR: f64 = 1.25;
 /// Memory of the prefix index: enough that nothing is ever dropped for want of it.
 const INDEX_BYTES: usize = 256 << 20;
 /// How often a policy that needs them is told the servers' own loads.
@@ -19,7 +25,10 @@ const POLL_EVERY_NS: u64 = 1_000_000_000;
 /// Left out, and why.
 pub const LEFT_OUT: &[(&str, &str)] = &[
     ("manual", "keeps what a key was given; the workloads are about prompts and load"),
-    ("consistent_hashing", "places by key alone; without bounded loads one hot tenant sets its capacity"),
+    (
+        "consistent_hashing",
+        "without bounded loads it places by key alone, and one hot tenant sets its capacity",
+    ),
     ("bucket", "made for prefill servers of disaggregated fleets: places by the prompt's length alone"),
 ];
 
@@ -69,42 +78,78 @@ pub trait Router {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arm {
     /// Its name in tables.
-    pub name: &'static str,
+    pub name: String,
     make: Make,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Make {
-    Ours(PolicyConfig),
+    Ours(&'static str, PolicyConfig),
+    Peer(&'static str),
 }
 
 impl Arm {
     /// All of them, in the order of the tables.
     pub fn all() -> Vec<Self> {
-        let ours = POLICIES.iter().map(|spec| spec.name);
-        let ours = ours.filter(|name| LEFT_OUT.iter().all(|(left_out, _)| left_out != name));
-        ours.map(|name| Self { name, make: Make::Ours(PolicyConfig::default()) }).collect()
+        let usual = PolicyConfig::default();
+        let mut arms = Vec::new();
+        for spec in POLICIES {
+            let named = |name: String, config| Self { name, make: Make::Ours(spec.name, config) };
+            if LEFT_OUT.iter().all(|(left_out, _)| *left_out != spec.name) {
+                arms.push(named(spec.name.to_owned(), usual));
+            }
+            match spec.name {
+                "cache_aware" => {
+                    let improved = PolicyConfig { cache_aware_mode: CacheAwareMode::Improved, ..usual };
+                    arms.push(named("cache_aware, improved".to_owned(), improved));
+                }
+                "consistent_hashing" => {
+                    let bounded = PolicyConfig { consistent_load_factor: LOAD_FACTOR, ..usual };
+                    arms.push(named(format!("consistent_hashing, bounded {LOAD_FACTOR}"), bounded));
+                }
+                _ => {}
+            }
+        }
+        let peer = |name: &'static str| Self { name: format!("{PEER} {name}"), make: Make::Peer(name) };
+        arms.extend(Port032::NAMES.map(peer));
+        arms
+    }
+
+    /// Whether it is not ours.
+    pub fn is_peer(&self) -> bool {
+        matches!(self.make, Make::Peer(_))
+    }
+
+    /// Its policy alone; `None` if it is not ours.
+    pub fn policy(&self, seed: u64) -> Result<Option<Box<dyn Policy>>, String> {
+        match self.make {
+            Make::Ours(policy, config) => {
+                build(policy, &PolicyConfig { seed, ..config }).map(Some).map_err(|e| e.to_string())
+            }
+            Make::Peer(_) => Ok(None),
+        }
     }
 
     /// One of it, as at a router's start, before so many workers.
     pub fn start(&self, seed: u64, workers: usize) -> Result<Box<dyn Router>, String> {
-        match self.make {
-            Make::Ours(config) => {
-                let policy = build(self.name, &PolicyConfig { seed, ..config }).map_err(|e| e.to_string())?;
-                let mut chooser = Chooser::new(policy, PrefixIndex::new(INDEX_BYTES));
-                for worker in 0..workers {
-                    let url = format!("http://10.0.0.{worker}:30000");
-                    let joining = Joining {
-                        id: WorkerId(worker as u32),
-                        url_hash: name_hash(url.as_bytes()),
-                        priority: 50,
-                    };
-                    chooser.join(Time::default(), joining);
-                }
-                Ok(Box::new(Ours { chooser, eligible: Vec::with_capacity(workers) }))
-            }
+        if let Make::Peer(name) = self.make {
+            return Ok(Box::new(Peer::start(name, seed)?));
         }
+        let policy = self.policy(seed)?.ok_or("an arm of nobody")?;
+        Ok(Box::new(Ours { chooser: chooser(policy, workers), eligible: Vec::with_capacity(workers) }))
     }
+}
+
+/// A policy before a fleet that has just come up.
+pub fn chooser(policy: Box<dyn Policy>, workers: usize) -> Chooser {
+    let mut chooser = Chooser::new(policy, PrefixIndex::new(INDEX_BYTES));
+    for worker in 0..workers {
+        let url = format!("http://10.0.0.{worker}:30000");
+        let id = WorkerId(worker as u32);
+        let joining = Joining { id, url_hash: name_hash(url.as_bytes()), priority: 50 };
+        chooser.join(Time::default(), joining);
+    }
+    chooser
 }
 
 struct Ours {
@@ -112,7 +157,7 @@ struct Ours {
     eligible: Vec<Eligible>,
 }
 
-fn time(now_ns: u64) -> Time {
+pub(crate) fn time(now_ns: u64) -> Time {
     Time { us: now_ns / 1_000 }
 }
 
@@ -131,6 +176,7 @@ impl Router for Ours {
             prompt: Some(&ask.request.hashes).filter(|_| wants_prompt),
             prompt_bytes: ask.request.hashes.len_bytes(),
             max_new_tokens: Some(u64::from(ask.request.max_new_tokens)),
+            routing_key: Some(&ask.request.key),
             stream: true,
             ..RequestView::default()
         };

@@ -20,7 +20,7 @@ pub fn capacity(arm: &Arm, workload: &Workload, fleet: &Fleet, guess: f64) -> Re
     let is_steady = |rate: f64| -> Result<bool, String> {
         let mut router = arm.start(1, fleet.workers)?;
         let played = play(workload, rate, fleet, &mut *router);
-        Ok(figures(workload, &played, fleet.workers).is_steady)
+        Ok(figures(workload, &played, fleet).is_steady)
     };
     let (mut steady, mut not) = (None, None);
     let mut rate = guess;

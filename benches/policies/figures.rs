@@ -3,7 +3,10 @@
 //! Rule: only requests that arrived after the warm-up and before the last arrival of the schedule count, and all of them do.
 //! A run without steady state has no latency worth telling, as it would be longer in a longer run. Deliberately not here: means over seeds.
 
-use crate::play::Played;
+use std::ops::Range;
+
+use crate::bound::{least_ttft_ns, pooled};
+use crate::play::{Fleet, Played, Row};
 use crate::workload::Workload;
 
 /// Part of the schedule that is not counted: caches fill and batches grow.
@@ -28,6 +31,8 @@ pub struct Figures {
     pub hit_share: f64,
     /// The same in a cache that never forgets and that all workers share.
     pub possible_share: f64,
+    /// 99th percentile of the time to the first token if nobody waited and every cache had everything, ms.
+    pub least_ttft_p99_ms: f64,
     /// Requests of the busiest worker, by the mean of all.
     pub requests_imbalance: f64,
     /// Tokens computed (prompt tokens that were not cached, and answers) by the busiest worker, by the mean of all.
@@ -40,18 +45,25 @@ pub struct Figures {
     pub in_flight: f64,
 }
 
-/// Looks at a run on so many workers.
-pub fn figures(workload: &Workload, played: &Played, workers: usize) -> Figures {
+/// The time in which arrivals count.
+fn window(played: &Played) -> Range<f64> {
     let span_ns = played.span_ns as f64;
-    let (from_ns, to_ns) = (span_ns * WARM_UP, span_ns);
-    let counts = |at_ns: u64| (from_ns..to_ns).contains(&(at_ns as f64));
-    let rows = played.rows.iter().zip(&workload.requests).filter(|(row, _)| counts(row.arrived_ns));
-    let (mut ttft, mut e2e) = (Vec::new(), Vec::new());
+    span_ns * WARM_UP..span_ns
+}
+
+/// Looks at a run on this fleet.
+pub fn figures(workload: &Workload, played: &Played, fleet: &Fleet) -> Figures {
+    let Range { start: from_ns, end: to_ns } = window(played);
+    let workers = fleet.workers;
+    let counts = |row: &Row| window(played).contains(&(row.arrived_ns as f64));
+    let rows = played.rows.iter().zip(&workload.requests).filter(|(row, _)| counts(row));
+    let (mut ttft, mut e2e, mut least_ttft) = (Vec::new(), Vec::new(), Vec::new());
     let (mut prompt, mut cached, mut possible, mut answered) = (0_u64, 0_u64, 0_u64, 0_u64);
     let (mut requests, mut tokens) = (vec![0_u64; workers], vec![0_u64; workers]);
     for (row, request) in rows {
         ttft.push((row.first_token_ns - row.arrived_ns) as f64 / 1e6);
         e2e.push((row.ended_ns - row.arrived_ns) as f64 / 1e6);
+        least_ttft.push(least_ttft_ns(request, &fleet.profile) / 1e6);
         prompt += u64::from(request.prompt_tokens);
         cached += u64::from(row.cached_tokens);
         possible += u64::from(request.possible_tokens);
@@ -66,6 +78,7 @@ pub fn figures(workload: &Workload, played: &Played, workers: usize) -> Figures 
         ttft_p99_ms: percentile(&mut ttft, 0.99),
         e2e_p50_ms: percentile(&mut e2e, 0.50),
         e2e_p99_ms: percentile(&mut e2e, 0.99),
+        least_ttft_p99_ms: percentile(&mut least_ttft, 0.99),
         hit_share: share(cached),
         possible_share: share(possible),
         requests_imbalance: max_by_mean(&requests),
@@ -74,6 +87,17 @@ pub fn figures(workload: &Workload, played: &Played, workers: usize) -> Figures 
         is_steady,
         in_flight,
     }
+}
+
+/// Part of the prompt tokens that one cache of the fleet's size would have had.
+pub fn pooled_share(workload: &Workload, played: &Played, fleet: &Fleet) -> f64 {
+    let cached = pooled(workload, played, fleet);
+    let rows = played.rows.iter().zip(&workload.requests).zip(cached);
+    let counted = rows.filter(|((row, _), _)| window(played).contains(&(row.arrived_ns as f64)));
+    let (hits, all) = counted.fold((0_u64, 0_u64), |(hits, all), ((_, request), cached)| {
+        (hits + u64::from(cached), all + u64::from(request.prompt_tokens))
+    });
+    hits as f64 / all.max(1) as f64
 }
 
 /// Mean number in flight, and whether the run is in a steady state: it grows by at most [`GROWTH`] of what arrives from the

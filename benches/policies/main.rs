@@ -5,15 +5,23 @@
 //! times apart, which are marked). It is a bench target because it wants an optimised build and takes minutes. Deliberately not
 //! here: sockets and the router's own time (`end_to_end`), which are microseconds where these are milliseconds.
 
+mod aims;
 mod arms;
+mod bound;
 mod capacity;
 mod crew;
+mod decide;
 mod figures;
 mod measure;
 mod options;
+mod page;
+mod peer;
+mod picture;
 mod play;
 mod progress;
 mod prompt;
+#[path = "../../policies/benches/sglang_router_032/mod.rs"]
+mod sglang_router_032;
 mod stats;
 mod tables;
 mod workload;
@@ -23,6 +31,7 @@ use std::process::ExitCode;
 use arms::Arm;
 use measure::Measured;
 use options::Options;
+use page::Made;
 
 /// As the router has it.
 #[global_allocator]
@@ -46,13 +55,18 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), String> {
+    if let Some(path) = &options.write {
+        page::check(path)?;
+    }
     let mut arms = Arm::all();
-    arms.retain(|arm| {
-        options.arms.is_empty() || options.arms.iter().any(|word| arm.name.contains(word.as_str()))
-    });
+    let wanted =
+        |name: &str| options.arms.is_empty() || options.arms.iter().any(|word| name.contains(word.as_str()));
+    arms.retain(|arm| wanted(&arm.name));
     if arms.is_empty() {
         return Err(format!("--arms {}: no arm has such a name", options.arms.join(",")));
     }
+    // Before the other cores get busy.
+    let decided = decide::measure(&arms)?;
     let mut all: Vec<Measured> = Vec::new();
     for kind in &options.kinds {
         let measured = measure::measure(*kind, &arms, options)?;
@@ -60,5 +74,17 @@ fn run(options: &Options) -> Result<(), String> {
         println!("{}", tables::workload(&measured, &arms));
         all.push(measured);
     }
-    Ok(())
+    println!("{}", decide::table(&decided));
+    if let Some(aims) = aims::table(&all, &arms, &decided) {
+        println!("{aims}");
+    }
+    let Some(path) = &options.write else { return Ok(()) };
+    let made = Made {
+        all: &all,
+        arms: &arms,
+        decided: &decided,
+        seeds: options.seeds,
+        command: options.command.clone(),
+    };
+    page::write(path, &made)
 }

@@ -1,21 +1,62 @@
-//! The plan: capacities first, then each arm at shares of the weakest one's, all seeds alike for all arms.
+//! The plan: capacities first, then each arm at loads made of them, all seeds alike for all arms.
 //!
 //! Rule: one workload after the other, so that only one is held in memory. Deliberately not here: what is printed.
 
 use milepost::sim::Profile;
 
-use crate::arms::Arm;
+use crate::arms::{Arm, PEER};
 use crate::capacity::{capacity, guess};
 use crate::crew;
-use crate::figures::{Figures, figures};
+use crate::figures::{Figures, figures, pooled_share};
 use crate::options::Options;
 use crate::play::{Fleet, play};
+use crate::stats::Mean;
 use crate::workload::{Kind, Workload};
 
 /// Workers of the fleet.
 pub const WORKERS: usize = 8;
 /// Loads, as shares of the weakest arm's capacity.
-pub const LOADS: [f64; 3] = [0.5, 0.8, 0.95];
+pub const SHARES: [f64; 3] = [0.5, 0.8, 0.95];
+/// Place of the load at which arms are compared.
+pub const USUAL: usize = 1;
+/// The share of the peer's capacity at which a last load lies.
+const PEER_SHARE: f64 = 0.8;
+/// Fewer steady runs of a cell than this share: the arm is saturated there.
+const STEADY_SHARE: f64 = 0.8;
+
+/// Requests a second, and what they are a share of.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// In words.
+    pub name: String,
+    /// Requests a second.
+    pub rate: f64,
+}
+
+/// An arm at a load, all seeds.
+#[derive(Clone, Debug, Default)]
+pub struct Cell {
+    /// By seed.
+    pub runs: Vec<Figures>,
+}
+
+impl Cell {
+    /// Over the seeds.
+    pub fn mean(&self, value: impl Fn(&Figures) -> f64) -> Mean {
+        Mean::of(self.runs.iter().map(value))
+    }
+
+    /// This arm's by the other's, seed by seed.
+    pub fn ratio(&self, other: &Self, value: impl Fn(&Figures) -> f64) -> Mean {
+        Mean::of_ratios(self.runs.iter().zip(&other.runs).map(|(a, b)| (value(a), value(b))))
+    }
+
+    /// Too few of its runs were in a steady state: it has no latency, as a longer run would have a longer one.
+    pub fn is_saturated(&self) -> bool {
+        let steady = self.runs.iter().filter(|run| run.is_steady).count();
+        (steady as f64) < self.runs.len() as f64 * STEADY_SHARE
+    }
+}
 
 /// All that is known of one workload.
 pub struct Measured {
@@ -25,10 +66,12 @@ pub struct Measured {
     pub requests: usize,
     /// By arm, in the order given.
     pub capacities: Vec<f64>,
-    /// Rate of each of [`LOADS`], requests a second.
-    pub rates: Vec<f64>,
-    /// By arm, load and seed.
-    pub cells: Vec<Vec<Vec<Figures>>>,
+    /// Loads.
+    pub loads: Vec<Load>,
+    /// By arm and load.
+    pub cells: Vec<Vec<Cell>>,
+    /// By load: part of the prompt tokens that one cache of the fleet's size would have had.
+    pub pooled_shares: Vec<f64>,
 }
 
 impl Measured {
@@ -61,20 +104,42 @@ pub fn measure(kind: Kind, arms: &[Arm], options: &Options) -> Result<Measured, 
     let start = guess(first, &fleet);
     let capacities =
         crew::all(&format!("{name}: capacities"), arms, |arm| capacity(arm, first, &fleet, start))?;
-    let least = capacities.iter().copied().fold(f64::INFINITY, f64::min);
-    let rates: Vec<f64> = LOADS.iter().map(|load| load * least).collect();
+    let loads = loads(arms, &capacities);
     let mut jobs = Vec::new();
-    for arm in arms {
-        for rate in &rates {
-            jobs.extend(workloads.iter().zip(&seeds).map(|(workload, seed)| (arm, *rate, workload, *seed)));
+    for place in 0..arms.len() {
+        for load in &loads {
+            jobs.extend(workloads.iter().zip(&seeds).map(|(workload, seed)| (place, load, workload, *seed)));
         }
     }
-    let runs = crew::all(&format!("{name}: runs"), &jobs, |(arm, rate, workload, seed)| {
-        let mut router = arm.start(*seed, fleet.workers)?;
-        let played = play(workload, *rate, &fleet, &mut *router);
-        Ok(figures(workload, &played, fleet.workers))
+    let runs = crew::all(&format!("{name}: runs"), &jobs, |(arm, load, workload, seed)| {
+        let mut router = arms[*arm].start(*seed, fleet.workers)?;
+        let played = play(workload, load.rate, &fleet, &mut *router);
+        // Who chooses changes nothing but the moments at which chats go on.
+        let pooled = (*arm == 0).then(|| pooled_share(workload, &played, &fleet));
+        Ok((figures(workload, &played, &fleet), pooled))
     })?;
-    let by_load = runs.chunks(seeds.len()).map(<[Figures]>::to_vec).collect::<Vec<_>>();
-    let cells = by_load.chunks(rates.len()).map(<[Vec<Figures>]>::to_vec).collect();
-    Ok(Measured { kind, requests: first.requests.len(), capacities, rates, cells })
+    let by_load: Vec<_> = runs.chunks(seeds.len()).collect();
+    let cell = |runs: &&[(Figures, Option<f64>)]| Cell { runs: runs.iter().map(|(run, _)| *run).collect() };
+    let cells = by_load.chunks(loads.len()).map(|arm| arm.iter().map(cell).collect()).collect();
+    let pooled = |runs: &&[(Figures, Option<f64>)]| Mean::of(runs.iter().filter_map(|run| run.1)).value;
+    let pooled_shares = by_load.iter().take(loads.len()).map(pooled).collect();
+    Ok(Measured { kind, requests: first.requests.len(), capacities, loads, cells, pooled_shares })
+}
+
+/// Shares of what the weakest can take, and of what the peer's `cache_aware` can.
+fn loads(arms: &[Arm], capacities: &[f64]) -> Vec<Load> {
+    let least = capacities.iter().copied().fold(f64::INFINITY, f64::min);
+    let share =
+        |share: &f64| Load { name: format!("{share} of the weakest arm's capacity"), rate: share * least };
+    let peer = arms.iter().position(|arm| arm.name == peer_cache_aware()).map(|place| capacities[place]);
+    let peer = peer.map(|capacity| Load {
+        name: format!("{PEER_SHARE} of the capacity of `{}`", peer_cache_aware()),
+        rate: PEER_SHARE * capacity,
+    });
+    SHARES.iter().map(share).chain(peer).collect()
+}
+
+/// The arm that is to be beaten.
+pub fn peer_cache_aware() -> String {
+    format!("{PEER} cache_aware")
 }

@@ -32,11 +32,17 @@ pub struct Options {
     pub arms: Vec<String>,
     /// The check over sockets instead.
     pub live: bool,
+    /// How it was called, for the page.
+    pub command: String,
 }
 
 impl Options {
     /// Reads the arguments; the error is in words.
-    pub fn read(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+    pub fn read(args: impl Iterator<Item = String>) -> Result<Self, String> {
+        // Cargo adds `--bench`.
+        let typed: Vec<String> = args.filter(|arg| arg != "--bench").collect();
+        let command = format!("cargo bench --bench policies -- {}", typed.join(" "));
+        let mut args = typed.into_iter();
         let mut options = Self {
             write: None,
             seeds: 5,
@@ -44,11 +50,10 @@ impl Options {
             kinds: Kind::ALL.to_vec(),
             arms: Vec::new(),
             live: false,
+            command,
         };
         while let Some(name) = args.next() {
             match name.as_str() {
-                // Cargo adds it.
-                "--bench" => {}
                 "--write" => options.write = Some(value(&name, args.next())?),
                 "--seeds" => options.seeds = value(&name, args.next())?,
                 "--scale" => options.scale = value(&name, args.next())?,

@@ -74,11 +74,13 @@ pub fn tokens(pieces: &[Piece]) -> Vec<Token> {
 }
 
 /// The text of a prompt, in place of what `out` held.
-pub fn text(tokens: &[Token], out: &mut Vec<u8>) {
+pub fn text(tokens: &[Token], out: &mut String) {
     out.clear();
     out.reserve(tokens.len() * BYTES_PER_TOKEN);
     for token in tokens {
-        let letter = |shift: u32| LETTERS[(token >> shift) as usize % LETTERS.len()];
-        out.extend_from_slice(&[letter(12), letter(6), letter(0), b' ']);
+        for shift in [12, 6, 0] {
+            out.push(LETTERS[(token >> shift) as usize % LETTERS.len()] as char);
+        }
+        out.push(' ');
     }
 }

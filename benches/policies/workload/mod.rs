@@ -33,8 +33,8 @@ pub struct Request {
     pub output_tokens: u32,
     /// What it allows: a router cannot know the length of an answer.
     pub max_new_tokens: u32,
-    /// Who it belongs to, a tenant or a conversation.
-    pub key: u64,
+    /// Who it belongs to, a tenant or a conversation: what a client would send as routing key.
+    pub key: String,
     /// Arrival in units of the mean time between two requests; `None` for one that follows another's answer.
     pub at: Option<f64>,
     /// What follows its answer.
@@ -136,18 +136,18 @@ impl Kind {
 impl Workload {
     fn of(drafts: Vec<Draft>) -> Self {
         let span = drafts.iter().filter_map(|draft| draft.at).fold(0.0, f64::max);
-        let (mut cache, mut text) = (Endless::default(), Vec::new());
+        let (mut cache, mut text) = (Endless::default(), String::new());
         let requests = drafts.into_iter().enumerate().map(|(place, draft)| {
             let tokens = prompt::tokens(&draft.pieces);
             prompt::text(&tokens, &mut text);
             let possible = cache.ask(&draft.pieces, Piece::answer_of(place, draft.output_tokens));
             Request {
-                hashes: PromptHashes::of(&text),
+                hashes: PromptHashes::of(text.as_bytes()),
                 prompt_tokens: tokens.len() as u32,
                 possible_tokens: possible.min(tokens.len() as u32 - 1),
                 output_tokens: draft.output_tokens,
                 max_new_tokens: draft.max_new_tokens,
-                key: draft.key,
+                key: format!("{:016x}", draft.key),
                 at: draft.at,
                 next: draft.think_ns.map(|think_ns| Next { request: place + 1, think_ns }),
                 pieces: draft.pieces,

@@ -15,7 +15,7 @@ mod tree;
 
 pub use adapter::{Ported, Told};
 pub use cache_aware::{CacheAware, Thresholds};
-pub use power_of_two::PowerOfTwo;
+pub use power_of_two::{POLL_INTERVAL_US, PowerOfTwo};
 pub use tree::{Tenant, Tree};
 
 use milepost_policies::Time;
