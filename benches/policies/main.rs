@@ -12,6 +12,7 @@ mod capacity;
 mod crew;
 mod decide;
 mod figures;
+mod live;
 mod measure;
 mod options;
 mod page;
@@ -58,6 +59,9 @@ fn run(options: &Options) -> Result<(), String> {
     if let Some(path) = &options.write {
         page::check(path)?;
     }
+    if options.live {
+        return beside_the_original(options);
+    }
     let mut arms = Arm::all();
     let wanted =
         |name: &str| options.arms.is_empty() || options.arms.iter().any(|word| name.contains(word.as_str()));
@@ -87,4 +91,17 @@ fn run(options: &Options) -> Result<(), String> {
         command: options.command.clone(),
     };
     page::write(path, &made)
+}
+
+fn beside_the_original(options: &Options) -> Result<(), String> {
+    let (text, agrees) = live::check()?;
+    println!("{text}");
+    if let Some(path) = &options.write {
+        page::write_live(path, &text)?;
+    }
+    if agrees {
+        Ok(())
+    } else {
+        Err("the port and the original are not alike, or a run was invalid".to_owned())
+    }
 }

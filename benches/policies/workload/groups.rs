@@ -48,3 +48,34 @@ pub(super) fn draw(kind: Kind, dice: &mut Dice, requests: usize) -> Vec<Draft> {
         })
         .collect()
 }
+
+/// Groups of the check beside the original router, and what their requests have.
+const LIVE_GROUPS: u32 = 300;
+const LIVE_PREFIX_TOKENS: u32 = 200;
+const LIVE_QUESTION_TOKENS: u32 = 100;
+/// Tokens of each answer there.
+pub const OUTPUT_TOKENS: u32 = 8;
+
+/// Half of the requests in groups, half like no other.
+pub(super) fn draw_for_live_check(dice: &mut Dice, requests: usize) -> Vec<Draft> {
+    let groups: Vec<u64> = (0..LIVE_GROUPS).map(|_| dice.name()).collect();
+    let mut at = 0.0;
+    (0..requests)
+        .map(|_| {
+            at += dice.exponential(1.0);
+            let group = groups[dice.between(0, LIVE_GROUPS - 1) as usize];
+            let prefix = if dice.share() < 0.5 { group } else { dice.name() };
+            Draft {
+                pieces: vec![
+                    Piece::Text { id: prefix, tokens: LIVE_PREFIX_TOKENS },
+                    Piece::Text { id: dice.name(), tokens: LIVE_QUESTION_TOKENS },
+                ],
+                output_tokens: OUTPUT_TOKENS,
+                max_new_tokens: OUTPUT_TOKENS,
+                key: prefix,
+                at: Some(at),
+                think_ns: None,
+            }
+        })
+        .collect()
+}

@@ -17,6 +17,7 @@ use milepost_policies::PromptHashes;
 use crate::prompt::{self, Piece};
 
 pub use dice::Dice;
+pub use groups::OUTPUT_TOKENS;
 
 /// A request before it has a time.
 #[derive(Clone, Debug)]
@@ -134,6 +135,11 @@ impl Kind {
 }
 
 impl Workload {
+    /// Requests for the check beside the original router: short ones, of which half share a prefix with others.
+    pub fn for_live_check(seed: u64, requests: usize) -> Self {
+        Self::of(groups::draw_for_live_check(&mut Dice::new(seed), requests))
+    }
+
     fn of(drafts: Vec<Draft>) -> Self {
         let span = drafts.iter().filter_map(|draft| draft.at).fold(0.0, f64::max);
         let (mut cache, mut text) = (Endless::default(), String::new());
