@@ -8,10 +8,12 @@ use std::fmt::Write;
 use crate::stats::Mean;
 
 const COLUMNS: usize = 3;
-const LABELS_PX: f64 = 205.0;
+const LABELS_PX: f64 = 215.0;
 const PANEL_PX: f64 = 240.0;
 /// Room inside a panel, left and right of its axis.
-const MARGIN_PX: f64 = 12.0;
+const MARGIN_PX: f64 = 18.0;
+/// On an axis from 0.
+const MOST_TICKS: f64 = 5.0;
 const LINE_PX: f64 = 17.0;
 const HEAD_PX: f64 = 34.0;
 const FOOT_PX: f64 = 34.0;
@@ -111,7 +113,7 @@ impl Scale {
         let most = known.clone().map(|mean| mean.value + mean.half).fold(0.0, f64::max).max(1e-3);
         let least = known.map(|mean| mean.value).fold(most, f64::min).max(1e-3);
         let (from, to) = match axis {
-            Axis::Logarithmic => (10_f64.powf(least.log10().floor()), 10_f64.powf(most.log10().ceil())),
+            Axis::Logarithmic => (step(least, false), step(most * 1.01, true)),
             Axis::Linear => (0.0, most * 1.02),
         };
         Self { axis, from, to, left }
@@ -119,9 +121,7 @@ impl Scale {
 
     fn x(&self, value: f64) -> f64 {
         let part = match self.axis {
-            Axis::Logarithmic => {
-                (value.max(self.from) / self.from).ln() / (self.to / self.from).max(10.0).ln()
-            }
+            Axis::Logarithmic => (value.max(self.from) / self.from).ln() / (self.to / self.from).ln(),
             Axis::Linear => value / self.to,
         };
         self.left + MARGIN_PX + part.clamp(0.0, 1.0) * (PANEL_PX - 2.0 * MARGIN_PX)
@@ -130,25 +130,28 @@ impl Scale {
     fn ticks(&self) -> Vec<f64> {
         match self.axis {
             Axis::Logarithmic => {
-                let next = |tick: &f64| {
-                    Some(tick * 10.0).filter(|tick| *tick <= self.to.max(self.from * 10.0) * 1.001)
-                };
+                let next = |tick: &f64| Some(step(*tick * 1.5, true)).filter(|tick| *tick <= self.to * 1.001);
                 std::iter::successors(Some(self.from), next).collect()
             }
             Axis::Linear => {
-                let step = 10_f64.powf(self.to.log10().floor());
-                let step = if self.to / step < 2.0 {
-                    step / 2.0
-                } else if self.to / step > 5.0 {
-                    step * 2.0
-                } else {
-                    step
-                };
-                let next = |tick: &f64| Some(tick + step).filter(|tick| *tick <= self.to);
+                let width = step(self.to / MOST_TICKS, true);
+                let next = |tick: &f64| Some(tick + width).filter(|tick| *tick <= self.to);
                 std::iter::successors(Some(0.0), next).collect()
             }
         }
     }
+}
+
+/// The next of 1, 2, 5, 10, 20 ... that is not below, or not above.
+fn step(value: f64, up: bool) -> f64 {
+    let ten = 10_f64.powf(value.log10().floor());
+    let steps = [1.0, 2.0, 5.0, 10.0].map(|part| part * ten);
+    let found = if up {
+        steps.into_iter().find(|step| *step >= value * 0.999)
+    } else {
+        steps.into_iter().rfind(|step| *step <= value * 1.001)
+    };
+    found.unwrap_or(value)
 }
 
 fn draw(out: &mut String, (left, top): (f64, f64), axis: Axis, labels: &[Label], panel: &Panel) {

@@ -12,8 +12,9 @@ mod workers;
 use std::fmt::Write;
 
 use milepost::sim::Profile;
+use milepost::sim::engine::Load;
 
-use crate::arms::{Arm, PEER};
+use crate::arms::{Arm, Ask, End, PEER, Router};
 use crate::play::{Fleet, play};
 use crate::progress;
 use crate::sglang_router_032::Port032;
@@ -84,7 +85,8 @@ fn compare(policy: &'static str, workload: &Workload) -> Result<Compared, String
     let name = format!("{PEER} {policy}");
     let arm =
         Arm::all().into_iter().find(|arm| arm.name == name).ok_or_else(|| format!("{name}: no such arm"))?;
-    let played = play(workload, RATE, &fleet, &mut *arm.start(1, WORKERS)?);
+    let mut port = Unpolled(arm.start(1, WORKERS)?);
+    let played = play(workload, RATE, &fleet, &mut port);
     let mut counts = [0; WORKERS];
     played.rows.iter().for_each(|row| counts[row.worker] += 1);
     let workers = workers::Workers::start(WORKERS, SPEEDUP).map_err(|e| format!("workers: {e}"))?;
@@ -98,6 +100,29 @@ fn compare(policy: &'static str, workload: &Workload) -> Result<Compared, String
         router_cpu: sent.router_cpu,
         late: workers.late_share(),
     })
+}
+
+/// A port that hears of no loads: the original polls every 30 s, a run is shorter, and what was idle at its start says 0.
+struct Unpolled(Box<dyn Router>);
+
+impl Router for Unpolled {
+    fn choose(&mut self, now_ns: u64, ask: &Ask<'_>) -> usize {
+        self.0.choose(now_ns, ask)
+    }
+
+    fn first_token(&mut self, now_ns: u64, seq: u64, worker: usize, ttft_ns: u64) {
+        self.0.first_token(now_ns, seq, worker, ttft_ns);
+    }
+
+    fn ended(&mut self, now_ns: u64, end: &End) {
+        self.0.ended(now_ns, end);
+    }
+
+    fn poll_every_ns(&self) -> Option<u64> {
+        None
+    }
+
+    fn loaded(&mut self, _now_ns: u64, _worker: usize, _load: &Load) {}
 }
 
 /// Percent.
