@@ -3,7 +3,7 @@
 //! Figures that nobody can check are opinions, so the parts they are made of are checked here on small runs. Deliberately not
 //! here: the figures.
 
-#![allow(dead_code, reason = "of each part of the bench only some is used here")]
+#![allow(dead_code, unused_imports, reason = "of each part of the bench only some is used here")]
 #![expect(clippy::unwrap_used, reason = "a workload that cannot be drawn fails here, with the place")]
 
 #[path = "../benches/policies/arms.rs"]

@@ -34,14 +34,14 @@ struct Aim {
 }
 
 /// The table of aims; `None` if the policy is not among the arms.
-pub fn table(all: &[Measured], arms: &[Arm], decided: &[Decided]) -> Option<String> {
-    let place = |name: &str| arms.iter().position(|arm| arm.name == name);
-    let ours = place(OURS)?;
+pub fn table(all: &[Measured], arms: &[Arm], times: &[Decided]) -> Option<String> {
+    let find = |name: &str| arms.iter().position(|arm| arm.name == name);
+    let ours = find(OURS)?;
     let mut aims = vec![hit_share(all, ours)];
-    aims.extend(place(&peer_cache_aware()).map(|peer| first_token(all, ours, peer)));
-    aims.extend(place(PLAIN_PEER).map(|peer| without_sharing(all, ours, peer)));
+    aims.extend(find(&peer_cache_aware()).map(|peer| first_token(all, ours, peer)));
+    aims.extend(find(PLAIN_PEER).map(|peer| without_sharing(all, ours, peer)));
     aims.push(balance(all, ours));
-    aims.push(decision(decided));
+    aims.push(decision(times));
     let mut out = format!("| aim of `{OURS}` | | found |\n|---|---|---|\n");
     for Aim { what, is_met, found } in aims {
         let verdict = match is_met {
@@ -181,13 +181,13 @@ fn decision(decided: &[Decided]) -> Aim {
     let ours: Vec<&Decided> = decided.iter().filter(|decided| decided.arm == OURS).collect();
     let at = |workers: usize| ours.iter().find(|decided| decided.workers == workers).map(|d| d.us);
     let limits = MOST_DECISION_US.iter();
-    let is_met = limits.clone().map(|(workers, most)| at(*workers).map(|us| us <= *most));
+    let mut is_met = limits.clone().map(|(workers, most)| at(*workers).map(|us| us <= *most));
     let found =
         limits.clone().filter_map(|(workers, _)| Some(format!("{} µs at {workers}", short(at(*workers)?))));
     let limits = limits.map(|(workers, most)| format!("{most} µs at {workers}")).collect::<Vec<_>>();
     Aim {
         what: format!("a decision, prompt of 10,000 characters: at most {} workers", limits.join(", ")),
-        is_met: is_met.fold(Some(true), |all, one| Some(all? && one?)),
+        is_met: is_met.try_fold(true, |all, one| Some(all && one?)),
         found: format!("{} (measured, differs from run to run)", found.collect::<Vec<_>>().join(", ")),
     }
 }

@@ -5,8 +5,8 @@
 
 use milepost::sim::engine::Load;
 use milepost_policies::{
-    CacheAwareMode, Chooser, Eligible, Event, Joining, POLICIES, Policy, PolicyConfig, PolicyId, PrefixIndex,
-    RequestView, ServerLoad, Time, WorkerId, build, name_hash,
+    Chooser, Eligible, Event, Joining, POLICIES, Policy, PolicyConfig, PolicyId, PrefixIndex, RequestView,
+    ServerLoad, Time, WorkerId, build, name_hash,
 };
 
 use crate::peer::Peer;
@@ -98,16 +98,9 @@ impl Arm {
             if LEFT_OUT.iter().all(|(left_out, _)| *left_out != spec.name) {
                 arms.push(named(spec.name.to_owned(), usual));
             }
-            match spec.name {
-                "cache_aware" => {
-                    let improved = PolicyConfig { cache_aware_mode: CacheAwareMode::Improved, ..usual };
-                    arms.push(named("cache_aware, improved".to_owned(), improved));
-                }
-                "consistent_hashing" => {
-                    let bounded = PolicyConfig { consistent_load_factor: LOAD_FACTOR, ..usual };
-                    arms.push(named(format!("consistent_hashing, bounded {LOAD_FACTOR}"), bounded));
-                }
-                _ => {}
+            if spec.name == "consistent_hashing" {
+                let bounded = PolicyConfig { consistent_load_factor: LOAD_FACTOR, ..usual };
+                arms.push(named(format!("consistent_hashing, bounded {LOAD_FACTOR}"), bounded));
             }
         }
         let peer = |name: &'static str| Self { name: format!("{PEER} {name}"), make: Make::Peer(name) };

@@ -4,8 +4,11 @@
 //! afterwards. The quickest of some rounds, as what else runs only ever adds. Deliberately not here: hashing the prompt, which
 //! is done before the lock.
 
+use std::collections::VecDeque;
+use std::fmt::Write;
+
 use milepost::clock::Clock;
-use milepost_policies::{Eligible, Event, PolicyId, PromptHashes, RequestView, Time};
+use milepost_policies::{Chooser, Eligible, Event, PolicyId, PromptHashes, RequestView, Time, WorkerId};
 
 use crate::arms::{Arm, chooser};
 
@@ -54,7 +57,7 @@ fn prompt(n: usize) -> Vec<u8> {
 }
 
 struct Bench<'a> {
-    chooser: milepost_policies::Chooser,
+    chooser: Chooser,
     prompts: &'a [PromptHashes],
     workers: usize,
 }
@@ -65,7 +68,7 @@ impl Bench<'_> {
         let mut eligible: Vec<Eligible> = (0..self.workers)
             .map(|position| Eligible { position: position as u32, in_flight_requests: 0 })
             .collect();
-        let mut under_way: std::collections::VecDeque<(u64, usize)> = std::collections::VecDeque::new();
+        let mut under_way: VecDeque<(u64, usize)> = VecDeque::new();
         let (mut seq, mut quickest) = (0_u64, f64::INFINITY);
         for _ in 0..ROUNDS {
             let mut took_ns = 0;
@@ -101,7 +104,7 @@ impl Bench<'_> {
     }
 
     fn end(&mut self, now: Time, seq: u64, worker: usize) {
-        let worker = milepost_policies::WorkerId(worker as u32);
+        let worker = WorkerId(worker as u32);
         self.chooser.observe(now, &Event::FirstToken { seq, worker, ttft_us: 50_000 });
         let ended = Event::Ended {
             seq,
@@ -121,7 +124,7 @@ pub fn table(decided: &[Decided]) -> String {
     let mut out = "| arm, µs | 8 workers | 64 | 512 |\n|---|--:|--:|--:|\n".to_owned();
     for row in decided.chunks(FLEETS.len()) {
         let cells: Vec<String> = row.iter().map(|decided| format!("{:.2}", decided.us)).collect();
-        out.push_str(&format!("| `{}` | {} |\n", row[0].arm, cells.join(" | ")));
+        let _ = writeln!(out, "| `{}` | {} |", row[0].arm, cells.join(" | "));
     }
     out
 }

@@ -50,7 +50,11 @@ impl Piece {
         match self {
             Self::Text { id, tokens } => {
                 let start = mix(id);
-                let token = |i: u32| (mix(start.wrapping_add(u64::from(i))) % u64::from(VOCABULARY)) as Token;
+                // Scaled, not divided: this is a fifth of a run.
+                let token = |i: u32| {
+                    let drawn = mix(start.wrapping_add(u64::from(i))) >> 32;
+                    ((drawn * u64::from(VOCABULARY)) >> 32) as Token
+                };
                 out.extend((0..tokens).map(token));
             }
             Self::Answer { id, tokens } => {
@@ -69,7 +73,9 @@ pub fn answer(id: u64) -> Answer {
 /// The tokens of a prompt.
 pub fn tokens(pieces: &[Piece]) -> Vec<Token> {
     let mut out = Vec::with_capacity(pieces.iter().map(|piece| piece.tokens() as usize).sum());
-    pieces.iter().for_each(|piece| piece.write(&mut out));
+    for piece in pieces {
+        piece.write(&mut out);
+    }
     out
 }
 
