@@ -37,13 +37,13 @@ struct Aim {
 pub fn table(all: &[Measured], arms: &[Arm], times: &[Decided]) -> Option<String> {
     let find = |name: &str| arms.iter().position(|arm| arm.name == name);
     let ours = find(OURS)?;
-    let mut aims = vec![hit_share(all, ours)];
-    aims.extend(find(&peer_cache_aware()).map(|peer| first_token(all, ours, peer)));
-    aims.extend(find(PLAIN_PEER).map(|peer| without_sharing(all, ours, peer)));
-    aims.push(balance(all, ours));
-    aims.push(decision(times));
+    let mut rows = vec![hit_share(all, ours)];
+    rows.extend(find(&peer_cache_aware()).map(|peer| first_token(all, ours, peer)));
+    rows.extend(find(PLAIN_PEER).map(|peer| without_sharing(all, ours, peer)));
+    rows.push(balance(all, ours));
+    rows.push(decision(times));
     let mut out = format!("| aim of `{OURS}` | | found |\n|---|---|---|\n");
-    for Aim { what, is_met, found } in aims {
+    for Aim { what, is_met, found } in rows {
         let verdict = match is_met {
             Some(true) => "met",
             Some(false) => "**missed**",
