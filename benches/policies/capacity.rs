@@ -11,7 +11,7 @@ use crate::workload::Workload;
 /// First steps, until one rate is steady and another is not.
 const STRIDE: f64 = 1.4;
 /// The two are as near as that in the end.
-const CLOSE: f64 = 1.03;
+pub const CLOSE: f64 = 1.03;
 /// Of the search for an interval: from a thousandth of the guess to a thousand times it.
 const MOST_STRIDES: u32 = 20;
 

@@ -10,11 +10,11 @@ use crate::play::{Fleet, Played, Row};
 use crate::workload::Workload;
 
 /// Part of the schedule that is not counted: caches fill and batches grow.
-const WARM_UP: f64 = 0.3;
+pub const WARM_UP: f64 = 0.3;
 /// The number in flight may grow by this part of the requests that arrive between the two looks, and no more.
-const GROWTH: f64 = 0.03;
+pub const GROWTH: f64 = 0.03;
 /// Requests in the system and rate × time in it may differ by this part.
-const LITTLE: f64 = 0.10;
+pub const LITTLE: f64 = 0.10;
 
 /// Of one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

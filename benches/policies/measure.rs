@@ -20,9 +20,9 @@ pub const SHARES: [f64; 3] = [0.5, 0.8, 0.95];
 /// Place of the load at which arms are compared.
 pub const USUAL: usize = 1;
 /// The share of the peer's capacity at which a last load lies.
-const PEER_SHARE: f64 = 0.8;
+pub const PEER_SHARE: f64 = 0.8;
 /// Fewer steady runs of a cell than this share: the arm is saturated there.
-const STEADY_SHARE: f64 = 0.8;
+pub const STEADY_SHARE: f64 = 0.8;
 
 /// Requests a second, and what they are a share of.
 #[derive(Clone, Debug)]

@@ -7,10 +7,14 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use milepost::sim::Profile;
+
 use crate::aims;
-use crate::arms::{Arm, LEFT_OUT};
+use crate::arms::{Arm, LEFT_OUT, PEER};
+use crate::capacity::CLOSE;
 use crate::decide::{self, Decided};
-use crate::measure::{Measured, SHARES, USUAL, WORKERS};
+use crate::figures::{GROWTH, LITTLE, WARM_UP};
+use crate::measure::{Measured, PEER_SHARE, SHARES, STEADY_SHARE, USUAL, WORKERS, peer_cache_aware};
 use crate::picture::{Axis, Label, Panel, Role, svg};
 use crate::stats::Mean;
 use crate::tables;
@@ -60,50 +64,67 @@ fn body(made: &Made<'_>, live: &str, stem: &str) -> String {
 }
 
 fn head(made: &Made<'_>) -> String {
-    let mut out = format!(
+    let Made { command, seeds, .. } = made;
+    let kv_tokens = Profile::default().kv_tokens;
+    let (cache, caches) = (thousands(kv_tokens), thousands(kv_tokens * WORKERS as u64));
+    let percent = |share: f64| format!("{:.0} %", share * 100.0);
+    let (close, growth, little) = (percent(CLOSE - 1.0), percent(GROWTH), percent(LITTLE));
+    let (warm_up, steady, peer) = (percent(WARM_UP), percent(STEADY_SHARE), peer_cache_aware());
+    format!(
         "# What each policy gives
 
 Latency, cache hits, balance and capacity of {WORKERS} simulated workers under each policy, in virtual time. One command makes this
 page and its pictures, the same ones each time:
 
 ```sh
-{}
+{command}
 ```
 
 How it is measured:
 
 - **The fleet** is {WORKERS} engines of `milepost worker` with its default profile, an 8B model on an H100 (`src/sim/profile.rs` derives
-  it): continuous batching, chunked prefill, a prefix cache of 400,000 tokens each with least-recently-used eviction. Everything
+  it): continuous batching, chunked prefill, a prefix cache of {cache} tokens each with least-recently-used eviction. Everything
   here is SIMULATED; what is real is who decides.
 - **The decisions** are the router's own: each policy runs in the `Chooser` that `milepost route` has, with its prefix index and
   what it learns, and is told of first tokens and ends with the engine's true counts. Network and decision take no time.
-- **`sglang_router_032`** is a port of three policies of sglang-router 0.3.2 (`policies/benches/sglang_router_032`), with its own tree
+- **`{PEER}`** is a port of three policies of sglang-router 0.3.2 (`policies/benches/{PEER}`), with its own tree
   of characters. Its `power_of_two` compares loads that it polls every 30 s, as that router does.
-- **Settings** are the defaults of the command line, unless a name says otherwise. Left out: {}.
-- **Capacity** of an arm: the highest rate at which a run is in a steady state, found by bisection to 3 % (seed 1). Steady: from
-  the third quarter of the arrivals to the fourth the mean number in flight grows by at most 3 % of the requests that arrive in a
-  quarter, and the mean number in flight is rate times mean time in the system (Little's law) within 10 %.
+- **Settings** are the defaults of the command line, unless a name says otherwise.
+- **Capacity** of an arm: the highest rate at which a run is in a steady state, found by bisection to {close} (seed 1). Steady: from
+  the third quarter of the arrivals to the fourth the mean number in flight grows by at most {growth} of the requests that arrive in a
+  quarter, and the mean number in flight is rate times mean time in the system (Little's law) within {little}.
 - **Loads** are shares of the *weakest* arm's capacity, so that no ratio compares with a queue that grows without end, and one more
-  at which `sglang_router_032 cache_aware` is itself at 0.8. An arm with fewer than four steady runs of five is *saturated*
-  there and has no latency.
-- **A cell** is the mean of {} seeds ± half its 95 % interval (Student's t). A seed draws arrivals, lengths and order, the same
-  ones for all arms. The first 30 % of a run is warm-up and not counted; all later arrivals are.
+  at which `{peer}` is itself at {PEER_SHARE}. An arm with fewer than {steady} steady runs is *saturated* there and
+  has no latency.
+- **A cell** is the mean of {seeds} seeds ± half its 95 % interval (Student's t). A seed draws arrivals, lengths and order, the same
+  ones for all arms. The first {warm_up} of a run is warm-up and not counted; all later arrivals are.
 - **TTFT and E2E** are from arrival at the router to first and last token. **Hits** are prompt tokens that were cached, of those that
   a cache which never forgets and which all workers share would have had; \"the fleet's size\" is one such cache with room for
-  3,200,000 tokens. **max/mean** is the busiest worker's share of requests, and of tokens computed (prompt tokens that were not
+  {caches} tokens. **max/mean** is the busiest worker's share of requests, and of tokens computed (prompt tokens that were not
   cached, and answers), over all of the time that counts.
+
+Left out: {}.
 ",
-        made.command,
         left_out(),
-        made.seeds,
-    );
-    out.push('\n');
-    out
+    )
 }
 
 fn left_out() -> String {
     let why = |(name, why): &(&str, &str)| format!("`{name}` ({why})");
-    LEFT_OUT.iter().map(why).collect::<Vec<_>>().join(", ")
+    LEFT_OUT.iter().map(why).collect::<Vec<_>>().join(",\n")
+}
+
+/// With a comma after each three digits.
+fn thousands(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 fn pictures(made: &Made<'_>) -> [(&'static str, String); 2] {
