@@ -99,7 +99,8 @@ fn a_cold_herd_with_one_opening_spreads() {
     let burst = |mode| {
         let mut router = Router::new(mode, 8);
         for n in 0..65 {
-            router.route(&(long("you are a helpful assistant") + &format!("question {n} ").repeat(20)));
+            router
+                .route(&(long("you are a helpful assistant") + format!("question {n} ").repeat(20).as_str()));
         }
         router.in_flight.sort_unstable();
         router.in_flight

@@ -339,10 +339,10 @@ mod tests {
         let path = std::env::temp_dir().join(format!("milepost-{}-anew.jsonl", std::process::id()));
         let wanted = BTreeSet::from(["a", "b"]);
         let mut traced = Traced::default();
-        std::fs::write(&path, line("old") + &line("x") + &line("y") + &line("a")).unwrap();
+        std::fs::write(&path, ["old", "x", "y", "a"].map(line).concat()).unwrap();
         let begin = line("old").len() as u64;
         let (read, begin) = read_lines(&path, 0, begin, &wanted, &mut traced).unwrap();
-        std::fs::write(&path, line("x") + &line("b")).unwrap();
+        std::fs::write(&path, ["x", "b"].map(line).concat()).unwrap();
         let (read, begin) = read_lines(&path, read, begin, &wanted, &mut traced).unwrap();
         let (again, _) = read_lines(&path, read, begin, &wanted, &mut traced).unwrap();
         std::fs::remove_file(&path).unwrap();

@@ -90,7 +90,7 @@ proptest! {
 
     #[test]
     fn reads_back_any_string(s in ".{0,40}", tail in "[a-z]{0,20}") {
-        let s = s + &tail;
+        let s = format!("{s}{tail}");
         let json = serde_json::to_string(&s).unwrap();
         prop_assert_eq!(text(&json), s);
     }

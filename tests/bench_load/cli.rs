@@ -122,7 +122,7 @@ async fn the_api_key_is_sent_and_not_written() {
     let out = output(command).await;
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     assert!(server.load().iter().all(|g| g.header("authorization") == Some("Bearer sk-secret")));
-    let written = folder.read("milepost-bench/run.json") + &text(&out.stdout) + &text(&out.stderr);
+    let written = [folder.read("milepost-bench/run.json"), text(&out.stdout), text(&out.stderr)].concat();
     assert!(!written.contains("sk-secret"));
 }
 

@@ -93,7 +93,7 @@ fn ctrl_c_keeps_what_was_measured_and_marks_it() {
         }
     });
     let row = |i: u32| format!("{{\"id\":\"c-{i}\",\"prompt\":\"a b c\",\"output_len\":8}}\n");
-    folder.write("p.jsonl", row(1) + &row(2) + &row(3));
+    folder.write("p.jsonl", [1, 2, 3].map(row).concat());
     let args =
         "--dataset-name custom --dataset-path p.jsonl --max-concurrency 1 --warmup-requests 0 --disable-tqdm";
     let bench = Process::start(&folder.0, &format!("bench --base-url {url} {args}"));

@@ -23,7 +23,7 @@ fn ask(stream: &mut TcpStream, request: &str) -> String {
     let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")).expect(&head);
     let mut body = vec![0; length.parse().unwrap()];
     stream.read_exact(&mut body).unwrap();
-    head + &String::from_utf8(body).unwrap()
+    head + std::str::from_utf8(&body).unwrap()
 }
 
 #[test]

@@ -197,7 +197,7 @@ fn sigterm_lets_an_open_stream_end() {
             format!("{:x}\r\n{data}\r\n", data.len())
         };
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-        stream.write_all((head.to_owned() + &event(1, "null")).as_bytes()).unwrap();
+        stream.write_all(format!("{head}{}", event(1, "null")).as_bytes()).unwrap();
         wait.lock().unwrap().recv_timeout(PATIENCE).unwrap();
         let last = event(2, r#"{"type":"length","length":2}"#);
         stream.write_all(format!("{last}e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n").as_bytes()).unwrap();

@@ -72,7 +72,7 @@ async fn bodies_use_up_the_memory(s: &Stage) -> String {
     s.worker(|_| ok()).await;
     s.route(|c| c.max_buffered_request_bytes = 100).await;
     let head = "POST /generate HTTP/1.1\r\nhost: r\r\ncontent-length: 90\r\n\r\n";
-    let mut slow = s.asking(head.to_owned() + &"a".repeat(80)).await;
+    let mut slow = s.asking(head.to_owned() + "a".repeat(80).as_str()).await;
     s.settle().await;
     assert_eq!(s.shared().budget.used_bytes(), 80);
     let shed = s.ask(post("/generate", &"b".repeat(30))).await;

@@ -106,7 +106,7 @@ async fn stopped_and_a_stream_goes_on(s: &Stage) -> String {
     go.notify_one();
     stop(s).await;
     let began = s.now();
-    client.answer().await.line() + &s.since(began)
+    client.answer().await.line() + s.since(began).as_str()
 }
 
 async fn stopped_and_nothing_has_come(s: &Stage) -> String {
@@ -115,7 +115,7 @@ async fn stopped_and_nothing_has_come(s: &Stage) -> String {
     let mut client = s.asking(generate()).await;
     stop(s).await;
     let began = s.now();
-    client.answer().await.line() + &s.since(began)
+    client.answer().await.line() + s.since(began).as_str()
 }
 
 async fn stopped_in_mid_head(s: &Stage) -> String {

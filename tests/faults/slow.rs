@@ -65,7 +65,7 @@ async fn says_nothing(s: &Stage) -> String {
     s.route(|_| {}).await;
     let mut client = s.client().await;
     let began = s.now();
-    client.answer().await.line() + &s.since(began)
+    client.answer().await.line() + s.since(began).as_str()
 }
 
 async fn says_nothing_more(s: &Stage) -> String {
@@ -152,8 +152,8 @@ async fn does_not_read_a_refusal(s: &Stage) -> String {
     s.route(|c| c.max_payload_bytes = 1_000).await;
     let mut client = s.client().await;
     let head = "POST /generate HTTP/1.1\r\nhost: r\r\ncontent-length: 9999999\r\n\r\n".to_owned();
-    client.offer(head + &"x".repeat(9_999_999)).await;
-    "the connection ends".to_owned() + &s.since(Duration::ZERO)
+    client.offer(head + "x".repeat(9_999_999).as_str()).await;
+    format!("the connection ends{}", s.since(Duration::ZERO))
 }
 
 async fn sends_all_of_what_is_refused(s: &Stage) -> String {

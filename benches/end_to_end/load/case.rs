@@ -107,7 +107,7 @@ impl Case {
             "POST /generate HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
-        Template { number_at: head.len() + r#"{"text":""#.len(), bytes: (head + &body).into_bytes() }
+        Template { number_at: head.len() + r#"{"text":""#.len(), bytes: (head + body.as_str()).into_bytes() }
     }
 }
 
