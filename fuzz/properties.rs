@@ -5,6 +5,8 @@
 
 #[path = "http1_properties.rs"]
 mod http1_properties;
+#[path = "policy_properties.rs"]
+mod policy_properties;
 #[path = "prefix_properties.rs"]
 mod prefix_properties;
 
@@ -24,6 +26,7 @@ use serde_json::Value;
 #[allow(unused_imports, reason = "one property a target")]
 pub use {
     http1_properties::{http1_answer, http1_request},
+    policy_properties::{policy_script, policy_weights},
     prefix_properties::prefix_index,
 };
 

@@ -86,10 +86,15 @@ fn change(bytes: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
 }
 
 fn replay(target: &str, property: fn(&[u8])) {
+    replay_changed(target, property, CHANGED);
+}
+
+/// With so many copies of each seed that somebody wrote.
+fn replay_changed(target: &str, property: fn(&[u8]), written: usize) {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for (name, seed) in seeds(target) {
         property(&seed);
-        let copies = if name.starts_with("found-") { CHANGED_FOUND } else { CHANGED };
+        let copies = if name.starts_with("found-") { CHANGED_FOUND } else { written };
         for _ in 0..copies {
             let changed = change(&seed, &mut rng);
             let holds = catch_unwind(AssertUnwindSafe(|| property(&changed))).is_ok();
@@ -141,4 +146,15 @@ fn worker_url() {
 #[test]
 fn prefix_index() {
     replay("prefix_index", properties::prefix_index);
+}
+
+/// A script is compiled and run until its limits end it, which takes far longer than the others do.
+#[test]
+fn policy_script() {
+    replay_changed("policy_script", properties::policy_script, 100);
+}
+
+#[test]
+fn policy_weights() {
+    replay("policy_weights", properties::policy_weights);
 }

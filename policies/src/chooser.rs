@@ -92,11 +92,12 @@ impl Chooser {
         id
     }
 
-    /// Puts `policy` in the place of the one that `id` names; what that one had learned is gone.
-    pub fn replace_policy(&mut self, now: Time, id: PolicyId, policy: Box<dyn Policy>) {
+    /// Puts `policy` in the place of the one that `id` names, which is returned with all that it had learned.
+    pub fn replace_policy(&mut self, now: Time, id: PolicyId, policy: Box<dyn Policy>) -> Box<dyn Policy> {
         let place = self.place(id);
-        self.policies[place] = policy;
+        let replaced = std::mem::replace(&mut self.policies[place], policy);
         self.introduce(now, PolicyId(place));
+        replaced
     }
 
     fn introduce(&mut self, now: Time, id: PolicyId) {

@@ -15,7 +15,8 @@
 //! | [`beliefs`] | what the workers are believed to hold, corrected by their answers |
 //! | [`registry`] | policies by name |
 //! | [`cache_aware`], [`round_robin`], [`random`], [`shortest_queue`], [`power_of_two`], [`peak_ewma`] | one policy each |
-//! | [`manual`], [`consistent_hashing`], [`prefix_hash`], [`bucket`] | one policy each |
+//! | [`manual`], [`consistent_hashing`], [`prefix_hash`], [`bucket`], [`lowest_ttft`], [`weighted`] | one policy each |
+//! | [`script`] | a policy that a user writes |
 //! | `ring`, `load_bound`, `sticky`, `slab`, [`hash`], `prefill_work` | what some of them are made of |
 
 pub mod beliefs;
@@ -39,12 +40,14 @@ pub mod random;
 pub mod registry;
 mod ring;
 pub mod round_robin;
+pub mod script;
 pub mod shortest_queue;
 mod slab;
 mod sticky;
 #[cfg(test)]
 mod testing;
 pub mod view;
+pub mod weighted;
 
 pub use beliefs::{Beliefs, Corrections};
 pub use cache_aware::CacheAwareMode;
@@ -54,7 +57,9 @@ pub use hash::name_hash;
 pub use policy::{Event, Needs, Policy, ServerLoad};
 pub use prefix::{PrefixIndex, PromptHashes};
 pub use registry::{AssignmentMode, POLICIES, PolicyConfig, PolicySpec, UnknownPolicy, build, build_from};
+pub use script::{CompiledScript, Script, ScriptError};
 pub use view::{Labels, RequestView, Time, WorkerId, WorkerView, Workers};
+pub use weighted::{Weights, WeightsError};
 
 /// Compiles and runs the code in `README.md`.
 #[cfg(doctest)]

@@ -24,6 +24,11 @@ pub trait Policy: Send {
     /// Is told what happened: workers that join and leave, and with [`Needs::request_events`] what becomes of requests. Events
     /// come in order of time, all those before a choice before it.
     fn observe(&mut self, _now: Time, _event: &Event) {}
+
+    /// What was wrong with the policy itself at its last choice, in words for whoever wrote it; `None` if nothing was.
+    fn complaint(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// What a policy reads that costs something to find out.

@@ -17,6 +17,7 @@ use crate::prefix_hash::PrefixHash;
 use crate::random::Random;
 use crate::round_robin::RoundRobin;
 use crate::shortest_queue::ShortestQueue;
+use crate::weighted::{Weighted, Weights};
 
 /// What policies are built from. The defaults are those of sglang-router 0.3.2's command line, and a seed of 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,6 +46,8 @@ pub struct PolicyConfig {
     pub consistent_load_factor: f64,
     /// `bucket`: time between two adjustments of the length limits, seconds.
     pub bucket_adjust_interval_s: u64,
+    /// `weighted`: what counts, and how much.
+    pub weights: Weights,
 }
 
 /// `manual`: who gets a routing key that nobody has.
@@ -74,6 +77,7 @@ impl Default for PolicyConfig {
             prefix_load_factor: 1.25,
             consistent_load_factor: 0.0,
             bucket_adjust_interval_s: 5,
+            weights: Weights::default(),
         }
     }
 }
@@ -103,6 +107,7 @@ pub const POLICIES: &[PolicySpec] = &[
     PrefixHash::SPEC,
     Bucket::SPEC,
     LowestTtft::SPEC,
+    Weighted::SPEC,
 ];
 
 /// The built-in policy called `name`.
@@ -135,11 +140,7 @@ impl UnknownPolicy {
         // What was typed is quoted back, so not without limit.
         let name: String = name.chars().take(64).collect();
         let known: Vec<_> = specs.iter().map(|spec| spec.name).collect();
-        let typed = name.to_lowercase().replace('-', "_");
-        let by_distance = known.iter().map(|&known| (edit_distance(&typed, known), known));
-        let nearest = by_distance.min_by_key(|&(distance, _)| distance);
-        let nearest =
-            nearest.filter(|&(distance, known)| distance * 3 <= known.len()).map(|(_, known)| known);
+        let nearest = nearest(&name, &known);
         Self { name, known, nearest }
     }
 
@@ -175,6 +176,16 @@ impl fmt::Display for UnknownPolicy {
 }
 
 impl std::error::Error for UnknownPolicy {}
+
+/// The one of `known` that was probably meant by `typed`.
+pub(crate) fn nearest(typed: &str, known: &[&'static str]) -> Option<&'static str> {
+    let typed: String = typed.chars().take(MAX_QUOTED_CHARS).collect();
+    let typed = typed.to_lowercase().replace('-', "_");
+    let begun = known.iter().copied().find(|known| typed.len() >= 3 && known.starts_with(&typed));
+    let by_distance = known.iter().map(|&known| (edit_distance(&typed, known), known));
+    let nearest = by_distance.min_by_key(|&(distance, _)| distance);
+    nearest.filter(|&(distance, known)| distance * 3 <= known.len()).map(|(_, known)| known).or(begun)
+}
 
 /// Levenshtein distance in characters.
 fn edit_distance(a: &str, b: &str) -> usize {
@@ -223,7 +234,7 @@ mod tests {
     #[test]
     fn an_unknown_name_is_answered_with_the_nearest_and_all() {
         let all = "(one of: cache_aware, cache_aware_improved, round_robin, random, shortest_queue, power_of_two, \
-            peak_ewma, manual, consistent_hashing, prefix_hash, bucket, lowest_ttft)";
+            peak_ewma, manual, consistent_hashing, prefix_hash, bucket, lowest_ttft, weighted)";
         assert_eq!(
             error("cache-awre"),
             format!("unknown policy \"cache-awre\"; did you mean cache_aware? {all}")

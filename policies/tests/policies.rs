@@ -2,7 +2,7 @@
 
 use milepost_policies::{
     AssignmentMode, CacheAwareMode, Decision, Event, POLICIES, Policy, PolicyConfig, PrefixIndex,
-    PromptHashes, RequestView, Time, WorkerId, WorkerView, Workers, name_hash,
+    PromptHashes, RequestView, Time, Weights, WorkerId, WorkerView, Workers, name_hash,
 };
 use proptest::prelude::*;
 
@@ -64,6 +64,7 @@ fn config() -> impl Strategy<Value = PolicyConfig> {
         prefix_load_factor: lengths.1,
         consistent_load_factor: lengths.1,
         bucket_adjust_interval_s: lengths.2,
+        weights: Weights::default(),
     })
 }
 
@@ -138,7 +139,8 @@ fn drive(policy: &mut dyn Policy, requests: u64) -> Vec<Decision> {
     let mut decision = Decision::default();
     let mut log = Vec::new();
     for seq in 1..=requests {
-        let text = format!("system prompt {}", seq % 7).repeat(20) + &"turn ".repeat(seq as usize % 30);
+        let mut text = format!("system prompt {}", seq % 7).repeat(20);
+        text.push_str(&"turn ".repeat(seq as usize % 30));
         let prompt = PromptHashes::of(text.as_bytes());
         index.match_into(&prompt, &mut matched);
         for (worker, bytes) in fleet.iter_mut().zip(matched) {

@@ -119,6 +119,7 @@ fn policy(given: &Given) -> Result<(String, PolicyConfig), FlagError> {
         prefix_load_factor: given.number(&routing::PREFIX_LOAD_FACTOR)?,
         consistent_load_factor: load_factor(given)?,
         bucket_adjust_interval_s: given.seconds(&routing::BUCKET_INTERVAL)?.as_secs(),
+        ..PolicyConfig::default()
     };
     let name = match given.text(&routing::POLICY)?.unwrap_or_default() {
         // Under the name that says so in trace and headers.
