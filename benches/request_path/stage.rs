@@ -18,6 +18,7 @@ use milepost::proxy::asked::Asked;
 use milepost::proxy::budget::Budget;
 use milepost::proxy::cors::Cors;
 use milepost::proxy::cut::Cut;
+use milepost::proxy::fallback::Fallbacks;
 use milepost::proxy::headers::ClientHeaders;
 use milepost::proxy::journey::Journey;
 use milepost::trace::record::{Outcome, Record};
@@ -73,6 +74,7 @@ impl Stage {
             fleet,
             sink,
             metrics: Metrics::with_buckets(&[]),
+            fallbacks: Fallbacks::default(),
             limit: None,
             cors: Cors::new(&[]).map_err(|e| e.to_string())?,
             requests: AtomicU64::new(0),

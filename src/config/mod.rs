@@ -1,7 +1,8 @@
 //! What was asked for, as values that cannot be wrong.
 //!
 //! Rule: text is turned into these types once, at the edge; what cannot be used is an error that names the flag, the value
-//! and what was expected. Deliberately not here: parsing of the command line (`cli`), I/O.
+//! and what was expected. Deliberately not here: parsing of the command line (`cli`), I/O other than
+//! reading a policy's file.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use crate::fleet::loads::LoadConfig;
 
 pub mod access;
 pub mod flags;
+pub mod policy_file;
 pub mod resilience;
 pub mod worker_url;
 
@@ -26,8 +28,10 @@ pub mod worker_url;
 pub struct RouteConfig {
     /// Workers at start.
     pub workers: Vec<WorkerUrl>,
-    /// Policy name.
+    /// Policy, as [`policy_file::PolicyName`] reads it.
     pub policy: String,
+    /// Pause between two looks at a policy's file.
+    pub policy_file_every: Duration,
     /// Policy settings, the seed of its random choices included.
     pub policy_config: PolicyConfig,
     /// Text that a worker is believed to hold at most, in bytes (`--max-tree-size`); `None`: bounded for all together alone.
@@ -88,6 +92,7 @@ impl Default for RouteConfig {
         Self {
             workers: Vec::new(),
             policy: "cache_aware".to_owned(),
+            policy_file_every: Duration::from_secs(1),
             policy_config: PolicyConfig::default(),
             worker_prefix_bytes: None,
             trace_log: None,

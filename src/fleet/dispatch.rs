@@ -33,6 +33,8 @@ pub struct Chosen {
     pub policy: &'static str,
     /// The part of the prompt that the worker was thought to hold, 0 to 1, by length; `None` if the policy does not ask.
     pub held_share: Option<f64>,
+    /// What was wrong with the policy, for whoever wrote it.
+    pub complaint: Option<Box<str>>,
     /// When, `CLOCK_MONOTONIC` nanoseconds.
     pub at_ns: u64,
 }
@@ -66,6 +68,16 @@ impl Dispatch {
             Some(id) => Ok(id),
             None => Ok(self.chooser.add_policy(now, milepost_policies::build(name, config)?, config)),
         }
+    }
+
+    /// Puts `policy` in the place of another one, which is returned: it may take long to drop.
+    pub(super) fn replace_policy(
+        &mut self,
+        now: Time,
+        id: PolicyId,
+        policy: Box<dyn Policy>,
+    ) -> Box<dyn Policy> {
+        self.chooser.replace_policy(now, id, policy)
     }
 
     /// What any of the policies needs.
@@ -161,8 +173,9 @@ impl Dispatch {
         let (_, prompt_bytes) = request.text_for(policy.needs());
         let held_bytes = self.chooser.views()[chosen].prefix_match_bytes;
         let held_share = held_bytes.map(|held| held as f64 / prompt_bytes.max(1) as f64);
+        let complaint = policy.complaint().map(Box::from);
         let (policy, at_ns) = (policy.name(), now.us * 1_000);
-        Some(Chosen { lease: Lease::take(worker), decision, policy, held_share, at_ns })
+        Some(Chosen { lease: Lease::take(worker), decision, policy, held_share, complaint, at_ns })
     }
 
     /// What the journal is to say of all that was done since the last time; nothing where there is none.

@@ -224,6 +224,7 @@ impl Journey {
 
     /// A worker was chosen.
     pub fn choose(&mut self, chosen: Chosen) -> Arc<Worker> {
+        self.shared.fallbacks.note(&chosen, &self.shared.metrics);
         let worker = Arc::clone(chosen.lease.worker());
         let decided_ns = self.after(chosen.at_ns);
         self.lease = Some(chosen.lease);

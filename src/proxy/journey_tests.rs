@@ -55,6 +55,7 @@ fn shared(clock: Clock, told: &Arc<Mutex<Vec<Event>>>, request_timeout: Duration
         clock,
         sink,
         metrics: Metrics::new(),
+        fallbacks: crate::proxy::fallback::Fallbacks::default(),
         requests: AtomicU64::new(0),
         draining: AtomicBool::new(false),
         answers: Budget::new(1 << 20),

@@ -38,6 +38,7 @@ pub mod body;
 pub mod budget;
 pub mod cors;
 pub mod cut;
+pub mod fallback;
 pub mod forward;
 pub mod headers;
 pub mod intake;
@@ -76,6 +77,8 @@ pub struct Shared {
     pub cors: cors::Cors,
     /// Counters.
     pub metrics: admin::metrics::Metrics,
+    /// Decisions that a policy could not make.
+    pub fallbacks: fallback::Fallbacks,
     /// Tells this router's requests from those of others: loop detection, generated ids.
     pub instance: String,
     /// Requests so far.

@@ -13,12 +13,15 @@ use tokio::task::JoinSet;
 use super::budget::Budget;
 use super::cors::Cors;
 use super::cut::Cut;
+use super::fallback::Fallbacks;
 use super::limit::Limit;
 use super::{Shared, accept};
 use crate::admin::metrics::{self, Metrics};
 use crate::clock::Clock;
 use crate::config::access::AuthConfig;
+use crate::config::policy_file::PolicyName;
 use crate::config::{ConfigError, RouteConfig};
+use crate::fleet::reload::{self, Watched};
 use crate::fleet::spec::WorkerSpec;
 use crate::fleet::{Fleet, FleetConfig};
 use crate::log;
@@ -35,6 +38,8 @@ use crate::trace::writer::TraceWriter;
 pub struct Router {
     shared: Arc<Shared>,
     writer: Option<TraceWriter>,
+    /// The configured policy's file.
+    watched: Option<Watched>,
 }
 
 impl Router {
@@ -45,9 +50,14 @@ impl Router {
         clock: Clock,
         connector: Connector,
     ) -> Result<Self, ConfigError> {
-        let policy = milepost_policies::build(&config.policy, &config.policy_config)
-            .map_err(|e| ConfigError(format!("--policy: {e}")))?;
-        Self::start_with(policy, config, listen, clock, connector)
+        let refuse = |e| ConfigError(format!("--policy: {e}"));
+        let name = PolicyName::parse(&config.policy).map_err(refuse)?;
+        // Before it is read, so that a change meanwhile is seen.
+        let watched = name.file().map(Watched::configured);
+        let policy = name.build(&config.policy_config).map_err(refuse)?;
+        let mut router = Self::start_with(policy, config, listen, clock, connector)?;
+        router.watched = watched;
+        Ok(router)
     }
 
     /// As [`Self::start`], with a policy that need not be known by a name: a simulation brings one that panics.
@@ -102,6 +112,7 @@ impl Router {
             fleet,
             sink,
             metrics: Metrics::with_buckets(&config.duration_buckets_s),
+            fallbacks: Fallbacks::default(),
             limit,
             cors,
             requests: AtomicU64::new(0),
@@ -109,7 +120,7 @@ impl Router {
             cut: Cut::default(),
             config,
         });
-        Ok(Self { shared, writer })
+        Ok(Self { shared, writer, watched: None })
     }
 
     /// What its requests share.
@@ -120,12 +131,16 @@ impl Router {
     /// Serves until `stop` turns true, then drains: not ready at once, the listeners freed after the drain delay, and the
     /// streams ended or, after the grace period, cut. [`Cut::now`] ends all of that at once. The rest of the trace is written
     /// when this value is dropped.
-    pub async fn serve(self, listener: Listener, metrics: Option<Listener>, stop: watch::Receiver<bool>) {
+    pub async fn serve(mut self, listener: Listener, metrics: Option<Listener>, stop: watch::Receiver<bool>) {
         let shared = Arc::clone(&self.shared);
         let (close, closing) = watch::channel(false);
         // Dropped with this future, and its tasks with it.
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&shared.fleet).reap_idle());
+        if let Some(watched) = self.watched.take() {
+            let (fleet, config) = (Arc::clone(&shared.fleet), &shared.config);
+            tasks.spawn(reload::watch(fleet, watched, config.policy_config, config.policy_file_every));
+        }
         if let Some(listener) = metrics {
             let (shared, mut closing) = (Arc::clone(&shared), closing.clone());
             tasks.spawn(async move {

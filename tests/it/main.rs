@@ -31,5 +31,6 @@ mod piped;
 mod policies;
 mod pool;
 mod retries;
+mod script;
 mod simulated;
 mod tls;

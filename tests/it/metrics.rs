@@ -186,9 +186,10 @@ async fn the_page_and_its_document_name_the_same_series() {
         }
     }
     assert_eq!(page.0.len() + missing.len(), told, "a family that the document does not have");
-    // What did not happen: a breaker that changed, a pause, an end of all retries, a question about load (see `loads`), a policy
-    // that matches what engines see (see `correction`).
+    // What did not happen: a policy that could not decide, a breaker that changed, a pause, an end of all retries, a question
+    // about load (see `loads`), a policy that matches what engines see (see `correction`).
     let quiet = [
+        "milepost_policy_fallbacks_total",
         "milepost_prefix_beliefs_total",
         "milepost_worker_server_queue_requests",
         "milepost_worker_server_running_requests",

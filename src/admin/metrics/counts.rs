@@ -6,13 +6,17 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::labels::{ENDPOINTS, METHODS, Names, PATHS};
+use milepost_policies::script::Cause;
+
+use super::labels::{ENDPOINTS, METHODS, Names, OTHER, PATHS};
 use crate::fleet::meters::Histogram;
 
 /// Distinct models with series of their own, `default` (no model in the body) included.
 const MODELS: usize = 33;
 /// Distinct policies.
-const POLICIES: usize = 16;
+const POLICIES: usize = 24;
+/// Reasons why a policy may not be able to decide.
+const CAUSES: usize = Cause::ALL.len();
 /// Distinct pairs of status and error code.
 const PROBLEMS: usize = 64;
 /// Attempts whose back-off is shown apart.
@@ -127,6 +131,8 @@ pub(super) struct Counts {
     pub(super) router: Table<RouterSeries>,
     /// Model by policy.
     selections: Box<[AtomicU64]>,
+    /// Policy by cause, the last cause being any other.
+    fallbacks: [[AtomicU64; CAUSES + 1]; POLICIES + 1],
     pub(super) worker_errors: [AtomicU64; WORKER_ERRORS.len()],
     pub(super) retries: [AtomicU64; ENDPOINTS.len()],
     pub(super) retries_exhausted: [AtomicU64; ENDPOINTS.len()],
@@ -149,6 +155,7 @@ impl Counts {
             policies: Names::new(),
             router: Table::new((MODELS + 1) * ENDPOINTS.len()),
             selections: (0..(MODELS + 1) * (POLICIES + 1)).map(|_| AtomicU64::new(0)).collect(),
+            fallbacks: Default::default(),
             worker_errors: Default::default(),
             retries: Default::default(),
             retries_exhausted: Default::default(),
@@ -186,6 +193,22 @@ impl Counts {
             let n = n.load(Ordering::Relaxed);
             let (model, policy) = (i / (POLICIES + 1), i % (POLICIES + 1));
             (n > 0).then_some((self.models.word(model)?, self.policies.word(policy)?, n))
+        })
+    }
+
+    pub(super) fn fall_back(&self, policy: &str, reason: &str) {
+        let cause = Cause::ALL.iter().position(|cause| cause.reason() == reason).unwrap_or(CAUSES);
+        self.fallbacks[self.policies.index(policy)][cause].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Policy, why it could not decide, and how often.
+    pub(super) fn fallbacks(&self) -> impl Iterator<Item = (&str, &'static str, u64)> {
+        let causes = Cause::ALL.map(Cause::word).into_iter().chain([OTHER]);
+        self.fallbacks.iter().enumerate().flat_map(move |(policy, by_cause)| {
+            causes.clone().zip(by_cause).filter_map(move |(cause, n)| {
+                let n = n.load(Ordering::Relaxed);
+                (n > 0).then_some((self.policies.word(policy)?, cause, n))
+            })
         })
     }
 

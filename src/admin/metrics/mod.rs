@@ -131,6 +131,11 @@ impl Metrics {
         add(&self.counts.retries_exhausted[endpoint_index(endpoint)], 1);
     }
 
+    /// A policy could not decide; the reason says why.
+    pub fn policy_fell_back(&self, policy: &str, reason: &str) {
+        self.counts.fall_back(policy, reason);
+    }
+
     /// A client connection was opened.
     pub fn connection(&self) -> OpenConnection<'_> {
         add(&self.connections, 1);

@@ -214,6 +214,8 @@ impl Page {
         self.family(&own::REQUESTS_ENDED, outcomes.map(|(o, n)| (owned(&[o.name()]), n.into())));
         self.one(&own::TTFT, Value::Buckets(metrics.ttft.snapshot()));
         self.one(&own::ROUTER_QUEUE, Value::Buckets(metrics.router_queue.snapshot()));
+        let fallbacks = metrics.counts.fallbacks();
+        self.family(&own::FALLBACKS, fallbacks.map(|(policy, cause, n)| (owned(&[policy, cause]), n.into())));
         self.one(&own::UNREADABLE, &metrics.unreadable);
         self.one(&own::ACCEPT_FAILURES, &metrics.accept_failures);
     }

@@ -4,10 +4,9 @@
 
 use std::fmt;
 
-use milepost_policies::UnknownPolicy;
-
 use super::flag::{Flag, Value};
 use crate::config::ConfigError;
+use crate::config::policy_file::PolicyError;
 
 /// Longest part of a value that is quoted back.
 const QUOTED_CHARS: usize = 200;
@@ -35,8 +34,8 @@ pub enum FlagError {
     },
     /// Flags that would be wrong to pass over, each with its reason.
     Refused(Vec<(&'static str, &'static str)>),
-    /// No policy has this name.
-    Policy(UnknownPolicy),
+    /// There is no such policy.
+    Policy(PolicyError),
     /// A worker's URL.
     Workers(ConfigError),
 }

@@ -52,7 +52,7 @@ pub fn all() -> impl Iterator<Item = &'static Flag> {
 pub fn about(flag: &Flag) -> String {
     if flag.name == routing::POLICY.name {
         let names: Vec<&str> = milepost_policies::POLICIES.iter().map(|spec| spec.name).collect();
-        return format!("{}: {}", flag.about, names.join(", "));
+        return format!("{}: {}, script:FILE, weighted:FILE", flag.about, names.join(", "));
     }
     match flag.value {
         Value::Word(words) => format!("{}: {}", flag.about, words.join(", ")),

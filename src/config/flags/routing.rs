@@ -10,7 +10,7 @@ const RATIO: Value = Value::Number(0.0, f64::MAX);
 const INDEX_IS_BOUNDED: &str = "the prefix index is bounded at every insert, to 512 MiB";
 
 /// `--policy`.
-pub const POLICY: Flag = Flag::one("policy", "NAME", "Who gets a request").or("cache_aware");
+pub const POLICY: Flag = Flag::one("policy", "NAME[:FILE]", "Who gets a request").or("cache_aware");
 /// `--allow-policy-header`.
 pub const ALLOW_POLICY_HEADER: Flag =
     Flag::switch("allow-policy-header", "A client may name the policy of its request in x-milepost-policy")

@@ -10,6 +10,7 @@ use milepost_policies::{AssignmentMode, CacheAwareMode, PolicyConfig};
 use super::notice::refusal;
 use super::{Flag, FlagError, Given, access, fleet, observe, requests, routing, secrets};
 use crate::config::access::{Identity, TlsConfig};
+use crate::config::policy_file::PolicyName;
 use crate::config::resilience::{BreakerConfig, LimitConfig, RetryConfig};
 use crate::config::{RouteConfig, TraceDecisions, worker_urls};
 use crate::fleet::health::HealthConfig;
@@ -126,8 +127,8 @@ fn policy(given: &Given) -> Result<(String, PolicyConfig), FlagError> {
         "cache_aware" if config.cache_aware_mode == CacheAwareMode::Improved => "cache_aware_improved",
         name => name,
     };
-    // Built once more when the router starts; here it is only asked whether there is such a one.
-    milepost_policies::build(name, &config).map_err(FlagError::Policy)?;
+    // Built when the router starts; here it is only asked whether there is such a one.
+    PolicyName::parse(name).map_err(FlagError::Policy)?;
     Ok((name.to_owned(), config))
 }
 

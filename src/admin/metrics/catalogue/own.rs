@@ -19,6 +19,9 @@ families! {
     ROUTER_QUEUE = Histogram "milepost_router_queue_seconds" &[], "seconds",
         "Arrival to router send: the time in the router, waits for limits and failed attempts included.",
         "when the request ends";
+    FALLBACKS = Counter "milepost_policy_fallbacks_total" &["policy", "cause"], "decisions",
+        "Decisions that a policy could not make, by the cause in the record's reason; shortest_queue made them.",
+        "when the worker is chosen";
     UNREADABLE = Counter "milepost_connections_unreadable_total" &[], "connections",
         "Connections without a readable request, failed TLS handshakes included.", "when such a connection ends";
     ACCEPT_FAILURES = Counter "milepost_accept_failures_total" &[], "attempts",
