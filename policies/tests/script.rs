@@ -102,6 +102,7 @@ fn the_names_are_those_of_the_views_and_what_is_not_known_is_no_number() {
         throughput_tokens_per_s: Some(23.0),
         server_load_age_us: Some(24_000_000),
         max_running_requests: Some(25),
+        prefill_wait_us: Some(26e6),
     };
     let names = [
         ("id", 3),
@@ -129,6 +130,7 @@ fn the_names_are_those_of_the_views_and_what_is_not_known_is_no_number() {
         ("throughput", 23),
         ("load_age", 24),
         ("max_running", 25),
+        ("prefill_wait", 26),
     ];
     let readme = include_str!("../README.md");
     for (name, value) in names {

@@ -31,6 +31,8 @@ pub struct Chosen {
     pub decision: Option<DecisionRecord>,
     /// The policy's name.
     pub policy: &'static str,
+    /// Why this worker, in the policy's words.
+    pub reason: &'static str,
     /// The part of the prompt that the worker was thought to hold, 0 to 1, by length; `None` if the policy does not ask.
     pub held_share: Option<f64>,
     /// What was wrong with the policy, for whoever wrote it.
@@ -175,7 +177,8 @@ impl Dispatch {
         let held_share = held_bytes.map(|held| held as f64 / prompt_bytes.max(1) as f64);
         let complaint = policy.complaint().map(Box::from);
         let (policy, at_ns) = (policy.name(), now.us * 1_000);
-        Some(Chosen { lease: Lease::take(worker), decision, policy, held_share, complaint, at_ns })
+        let reason = self.chooser.decision().reason();
+        Some(Chosen { lease: Lease::take(worker), decision, policy, reason, held_share, complaint, at_ns })
     }
 
     /// What the journal is to say of all that was done since the last time; nothing where there is none.

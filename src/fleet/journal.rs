@@ -96,6 +96,18 @@ impl Recorder {
         id
     }
 
+    /// [`Chooser::replace_policy`]. What a file says now is in no journal, so the number of this call stays without a note:
+    /// a replay goes no further than here.
+    pub(super) fn replace_policy(
+        &mut self,
+        now: Time,
+        id: PolicyId,
+        policy: Box<dyn Policy>,
+    ) -> Box<dyn Policy> {
+        self.number();
+        self.chooser.replace_policy(now, id, policy)
+    }
+
     /// [`Chooser::join`]; `url` is for whoever reads the journal.
     pub(super) fn join(&mut self, now: Time, worker: Joining, url: impl FnOnce() -> Arc<str>) {
         let n = self.number();

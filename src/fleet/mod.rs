@@ -1,16 +1,10 @@
 //! The workers: the only shared mutable state of the router.
 //!
 //! `worker` (one worker and its connections), `server` (the process it is at), `ranks` (`--dp-aware`), `lease` (a claim on
-<<<<<<< HEAD
 //! it), `breaker` (when it is left alone), `dispatch` (the critical section of a decision), `journal` (every call into it),
-//! `policies` (what is asked of it), `health` (probes), `loads` (what servers say of theirs), `meters` (what is counted at a
-//! worker), `rids` (which request is where). Rule: a policy sees a snapshot taken under one lock; no lock is held across an
-//! await.
-=======
-//! it), `breaker` (when it is left alone), `dispatch` (the critical section of a decision), `policies` (what is asked of it),
-//! `reload` (a policy's file), `health` (probes), `loads` (what servers say of theirs), `meters` (what is counted at a worker),
-//! `rids` (which request is where). Rule: a policy sees a snapshot taken under one lock; no lock is held across an await.
->>>>>>> 529e79f (config, fleet, proxy: --policy script:FILE and weighted:FILE, used anew when the file changes)
+//! `policies` (what is asked of it), `reload` (a policy's file), `health` (probes), `loads` (what servers say of theirs),
+//! `meters` (what is counted at a worker), `rids` (which request is where). Rule: a policy sees a snapshot taken under one
+//! lock; no lock is held across an await.
 
 pub mod ask;
 pub mod breaker;
@@ -179,18 +173,13 @@ impl Fleet {
         let now = self.now();
         let mut dispatch = self.lock();
         let id = dispatch.policy_named(name, config, now)?;
-<<<<<<< HEAD
-        let needs = dispatch.needs();
-        self.needs.set(self.config.asked_for(needs));
-=======
         self.need(dispatch.needs());
         Ok(id)
     }
 
     /// Finds out so much from now on. Called under the lock.
     fn need(&self, needs: Needs) {
-        self.needs.set(needs);
->>>>>>> 529e79f (config, fleet, proxy: --policy script:FILE and weighted:FILE, used anew when the file changes)
+        self.needs.set(self.config.asked_for(needs));
         self.loads_wanted.send_if_modified(|wanted| needs.server_loads && !std::mem::replace(wanted, true));
     }
 

@@ -27,7 +27,7 @@ impl Fallbacks {
     /// Counts and tells it, if this choice is one; most are not.
     pub fn note(&self, chosen: &Chosen, metrics: &Metrics) {
         if let Some(complaint) = &chosen.complaint {
-            metrics.policy_fell_back(chosen.policy, &chosen.decision.reason);
+            metrics.policy_fell_back(chosen.policy, chosen.reason);
             let line =
                 || format!("policy {} could not decide, the shortest queue did: {complaint}", chosen.policy);
             self.0.lock().unwrap_or_else(PoisonError::into_inner).warn(line);

@@ -218,7 +218,7 @@ impl Exact {
                 self.policies = vec![PolicyId::default()];
             }
             Some(chooser) => match self.policies.get(number) {
-                Some(id) => chooser.replace_policy(now, *id, policy),
+                Some(id) => drop(chooser.replace_policy(now, *id, policy)),
                 None if number == self.policies.len() => {
                     self.policies.push(chooser.add_policy(now, policy));
                 }

@@ -81,7 +81,7 @@ async fn one(address: SocketAddr, body: String) -> Result<(), String> {
              content-length: {}\r\n\r\n",
             body.len()
         );
-        socket.write_all((head + &body).as_bytes()).await?;
+        socket.write_all((head + body.as_str()).as_bytes()).await?;
         let mut answer = Vec::new();
         socket.read_to_end(&mut answer).await?;
         std::io::Result::Ok(answer)

@@ -83,6 +83,7 @@ pub(super) const OF_WORKER: &[OfWorker] = &[
     worker("decoding", Need::Estimates, |w| int(w.view.decoding_requests)),
     worker("outstanding_prefill_tokens", Need::Estimates, |w| long(w.view.outstanding_prefill_tokens)),
     worker("outstanding_decode_tokens", Need::Estimates, |w| long(w.view.outstanding_decode_tokens)),
+    worker("prefill_wait", Need::Estimates, |w| seconds(w.view.prefill_wait_us)),
     worker("prefill_rate", Need::Estimates, |w| float(w.view.prefill_rate_tokens_per_s)),
     worker("decode_rate", Need::Estimates, |w| float(w.view.decode_rate_tokens_per_s)),
     worker("prefix_match_bytes", Need::Prefix, |w| long(w.view.prefix_match_bytes)),

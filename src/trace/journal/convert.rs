@@ -79,6 +79,8 @@ impl From<&PolicyConfig> for ConfigValues {
             prefix_load_factor,
             consistent_load_factor,
             bucket_adjust_interval_s,
+            // A policy with weights from a file has a name that no replay can build.
+            weights: _,
         } = config;
         Self {
             seed,
@@ -112,6 +114,7 @@ impl TryFrom<&ConfigValues> for PolicyConfig {
             prefix_load_factor: values.prefix_load_factor,
             consistent_load_factor: values.consistent_load_factor,
             bucket_adjust_interval_s: values.bucket_adjust_interval_s,
+            ..Self::default()
         })
     }
 }

@@ -102,6 +102,7 @@ fn config() -> impl Strategy<Value = PolicyConfig> {
             prefix_load_factor: parts[2],
             consistent_load_factor: parts[3],
             bucket_adjust_interval_s: whole[3],
+            ..PolicyConfig::default()
         },
     )
 }
