@@ -1,3 +1,7 @@
+//! The ledger told of requests that end in all ways, of engines that compute, and of anything at all.
+//!
+//! Rule: what is expected is reckoned by hand from the numbers told. Deliberately not here: decisions.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,8 @@
+//! What moves the choice of `lowest_ttft`, and what becomes of a fleet that it chooses for.
+//!
+//! Rule: views are written by hand, or come from a [`Chooser`] before engines that compute one prompt after the other. Deliberately
+//! not here: figures, which the virtual-time bench has.
+
 use super::cost::{Cost, Pricing};
 use super::*;
 use crate::chooser::{Chooser, Eligible, Joining, PolicyId};
