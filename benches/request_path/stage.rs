@@ -75,6 +75,7 @@ impl Stage {
             sink,
             metrics: Metrics::with_buckets(&[]),
             fallbacks: Fallbacks::default(),
+            experiment: None,
             limit: None,
             cors: Cors::new(&[]).map_err(|e| e.to_string())?,
             requests: AtomicU64::new(0),

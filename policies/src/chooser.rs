@@ -53,6 +53,11 @@ pub struct Chooser {
     beliefs: Beliefs,
     ledger: Ledger,
     choices: u64,
+    /// What somebody else wants to find in the views, whoever chooses.
+    watched: Needs,
+    watched_matches: [Vec<u64>; 2],
+    /// The last choice is not yet marked in the views: position of who was chosen.
+    unmarked: Option<u32>,
     /// All workers in the order in which they joined, as they were shown last.
     fleet: Vec<WorkerView>,
     /// Those that may take the request, where they are not all.
@@ -75,6 +80,9 @@ impl Chooser {
             beliefs,
             ledger: Ledger::default(),
             choices: 0,
+            watched: Needs::default(),
+            watched_matches: [const { Vec::new() }; 2],
+            unmarked: None,
             fleet: Vec::new(),
             some: Vec::new(),
             labels_by_slot: Vec::new(),
@@ -133,6 +141,14 @@ impl Chooser {
         self.needs
     }
 
+    /// From now on the views have the estimates and loads that `needs` asks for, whoever chooses, and the texts are looked up for
+    /// [`Chooser::watched_matches`]: somebody else decides by them as well.
+    pub fn show_also(&mut self, needs: Needs) {
+        self.watched = self.watched.union(needs);
+        self.needs = self.needs.union(needs);
+        self.beliefs.want(self.needs);
+    }
+
     /// A worker comes in, the last in order.
     pub fn join(&mut self, now: Time, worker: Joining) {
         let slot = worker.id.0 as usize;
@@ -166,6 +182,7 @@ impl Chooser {
 
     /// A worker goes; those behind it move up. Its requests may still end, and nothing is learned from that.
     pub fn leave(&mut self, now: Time, worker: WorkerId) {
+        self.mark();
         self.fleet.retain(|view| view.id != worker);
         for (position, view) in self.fleet.iter_mut().enumerate() {
             view.position = position as u32;
@@ -216,7 +233,7 @@ impl Chooser {
         self.policies[place].choose(now, request, &workers, &mut self.decision);
         let chosen = self.decision.chosen()?;
         let worker = shown[chosen];
-        self.fleet[worker.position as usize].last_chosen_seq = self.choices;
+        self.unmarked = Some(worker.position);
         if self.needs.prefix_match {
             let matched_bytes = worker.prefix_match_bytes.filter(|_| needs.engine_text);
             self.beliefs.remember(asked, self.needs, worker.id, matched_bytes);
@@ -231,10 +248,35 @@ impl Chooser {
     }
 
     /// The request with the text that a policy of such `needs` reads, and its length in tokens.
-    fn shown<'a>(&self, request: &RequestView<'a>, needs: Needs) -> RequestView<'a> {
+    pub fn shown<'a>(&self, request: &RequestView<'a>, needs: Needs) -> RequestView<'a> {
         let (prompt, prompt_bytes) = request.text_for(needs);
         let prompt_tokens = request.prompt_tokens.or_else(|| self.ledger.tokens_of(prompt_bytes));
         RequestView { prompt, prompt_bytes, prompt_tokens, ..*request }
+    }
+
+    /// Marks the last choice in the views, which show what was before it for as long as nothing happens.
+    fn mark(&mut self) {
+        if let Some(position) = self.unmarked.take() {
+            self.fleet[position as usize].last_chosen_seq = self.choices;
+        }
+    }
+
+    /// Looks up the texts that somebody else asks for; `needs` is what the policy needs, for which it was done.
+    fn match_watched(&mut self, asked: &RequestView<'_>, needs: Needs) {
+        let wanted =
+            [self.watched.matches_routing_text(), self.watched.prefix_match && self.watched.engine_text];
+        for (engine_text, matches) in [false, true].into_iter().zip(&mut self.watched_matches) {
+            if !wanted[usize::from(engine_text)] {
+                continue;
+            }
+            matches.resize(self.matches.len(), 0);
+            if needs.prefix_match && needs.engine_text == engine_text {
+                matches.clone_from(&self.matches);
+            } else {
+                let needs = Needs { prefix_match: true, engine_text, ..Needs::default() };
+                self.beliefs.match_into(asked, needs, matches);
+            }
+        }
     }
 
     /// Brings the views of who is eligible up to date, for a request as it came and as it is shown.
@@ -245,9 +287,13 @@ impl Chooser {
         needs: Needs,
         eligible: &[Eligible],
     ) {
+        self.mark();
         let prompt = request.prompt.filter(|_| needs.prefix_match);
         if prompt.is_some() {
             self.beliefs.match_into(asked, needs, &mut self.matches);
+        }
+        if self.watched.prefix_match {
+            self.match_watched(asked, Needs { prefix_match: prompt.is_some(), ..needs });
         }
         self.all_eligible = eligible.len() == self.fleet.len();
         self.some.clear();
@@ -258,12 +304,11 @@ impl Chooser {
             view.in_flight_requests = in_flight_requests;
             view.prefix_match_bytes = prompt.map(|_| self.matches[view.id.0 as usize]);
             view.prefix_match_tokens = None;
-            if needs.estimates {
-                view.prefix_match_tokens =
-                    view.prefix_match_bytes.and_then(|bytes| self.ledger.part_of(request, bytes));
+            if self.needs.estimates {
+                view.prefix_match_tokens = view.prefix_match_bytes.and_then(|bytes| request.tokens_in(bytes));
                 self.ledger.show_estimates(now, view);
             }
-            if needs.server_loads {
+            if self.needs.server_loads {
                 self.ledger.show_load(now, view);
             }
             if !self.all_eligible {
@@ -280,6 +325,12 @@ impl Chooser {
     /// What the policy saw last: those who were eligible, before its choice.
     pub fn views(&self) -> &[WorkerView] {
         if self.all_eligible { &self.fleet } else { &self.some }
+    }
+
+    /// What somebody else finds by [`Chooser::show_also`]: by slot, how many leading bytes of the routing text and of the engine
+    /// text were found there; nothing of a text that nobody asks for.
+    pub fn watched_matches(&self) -> [&[u64]; 2] {
+        self.watched_matches.each_ref().map(Vec::as_slice)
     }
 
     /// Which worker was sent which prompt: engine text if any policy needs it, else routing text.
@@ -306,6 +357,7 @@ impl fmt::Debug for Chooser {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prefix::PromptHashes;
     use crate::registry::{PolicyConfig, build};
 
     const NOW: Time = Time { us: 5 };
@@ -343,6 +395,29 @@ mod tests {
             positions[chosen.expect("somebody")]
         };
         assert_eq!([ask(&[0, 1, 2]), ask(&[0, 2]), ask(&[0, 1, 2]), ask(&[0, 1, 2])], [0, 2, 1, 0]);
+    }
+
+    #[test]
+    fn views_are_those_before_the_choice_and_hold_what_somebody_else_asks_for() {
+        let mut chooser = chooser("shortest_queue", 2);
+        let prompt = PromptHashes::of(&[b'x'; 200]);
+        let request = RequestView { prompt: Some(&prompt), prompt_bytes: 200, ..RequestView::default() };
+        let mut seen = || {
+            chooser.choose(NOW, PolicyId::default(), &request, &idle(&[0, 1]));
+            let views = chooser.views();
+            views.iter().map(|view| (view.last_chosen_seq, view.prefix_match_bytes)).collect::<Vec<_>>()
+        };
+        assert_eq!(seen(), [(0, None), (0, None)]);
+        assert_eq!(seen(), [(1, None), (0, None)]);
+        chooser.show_also(Needs { prefix_match: true, ..Needs::default() });
+        chooser.choose(NOW, PolicyId::default(), &request, &idle(&[0, 1]));
+        assert_eq!(chooser.watched_matches(), [&[0, 0][..], &[]]);
+        chooser.choose(NOW, PolicyId::default(), &request, &idle(&[0, 1]));
+        assert_eq!(chooser.watched_matches(), [&[200, 0][..], &[]]);
+        assert!(
+            chooser.views().iter().all(|view| view.prefix_match_bytes.is_none()),
+            "the policy does not ask"
+        );
     }
 
     #[test]

@@ -71,7 +71,13 @@ impl Policy for ConsistentHashing {
         if let Some((hash, reason)) = keyed {
             let bound = self.load_factor.map(|factor| load_bound::of(load_bound::share(workers), factor));
             let in_flight = |index| workers.get(index).map_or(u32::MAX, |worker| worker.in_flight_requests);
-            let takes = |index| bound.is_none_or(|bound| load_bound::admits(bound, in_flight(index)));
+            let takes = |index| {
+                let takes = bound.is_none_or(|bound| load_bound::admits(bound, in_flight(index)));
+                if !takes {
+                    out.mark(index, "over_limit");
+                }
+                takes
+            };
             if let Some((index, passed_over)) = self.ring.find(hash, takes) {
                 return out.choose(index, if passed_over { "next_on_ring" } else { reason });
             }

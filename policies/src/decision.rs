@@ -73,6 +73,11 @@ impl Decision {
     /// The same, and why: a short word for the trace, such as `batch_full`. Worth its place where candidates differ in it.
     pub fn score_with(&mut self, index: usize, score: f64, reason: &'static str) {
         self.score(index, score);
+        self.mark(index, reason);
+    }
+
+    /// Says something of the worker at `index` without a score, such as why it was not considered: `no_room`.
+    pub fn mark(&mut self, index: usize, reason: &'static str) {
         if self.reasons.is_empty() {
             self.reasons.resize(self.scores.len(), "");
         }
@@ -124,7 +129,7 @@ impl Decision {
         &self.scores
     }
 
-    /// Why the candidate at `index` has its score; empty where the policy did not say.
+    /// Why the candidate at `index` has its score, or none; empty where the policy did not say.
     pub fn score_reason(&self, index: usize) -> &'static str {
         self.reasons.get(index).copied().unwrap_or_default()
     }

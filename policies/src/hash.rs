@@ -11,6 +11,11 @@ pub fn name_hash(name: &[u8]) -> u64 {
     xxh3_64(name)
 }
 
+/// Another hash of a name, which says nothing of [`name_hash`] nor of the one by another `salt`.
+pub fn salted_hash(name: &[u8], salt: u64) -> u64 {
+    xxh3_64_with_seed(name, salt)
+}
+
 /// The `number`th hash derived from `hash`.
 pub(crate) fn derived(hash: u64, number: u64) -> u64 {
     xxh3_64_with_seed(&hash.to_le_bytes(), number)
@@ -24,6 +29,8 @@ mod tests {
     fn hashes_do_not_change_from_version_to_version() {
         assert_eq!(name_hash(b""), 0x2d06_8005_38d3_94c2);
         assert_eq!(name_hash(b"http://127.0.0.1:8000"), name_hash(b"http://127.0.0.1:8000"));
+        assert_eq!(salted_hash(b"a", 1), salted_hash(b"a", 1));
+        assert_ne!(salted_hash(b"a", 1), salted_hash(b"a", 2));
         assert_ne!(derived(7, 0), derived(7, 1));
         assert_ne!(derived(7, 0), derived(8, 0));
     }

@@ -105,9 +105,11 @@ impl Policy for PeakEwma {
     fn choose(&mut self, now: Time, _request: &RequestView<'_>, workers: &Workers<'_>, out: &mut Decision) {
         let quickest_us = self.expect(now, workers);
         let mut best = (0, f64::INFINITY, u64::MAX);
+        out.name_parts(&["expected_us"]);
         for (index, (worker, expected_us)) in workers.iter().zip(&self.expected_us).enumerate() {
             let cost = expected_us.unwrap_or(quickest_us) * (f64::from(worker.in_flight_requests) + 1.0);
             out.score(index, -cost);
+            out.parts(index, &[expected_us.unwrap_or(f64::NAN)]);
             if cost < best.1 || (cost <= best.1 && worker.last_chosen_seq < best.2) {
                 best = (index, cost, worker.last_chosen_seq);
             }

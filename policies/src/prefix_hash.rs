@@ -62,7 +62,13 @@ impl Policy for PrefixHash {
         self.ring.show(workers);
         let in_flight: u64 = workers.iter().map(|worker| u64::from(worker.in_flight_requests)).sum();
         let most = in_flight as f64 / workers.len() as f64 * self.load_factor;
-        let takes = |index| workers.get(index).is_some_and(|w| f64::from(w.in_flight_requests) <= most);
+        let takes = |index| {
+            let takes = workers.get(index).is_some_and(|w| f64::from(w.in_flight_requests) <= most);
+            if !takes {
+                out.mark(index, "over_limit");
+            }
+            takes
+        };
         match self.ring.find(hash, takes) {
             Some((index, false)) => out.choose(index, "prefix"),
             Some((index, true)) => out.choose(index, "next_on_ring"),

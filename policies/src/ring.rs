@@ -100,7 +100,7 @@ impl Ring {
 
     /// Index of the first worker from `key` on that was shown and that `takes` it, and whether another shown one was passed
     /// over for it; `None` if none takes it.
-    pub(crate) fn find(&self, key: u64, takes: impl Fn(usize) -> bool) -> Option<(usize, bool)> {
+    pub(crate) fn find(&self, key: u64, mut takes: impl FnMut(usize) -> bool) -> Option<(usize, bool)> {
         let (before, from) = self.arcs.split_at(arc_of(key));
         let (arc, after) = from.split_first()?;
         let (late, early) = arc.split_at(arc.partition_point(|place| place.hash < key));

@@ -72,6 +72,15 @@ impl<'a> RequestView<'a> {
         }
     }
 
+    /// Tokens in the first `bytes` of the text, as far as its length in tokens is known.
+    pub fn tokens_in(&self, bytes: u64) -> Option<u64> {
+        let tokens = self.prompt_tokens?;
+        if bytes == 0 {
+            return Some(0);
+        }
+        Some((tokens as f64 * (bytes as f64 / self.prompt_bytes.max(1) as f64).min(1.0)) as u64)
+    }
+
     /// What the engine will see of the prompt.
     pub fn engine_text(&self) -> Option<&'a PromptHashes> {
         self.engine_prompt.or(self.prompt)

@@ -8,6 +8,7 @@ pub mod exit;
 pub mod holder;
 pub mod replay;
 pub mod route;
+mod show;
 pub mod signal;
 pub mod trace;
 pub mod worker;

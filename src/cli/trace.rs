@@ -1,6 +1,6 @@
-//! `milepost trace`: what a trace can hold, and whether this one can be believed.
+//! `milepost trace`: what a trace can hold, whether this one can be believed, and why requests went where they went.
 //!
-//! Deliberately not here: reading and aligning, see `trace::reader` and `trace::align`.
+//! Deliberately not here: reading and aligning, see `trace::reader` and `trace::align`; the text of a decision (`show`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::Failure;
+use super::{Failure, show};
 use crate::trace::align::align;
 use crate::trace::axis::Offsets;
 use crate::trace::reader::{TraceFile, TraceRun};
@@ -31,12 +31,15 @@ enum TraceCommand {
         /// The trace (`route --trace-log`).
         file: PathBuf,
     },
+    /// Print decisions: what the policy saw of each candidate, its scores, and what the shadow policies would have chosen.
+    Show(show::ShowArgs),
 }
 
 /// Runs `milepost trace`.
 pub fn run(args: TraceArgs) -> Result<(), Failure> {
     match args.command {
         TraceCommand::Schema => print(&schema::text()),
+        TraceCommand::Show(args) => print(&show::show(&args)?),
         TraceCommand::Check { file } => {
             let trace = TraceFile::read(&file).map_err(|e| Failure::Usage(e.to_string()))?;
             let report = Report::of(&trace);
@@ -98,6 +101,17 @@ impl Report {
         for (outcome, count) in &tally.outcomes {
             let _ = writeln!(self.text, "    {outcome:<26} {count:>10}");
         }
+        for (arm, count) in &tally.arms {
+            self.line(&format!("arm {arm}"), *count, "requests");
+        }
+        for (policy, (agreed, asked)) in &tally.shadows {
+            let share = *agreed as f64 * 100.0 / (*asked).max(1) as f64;
+            self.line(
+                &format!("shadow {policy}"),
+                *asked,
+                &format!("asked, {share:.1} % would have gone to the same worker"),
+            );
+        }
         self.line("lost requests", run.lost, "the router could not write them");
         self.line(
             "requests without a record",
@@ -140,6 +154,9 @@ impl Report {
 struct Tally {
     requests: u64,
     outcomes: BTreeMap<String, u64>,
+    arms: BTreeMap<String, u64>,
+    /// How often each shadow policy agreed, and how often it was asked.
+    shadows: BTreeMap<String, (u64, u64)>,
     duplicates: u64,
     unaccounted: u64,
     surplus: u64,
@@ -164,6 +181,7 @@ impl Tally {
         run.workers.iter().for_each(|worker| offsets.know(worker));
         for request in &run.requests {
             offsets.learn(request);
+            tally.compared(request);
             *tally.outcomes.entry(word(&request.outcome)).or_default() += 1;
             tally.unordered += u64::from(!ends_last(request));
         }
@@ -173,6 +191,20 @@ impl Tally {
         }
         tally.contradictions = offsets.contradictions();
         tally
+    }
+}
+
+impl Tally {
+    /// What the request tells of one policy against others.
+    fn compared(&mut self, request: &RequestRecord) {
+        if let Some(arm) = &request.split_arm {
+            *self.arms.entry(arm.to_string()).or_default() += 1;
+        }
+        for shadow in request.shadow.get().into_iter().flatten() {
+            let (agreed, asked) = self.shadows.entry(shadow.policy.to_string()).or_default();
+            *agreed += u64::from(shadow.agrees);
+            *asked += 1;
+        }
     }
 }
 

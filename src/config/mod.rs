@@ -13,6 +13,7 @@ use milepost_policies::PolicyConfig;
 
 use self::access::{AuthConfig, TlsConfig};
 use self::resilience::{BreakerConfig, LimitConfig, RetryConfig};
+use self::split::Split;
 use self::worker_url::WorkerUrl;
 use crate::fleet::health::HealthConfig;
 use crate::fleet::loads::LoadConfig;
@@ -21,6 +22,7 @@ pub mod access;
 pub mod flags;
 pub mod policy_file;
 pub mod resilience;
+pub mod split;
 pub mod worker_url;
 
 /// How a router behaves.
@@ -28,10 +30,14 @@ pub mod worker_url;
 pub struct RouteConfig {
     /// Workers at start.
     pub workers: Vec<WorkerUrl>,
-    /// Policy, as [`policy_file::PolicyName`] reads it.
+    /// Policy, as [`policy_file::PolicyName`] reads it; with `split` those of its arms count instead.
     pub policy: String,
     /// Pause between two looks at a policy's file.
     pub policy_file_every: Duration,
+    /// An experiment on live traffic (`--split`).
+    pub split: Option<Split>,
+    /// Policies that are asked after each decision what they would have chosen (`--shadow-policy`).
+    pub shadow_policies: Vec<String>,
     /// Policy settings, the seed of its random choices included.
     pub policy_config: PolicyConfig,
     /// Text that a worker is believed to hold at most, in bytes (`--max-tree-size`); `None`: bounded for all together alone.
@@ -93,6 +99,8 @@ impl Default for RouteConfig {
             workers: Vec::new(),
             policy: "cache_aware".to_owned(),
             policy_file_every: Duration::from_secs(1),
+            split: None,
+            shadow_policies: Vec::new(),
             policy_config: PolicyConfig::default(),
             worker_prefix_bytes: None,
             trace_log: None,
@@ -133,6 +141,13 @@ pub enum TraceDecisions {
     Record,
     /// The same, and every call into the core that decides, for an exact replay.
     Journal,
+}
+
+impl RouteConfig {
+    /// Name of the policy that is built first: the configured one, or that of the first arm.
+    pub fn first_policy(&self) -> &str {
+        self.split.as_ref().and_then(|split| split.arms().first()).map_or(&self.policy, |arm| &arm.policy)
+    }
 }
 
 /// A setting that cannot be used.

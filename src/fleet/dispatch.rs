@@ -11,16 +11,15 @@ use milepost_policies::{
     UnknownPolicy, WorkerId,
 };
 
+use super::decided;
 use super::journal::Recorder;
 use super::lease::Lease;
 use super::policies::Wanted;
+use super::shadow::{Asked, Seen, Shadows};
 use super::spec::WorkerSettings;
 use super::worker::Worker;
 use crate::trace::journal::JournalRecord;
-use crate::trace::record::{CandidateRecord, DecisionRecord};
-
-/// Candidates kept whole in a decision record; above that the chosen one, the runner-up and a sample.
-pub const MAX_CANDIDATES: usize = 16;
+use crate::trace::record::{DecisionRecord, Late, ShadowRecord};
 
 /// A choice that was made.
 #[derive(Debug)]
@@ -29,6 +28,8 @@ pub struct Chosen {
     pub lease: Lease,
     /// What the policy saw and said, where that is recorded.
     pub decision: Option<DecisionRecord>,
+    /// What the shadow policies will say.
+    pub shadow: Late<Vec<ShadowRecord>>,
     /// The policy's name.
     pub policy: &'static str,
     /// Why this worker, in the policy's words.
@@ -41,12 +42,24 @@ pub struct Chosen {
     pub at_ns: u64,
 }
 
+/// How much of a decision is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recorded {
+    /// Nothing: nobody wants it.
+    Nothing,
+    /// What the policy said: nobody reads of the candidates.
+    Outline,
+    /// The candidates as well.
+    Whole,
+}
+
 /// State behind the fleet's lock.
 pub(super) struct Dispatch {
     // In the order of the chooser's.
     pub(super) workers: Vec<Arc<Worker>>,
     chooser: Recorder,
-    is_recorded: bool,
+    recorded: Recorded,
+    shadows: Option<Arc<Shadows>>,
     /// Half-opened by the last decision; told to log and trace by whoever holds no lock.
     pub(super) half_opened: Vec<Arc<Worker>>,
     // Reused between decisions.
@@ -54,9 +67,16 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    /// Decisions by `chooser`, which are recorded or not.
-    pub(super) fn new(chooser: Recorder, is_recorded: bool) -> Self {
-        Self { workers: Vec::new(), chooser, is_recorded, half_opened: Vec::new(), eligible: Vec::new() }
+    /// Decisions by `chooser`, of which so much is recorded.
+    pub(super) fn new(chooser: Recorder, recorded: Recorded) -> Self {
+        Self {
+            workers: Vec::new(),
+            chooser,
+            recorded,
+            shadows: None,
+            half_opened: Vec::new(),
+            eligible: Vec::new(),
+        }
     }
 
     /// The policy called `name`, built if it is not there yet; from then on it is told everything.
@@ -82,6 +102,16 @@ impl Dispatch {
         self.chooser.replace_policy(now, id, policy)
     }
 
+    /// Asks these after each decision from now on.
+    pub(super) fn set_shadows(&mut self, now: Time, shadows: Arc<Shadows>) {
+        self.chooser.show_also(shadows.needs());
+        for worker in &self.workers {
+            let labels = Arc::new(worker.settings().labels);
+            shadows.inbox.join(now, worker.id, worker.url.shared(), labels);
+        }
+        self.shadows = Some(shadows);
+    }
+
     /// What any of the policies needs.
     pub(super) fn needs(&self) -> Needs {
         self.chooser.needs()
@@ -95,11 +125,14 @@ impl Dispatch {
 
     pub(super) fn join(&mut self, now: Time, worker: Arc<Worker>) {
         let settings = worker.settings();
-        let priority = settings.priority;
+        let (priority, labels) = (settings.priority, Arc::new(settings.labels));
         let joining = Joining { id: worker.id, url_hash: worker.url_hash, priority };
         self.chooser.join(now, joining, || worker.url.shared());
-        if !settings.labels.is_empty() {
-            self.chooser.describe(now, worker.id, priority, &Arc::new(settings.labels));
+        if !labels.is_empty() {
+            self.chooser.describe(now, worker.id, priority, &labels);
+        }
+        if let Some(shadows) = &self.shadows {
+            shadows.inbox.join(now, worker.id, worker.url.shared(), labels);
         }
         self.workers.push(worker);
     }
@@ -107,7 +140,11 @@ impl Dispatch {
     /// Keeps what an operator says of a worker, for the policies too if it is in the fleet.
     pub(super) fn set_settings(&mut self, now: Time, worker: &Worker, settings: WorkerSettings) {
         if self.has(worker) {
-            self.chooser.describe(now, worker.id, settings.priority, &Arc::new(settings.labels.clone()));
+            let labels = Arc::new(settings.labels.clone());
+            if let Some(shadows) = &self.shadows {
+                shadows.inbox.describe(worker.id, Arc::clone(&labels));
+            }
+            self.chooser.describe(now, worker.id, settings.priority, &labels);
         }
         worker.set_settings(settings);
     }
@@ -123,6 +160,9 @@ impl Dispatch {
         };
         self.workers.remove(at);
         self.chooser.leave(now, worker.id);
+        if let Some(shadows) = &self.shadows {
+            shadows.inbox.leave(now, worker.id);
+        }
         true
     }
 
@@ -130,6 +170,9 @@ impl Dispatch {
     pub(super) fn observe(&mut self, now: Time, worker: &Worker, event: &Event) {
         if self.has(worker) {
             self.chooser.observe(now, event);
+            if let Some(shadows) = &self.shadows {
+                shadows.inbox.observe(now, event);
+            }
         }
     }
 
@@ -157,28 +200,48 @@ impl Dispatch {
     }
 
     /// Chooses among the healthy workers whose breakers admit a request and that this request has not tried. None if there is
-    /// none, or if the policy's answer is not one of them.
+    /// none, or if the policy's answer is not one of them. `asked`: the request as the shadows are asked about it.
     pub(super) fn choose(
         &mut self,
         now: Time,
         wanted: Wanted,
         request: &RequestView<'_>,
         tried: &[WorkerId],
+        asked: Option<Box<Asked>>,
     ) -> Option<Chosen> {
         let target = wanted.target.map(|target| target.place(self.workers.iter().map(|w| &**w)));
         let request = &RequestView { target, ..*request };
         self.find_eligible(now, tried);
         let chosen = self.chooser.choose(now, wanted.policy, request, &self.eligible)?;
         let worker = Arc::clone(self.eligible_worker(chosen));
-        let decision = self.is_recorded.then(|| self.record(chosen));
         let policy = self.chooser.policy(wanted.policy);
         let (_, prompt_bytes) = request.text_for(policy.needs());
-        let held_bytes = self.chooser.views()[chosen].prefix_match_bytes;
+        let (said, views) = (self.chooser.decision(), self.chooser.views());
+        let held_bytes = views[chosen].prefix_match_bytes;
         let held_share = held_bytes.map(|held| held as f64 / prompt_bytes.max(1) as f64);
         let complaint = policy.complaint().map(Box::from);
-        let (policy, at_ns) = (policy.name(), now.us * 1_000);
-        let reason = self.chooser.decision().reason();
-        Some(Chosen { lease: Lease::take(worker), decision, policy, reason, held_share, complaint, at_ns })
+        let decision = match self.recorded {
+            Recorded::Nothing => None,
+            Recorded::Outline => Some(decided::without_candidates(said, views.len())),
+            Recorded::Whole => {
+                let url = |i| self.eligible_worker(i).url.shared();
+                Some(decided::record(said, chosen, views, policy.needs(), url))
+            }
+        };
+        let shadow = match (&self.shadows, asked) {
+            (Some(shadows), Some(asked)) => {
+                let prompt_tokens = [false, true].map(|engine_text| {
+                    self.chooser.shown(request, Needs { engine_text, ..Needs::default() }).prompt_tokens
+                });
+                let matches = self.chooser.watched_matches();
+                let seen = Seen { views, matches, prompt_tokens, target, chosen };
+                shadows.inbox.ask(now, asked, &seen)
+            }
+            _ => Late::default(),
+        };
+        let (policy, reason, at_ns) = (policy.name(), said.reason(), now.us * 1_000);
+        let lease = Lease::take(worker);
+        Some(Chosen { lease, decision, shadow, policy, reason, held_share, complaint, at_ns })
     }
 
     /// What the journal is to say of all that was done since the last time; nothing where there is none.
@@ -205,51 +268,5 @@ impl Dispatch {
 
     fn eligible_worker(&self, index: usize) -> &Arc<Worker> {
         &self.workers[self.eligible[index].position as usize]
-    }
-
-    fn record(&self, chosen: usize) -> DecisionRecord {
-        let (views, scores) = (self.chooser.views(), self.chooser.decision().scores());
-        let candidates = sample(views.len(), chosen, |i| scores.get(i).copied().flatten())
-            .map(|i| CandidateRecord {
-                worker: self.eligible_worker(i).url.shared(),
-                score: scores.get(i).copied().flatten(),
-                in_flight: views[i].in_flight_requests,
-                prefix_match_bytes: views[i].prefix_match_bytes,
-                chosen: i == chosen,
-            })
-            .collect();
-        DecisionRecord {
-            reason: self.chooser.decision().reason().into(),
-            took_ns: 0,
-            eligible: views.len() as u32,
-            candidates,
-        }
-    }
-}
-
-/// Which candidates go into the record, in fleet order: all of them, or the chosen one, the best other and an even sample.
-fn sample(
-    eligible: usize,
-    chosen: usize,
-    score: impl Fn(usize) -> Option<f64>,
-) -> impl Iterator<Item = usize> {
-    let all = eligible <= MAX_CANDIDATES;
-    let runner_up = (0..eligible)
-        .filter(|i| !all && *i != chosen)
-        .max_by(|a, b| score(*a).unwrap_or(f64::MIN).total_cmp(&score(*b).unwrap_or(f64::MIN)));
-    let step = eligible.div_ceil(MAX_CANDIDATES - 2).max(1);
-    (0..eligible).filter(move |i| all || *i == chosen || Some(*i) == runner_up || i % step == 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_holds_all_candidates_up_to_sixteen_and_the_best_two_above() {
-        assert_eq!(sample(16, 3, |_| None).count(), 16);
-        let kept: Vec<usize> = sample(512, 300, |i| Some(if i == 401 { 1.0 } else { 0.0 })).collect();
-        assert!(kept.len() <= MAX_CANDIDATES && kept.contains(&300) && kept.contains(&401));
-        assert!(kept.is_sorted());
     }
 }

@@ -108,6 +108,16 @@ impl Recorder {
         self.chooser.replace_policy(now, id, policy)
     }
 
+    /// [`Chooser::show_also`]. Where it makes the workers' caches be remembered otherwise than the journal's policies ask for, the
+    /// number of this call stays without a note: a replay goes no further than here.
+    pub(super) fn show_also(&mut self, needs: Needs) {
+        let before = self.chooser.needs();
+        self.chooser.show_also(needs);
+        if self.chooser.needs() != before {
+            self.number();
+        }
+    }
+
     /// [`Chooser::join`]; `url` is for whoever reads the journal.
     pub(super) fn join(&mut self, now: Time, worker: Joining, url: impl FnOnce() -> Arc<str>) {
         let n = self.number();

@@ -1,13 +1,14 @@
 //! The workers: the only shared mutable state of the router.
 //!
 //! `worker` (one worker and its connections), `server` (the process it is at), `ranks` (`--dp-aware`), `lease` (a claim on
-//! it), `breaker` (when it is left alone), `dispatch` (the critical section of a decision), `journal` (every call into it),
-//! `policies` (what is asked of it), `reload` (a policy's file), `health` (probes), `loads` (what servers say of theirs),
-//! `meters` (what is counted at a worker), `rids` (which request is where). Rule: a policy sees a snapshot taken under one
-//! lock; no lock is held across an await.
+//! it), `breaker` (when it is left alone), `dispatch` (the critical section of a decision), `decided` (its record), `journal`
+//! (every call into it), `policies` (what is asked of it), `shadow` (what other policies would have chosen), `reload` (a
+//! policy's file), `health` (probes), `loads` (what servers say of theirs), `meters` (what is counted at a worker), `rids`
+//! (which request is where). Rule: a policy sees a snapshot taken under one lock; no lock is held across an await.
 
 pub mod ask;
 pub mod breaker;
+pub mod decided;
 pub mod dispatch;
 pub mod health;
 mod journal;
@@ -19,11 +20,12 @@ mod ranks;
 pub mod reload;
 pub mod rids;
 pub mod server;
+pub mod shadow;
 pub mod spec;
 pub mod worker;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use milepost_policies::{
@@ -34,12 +36,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::breaker::{Transition, Verdict};
-use self::dispatch::{Chosen, Dispatch};
+use self::dispatch::{Chosen, Dispatch, Recorded};
 use self::health::{Checks, HealthConfig};
 use self::lease::Lease;
 use self::loads::LoadConfig;
 use self::policies::{SharedNeeds, Wanted};
 use self::rids::InFlightRids;
+use self::shadow::{Asked, Shadows};
 use self::spec::{WorkerSettings, WorkerSpec};
 use self::worker::Worker;
 use crate::clock::Clock;
@@ -71,6 +74,7 @@ pub struct Fleet {
     dispatch: Mutex<Dispatch>,
     watchers: Mutex<BTreeMap<u32, JoinHandle<()>>>,
     rids: InFlightRids,
+    shadows: OnceLock<Arc<Shadows>>,
 }
 
 /// How a fleet treats its workers.
@@ -141,7 +145,12 @@ impl Fleet {
         let config = config.into();
         let chooser = config.recorder(Time { us: clock.mono_ns() / 1_000 }, policy);
         let needs = config.asked_for(chooser.needs());
-        let dispatch = Mutex::new(Dispatch::new(chooser, config.decisions != TraceDecisions::Off));
+        let recorded = match config.decisions {
+            TraceDecisions::Off => Recorded::Nothing,
+            _ if sink.is_on() => Recorded::Whole,
+            _ => Recorded::Outline,
+        };
+        let dispatch = Mutex::new(Dispatch::new(chooser, recorded));
         let loads_wanted = watch::Sender::new(config.loads.always || needs.server_loads);
         Arc::new(Self {
             clock,
@@ -155,6 +164,7 @@ impl Fleet {
             dispatch,
             watchers: Mutex::default(),
             rids: InFlightRids::default(),
+            shadows: OnceLock::new(),
         })
     }
 
@@ -175,6 +185,20 @@ impl Fleet {
         let id = dispatch.policy_named(name, config, now)?;
         self.need(dispatch.needs());
         Ok(id)
+    }
+
+    /// From now on these are asked after each decision. Only the first call counts.
+    pub fn set_shadows(&self, shadows: Arc<Shadows>) {
+        if self.shadows.set(Arc::clone(&shadows)).is_ok() {
+            let mut dispatch = self.lock();
+            dispatch.set_shadows(self.now(), shadows);
+            self.need(dispatch.needs());
+        }
+    }
+
+    /// Who is asked after each decision.
+    pub fn shadows(&self) -> Option<&Shadows> {
+        self.shadows.get().map(|shadows| &**shadows)
     }
 
     /// Finds out so much from now on. Called under the lock.
@@ -303,9 +327,10 @@ impl Fleet {
 
     /// Chooses a worker and takes a lease on it, or says that none is left.
     pub fn choose(&self, wanted: Wanted, request: &RequestView<'_>, tried: &[WorkerId]) -> Option<Chosen> {
+        let asked = self.shadows.get().map(|_| Asked::of(request));
         let start_ns = self.clock.mono_ns();
         let mut dispatch = self.lock();
-        let chosen = dispatch.choose(Time { us: start_ns / 1_000 }, wanted, request, tried);
+        let chosen = dispatch.choose(Time { us: start_ns / 1_000 }, wanted, request, tried, asked);
         let half_opened = std::mem::take(&mut dispatch.half_opened);
         let notes = dispatch.take_notes();
         drop(dispatch);

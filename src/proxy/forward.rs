@@ -85,7 +85,7 @@ pub async fn forward(
         last_error = Some((status, error));
         chosen = match next {
             Next::Nothing => None,
-            Next::Now(chosen) => Some(chosen),
+            Next::Now(chosen) => Some(*chosen),
             Next::After(pause) => {
                 rest(visit, journey, pause).await?;
                 let chosen = choose(shared, call, journey, retries.tried());
@@ -163,7 +163,7 @@ fn next(call: &Call, journey: &Journey, retries: &mut Retries, worker: &Arc<Work
     let but = |left_out| choose(journey.shared(), call, journey, left_out);
     if retries.go_on(journey, worker, answered) {
         if let Some(chosen) = retries.avoided().and_then(but).or_else(|| but(retries.tried())) {
-            return Next::Now(chosen);
+            return Next::Now(Box::new(chosen));
         }
         if let Some(pause) = retries.next_round(journey, call.routing.wanted) {
             return Next::After(pause);

@@ -4,6 +4,7 @@
 //! `--max-payload-size` for one body, `--max-buffered-request-bytes` for all, `--request-timeout-secs` for the reading.
 //! Deliberately not here: parsing (`wire::call`), choosing.
 
+use std::borrow::Cow;
 use std::io;
 
 use http::Method;
@@ -76,7 +77,15 @@ pub fn call(shared: &Shared, asked: Asked, request: Request, heard: Heard, journ
         prompt_ids: None,
         routing: heard.routing,
     };
-    look(shared, &mut call, journey);
+    let conversation = look(shared, &mut call, journey);
+    if call.routing.names_policy {
+        journey.note(|r| r.policy_by = Some("header".into()));
+    } else if let Some(experiment) = &shared.experiment {
+        let key = call.routing.key.as_deref();
+        let assigned = experiment.assign(key, conversation.as_deref(), &journey.record().request_id);
+        call.routing.wanted.policy = assigned.policy;
+        journey.note(|r| (r.split_arm, r.split_by) = (Some(assigned.arm), Some(assigned.by.into())));
+    }
     call
 }
 
@@ -150,14 +159,15 @@ fn too_large(limit: u64) -> Problem {
     )
 }
 
-fn look(shared: &Shared, call: &mut Call, journey: &mut Journey) {
+/// Returns the conversation that the body names, where somebody asks for it.
+fn look(shared: &Shared, call: &mut Call, journey: &mut Journey) -> Option<String> {
     if !call.endpoint.has_prompt() || call.asked.method != Method::POST {
         journey.note(|r| r.body_look = "not_json_endpoint".into());
-        return;
+        return None;
     }
     if call.is_encoded {
         journey.note(|r| r.body_look = "content_encoding".into());
-        return;
+        return None;
     }
     let needs = shared.fleet.needs();
     let look = call::look_for(call.endpoint, call.request.body(), needs.engine_text);
@@ -180,4 +190,5 @@ fn look(shared: &Shared, call: &mut Call, journey: &mut Journey) {
         r.prompts = Some(look.prompts).filter(|p| *p > 0);
         r.prompt_bytes = look.text.as_ref().map(|t| t.len() as u64);
     });
+    look.session.filter(|_| shared.experiment.is_some()).map(Cow::into_owned)
 }

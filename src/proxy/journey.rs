@@ -239,6 +239,7 @@ impl Journey {
             r.policy = Some(chosen.policy.into());
             r.decided_ns = Some(decided_ns);
             r.decision = chosen.decision;
+            r.shadow = chosen.shadow;
             // Of an attempt before, which may have been at a rank.
             (r.dp_rank, r.dp_rank_by) = (None, None);
         });

@@ -49,6 +49,7 @@ fn shared(clock: Clock, told: &Arc<Mutex<Vec<Event>>>, request_timeout: Duration
         tls: None,
         fleet: Fleet::new(clock.clone(), pipes, config.health.clone(), policy, Arc::clone(&sink)),
         budget: Budget::new(1 << 20),
+        experiment: None,
         limit: None,
         cors: Cors::Any,
         instance: "test".to_owned(),

@@ -38,6 +38,7 @@ pub mod body;
 pub mod budget;
 pub mod cors;
 pub mod cut;
+pub mod experiment;
 pub mod fallback;
 pub mod forward;
 pub mod headers;
@@ -71,6 +72,8 @@ pub struct Shared {
     pub budget: Arc<budget::Budget>,
     /// Memory for answers that are held to be read at their end.
     pub answers: Arc<budget::Budget>,
+    /// Who is in which arm of `--split`, where that was asked for.
+    pub experiment: Option<experiment::Experiment>,
     /// Requests at one time, where that is limited.
     pub limit: Option<Limit>,
     /// Whose pages may read answers.

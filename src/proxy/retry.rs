@@ -28,7 +28,7 @@ pub enum Next {
     /// Nothing: the last answer is passed on as it came, or the client gets the router's own error.
     Nothing,
     /// An attempt at another worker, at once; it is chosen already, so that nothing is given up for nobody.
-    Now(Chosen),
+    Now(Box<Chosen>),
     /// An attempt after this pause; every worker has been tried.
     After(Duration),
 }

@@ -20,6 +20,8 @@ pub struct Routing {
     pub client_hash: Option<u64>,
     /// The policy and the worker asked for.
     pub wanted: Wanted,
+    /// The client named the policy.
+    pub names_policy: bool,
 }
 
 impl Routing {
@@ -29,6 +31,7 @@ impl Routing {
         if shared.config.allow_policy_header
             && let Some(name) = known.policy.and_then(text)
         {
+            routing.names_policy = true;
             let policy = shared.fleet.policy_named(&name, &shared.config.policy_config);
             routing.wanted.policy = policy.map_err(|error| {
                 Problem::new(400, "unknown_policy", format!("x-milepost-policy: {error}"))

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::budget::Budget;
 use super::cors::Cors;
 use super::cut::Cut;
+use super::experiment::Experiment;
 use super::fallback::Fallbacks;
 use super::limit::Limit;
 use super::{Shared, accept};
@@ -22,6 +23,7 @@ use crate::config::access::AuthConfig;
 use crate::config::policy_file::PolicyName;
 use crate::config::{ConfigError, RouteConfig};
 use crate::fleet::reload::{self, Watched};
+use crate::fleet::shadow::Shadows;
 use crate::fleet::spec::WorkerSpec;
 use crate::fleet::{Fleet, FleetConfig};
 use crate::log;
@@ -50,8 +52,9 @@ impl Router {
         clock: Clock,
         connector: Connector,
     ) -> Result<Self, ConfigError> {
-        let refuse = |e| ConfigError(format!("--policy: {e}"));
-        let name = PolicyName::parse(&config.policy).map_err(refuse)?;
+        let flag = if config.split.is_some() { "--split" } else { "--policy" };
+        let refuse = |e| ConfigError(format!("{flag}: {e}"));
+        let name = PolicyName::parse(config.first_policy()).map_err(refuse)?;
         // Before it is read, so that a change meanwhile is seen.
         let watched = name.file().map(Watched::configured);
         let policy = name.build(&config.policy_config).map_err(refuse)?;
@@ -94,6 +97,12 @@ impl Router {
             policy_config: config.policy_config,
         };
         let fleet = Fleet::new(clock.clone(), dialer, fleet_config, policy, Arc::clone(&sink));
+        if let Some(shadows) = shadows(&config)? {
+            fleet.set_shadows(shadows);
+        }
+        let experiment =
+            config.split.as_ref().map(|split| Experiment::start(split, &fleet, &config.policy_config));
+        let experiment = experiment.transpose().map_err(|e| ConfigError(format!("--split: {e}")))?;
         for url in &config.workers {
             let spec = WorkerSpec { api_key: config.auth.api_key.clone(), ..url.clone().into() };
             // Two equal URLs were refused with the configuration.
@@ -111,8 +120,10 @@ impl Router {
             tls,
             fleet,
             sink,
-            metrics: Metrics::with_buckets(&config.duration_buckets_s),
+            metrics: Metrics::with_buckets(&config.duration_buckets_s)
+                .with_arms(experiment.iter().flat_map(Experiment::names)),
             fallbacks: Fallbacks::default(),
+            experiment,
             limit,
             cors,
             requests: AtomicU64::new(0),
@@ -176,11 +187,27 @@ async fn drain(shared: Arc<Shared>, mut stop: watch::Receiver<bool>, close: watc
 }
 
 impl Drop for Router {
-    /// Ends the health checks, then writes the rest of the trace; joining the writer blocks for one write at most.
+    /// Ends the health checks, lets the shadows answer what they were asked, then writes the rest of the trace; joining the
+    /// writer blocks for one write at most.
     fn drop(&mut self) {
         self.shared.fleet.stop_watching();
+        if let Some(shadows) = self.shared.fleet.shadows() {
+            shadows.finish();
+        }
         self.writer = None;
     }
+}
+
+/// The policies of `--shadow-policy`, at work.
+fn shadows(config: &RouteConfig) -> Result<Option<Arc<Shadows>>, ConfigError> {
+    if config.shadow_policies.is_empty() {
+        return Ok(None);
+    }
+    let built =
+        config.shadow_policies.iter().map(|name| milepost_policies::build(name, &config.policy_config));
+    let built = built.collect::<Result<_, _>>().map_err(|e| ConfigError(format!("--shadow-policy: {e}")))?;
+    let started = Shadows::start(built);
+    started.map(Some).map_err(|e| ConfigError(format!("--shadow-policy: no thread to ask them on: {e}")))
 }
 
 /// A key that no header can carry would lock everybody out.
@@ -213,7 +240,9 @@ fn run_record(config: &RouteConfig, listen: &str, clock: &Clock) -> RunRecord {
         pid: std::process::id(),
         boot_id: boot_id(),
         listen: listen.to_owned(),
-        policy: config.policy.clone(),
+        policy: config.first_policy().to_owned(),
+        split: config.split.as_ref().map(ToString::to_string),
+        shadow_policies: config.shadow_policies.clone(),
         seed: config.policy_config.seed,
         workers: config.workers.iter().map(|u| u.as_str().to_owned()).collect(),
         clock: clock.snapshot(),

@@ -180,6 +180,8 @@ fn trace(policy: &str) -> String {
         boot_id: None,
         listen: "l".into(),
         policy: policy.into(),
+        split: None,
+        shadow_policies: Vec::new(),
         seed: 5,
         workers: (0..WORKERS).map(|worker| url(worker).to_string()).collect(),
         clock,

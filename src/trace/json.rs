@@ -146,7 +146,8 @@ impl<'a, 'b> ser::Serializer for &'a mut Json<'b> {
     }
 
     fn serialize_f32(self, v: f32) -> Result<(), Unsupported> {
-        self.serialize_f64(f64::from(v))
+        // Not as an f64, which would have ten digits more.
+        serde_json::to_writer(&mut *self.out, &v).map_err(ser::Error::custom)
     }
 
     fn serialize_f64(self, v: f64) -> Result<(), Unsupported> {

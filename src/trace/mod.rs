@@ -1,10 +1,13 @@
 //! The product: trace records, how they get to the file without holding up a request, and how they are read back.
 //!
-//! `record` and `journal` (the schema) → `sink` (bounded, per thread) → `writer` (one thread, one file) → `reader` → `align` (on `axis`).
+//! `record`, `decision` and `journal` (the schema) → `sink` (bounded, per thread) → `writer` (one thread, one file) → `reader` →
+//! `align` (on `axis`).
 //! Rule: no request waits for the trace; what cannot be taken is counted in the file itself.
 
 pub mod align;
+mod awaited;
 pub mod axis;
+pub mod decision;
 pub mod journal;
 pub mod json;
 pub mod reader;

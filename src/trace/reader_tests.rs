@@ -18,6 +18,8 @@ fn run(schema: u32) -> String {
         boot_id: None,
         listen: "127.0.0.1:1".into(),
         policy: "random".into(),
+        split: None,
+        shadow_policies: Vec::new(),
         seed: 1,
         workers: vec!["http://w".into()],
         clock: ClockSnapshot { mono_ns: 5, unix_ns: 50, bracket_ns: 1 },

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::decision::{CandidateRecord, DecisionRecord, Late, ShadowRecord};
 use super::journal::JournalRecord;
 use crate::clock::ClockSnapshot;
 use crate::wire::Endpoint;
@@ -50,8 +51,14 @@ pub struct RunRecord {
     pub boot_id: Option<String>,
     /// The address the router listens on.
     pub listen: String,
-    /// Routing policy.
+    /// Routing policy; with `split` the one that the first arm has.
     pub policy: String,
+    /// Arms of an experiment on live traffic and their weights, as given (`--split`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+    /// Policies that are asked after each decision, to compare (`--shadow-policy`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadow_policies: Vec<String>,
     /// Seed of every random decision.
     pub seed: u64,
     /// Worker URLs at start.
@@ -191,9 +198,22 @@ pub struct RequestRecord {
     /// Policy that chose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Cow<'static, str>>,
+    /// Who named it, if not the configuration: `header` (`x-milepost-policy`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_by: Option<Cow<'static, str>>,
+    /// Arm of the experiment that the request is in (`--split`); absent where it named its policy itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_arm: Option<Arc<str>>,
+    /// What the arm was drawn by: `routing_key`, `conversation`, or `request_id` where the request has neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_by: Option<Cow<'static, str>>,
     /// The last decision: what the policy saw and said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<DecisionRecord>,
+    /// What other policies would have chosen from what the last decision saw, in the order of the run's `shadow_policies`;
+    /// absent where none was asked, or not in time.
+    #[serde(default, skip_serializing_if = "Late::is_absent")]
+    pub shadow: Late<Vec<ShadowRecord>>,
     /// Attempts made, the one whose answer this is included.
     pub attempts: u32,
     /// Earlier attempts that failed, the first 64 of them.
@@ -281,37 +301,6 @@ pub struct RequestRecord {
     /// The server's own stamps, raw: names, units and clocks as it sent them.
     #[serde(default, skip_serializing_if = "ServerStamps::is_empty")]
     pub server: ServerStamps,
-}
-
-/// What a policy saw and said.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct DecisionRecord {
-    /// Why this worker.
-    pub reason: Cow<'static, str>,
-    /// Time in the critical section (counts, choice, lease, index), nanoseconds.
-    pub took_ns: u64,
-    /// Number of eligible workers; `candidates` holds up to 16 of them.
-    pub eligible: u32,
-    /// Candidates in the fleet's order.
-    pub candidates: Vec<CandidateRecord>,
-}
-
-/// One worker in a decision.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct CandidateRecord {
-    /// Worker URL.
-    pub worker: Arc<str>,
-    /// The policy's score, higher is better; absent where the policy does not score.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub score: Option<f64>,
-    /// Requests in flight at this worker through this router, before this request.
-    pub in_flight: u32,
-    /// Longest known prefix of this request there, in bytes of routing text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prefix_match_bytes: Option<u64>,
-    /// True for the worker chosen.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub chosen: bool,
 }
 
 /// An attempt that gave no answer, or one that was not passed on.

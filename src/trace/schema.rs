@@ -9,8 +9,9 @@ use std::fmt::Write;
 pub const SCHEMA: u32 = 1;
 
 /// The files whose types are written to a trace.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     include_str!("record.rs"),
+    include_str!("decision.rs"),
     include_str!("journal/mod.rs"),
     include_str!("../wire/mod.rs"),
     include_str!("../wire/answer.rs"),
@@ -99,17 +100,18 @@ impl<'a> Printer<'a> {
     }
 }
 
-/// The type without `Option`, `Vec` and `Box`.
+/// The type without `Option`, `Late`, `Vec` and `Box`.
 fn inner(rust_type: &str) -> &str {
     let mut name = rust_type;
-    while let Some(rest) = ["Option<", "Vec<", "Box<"].iter().find_map(|p| name.strip_prefix(p)) {
+    while let Some(rest) = ["Option<", "Late<", "Vec<", "Box<"].iter().find_map(|p| name.strip_prefix(p)) {
         name = rest.strip_suffix('>').unwrap_or(rest);
     }
     name
 }
 
 fn json_type(rust_type: &str) -> String {
-    if let Some(of) = rust_type.strip_prefix("Option<").and_then(|t| t.strip_suffix('>')) {
+    let perhaps = ["Option<", "Late<"].iter().find_map(|p| rust_type.strip_prefix(p));
+    if let Some(of) = perhaps.and_then(|t| t.strip_suffix('>')) {
         return format!("{}?", json_type(of));
     }
     if let Some(of) = rust_type.strip_prefix("Vec<").and_then(|t| t.strip_suffix('>')) {
@@ -118,7 +120,8 @@ fn json_type(rust_type: &str) -> String {
     match rust_type {
         "String" | "Arc<str>" | "Cow<'static, str>" | "PackedHashes" => "string".to_owned(),
         "bool" => "true/false".to_owned(),
-        "f64" => "number".to_owned(),
+        "f32" | "f64" => "number".to_owned(),
+        "Parts" => "[number]".to_owned(),
         "u8" | "u16" | "u32" | "u64" | "i64" => "integer".to_owned(),
         "BTreeMap<String, String>" => "object of strings".to_owned(),
         boxed if boxed.starts_with("Box<") => inner(boxed).to_owned(),

@@ -4,13 +4,14 @@ use serde_json::Value;
 
 use super::*;
 use crate::clock::ClockSnapshot;
+use crate::trace::decision::{EstimatesRecord, Parts, ServerLoadRecord};
 use crate::trace::journal::{
     ChoiceCall, ConfigValues, DescribeCall, EventCall, JoinCall, JournalCall, JournalRecord, LeaveCall,
     PolicyCall, StartCall,
 };
 use crate::trace::record::{
-    AttemptRecord, CandidateRecord, ConnectionRecord, DecisionRecord, LostRecord, Record, RequestRecord,
-    RunRecord, WorkerRecord,
+    AttemptRecord, CandidateRecord, ConnectionRecord, DecisionRecord, Late, LostRecord, Record,
+    RequestRecord, RunRecord, ShadowRecord, WorkerRecord,
 };
 use crate::wire::answer::Tokens;
 use crate::wire::meta_info::ServerStamps;
@@ -23,11 +24,52 @@ fn decision() -> DecisionRecord {
     let candidate = CandidateRecord {
         worker: "w".into(),
         score: Some(0.5),
+        reason: Some("r".into()),
         in_flight: 1,
         prefix_match_bytes: Some(1),
         chosen: true,
     };
-    DecisionRecord { reason: "r".into(), took_ns: 1, eligible: 1, candidates: vec![candidate] }
+    let estimates = EstimatesRecord {
+        prefix_match_tokens: Some(1),
+        prefilling_requests: Some(1),
+        decoding_requests: Some(1),
+        outstanding_prefill_tokens: Some(1),
+        outstanding_decode_tokens: Some(1),
+        prefill_rate_tokens_per_s: Some(0.1),
+        decode_rate_tokens_per_s: Some(0.1),
+        answered_tokens_per_s: Some(0.1),
+        latency_ewma_us: Some(0.1),
+        ttft_ewma_us: Some(0.1),
+        cache_hit_rate: Some(0.1),
+    };
+    let server_load = ServerLoadRecord {
+        queue_depth: Some(1),
+        running: Some(1),
+        kv_usage: Some(0.1),
+        throughput_tokens_per_s: Some(0.1),
+        server_load_age_us: Some(1),
+        max_running_requests: Some(1),
+    };
+    DecisionRecord {
+        reason: "r".into(),
+        took_ns: 1,
+        eligible: 1,
+        margin: Some(0.5),
+        ties: Some(1),
+        fallback: Some("c".into()),
+        candidates: vec![candidate],
+        part_names: vec!["queue_us".into(), "prefill_us".into()],
+        parts: vec![Parts::of(&[Some(0.1), None])],
+        estimates: vec![estimates],
+        server_loads: vec![server_load],
+    }
+}
+
+fn shadow() -> Late<Vec<ShadowRecord>> {
+    let late = Late::awaited();
+    let (policy, worker) = ("p".into(), Some("w".into()));
+    late.set(vec![ShadowRecord { policy, worker, agrees: true, score: Some(0.5), reason: "r".into() }]);
+    late
 }
 
 fn stamps() -> ServerStamps {
@@ -65,7 +107,11 @@ fn request() -> RequestRecord {
         worker: Some(text_value().into()),
         same_host: Some(true),
         policy: Some(text_value().into()),
+        policy_by: Some("header".into()),
+        split_arm: Some(text_value().into()),
+        split_by: Some("request_id".into()),
         decision: Some(decision()),
+        shadow: shadow(),
         failed_attempts: vec![AttemptRecord { router_send_ns: Some(1), ..AttemptRecord::default() }],
         body_read_ns: Some(1),
         decided_ns: Some(1),
@@ -97,6 +143,8 @@ fn others() -> [Record; 5] {
         boot_id: Some(text_value()),
         listen: "l".into(),
         policy: "p".into(),
+        split: Some("a=1,b=2".into()),
+        shadow_policies: vec!["s".into()],
         seed: 1,
         workers: vec!["w".into()],
         clock,

@@ -32,6 +32,7 @@ pub struct Sink {
     offered: AtomicU64,
     journal_held_bytes: AtomicUsize,
     journal_lost: AtomicU64,
+    unshadowed: AtomicU64,
 }
 
 impl Sink {
@@ -52,6 +53,7 @@ impl Sink {
             offered: AtomicU64::new(0),
             journal_held_bytes: AtomicUsize::new(0),
             journal_lost: AtomicU64::new(0),
+            unshadowed: AtomicU64::new(0),
         }
     }
 
@@ -139,6 +141,16 @@ impl Sink {
     pub fn count_lost(&self, requests: u64) {
         self.lost.fetch_add(requests, Ordering::Relaxed);
         self.lost_total.fetch_add(requests, Ordering::Relaxed);
+    }
+
+    /// Counts request records that were written before the shadow policies had answered.
+    pub fn count_unshadowed(&self, requests: u64) {
+        self.unshadowed.fetch_add(requests, Ordering::Relaxed);
+    }
+
+    /// How many so far.
+    pub fn unshadowed(&self) -> u64 {
+        self.unshadowed.load(Ordering::Relaxed)
     }
 
     /// Request records lost so far.

@@ -16,6 +16,7 @@ use std::{fmt, io};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::awaited::Awaited;
 use super::json::push_json;
 use super::record::{LostRecord, Record, RunRecord};
 use super::sink::Sink;
@@ -89,6 +90,7 @@ impl TraceWriter {
             failing: false,
             path: path_buf,
             whole_bytes,
+            awaited: Awaited::default(),
         };
         scribe.put(&Record::Run(run));
         scribe.write_out(0, 0);
@@ -158,6 +160,7 @@ struct Scribe {
     failing: bool,
     path: PathBuf,
     whole_bytes: u64,
+    awaited: Awaited,
 }
 
 impl Scribe {
@@ -167,6 +170,7 @@ impl Scribe {
         loop {
             let stopping = stop.load(Ordering::Acquire);
             let drained = self.sink.drain(&mut records);
+            self.sink.count_unshadowed(self.awaited.sift(&mut records, !stopping));
             self.write_records(&mut records);
             // On a full disk this line is the one that may fit again and again.
             if !self.failing || stopping {
@@ -293,6 +297,8 @@ mod tests {
             boot_id: None,
             listen: "127.0.0.1:1".to_owned(),
             policy: "round_robin".to_owned(),
+            split: None,
+            shadow_policies: Vec::new(),
             seed: 1,
             workers: Vec::new(),
             clock: clock.snapshot(),
@@ -359,6 +365,7 @@ mod tests {
             failing: false,
             path: PathBuf::from("/dev/full"),
             whole_bytes: 0,
+            awaited: Awaited::default(),
         }
     }
 

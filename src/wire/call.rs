@@ -13,6 +13,7 @@ use super::Endpoint;
 use super::engine_text::{self, Rendering};
 use super::json::{Cursor, Kind, Malformed};
 use super::prompt::Prompt;
+use super::session::Session;
 
 /// What became of the look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct Look<'a> {
     pub stream: bool,
     /// `rid`; of a list the first.
     pub rid: Option<String>,
+    /// The conversation that the body says it belongs to.
+    pub session: Option<Cow<'a, str>>,
     /// `sampling_params.max_new_tokens` (of a list the first), or `max_tokens`, else `max_completion_tokens`, or of
     /// `/v1/responses` `max_output_tokens`.
     pub max_new_tokens: Option<u64>,
@@ -73,6 +76,7 @@ impl Default for Look<'_> {
             model: None,
             stream: false,
             rid: None,
+            session: None,
             max_new_tokens: None,
             prompts: 0,
             samples_per_prompt: 1,
@@ -125,6 +129,7 @@ struct Fields<'a> {
     model: Option<Cow<'a, str>>,
     stream: bool,
     rid: Option<String>,
+    session: Session<'a>,
     sampling: Sampling,
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
@@ -174,6 +179,7 @@ impl<'a> Fields<'a> {
                 b"max_tokens" if openai => self.max_tokens = json.u64()?,
                 b"max_completion_tokens" if openai => self.max_completion_tokens = json.u64()?,
                 b"max_output_tokens" if endpoint == Endpoint::Responses => self.max_tokens = json.u64()?,
+                key if self.session.read(key, json)? => (),
                 key if endpoint != Endpoint::Generate => self.prompt(endpoint, key, json)?,
                 _ => drop(json.skip()?),
             }
@@ -226,6 +232,7 @@ impl<'a> Fields<'a> {
             model: self.model,
             stream: self.stream,
             rid: self.rid,
+            session: self.session.name(),
             max_new_tokens: self.sampling.max_new_tokens.or(max_tokens),
             prompts: prompt.prompts,
             samples_per_prompt: u32::try_from(samples.max(1)).unwrap_or(u32::MAX),

@@ -22,6 +22,7 @@ pub mod rank;
 mod reply;
 mod response;
 pub(crate) mod scan;
+mod session;
 pub mod sse;
 
 /// What a path means to a worker.

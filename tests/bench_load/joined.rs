@@ -57,6 +57,8 @@ fn run_record(clock: ClockSnapshot, boot_id: &str) -> Record {
         boot_id: Some(boot_id.to_owned()),
         listen: "127.0.0.1:1".to_owned(),
         policy: "round_robin".to_owned(),
+        split: None,
+        shadow_policies: Vec::new(),
         seed: 1,
         workers: vec![WORKER.to_owned()],
         clock,

@@ -16,10 +16,11 @@ fn every_command_has_a_help_that_names_its_flags() {
         ("route", &["--worker-urls", "--policy", "--trace-log", "--prometheus-port"][..]),
         ("worker", &["--dialect", "--speedup", "SIMULATED"]),
         ("bench", &["--dataset-name", "--request-rate", "--router-trace"]),
-        ("trace", &["schema", "check"]),
+        ("trace", &["schema", "check", "show"]),
         ("trace schema", &["Print every field"]),
         ("trace check", &["FILE"]),
         ("replay", &["--policy", "--seed", "--json", "SIMULATED", "milepost replay t.jsonl"]),
+        ("trace show", &["FILE", "--last", "--differing"]),
         ("demo", &["SIMULATED"]),
     ] {
         let help = milepost(&folder, &format!("{command} --help"));
@@ -59,12 +60,15 @@ fn trace_schema_has_every_field_and_no_word_of_rust() {
         .lines()
         .filter_map(|l| l.strip_prefix("  ").filter(|l| !l.starts_with(' '))?.split_whitespace().next())
         .collect();
-    let record = "trace/record.rs";
+    let (record, decision) = ("trace/record.rs", "trace/decision.rs");
     for (file, of) in [
         (record, "RunRecord"),
         (record, "RequestRecord"),
-        (record, "DecisionRecord"),
-        (record, "CandidateRecord"),
+        (decision, "DecisionRecord"),
+        (decision, "CandidateRecord"),
+        (decision, "EstimatesRecord"),
+        (decision, "ServerLoadRecord"),
+        (decision, "ShadowRecord"),
         (record, "AttemptRecord"),
         (record, "ConnectionRecord"),
         (record, "WorkerRecord"),

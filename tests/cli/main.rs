@@ -4,6 +4,7 @@
 
 mod bench;
 mod canary;
+mod decisions;
 mod descriptors;
 mod flags;
 mod help;

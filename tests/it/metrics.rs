@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use milepost::admin::metrics;
 use milepost::clock::Clock;
+use milepost::config::split::Split;
 use milepost::config::{RouteConfig, worker_urls};
 use milepost::net::{Connector, Io, Listener, PipeNet};
 use milepost::proxy::serve::Router;
@@ -154,7 +155,12 @@ async fn the_page_and_its_document_name_the_same_series() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = format!("http://{}", gone.local_addr().unwrap());
     drop(gone);
-    let router = TestRouter::with_urls(&[worker.url.clone(), nobody], |_| {}).await;
+    // Nearly all in the first arm, so that the workers take turns.
+    let change = |config: &mut RouteConfig| {
+        config.split = Some(Split::parse("round_robin=4000000000,shortest_queue=1").unwrap());
+        config.shadow_policies = vec!["cache_aware".to_owned()];
+    };
+    let router = TestRouter::with_urls(&[worker.url.clone(), nobody], change).await;
     let at = serve_metrics(&router).await;
     for _ in 0..2 {
         assert_eq!(ask(router.addr, post("/generate", r#"{"text":"a","stream":true}"#)).await.status, 200);

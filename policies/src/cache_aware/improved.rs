@@ -116,7 +116,7 @@ impl Policy for Improved {
         for (index, worker) in self.seen.iter().enumerate() {
             let matched = worker.matched_bytes as f64 / prompt_bytes;
             match (worker.has_room, by_match) {
-                (false, _) => out.score_with(index, f64::NAN, "no_room"),
+                (false, _) => out.mark(index, "no_room"),
                 (true, true) => out.score(index, matched),
                 (true, false) => out.score(index, -f64::from(worker.turn.0)),
             }

@@ -89,15 +89,6 @@ impl Ledger {
         (prompt_bytes > 0).then(|| (prompt_bytes as f64 / per_token).ceil() as u64)
     }
 
-    /// Tokens in the first `bytes` of the request's prompt.
-    pub fn part_of(&self, request: &RequestView<'_>, bytes: u64) -> Option<u64> {
-        let tokens = request.prompt_tokens?;
-        if bytes == 0 {
-            return Some(0);
-        }
-        Some((tokens as f64 * (bytes as f64 / request.prompt_bytes.max(1) as f64).min(1.0)) as u64)
-    }
-
     /// The request goes to `worker`, which was shown like this.
     pub fn route(&mut self, now: Time, request: &RequestView<'_>, worker: &WorkerView) {
         // An attempt of which no end was told.

@@ -203,8 +203,8 @@ fn tokens_of_a_text_follow_what_servers_count() {
         end(&mut ledger, 0, seq, seq, true);
     }
     assert_eq!(ledger.tokens_of(400), Some(160));
-    assert_eq!(ledger.part_of(&request(1, 1000), 1000), Some(250));
-    assert_eq!(ledger.part_of(&request(1, 1000), 9000), Some(1000), "never more than there are");
+    assert_eq!(request(1, 1000).tokens_in(1000), Some(250));
+    assert_eq!(request(1, 1000).tokens_in(9000), Some(1000), "never more than there are");
 }
 
 /// A worker that computes what is in its line as an engine does: what fits into one forward pass together, then what came since.

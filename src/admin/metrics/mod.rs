@@ -6,6 +6,7 @@
 //! Deliberately not here: everything a trace record says better.
 
 mod ages;
+mod arms;
 pub mod catalogue;
 mod counts;
 mod elsewhere;
@@ -15,9 +16,11 @@ mod process;
 mod scraper_io;
 mod serve;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::ages::Ages;
+use self::arms::Arms;
 use self::counts::Counts;
 use self::labels::{endpoint_index, method_index, path_index};
 pub use self::serve::serve;
@@ -57,6 +60,7 @@ pub struct Metrics {
     ended: [AtomicU64; Outcome::ALL.len()],
     ttft: Histogram,
     router_queue: Histogram,
+    arms: Arms,
 }
 
 /// A client connection that is open; counted until it is dropped.
@@ -83,9 +87,17 @@ impl Metrics {
             ended: Default::default(),
             ttft: Histogram::new(&bounds_ns),
             router_queue: Histogram::new(&scaled(&ROUTER_BUCKETS_US, 1_000)),
+            arms: Arms::default(),
             itl_bounds_ns: scaled(&ITL_BUCKETS_MS, 1_000_000),
             bounds_ns,
         }
+    }
+
+    /// With numbers of their own for the arms of an experiment that have these names.
+    #[must_use]
+    pub fn with_arms<'a>(mut self, names: impl Iterator<Item = &'a Arc<str>>) -> Self {
+        self.arms = Arms::new(names, &self.bounds_ns);
+        self
     }
 
     /// A request was accepted at `arrival_mono_ns`.
@@ -112,6 +124,7 @@ impl Metrics {
         if let Some(ns) = record.router_send_ns {
             self.router_queue.observe_ns(ns);
         }
+        self.arms.ended(record);
         let routed = record.request_kind == RequestKind::Routed;
         if routed && (record.attempts > 0 || record.outcome == Outcome::Unreachable) {
             self.routed(record, error_code);

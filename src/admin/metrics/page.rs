@@ -36,6 +36,8 @@ pub(super) fn text(shared: &Shared) -> String {
     page.breakers(&workers);
     page.retries(&shared.metrics);
     page.requests(&shared.metrics);
+    page.arms(&shared.metrics);
+    page.shadows(shared);
     page.workers(&workers);
     page.worker_durations(&workers);
     page.worker_loads(&workers, shared.clock.mono_ns());
@@ -218,6 +220,30 @@ impl Page {
         self.family(&own::FALLBACKS, fallbacks.map(|(policy, cause, n)| (owned(&[policy, cause]), n.into())));
         self.one(&own::UNREADABLE, &metrics.unreadable);
         self.one(&own::ACCEPT_FAILURES, &metrics.accept_failures);
+    }
+
+    fn arms(&mut self, metrics: &Metrics) {
+        let arms = || metrics.arms.all();
+        let ended = arms().flat_map(|arm| {
+            nonzero(Outcome::ALL.map(Outcome::name), &arm.ended).map(|(o, n)| (owned(&[&arm.name, o]), n))
+        });
+        self.family(&own::SPLIT_REQUESTS, ended);
+        for (family, which) in [(&own::SPLIT_TTFT, 0), (&own::SPLIT_E2E, 1)] {
+            let told = arms().map(|arm| (owned(&[&arm.name]), [&arm.ttft, &arm.e2e][which].snapshot()));
+            self.family(family, told.filter(|(_, s)| s.count > 0).map(|(l, s)| (l, Value::Buckets(s))));
+        }
+    }
+
+    fn shadows(&mut self, shared: &Shared) {
+        let Some(shadows) = shared.fleet.shadows() else { return };
+        let told = shadows.counts().iter().flat_map(|c| {
+            [("true", &c.agreed), ("false", &c.differed)]
+                .map(|(agrees, n)| (owned(&[&c.policy, agrees]), n.into()))
+        });
+        self.family(&own::SHADOW_DECISIONS, told);
+        let dropped = ["decision", "event"].into_iter().zip(shadows.dropped());
+        self.family(&own::SHADOW_DROPPED, dropped.map(|(kind, n)| (owned(&[kind]), n.into())));
+        self.one(&own::SHADOW_MISSING, shared.sink.unshadowed());
     }
 
     fn workers(&mut self, workers: &[Arc<Worker>]) {

@@ -12,8 +12,8 @@ pub(super) fn of(config: &RouteConfig, address: SocketAddr, metrics: Option<Sock
     let trace = config.trace_log.as_ref().map_or("off".to_owned(), |p| p.display().to_string());
     let metrics = metrics.map_or("off".to_owned(), |at| format!("http://{at}/metrics"));
     let place = format!(
-        "routing on {scheme}://{address}, policy {}, {}, trace {trace}, metrics {metrics}",
-        config.policy,
+        "routing on {scheme}://{address}, {}, {}, trace {trace}, metrics {metrics}",
+        policy(config),
         workers(config.workers.len()),
     );
     let settings = format!(
@@ -27,6 +27,17 @@ pub(super) fn of(config: &RouteConfig, address: SocketAddr, metrics: Option<Sock
         health(config),
     );
     [place, settings]
+}
+
+fn policy(config: &RouteConfig) -> String {
+    let policy = match &config.split {
+        Some(split) => format!("split {split}"),
+        None => format!("policy {}", config.policy),
+    };
+    match config.shadow_policies.as_slice() {
+        [] => policy,
+        shadows => format!("{policy} (shadows: {})", shadows.join(", ")),
+    }
 }
 
 fn workers(count: usize) -> String {

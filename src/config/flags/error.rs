@@ -23,6 +23,15 @@ pub enum FlagError {
         /// What was typed; `None` where that may be a secret.
         got: Option<String>,
     },
+    /// One part of a flag's value cannot be used.
+    Part {
+        /// The flag, without dashes.
+        flag: &'static str,
+        /// The part, as typed.
+        part: String,
+        /// What is wrong with it, or what was expected.
+        why: String,
+    },
     /// Two flags do not go together.
     Pair {
         /// The flag that was given.
@@ -48,16 +57,22 @@ impl FlagError {
 
     /// The value of `flag` is not `expected`.
     pub(super) fn expected(flag: &Flag, expected: impl Into<String>, got: &str) -> Self {
-        let shown = || {
-            let mut text: String = got.chars().take(QUOTED_CHARS).collect();
-            if text.len() < got.len() {
-                text.push('\u{2026}');
-            }
-            text
-        };
-        let got = (flag.value != Value::Secret).then(shown);
+        let got = (flag.value != Value::Secret).then(|| quoted(got));
         Self::Value { flag: flag.name, expected: expected.into(), got }
     }
+
+    /// `part` of the value of `flag` cannot be used.
+    pub(super) fn part(flag: &Flag, part: &str, why: impl Into<String>) -> Self {
+        Self::Part { flag: flag.name, part: quoted(part), why: why.into() }
+    }
+}
+
+fn quoted(typed: &str) -> String {
+    let mut text: String = typed.chars().take(QUOTED_CHARS).collect();
+    if text.len() < typed.len() {
+        text.push('\u{2026}');
+    }
+    text
 }
 
 impl fmt::Display for FlagError {
@@ -70,6 +85,10 @@ impl fmt::Display for FlagError {
                 write!(f, "--{flag}: expected {expected}, got {got}")
             }
             Self::Value { flag, expected, got: None } => write!(f, "--{flag}: expected {expected}"),
+            Self::Part { flag, part, why } if part.is_empty() => {
+                write!(f, "--{flag}: an empty part: {why}")
+            }
+            Self::Part { flag, part, why } => write!(f, "--{flag}: {part}: {why}"),
             Self::Pair { flag, other, why } => write!(f, "--{flag} and --{other}: {why}"),
             Self::Refused(flags) => {
                 f.write_str("this command line cannot be routed by milepost: ")?;

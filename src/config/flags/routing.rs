@@ -11,6 +11,20 @@ const INDEX_IS_BOUNDED: &str = "the prefix index is bounded at every insert, to 
 
 /// `--policy`.
 pub const POLICY: Flag = Flag::one("policy", "NAME[:FILE]", "Who gets a request").or("cache_aware");
+/// `--split`.
+pub const SPLIT: Flag = Flag::one(
+    "split",
+    "POLICY=WEIGHT,...",
+    "Assign each session to one of these policies instead of --policy, in these proportions; record and metrics say which",
+)
+.with_origin(Origin::Milepost);
+/// `--shadow-policy`.
+pub const SHADOW_POLICY: Flag = Flag::one(
+    "shadow-policy",
+    "NAME,...",
+    "Record what these policies would have chosen from the same view, found out after the request has left",
+)
+.with_origin(Origin::Milepost);
 /// `--allow-policy-header`.
 pub const ALLOW_POLICY_HEADER: Flag =
     Flag::switch("allow-policy-header", "A client may name the policy of its request in x-milepost-policy")
@@ -116,6 +130,8 @@ pub const ROUTING: Group = Group {
     heading: "Routing",
     flags: &[
         POLICY,
+        SPLIT,
+        SHADOW_POLICY,
         ALLOW_POLICY_HEADER,
         SEED,
         CACHE_THRESHOLD,

@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use milepost_policies::{AssignmentMode, CacheAwareMode, PolicyConfig};
 
 use super::notice::refusal;
-use super::{Flag, FlagError, Given, access, fleet, observe, requests, routing, secrets};
+use super::{Flag, FlagError, Given, access, compare, fleet, observe, requests, routing, secrets};
 use crate::config::access::{Identity, TlsConfig};
 use crate::config::policy_file::PolicyName;
 use crate::config::resilience::{BreakerConfig, LimitConfig, RetryConfig};
@@ -73,6 +73,8 @@ fn config(given: &Given, listen: &Endpoint) -> Result<RouteConfig, FlagError> {
     Ok(RouteConfig {
         workers: worker_urls(&urls, &listen.host, listen.port).map_err(FlagError::Workers)?,
         policy,
+        split: compare::split(given, &policy_config)?,
+        shadow_policies: compare::shadow_policies(given, &policy_config)?,
         policy_config,
         trace_log: given.path(&observe::TRACE_LOG)?,
         trace_decisions: trace_decisions(given)?,

@@ -43,7 +43,8 @@ fn another(flag: &Flag) -> String {
             "control-plane-api-keys" => "id:name:user:key",
             "cors-allowed-origins" => "https://example.com",
             "health-check-endpoint" => "/other",
-            "policy" => "random",
+            "policy" | "shadow-policy" => "random",
+            "split" => "random=1,bucket=1",
             "worker-urls" => "http://w:1",
             _ => "another",
         }
@@ -75,6 +76,8 @@ fn every_flag_that_works_changes_the_settings_and_is_not_warned_about() {
 
 #[test]
 fn values_that_only_fit_together_are_checked_together() {
+    let split = error(&[(&routing::SPLIT, &["random=1,bucket=1"]), (&routing::POLICY, &["cache_aware"])]);
+    assert_eq!(split, "--split and --policy: the arms name the policies; leave --policy out");
     let backoff = error(&[(&requests::INITIAL_BACKOFF, &["80"]), (&requests::MAX_BACKOFF, &["20"])]);
     assert!(backoff.contains("--retry-initial-backoff-ms and --retry-max-backoff-ms"), "{backoff}");
     assert!(backoff.contains("got 80 ms and 20 ms"), "{backoff}");
@@ -110,6 +113,24 @@ fn values_are_refused_with_flag_value_and_expectation() {
         (&observe::DURATION_BUCKETS, &["0.1", "inf"], "a number above 0, got inf"),
         (&observe::TRACE_LOG, &[""], "a path, got an empty text"),
         (&routing::POLICY, &["cache-awre"], "did you mean cache_aware?"),
+        (
+            &routing::SPLIT,
+            &["random=1,shortest_queue=-3"],
+            "shortest_queue=-3: expected a whole number of 1 or more",
+        ),
+        (
+            &routing::SPLIT,
+            &["random=1,cache-awre=2"],
+            "cache-awre=2: unknown policy \"cache-awre\"; did you mean",
+        ),
+        (&routing::SPLIT, &["random=1,"], "an empty part: expected POLICY=WEIGHT"),
+        (&routing::SPLIT, &["random=1"], "for one policy there is --policy"),
+        (
+            &routing::SHADOW_POLICY,
+            &["random,rnadom"],
+            "rnadom: unknown policy \"rnadom\"; did you mean random?",
+        ),
+        (&routing::SHADOW_POLICY, &["random,random"], "random: named twice"),
     ] {
         let error = error(&[(flag, values)]);
         assert!(error.starts_with(&format!("--{}: ", flag.name)), "{error}");

@@ -27,6 +27,21 @@ families! {
     ACCEPT_FAILURES = Counter "milepost_accept_failures_total" &[], "attempts",
         "Times that no connection could be accepted, for want of descriptors as a rule; it is tried again after 100 ms.",
         "when it fails";
+    SPLIT_REQUESTS = Counter "milepost_split_requests_total" &["arm", "outcome"], "requests",
+        "Requests ended in each arm of --split, by outcome; one that named its policy itself is in none.",
+        "when the request ends";
+    SPLIT_TTFT = Histogram "milepost_split_ttft_seconds" &["arm"], "seconds",
+        "Arrival to the first event with tokens, by arm of --split; streams only.", "when the request ends";
+    SPLIT_E2E = Histogram "milepost_split_e2e_seconds" &["arm"], "seconds",
+        "Arrival to end of the good answers, by arm of --split.", "when the whole answer has been passed on";
+    SHADOW_DECISIONS = Counter "milepost_shadow_decisions_total" &["policy", "agrees"], "decisions",
+        "Decisions that each policy of --shadow-policy was asked about, by whether it would have chosen the same worker.",
+        "some ms after the decision";
+    SHADOW_DROPPED = Counter "milepost_shadow_dropped_total" &["kind"], "decisions or events",
+        "Decisions and events that the shadow policies were not told of, as they were behind (decision, event).",
+        "with the decision or event";
+    SHADOW_MISSING = Counter "milepost_shadow_missing_total" &[], "records",
+        "Request records that were written without the shadows' answer, as it came too late.", "when the record is written";
     WORKER_REQUESTS = Counter "milepost_worker_requests_total" &["worker", "outcome"], "requests",
         "Requests that ended at the worker, by outcome, and failed_attempt for attempts after which another followed or the router gave up.",
         "when the request or the attempt ends";
