@@ -49,7 +49,7 @@ fn run(name: &str, workload: &Workload, rate: f64, workers: usize) -> Played {
 #[test]
 fn the_same_seed_is_the_same_run_and_another_seed_another() {
     for kind in Kind::ALL {
-        let rows = |seed| run("cache_aware", &kind.draw(seed, 60).unwrap(), 20.0, 3).rows;
+        let rows = |seed| run("cache_aware", &kind.draw(seed, 30).unwrap(), 20.0, 3).rows;
         assert_eq!(rows(1), rows(1), "{}", kind.name());
         assert_ne!(rows(1), rows(2), "{}", kind.name());
     }
@@ -58,7 +58,7 @@ fn the_same_seed_is_the_same_run_and_another_seed_another() {
 #[test]
 fn every_request_ends_and_no_cache_has_more_than_one_that_never_forgets() {
     for kind in Kind::ALL {
-        let workload = kind.draw(3, 80).unwrap();
+        let workload = kind.draw(3, 40).unwrap();
         for arm in Arm::all() {
             let played = run(&arm.name, &workload, 20.0, 3);
             for (row, request) in played.rows.iter().zip(&workload.requests) {
@@ -106,13 +106,13 @@ fn alone_on_an_idle_worker_a_request_takes_what_the_bound_says() {
 
 #[test]
 fn the_recorded_conversations_share_what_their_blocks_say() {
-    let workload = Kind::Mooncake.draw(1, 2_000).unwrap();
+    let workload = Kind::Mooncake.draw(1, 800).unwrap();
     let sum = |value: fn(&workload::Request) -> u32| {
         workload.requests.iter().map(|request| f64::from(value(request))).sum::<f64>()
     };
     let share = sum(|r| r.possible_tokens) / sum(|r| r.prompt_tokens);
-    // 29.4 % by the blocks of the first 2,000 lines in the order of the file.
-    assert!((share - 0.294).abs() < 0.005, "{share}");
+    // 19.5 % by the blocks of the first 800 lines in the order of the file.
+    assert!((share - 0.195).abs() < 0.005, "{share}");
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_queue_that_grows_is_no_steady_state_and_one_that_stays_is() {
 
 #[test]
 fn a_capacity_is_the_highest_rate_that_is_steady() {
-    let workload = Kind::Plain.draw(1, 1_500).unwrap();
+    let workload = Kind::Plain.draw(1, 500).unwrap();
     let (fleet, arm) = (fleet(1), arm("shortest_queue"));
     let guess = capacity::guess(&workload, &fleet);
     let found = capacity::capacity(&arm, &workload, &fleet, guess).unwrap();
