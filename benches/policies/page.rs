@@ -92,7 +92,8 @@ How it is measured:
 - **Settings** are the defaults of the command line, unless a name says otherwise.
 - **Capacity** of an arm: the highest rate at which a run is in a steady state, found by bisection to {close} (seed 1). Steady: from
   the third quarter of the arrivals to the fourth the mean number in flight grows by at most {growth} of the requests that arrive in a
-  quarter, and the mean number in flight is rate times mean time in the system (Little's law) within {little}.
+  quarter, and the mean number in flight is rate times mean time in the system (Little's law) within {little}. A capacity
+  is that of runs of this length; longer ones find more for `chat`, whose conversations take a while to fill a fleet.
 - **Loads** are shares of the *weakest* arm's capacity, so that no ratio compares with a queue that grows without end, and one more
   at which `{peer}` is itself at {PEER_SHARE}. An arm with fewer than {steady} steady runs is *saturated* there and
   has no latency.
