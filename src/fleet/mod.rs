@@ -8,6 +8,7 @@
 
 pub mod ask;
 pub mod breaker;
+mod config;
 pub mod decided;
 pub mod dispatch;
 pub mod health;
@@ -29,17 +30,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use milepost_policies::{
-    Corrections, Event, Needs, Policy, PolicyConfig, PolicyId, PrefixIndex, RequestView, Time, UnknownPolicy,
-    WorkerId,
+    Corrections, Event, Needs, Policy, PolicyConfig, PolicyId, RequestView, Time, UnknownPolicy, WorkerId,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::breaker::{Transition, Verdict};
+pub use self::config::FleetConfig;
 use self::dispatch::{Chosen, Dispatch, Recorded};
 use self::health::{Checks, HealthConfig};
 use self::lease::Lease;
-use self::loads::LoadConfig;
 use self::policies::{SharedNeeds, Wanted};
 use self::rids::InFlightRids;
 use self::shadow::{Asked, Shadows};
@@ -47,7 +47,6 @@ use self::spec::{WorkerSettings, WorkerSpec};
 use self::worker::Worker;
 use crate::clock::Clock;
 use crate::config::TraceDecisions;
-use crate::config::resilience::BreakerConfig;
 use crate::config::worker_url::WorkerUrl;
 use crate::log;
 use crate::net::dialer::Dialer;
@@ -55,9 +54,6 @@ use crate::net::tls::TlsError;
 use crate::trace::record::{Record, WorkerRecord};
 use crate::trace::sink::Sink;
 
-/// Bytes that each prefix index may take, that of routing text and that of engine text where a policy wants one: about 10 GB of
-/// unique prompt text at 256-byte blocks.
-const INDEX_BYTES: usize = 512 * 1024 * 1024;
 /// Pause between two sweeps for connections idle too long.
 const REAP_EVERY: Duration = Duration::from_millis(500);
 
@@ -75,52 +71,6 @@ pub struct Fleet {
     watchers: Mutex<BTreeMap<u32, JoinHandle<()>>>,
     rids: InFlightRids,
     shadows: OnceLock<Arc<Shadows>>,
-}
-
-/// How a fleet treats its workers.
-#[derive(Clone, Debug)]
-pub struct FleetConfig {
-    /// Health checks.
-    pub health: HealthConfig,
-    /// Questions to servers about their load.
-    pub loads: LoadConfig,
-    /// The circuit breaker of each worker.
-    pub breaker: BreakerConfig,
-    /// Each server is expanded into its data-parallel ranks.
-    pub dp_aware: bool,
-    /// Workers that such an expansion may lead to.
-    pub max_workers: usize,
-    /// Text that a worker is believed to hold at most, in bytes; `None`: the prefix index is bounded as a whole alone.
-    pub worker_prefix_bytes: Option<u64>,
-    /// What is told of each decision.
-    pub decisions: TraceDecisions,
-    /// What the policies are built with; a journal says it.
-    pub policy_config: PolicyConfig,
-}
-
-impl FleetConfig {
-    fn prefix_index(&self) -> PrefixIndex {
-        match self.worker_prefix_bytes {
-            Some(worker_bytes) => PrefixIndex::with_worker_capacity(INDEX_BYTES, worker_bytes),
-            None => PrefixIndex::new(INDEX_BYTES),
-        }
-    }
-}
-
-impl From<HealthConfig> for FleetConfig {
-    /// No server is expanded.
-    fn from(health: HealthConfig) -> Self {
-        Self {
-            health,
-            loads: LoadConfig::default(),
-            breaker: BreakerConfig::default(),
-            dp_aware: false,
-            max_workers: usize::MAX,
-            worker_prefix_bytes: None,
-            decisions: TraceDecisions::default(),
-            policy_config: PolicyConfig::default(),
-        }
-    }
 }
 
 /// Why a worker was not added.
@@ -491,6 +441,7 @@ mod tests {
     use milepost_policies::PolicyConfig;
 
     use super::*;
+    use crate::config::resilience::BreakerConfig;
     use crate::net::{Connector, PipeNet};
 
     #[tokio::test]
