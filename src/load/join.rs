@@ -63,14 +63,24 @@ pub(super) struct Run<'a> {
     pub notes: &'a mut Vec<String>,
 }
 
+/// What was made of it.
+pub(super) struct Joined {
+    /// One for each planned request.
+    pub rows: Vec<Row>,
+    /// What is known of the servers.
+    pub servers: Vec<ServerInfo>,
+    /// Requests for tokens in the router's trace that are none of the run's; `None` without a trace.
+    pub strangers: Option<u64>,
+}
+
 impl Run<'_> {
-    /// One row for each planned request, and what is known of the servers.
+    /// One row for each planned request, and what else the trace told.
     pub(super) async fn rows(
         mut self,
         planned: &[Planned],
         seen: Vec<Seen>,
         tracing: Option<Tracing>,
-    ) -> (Vec<Row>, Vec<ServerInfo>) {
+    ) -> Joined {
         let traced = self.trace(planned, &seen, tracing).await;
         let own: Vec<Option<RequestRecord>> = match traced {
             None => planned.iter().zip(&seen).map(|(plan, seen)| self.own_record(plan, seen)).collect(),
@@ -91,7 +101,7 @@ impl Run<'_> {
             row.simulated = row.simulated.or(kind);
             rows.push(row);
         }
-        (rows, servers)
+        Joined { rows, servers, strangers: traced.map(|t| t.strangers) }
     }
 
     /// The records of the requests that were sent. A trace that cannot be read now costs its columns, not the run.
@@ -185,6 +195,8 @@ impl Run<'_> {
             client_end_ns: at(end_ns),
             gaps: times.windows(2).map(gap).collect(),
             streamed: plan.stream,
+            group: plan.group,
+            batch_size: Some(plan.batch_size),
             reconnects: seen.exchange.reconnects,
             reused_connection: seen.exchange.reused_connection,
             simulated: seen.exchange.simulated.then_some(true),
@@ -342,6 +354,9 @@ fn from_router(row: &mut Row, record: &RequestRecord, offsets: &Offsets) {
     if !record.worker.as_deref().is_some_and(|worker| offsets.is_router(worker)) {
         row.host = record.worker.as_deref().map(host_port_of);
     }
+    row.decision_ns = record.decision.as_ref().map(|d| ns_of(d.took_ns));
+    row.router_wait_ns = Some(ns_of(record.body_read_ns.unwrap_or(0) + record.limit_wait_ns.unwrap_or(0)));
+    row.phase.clone_from(&record.phase);
     row.attempts = Some(record.attempts);
     row.policy = record.policy.as_deref().map(str::to_owned);
     row.trace_completion_tokens = record.tokens.completion_tokens;
@@ -388,6 +403,7 @@ fn fill(row: &mut Row, record: &RequestRecord, aligned: Aligned, shift_ns: i64) 
     let arrival_ns = ns_of(record.arrival_mono_ns) + shift_ns;
     let at = |after_ns: Option<i64>| after_ns.map(|ns| arrival_ns + ns);
     row.arrival_ns = Some(arrival_ns);
+    row.decided_ns = at(record.decided_ns.map(ns_of));
     row.router_send_ns = at(record.router_send_ns.map(ns_of));
     row.created_ns = at(aligned.created_ns);
     row.queue_start_ns = at(aligned.queue_start_ns);

@@ -24,6 +24,10 @@ pub struct Planned {
     pub prompt_tokens: u64,
     /// Output tokens asked for.
     pub max_new_tokens: Option<u64>,
+    /// Which group of a shared prefix it belongs to.
+    pub group: Option<u32>,
+    /// Members of its answer: prompts times samples of each.
+    pub batch_size: u32,
     /// It asks for a stream.
     pub stream: bool,
 }
@@ -81,13 +85,17 @@ fn one(
     let path: Uri = path.parse().map_err(|e| format!("path {path}: {e}"))?;
     let endpoint = config.backend.endpoint();
     // --extra-request-body may ask for several answers in one.
-    let multiple = look(endpoint, &bytes).multiple();
+    let asked = look(endpoint, &bytes);
+    let multiple = asked.multiple();
+    let batch_size = asked.prompts.max(1).saturating_mul(asked.samples_per_prompt.max(1));
     Ok(Planned {
         req_id,
         outgoing: Outgoing { path, endpoint, multiple, body: bytes, headers },
         words: prompt.words(),
         prompt_tokens: prompt.planned_tokens,
         max_new_tokens,
+        group: prompt.group,
+        batch_size,
         stream,
     })
 }

@@ -48,6 +48,12 @@ pub struct Row {
 
     /// The router had the request's head (without a router: the client began to write).
     pub arrival_ns: Option<i64>,
+    /// The router's (last) decision was made.
+    pub decided_ns: Option<i64>,
+    /// Time in the policy and under its lock.
+    pub decision_ns: Option<i64>,
+    /// What the router waited for: the body, and a place under its limits.
+    pub router_wait_ns: Option<i64>,
     /// The router began to write to the worker (without one: equal to arrival).
     pub router_send_ns: Option<i64>,
     /// The server accepted the request.
@@ -100,6 +106,13 @@ pub struct Row {
     pub streamed: bool,
     /// Workers the router tried.
     pub attempts: Option<u32>,
+    /// Which group of a shared prefix the prompt is of.
+    pub group: Option<u32>,
+    /// Phase of the run that the request told the router.
+    pub phase: Option<String>,
+    /// Members of the answer: prompts times samples of each; above 1 tokens are summed, created is the earliest and first token
+    /// the latest.
+    pub batch_size: Option<u32>,
     /// The router's policy.
     pub policy: Option<String>,
     /// Dead idle connections the client replaced.
@@ -167,6 +180,48 @@ impl Row {
         between(self.router_send_ns, self.created_ns)
     }
 
+    /// dispatched − scheduled.
+    pub fn client_queue_ns(&self) -> Option<i64> {
+        Some(self.dispatched_ns? - self.scheduled_ns)
+    }
+
+    /// `write_begun` − dispatched.
+    pub fn client_connect_ns(&self) -> Option<i64> {
+        between(self.dispatched_ns, self.write_begun_ns)
+    }
+
+    /// arrival − `write_begun`, where a router told its arrival.
+    pub fn to_router_ns(&self) -> Option<i64> {
+        between(self.write_begun_ns, self.arrival_ns).filter(|_| self.in_trace)
+    }
+
+    /// decided − arrival, less the decision itself where its time is told.
+    pub fn router_in_ns(&self) -> Option<i64> {
+        Some(between(self.arrival_ns, self.decided_ns)? - self.decision_ns.unwrap_or(0))
+    }
+
+    /// `router_send` − decided.
+    pub fn router_out_ns(&self) -> Option<i64> {
+        between(self.decided_ns, self.router_send_ns)
+    }
+
+    /// client end − finish, where a router told its finish.
+    pub fn network_back_ns(&self) -> Option<i64> {
+        between(self.finish_ns, self.client_end_ns).filter(|_| self.in_trace)
+    }
+
+    /// `router_send` − arrival, less what the router waited for others.
+    pub fn router_overhead_ns(&self) -> Option<i64> {
+        let waited_ns = self.router_wait_ns.filter(|_| self.in_trace)?;
+        Some((self.queue_time_in_router_ns()? - waited_ns).max(0))
+    }
+
+    /// (client E2E − client TTFT) / (tokens − 1), nanoseconds; none below two tokens.
+    pub fn tpot_client_ns(&self) -> Option<f64> {
+        let after_first = self.decode_length().filter(|n| *n >= 2)? - 1;
+        Some((self.client_latency_ns()? - self.ttft_client_ns()?) as f64 / after_first as f64)
+    }
+
     /// (E2E − TTFT) / (tokens − 1), nanoseconds; none below two tokens.
     pub fn tpot_ns(&self) -> Option<f64> {
         let after_first = self.decode_length().filter(|n| *n >= 2)? - 1;
@@ -221,6 +276,9 @@ pub(crate) fn example() -> Row {
         cached_tokens: Some(1),
         trace_completion_tokens: Some(5),
         arrival_ns: Some(1_000_000_000),
+        decided_ns: Some(1_000_700_000),
+        decision_ns: Some(50_000),
+        router_wait_ns: Some(200_000),
         router_send_ns: Some(1_001_000_000),
         created_ns: Some(1_002_000_000),
         queue_start_ns: Some(1_003_000_000),
@@ -234,6 +292,7 @@ pub(crate) fn example() -> Row {
         pure_queue_ns: Some(10_000_000),
         clock_bound_ns: Some(500),
         scheduled_ns: 999_000_000,
+        dispatched_ns: Some(999_100_000),
         write_begun_ns: Some(999_400_000),
         sent_ns: Some(999_500_000),
         client_first_token_ns: Some(1_022_500_000),
@@ -241,6 +300,8 @@ pub(crate) fn example() -> Row {
         gaps: vec![Gap { ns: 10_000_000, tokens: 1 }, Gap { ns: 30_000_000, tokens: 3 }],
         streamed: true,
         attempts: Some(1),
+        group: Some(2),
+        batch_size: Some(1),
         policy: Some("round_robin".to_owned()),
         simulated: Some(false),
         in_trace: true,

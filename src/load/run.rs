@@ -95,6 +95,8 @@ pub struct RunReport {
     pub rows: Vec<Row>,
     /// Target or workers, as they describe themselves.
     pub servers: Vec<ServerInfo>,
+    /// Requests for tokens in the router's trace that are none of this run's; `None` without a trace.
+    pub strangers: Option<u64>,
     /// It was ended early.
     pub partial: bool,
     /// Rows were joined with a router's trace.
@@ -143,9 +145,20 @@ pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, L
     // Closes the idle connections: their descriptors may be what reading the trace lacks.
     drop(client);
     let joined = join::Run { config: &config, start, clocks, target, clock, notes: &mut notes };
-    let (rows, servers) = joined.rows(&planned, seen, tracing).await;
+    let join::Joined { rows, servers, strangers } = joined.rows(&planned, seen, tracing).await;
     let has_trace = config.router_trace.is_some();
-    Ok(RunReport { config, start, schedule, rows, servers, partial, has_trace, notes, connections_opened })
+    Ok(RunReport {
+        config,
+        start,
+        schedule,
+        rows,
+        servers,
+        strangers,
+        partial,
+        has_trace,
+        notes,
+        connections_opened,
+    })
 }
 
 /// All that is there before the first arrival.

@@ -77,6 +77,8 @@ pub struct Traced {
     pub workers: BTreeMap<String, WorkerRecord>,
     /// Records whose id another record has too.
     pub repeated: u64,
+    /// Requests for tokens that are none of this run's, its warm-up left out.
+    pub strangers: u64,
     /// Requests the router could not write down.
     pub lost: u64,
     /// Lines that are records.
@@ -122,6 +124,7 @@ impl Traced {
                 let run = self.runs.len() - 1;
                 self.keep(TracedRequest { run, record: *record });
             }
+            Record::Request(record) if ours && is_strange(&record) => self.strangers += 1,
             Record::Lost(lost) if ours => self.lost += lost.requests,
             Record::Request(_) | Record::Lost(_) | Record::Connection(_) | Record::Journal(_) => {}
         }
@@ -168,6 +171,11 @@ impl Traced {
         }
         Ok(self)
     }
+}
+
+/// The load generator's own questions about the server ask for no tokens.
+fn is_strange(record: &RequestRecord) -> bool {
+    record.endpoint.generates() && record.phase.as_deref() != Some("warmup")
 }
 
 /// A trace that is being written.

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use crate::load::row::Row;
 
 /// The header, inherited columns first.
-pub const COLUMNS: [&str; 54] = [
+pub const COLUMNS: [&str; 60] = [
     "req_id",
     "success",
     "error",
@@ -64,6 +64,12 @@ pub const COLUMNS: [&str; 54] = [
     "ttft_from_schedule",
     "client_reconnects",
     "write_begun_time",
+    "decided_time",
+    "decision_time",
+    "router_wait_time",
+    "prefix_group",
+    "phase",
+    "batch_size",
 ];
 
 /// Header and rows; lines end with a line feed.
@@ -84,7 +90,7 @@ pub fn csv(rows: &[Row]) -> String {
 }
 
 /// The cells of one row, in the order of [`COLUMNS`].
-pub fn cells(row: &Row) -> [String; 54] {
+pub fn cells(row: &Row) -> [String; 60] {
     [
         row.req_id.clone(),
         truth(row.success()),
@@ -140,6 +146,12 @@ pub fn cells(row: &Row) -> [String; 54] {
         seconds(row.ttft_from_schedule_ns()),
         row.reconnects.to_string(),
         seconds(row.write_begun_ns),
+        seconds(row.decided_ns),
+        seconds(row.decision_ns),
+        seconds(row.router_wait_ns),
+        number(row.group),
+        row.phase.clone().unwrap_or_default(),
+        number(row.batch_size),
     ]
 }
 
@@ -201,7 +213,8 @@ mod tests {
             1.000000000,1.001000000,1.002000000,1.003000000,1.013000000,1.021000000,1.061000000,\
             0.060000000,0.061000000,0.021000000,0.001000000,0.019000000,0.001000000,0.010000000,\
             server_patch,0.023100000,0.022000000,0.008000000,0.040000000,0.001000000,0.010000000,0.010000000,1,1,round_robin,\
-            0.999000000,0.999500000,0.062600000,real,0.000000500,False,,200,,,1.022500000,1.062000000,0.000500000,0.063000000,0.023500000,0,0.999400000";
+            0.999000000,0.999500000,0.062600000,real,0.000000500,False,,200,0.999100000,,1.022500000,1.062000000,0.000500000,0.063000000,0.023500000,0,0.999400000,\
+            1.000700000,0.000050000,0.000200000,2,,1";
         assert_eq!(line, expected);
     }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::csv::{COLUMNS, cells};
 use super::metrics::Metrics;
+use super::split::{Split, hint, one_sided};
 use super::warnings::warnings;
 use crate::load::row::Row;
 use crate::load::run::RunReport;
@@ -16,6 +17,8 @@ pub type ExportedFiles = Vec<(&'static str, String)>;
 
 /// The object without `per_request`.
 pub fn run_json(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> Value {
+    let (rows, records) = one_sided(run);
+    let split = Split::of(&run.rows);
     json!({
         "format": 1,
         "milepost_version": env!("CARGO_PKG_VERSION"),
@@ -26,6 +29,9 @@ pub fn run_json(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> Va
         "config": run.config.to_json(),
         "servers": run.servers.iter().map(crate::load::probe::ServerInfo::to_json).collect::<Vec<_>>(),
         "metrics": metrics.to_json(),
+        "where_the_time_went": split.as_ref().map(Split::to_json),
+        "found_on_one_side": { "rows_without_record": rows, "records_without_row": records },
+        "hint": split.as_ref().and_then(|split| hint(run, metrics, split)),
         "concurrency_over_time": metrics.in_flight.points,
         "running_over_time": metrics.running.points,
         "warnings": warnings(run),
@@ -42,7 +48,7 @@ pub fn full_json(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> V
 
 /// One row, keyed by the CSV's columns.
 pub fn row_json(row: &Row) -> Value {
-    let texts = ["req_id", "error", "host", "ttft_source", "policy", "worker_kind", "missing"];
+    let texts = ["req_id", "error", "host", "ttft_source", "policy", "worker_kind", "missing", "phase"];
     let pairs = COLUMNS.iter().zip(cells(row)).map(|(column, cell)| {
         let value = if cell.is_empty() {
             Value::Null

@@ -7,31 +7,15 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::stats::{Samples, Summary};
+use super::breakdown::{self, KEYS, Part};
+use super::goodput::{Goodput, Slo};
+use super::quantity::{self, named};
+use super::stats::{PERCENTILES, Summary};
 use super::timeline::{self, Concurrency};
 use crate::load::row::Row;
 
 /// Quantities that also stand under their inherited names, without a unit (`p99_server_latency`).
 const INHERITED: [&str; 2] = ["server_latency", "total_latency"];
-
-/// The quantities with a distribution: name in the JSON, title in the summary.
-pub const QUANTITIES: [(&str, &str); 15] = [
-    ("server_latency", "Server latency"),
-    ("total_latency", "E2E latency"),
-    ("ttft", "Time to first token"),
-    ("itl", "Inter-token latency"),
-    ("tpot", "Time per output token (excl. 1st)"),
-    ("queue_time_in_router", "Queue time in router"),
-    ("queue_time_in_server", "Queue time in server (holds prefill)"),
-    ("pure_queue_time", "Pure queue time"),
-    ("prefill_time", "Prefill"),
-    ("decode_time", "Decode"),
-    ("client_latency", "Client E2E, from send"),
-    ("latency_from_schedule", "Client E2E, from schedule"),
-    ("ttft_client", "Client TTFT, from send"),
-    ("ttft_from_schedule", "Client TTFT, from schedule"),
-    ("lateness", "Lateness (sent - scheduled)"),
-];
 
 /// One worker's part of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,12 +49,16 @@ pub struct Metrics {
     pub planned_input_tokens: u64,
     /// Generated tokens of successful requests.
     pub output_tokens: u64,
-    /// Distributions in milliseconds, in the order of [`QUANTITIES`].
+    /// Distributions in their units, in the order of [`quantity::all`].
     pub quantities: Vec<(&'static str, Option<Summary>)>,
     /// Failures by class.
     pub errors: BTreeMap<&'static str, u64>,
     /// Requests by worker.
     pub workers: BTreeMap<String, WorkerShare>,
+    /// The same figures for parts of the requests, in the order of [`KEYS`].
+    pub breakdown: Vec<Vec<Part>>,
+    /// Requests within the limits asked for, if any were.
+    pub goodput: Option<Goodput>,
     /// In flight at the client.
     pub in_flight: Concurrency,
     /// Running at the servers.
@@ -97,14 +85,22 @@ impl Metrics {
             input_tokens: good.iter().filter_map(|r| r.prompt_tokens).sum(),
             planned_input_tokens: good.iter().map(|r| r.planned_tokens).sum(),
             output_tokens: good.iter().filter_map(|r| r.decode_length()).sum(),
-            quantities: QUANTITIES.iter().map(|(name, _)| (*name, quantity(name, rows, &good))).collect(),
+            quantities: quantity::all().map(|q| (q.name, q.summary(rows))).collect(),
             errors,
             workers: workers(rows),
+            breakdown: KEYS.iter().map(|key| breakdown::parts(rows, key)).collect(),
+            goodput: None,
             in_flight: timeline::in_flight(rows),
             running: timeline::running(rows),
             offered_rate: rate(rows.iter().map(|r| Some(r.scheduled_ns))),
             sent_rate: rate(rows.iter().map(|r| r.sent_ns)),
         }
+    }
+
+    /// Judged by limits too.
+    #[must_use]
+    pub fn judged(self, rows: &[Row], slos: &[Slo]) -> Self {
+        Self { goodput: Goodput::of(rows, slos, self.duration_s), ..self }
     }
 
     /// Successful requests a second; `None` for a run without duration.
@@ -143,26 +139,50 @@ impl Metrics {
             "errors": self.errors,
             "workers": self.workers.iter().map(|(host, w)| (host.clone(), share(w, self.requests))).collect::<Map<_, _>>(),
         });
+        let mut intervals = Map::new();
         for (name, summary) in &self.quantities {
-            let figures = summary.map(|s| (s.mean, s.median, s.p90, s.p95, s.p99, s.max));
-            for (figure, value) in [
-                ("mean", figures.map(|f| f.0)),
-                ("median", figures.map(|f| f.1)),
-                ("p90", figures.map(|f| f.2)),
-                ("p95", figures.map(|f| f.3)),
-                ("p99", figures.map(|f| f.4)),
-                ("max", figures.map(|f| f.5)),
-            ] {
-                out[format!("{figure}_{name}_ms")] = json!(value);
+            let suffix = named(name).map_or("", |q| q.unit.suffix());
+            for (figure, value) in figures(*summary) {
+                out[format!("{figure}_{name}{suffix}")] = json!(value);
                 // The inherited name of the two latencies has no unit; scripts read it, and it is milliseconds too.
                 if INHERITED.contains(name) {
                     out[format!("{figure}_{name}")] = json!(value);
                 }
             }
             out[format!("count_{name}")] = json!(summary.map_or(0, |s| s.count));
+            let limits = summary.map(|s| {
+                PERCENTILES
+                    .iter()
+                    .zip(s.limits)
+                    .map(|((p, _), l)| ((*p).to_owned(), json!(l)))
+                    .collect::<Map<_, _>>()
+            });
+            intervals.insert(format!("{name}{suffix}"), json!(limits));
+        }
+        out["percentiles_ci95"] = Value::Object(intervals);
+        for (key, parts) in KEYS.iter().zip(&self.breakdown) {
+            out[format!("by_{}", key.name)] = breakdown::to_json(parts);
+        }
+        if let (Some(goodput), Some(out)) = (&self.goodput, out.as_object_mut()) {
+            out.extend(goodput.to_json());
         }
         out
     }
+}
+
+/// The figures of one distribution by the beginning of their key.
+fn figures(summary: Option<Summary>) -> [(&'static str, Option<f64>); 8] {
+    let of = |figure: fn(&Summary) -> f64| summary.as_ref().map(figure);
+    [
+        ("mean", of(|s| s.mean)),
+        ("std", of(|s| s.std)),
+        ("median", of(|s| s.median)),
+        ("p90", of(|s| s.p90)),
+        ("p95", of(|s| s.p95)),
+        ("p99", of(|s| s.p99)),
+        ("p999", of(|s| s.p999)),
+        ("max", of(|s| s.max)),
+    ]
 }
 
 fn share(w: &WorkerShare, all: u64) -> Value {
@@ -174,39 +194,6 @@ fn share(w: &WorkerShare, all: u64) -> Value {
         "cache_hit_rate": w.cached_tokens.filter(|_| w.prompt_tokens > 0).map(|c| c as f64 / w.prompt_tokens as f64),
         "simulated": w.simulated,
     })
-}
-
-fn quantity(name: &str, rows: &[Row], good: &[&Row]) -> Option<Summary> {
-    let millis = |ns: i64| ns as f64 / 1e6;
-    let of =
-        |get: fn(&Row) -> Option<i64>| good.iter().filter_map(|r| get(r)).map(millis).collect::<Samples>();
-    let samples = match name {
-        "server_latency" => of(Row::server_latency_ns),
-        "total_latency" => of(Row::total_latency_ns),
-        "ttft" => of(|r| r.ttft_ns),
-        "queue_time_in_router" => of(Row::queue_time_in_router_ns),
-        "queue_time_in_server" => of(Row::queue_time_in_server_ns),
-        "pure_queue_time" => of(|r| r.pure_queue_ns),
-        "prefill_time" => of(Row::prefill_ns),
-        "decode_time" => of(Row::decode_ns),
-        "client_latency" => of(Row::client_latency_ns),
-        "latency_from_schedule" => of(Row::latency_from_schedule_ns),
-        "ttft_client" => of(Row::ttft_client_ns),
-        "ttft_from_schedule" => of(Row::ttft_from_schedule_ns),
-        "tpot" => good.iter().filter_map(|r| r.tpot_ns()).map(|ns| ns / 1e6).collect(),
-        // How well the schedule was kept is a fact about the client: of all requests that were sent.
-        "lateness" => rows.iter().filter_map(Row::lateness_ns).map(millis).collect(),
-        "itl" => {
-            // As in bench_serving: the gap divided by its tokens, once for each of them.
-            let mut samples = Samples::default();
-            for gap in good.iter().flat_map(|r| &r.gaps) {
-                samples.push_times(gap.ns as f64 / 1e6 / f64::from(gap.tokens), u64::from(gap.tokens));
-            }
-            samples
-        }
-        _ => Samples::default(),
-    };
-    samples.summary()
 }
 
 fn workers(rows: &[Row]) -> BTreeMap<String, WorkerShare> {
@@ -264,7 +251,14 @@ mod tests {
         close("success_rate", 0.5);
         close("offered_request_rate", 1.0);
         close("request_throughput", 1.0 / 1.062);
-        assert_eq!(json["count_itl"], json!(4));
+        assert_eq!((&json["count_itl"], &json["count_icl"]), (&json!(4), &json!(2)));
+        close("mean_icl_ms", 20.0);
+        close("p999_ttft_ms", 21.0);
+        close("std_itl_ms", 0.0);
+        // One sample bears no percentile; no sample has no entry.
+        assert_eq!(json["percentiles_ci95"]["ttft_ms"]["p99"], Value::Null);
+        assert_eq!(json["by_worker"]["parts"]["127.0.0.1:31000"]["requests"], json!(2));
+        assert_eq!(json.get("slo_attainment"), None);
         assert_eq!(json["errors"], json!({"reset": 1}));
         assert_eq!(json["workers"]["127.0.0.1:31000"]["share"], json!(1.0));
     }

@@ -3,12 +3,19 @@
 //! Rule: pure functions, the same rows give the same bytes; only `files` and `console` write. Deliberately not here: the
 //! making of rows ([`crate::load`]).
 
+pub mod breakdown;
 pub mod console;
 pub mod csv;
 pub mod decision;
+pub mod explain;
 pub mod files;
+pub mod goodput;
+pub mod interval;
 pub mod json;
+pub mod lines;
 pub mod metrics;
+pub mod quantity;
+pub mod split;
 pub mod stats;
 pub mod summary;
 pub mod timeline;

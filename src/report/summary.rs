@@ -1,26 +1,37 @@
 //! The summary on the console.
 //!
-//! Rule: labels and numbers in two columns as `bench_serving` prints them; a figure without a sample is left out, never 0.
-//! Deliberately not here: the figures themselves, see `metrics`.
+//! Rule: labels and numbers in two columns as `bench_serving` prints them; a figure without a sample is left out, never 0,
+//! and a percentile that its samples cannot bear is marked. Deliberately not here: the figures themselves, see `metrics`.
 
-use std::fmt::Write;
-
+use super::breakdown::{self, KEYS};
 use super::json::ExportedFiles;
-use super::metrics::{Metrics, QUANTITIES};
+use super::lines::{LABEL, Lines, figure};
+use super::metrics::Metrics;
+use super::quantity;
+use super::split::Split;
+use super::stats::Summary;
 use super::warnings::warnings;
 use crate::load::run::RunReport;
 
-const WIDTH: usize = 66;
+/// The quantities whose limits are printed.
+const LIMITED: [&str; 7] =
+    ["ttft", "itl", "icl", "tpot", "total_latency", "ttft_from_schedule", "latency_from_schedule"];
 
 /// The whole text, ending with a line feed.
 pub fn summary(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> String {
-    let mut out = Lines(String::new());
+    let mut out = Lines::default();
     let title = if run.partial { " milepost bench (PARTIAL: interrupted) " } else { " milepost bench " };
     out.rule('=', title);
     head(&mut out, run);
     counts(&mut out, run, metrics);
-    latencies(&mut out, run, metrics);
-    workers(&mut out, metrics);
+    latencies(&mut out, metrics);
+    limits(&mut out, metrics);
+    for (key, parts) in KEYS.iter().zip(&metrics.breakdown) {
+        breakdown::print(&mut out, key, parts, metrics.requests);
+    }
+    if let Some(goodput) = &metrics.goodput {
+        goodput.print(&mut out);
+    }
     if !metrics.errors.is_empty() {
         out.rule('-', " Errors by class ");
         for (class, count) in &metrics.errors {
@@ -28,6 +39,9 @@ pub fn summary(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> Str
                 run.rows.iter().filter_map(|r| r.failure.as_ref()).find(|f| f.class.name() == *class);
             out.pair(class, &format!("{count}  ({})", example.map(|f| f.text.as_str()).unwrap_or_default()));
         }
+    }
+    if let Some(split) = Split::of(&run.rows) {
+        split.print(&mut out, run, metrics);
     }
     out.rule('=', "");
     for warning in warnings(run) {
@@ -84,59 +98,61 @@ fn counts(out: &mut Lines, run: &RunReport, m: &Metrics) {
     }
 }
 
-fn latencies(out: &mut Lines, run: &RunReport, m: &Metrics) {
+fn latencies(out: &mut Lines, m: &Metrics) {
     out.rule('-', " Latency (ms), successful requests ");
     out.line(&format!(
-        "{:<37}{:>9}{:>9}{:>9}{:>9}{:>9}{:>8}",
-        "", "mean", "median", "p90", "p95", "p99", "n"
+        "{:<LABEL$}{:>8}{:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
+        "", "mean", "median", "p90", "p95", "p99", "p99.9", "n"
     ));
-    for (name, title) in QUANTITIES {
-        // Without a router the two stamps are one: a row of zeros would look like a measurement.
-        let measured = run.has_trace || name != "queue_time_in_router";
-        if let Some(s) = m.summary(name).filter(|_| measured) {
+    let mut unborne = false;
+    for q in quantity::all().filter(|q| q.is_latency()) {
+        if let Some(s) = m.summary(q.name) {
+            unborne |= s.limits.contains(&None);
             out.line(&format!(
-                "{title:<37}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>8}",
-                s.mean, s.median, s.p90, s.p95, s.p99, s.count
+                "{:<LABEL$}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>8}",
+                q.title,
+                figure(s.mean),
+                cell(&s, 0),
+                cell(&s, 1),
+                cell(&s, 2),
+                cell(&s, 3),
+                cell(&s, 4),
+                s.count
             ));
         }
     }
-}
-
-fn workers(out: &mut Lines, m: &Metrics) {
-    if m.workers.is_empty() {
-        return;
-    }
-    out.rule('-', " Share per worker ");
-    for (host, w) in &m.workers {
-        let share = 100.0 * w.requests as f64 / m.requests.max(1) as f64;
-        let hits = w.cached_tokens.filter(|_| w.prompt_tokens > 0).map_or_else(String::new, |c| {
-            format!(", {:.1} % of prompt tokens from cache", 100.0 * c as f64 / w.prompt_tokens as f64)
-        });
-        let kind = if w.simulated == Some(true) { " SIMULATED" } else { "" };
-        out.pair(
-            &format!("{host}{kind}"),
-            &format!("{} ({share:.1} %), {} ok{hits}", w.requests, w.succeeded),
+    if unborne {
+        out.line(
+            "?  n too small: no sample is surely above it (it takes 6, 36, 72, 368, 3688 for p50 to p99.9)",
         );
     }
 }
 
-struct Lines(String);
+/// A percentile, marked where it has no limits.
+fn cell(s: &Summary, percentile: usize) -> String {
+    let mark = if s.limits[percentile].is_none() { "?" } else { " " };
+    format!("{}{mark}", figure(s.percentiles()[percentile]))
+}
 
-impl Lines {
-    fn line(&mut self, text: &str) {
-        self.0.push_str(text.trim_end());
-        self.0.push('\n');
+/// Between which two samples the percentiles lie.
+fn limits(out: &mut Lines, m: &Metrics) {
+    let told: Vec<(&str, Summary)> = LIMITED
+        .into_iter()
+        .filter_map(|name| Some((name, m.summary(name)?)))
+        .filter(|(_, s)| s.limits.iter().any(Option::is_some))
+        .collect();
+    if told.is_empty() {
+        return;
     }
-
-    fn pair(&mut self, label: &str, value: &str) {
-        self.line(&format!("{:<37}{value}", format!("{label}:")));
-    }
-
-    fn rule(&mut self, mark: char, title: &str) {
-        let left = (WIDTH.saturating_sub(title.len())) / 2;
-        let right = WIDTH.saturating_sub(title.len() + left);
-        let side = |n| std::iter::repeat_n(mark, n).collect::<String>();
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.0, "{}{title}{}", side(left), side(right));
+    out.rule('-', " 95 % limits of the percentiles (ms) ");
+    out.line(&format!("{:<23}{:>15}{:>15}{:>15}{:>15}{:>15}", "", "median", "p90", "p95", "p99", "p99.9"));
+    for (name, s) in told {
+        let [median, p90, p95, p99, p999] = s.limits.map(|l| {
+            l.map_or_else(
+                || "n too small".to_owned(),
+                |(low, high)| format!("{}-{}", figure(low), figure(high)),
+            )
+        });
+        out.line(&format!("{name:<23}{median:>15}{p90:>15}{p95:>15}{p99:>15}{p999:>15}"));
     }
 }

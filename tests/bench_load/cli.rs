@@ -58,6 +58,8 @@ async fn usage_errors_are_2_and_name_the_flag() {
     let folder = Folder::new("usage");
     for (args, named) in [
         ("--request-rate 0", "--request-rate"),
+        ("--goodput nope:5", "--goodput: no quantity"),
+        ("--goodput ttft:5 ttft:6", "--goodput: ttft has two limits"),
         ("--request-rate -1", "--request-rate"),
         ("--request-rate nan", "--request-rate"),
         ("--no-such-flag", "--no-such-flag"),
@@ -198,4 +200,36 @@ async fn the_pace_check_needs_no_target_and_tells_lateness() {
     for line in ["Requests                                      100", "Lateness p99 (ms)", "CPU (cores)"] {
         assert!(told.contains(line), "{told}");
     }
+}
+
+#[tokio::test]
+async fn goodput_is_in_the_summary_and_under_bench_servings_keys() {
+    let folder = Folder::new("goodput");
+    let url = serving().listen().await;
+    let args = format!("--base-url {url} {SMALL} --goodput ttft:60000 tpot:0.000001 --explain");
+    let done = output(bench(&folder, &args)).await;
+    let printed = text(&done.stdout);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    for part in
+        ["SLO attainment, all limits:", "ttft up to 60000:", "3 of 3", "Where the time went", "(ttft_client)"]
+    {
+        assert!(printed.contains(part), "{part}: {printed}");
+    }
+    let run: Value = serde_json::from_str(&folder.read("milepost-bench/run.json")).unwrap();
+    let metrics = &run["metrics"];
+    assert_eq!(metrics["slo_attainment_by_metric"]["ttft"], Value::from(1.0));
+    assert_eq!(metrics["goodput_slos_ms"]["ttft"], Value::from(60000.0));
+    // Three samples bear no percentile.
+    assert_eq!(metrics["percentiles_ci95"]["ttft_client_ms"]["median"], Value::Null);
+    // Without a router's trace nothing is known of a router, and nothing is made up.
+    assert_eq!(run["found_on_one_side"]["rows_without_record"], Value::Null);
+    assert_eq!(metrics["mean_router_overhead_ms"], Value::Null);
+    assert_eq!(metrics["mean_network_back_ms"], Value::Null);
+}
+
+#[tokio::test]
+async fn definitions_need_no_target() {
+    let folder = Folder::new("explain");
+    let done = output(bench(&folder, "--explain=all --base-url http://127.0.0.1:9")).await;
+    assert!(done.status.success() && text(&done.stdout).contains("(icl), ms\n    gap between two events"));
 }

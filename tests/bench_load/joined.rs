@@ -11,8 +11,9 @@ use milepost::load::row::Row;
 use milepost::load::target::Target;
 use milepost::load::{LoadConfig, LoadError, RunReport, TraceSource, run};
 use milepost::report::Metrics;
+use milepost::report::split::{Split, one_sided};
 use milepost::report::warnings::warnings;
-use milepost::trace::record::{Outcome, Record, RequestRecord, RunRecord, WorkerRecord};
+use milepost::trace::record::{DecisionRecord, Outcome, Record, RequestRecord, RunRecord, WorkerRecord};
 use milepost::trace::schema::SCHEMA;
 use milepost::wire::Endpoint;
 use milepost::wire::answer::Tokens;
@@ -421,4 +422,32 @@ async fn older_records_from_an_address_do_not_count() {
     })
     .await;
     assert!(report.rows.iter().all(|r| r.success() && !r.in_trace));
+}
+
+/// The trace may be of more than this run: how much more is said. Decision and waits become parts of the request's way.
+#[tokio::test]
+async fn records_of_others_are_counted_and_the_parts_add_up() {
+    let scratch = Scratch::new("others");
+    let file = Mutex::new(Scratch(scratch.0.clone()));
+    let report = traced(&scratch, 0, &boot_id(), move |got, record| {
+        record.decided_ns = Some(80_000);
+        record.decision = Some(DecisionRecord { took_ns: 10_000, ..DecisionRecord::default() });
+        record.limit_wait_ns = Some(30_000);
+        if got.header("x-request-id").unwrap().ends_with('2') {
+            for phase in [None, Some("warmup".to_owned())] {
+                let other = RequestRecord { request_id: "someone".to_owned(), phase, ..record.clone() };
+                file.lock().unwrap().add(&Record::Request(Box::new(other)));
+            }
+        }
+        true
+    })
+    .await;
+    assert_eq!(one_sided(&report), (Some(0), Some(1)));
+    for row in &report.rows {
+        assert!(row.success(), "{:?}", row.failure);
+        let parts = (row.router_in_ns(), row.decision_ns, row.router_out_ns(), row.router_overhead_ns());
+        assert_eq!(parts, (Some(70_000), Some(10_000), Some(20_000), Some(70_000)));
+    }
+    let split = Split::of(&report.rows).unwrap();
+    assert!(split.parts.iter().all(|p| p.share.is_some()) && split.unknown_share.abs() < 0.01, "{split:?}");
 }

@@ -5,6 +5,8 @@ mod cli;
 mod datasets;
 mod failures;
 mod joined;
+#[path = "../kept_page/mod.rs"]
+mod kept_page;
 mod rows;
 mod server;
 mod virtual_time;

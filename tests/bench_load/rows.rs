@@ -169,7 +169,7 @@ async fn several_answers_in_one_are_added_up() {
     let report = measured(LoadConfig { request, ..config(&server.listen().await, 1) }).await;
     let row = &report.rows[0];
     assert!(row.success(), "{:?}", row.failure);
-    assert_eq!((row.completion_tokens, row.counted_tokens), (Some(8), Some(8)));
+    assert_eq!((row.completion_tokens, row.counted_tokens, row.batch_size), (Some(8), Some(8), Some(2)));
 }
 
 /// The warm-up and the questions about the server are in no figure: the load goes over the connection that they left.
@@ -179,4 +179,9 @@ async fn connections_of_the_warm_up_are_not_counted() {
     let config = LoadConfig { warmup_requests: 3, ..config(&server.listen().await, 1) };
     let report = measured(config).await;
     assert_eq!((report.connections_opened, report.rows[0].reused_connection), (0, true));
+}
+
+#[test]
+fn the_page_of_metrics_is_its_table() {
+    crate::kept_page::hold("metrics.md", &milepost::report::explain::page(), "--test bench_load page");
 }

@@ -5,6 +5,7 @@
 
 mod arrivals;
 mod dataset;
+mod figures;
 mod output;
 mod pace;
 mod request;
@@ -19,6 +20,7 @@ use tokio::runtime::Runtime;
 
 use self::arrivals::ArrivalArgs;
 use self::dataset::DatasetArgs;
+use self::figures::FigureArgs;
 use self::output::OutputArgs;
 use self::request::RequestArgs;
 use self::target::TargetArgs;
@@ -30,7 +32,9 @@ use crate::load::progress::{Progress, Stop};
 use crate::load::{LoadConfig, LoadError, RunContext, RunReport, TraceSource, run as run_load};
 use crate::report::Metrics;
 use crate::report::console::Console;
+use crate::report::explain;
 use crate::report::files::write_run;
+use crate::report::goodput::Slo;
 use crate::report::summary::summary;
 
 /// Arguments of `milepost bench`.
@@ -54,6 +58,8 @@ struct Flags {
     request: RequestArgs,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    figures: FigureArgs,
     /// Requests before the run, in no figure
     #[arg(long, help_heading = "Run", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     warmup_requests: u32,
@@ -76,6 +82,11 @@ struct Flags {
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let args = args.flags;
     args.unneeded.notes().iter().for_each(|note| eprintln!("note: {note}"));
+    if args.figures.explains_all() {
+        print!("{}", explain::all());
+        return Ok(());
+    }
+    let slos = args.figures.slos().map_err(Failure::Usage)?;
     if args.pace_check {
         return check_pace(&args);
     }
@@ -95,7 +106,7 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
         LoadError::Interrupted => Failure::Interrupted(e.to_string()),
         LoadError::Target(_) | LoadError::System(_) => Failure::Run(e.to_string()),
     })?;
-    finish(&args, &report)
+    finish(&args, &report, &slos)
 }
 
 fn runtime() -> Result<Runtime, Failure> {
@@ -115,11 +126,14 @@ fn check_pace(args: &Flags) -> Result<(), Failure> {
     Ok(())
 }
 
-fn finish(args: &Flags, report: &RunReport) -> Result<(), Failure> {
-    let metrics = Metrics::of(&report.rows);
+fn finish(args: &Flags, report: &RunReport, slos: &[Slo]) -> Result<(), Failure> {
+    let metrics = Metrics::of(&report.rows).judged(&report.rows, slos);
     let files = write_run(report, &metrics, &args.output.destination())
         .map_err(|e| Failure::Run(format!("cannot write the results: {e}")))?;
     print!("{}", summary(report, &metrics, &files));
+    if args.figures.explains_shown() {
+        print!("{}", explain::shown(&metrics));
+    }
     if report.partial {
         return Err(Failure::Interrupted("interrupted: the results are partial".to_owned()));
     }

@@ -1,0 +1,54 @@
+//! Which figures, and what they mean.
+//!
+//! Rule: `--goodput` takes what `bench_serving` takes. Deliberately not here: the figures (`report`).
+
+use clap::{Args, ValueEnum};
+
+use crate::report::goodput::Slo;
+
+/// What `--explain` is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Explain {
+    /// Each number of this run, with its definition
+    Shown,
+    /// Every definition there is; nothing is sent
+    All,
+}
+
+/// Which figures.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Figures")]
+pub(super) struct FigureArgs {
+    /// Limits in ms that a good request keeps, such as ttft:200 tpot:50 e2el:5000 (at the client, from the send), or any name that
+    /// --explain=all tells
+    #[arg(long, value_name = "NAME:MS", num_args = 1..)]
+    goodput: Vec<String>,
+    /// Print definitions: beside the numbers of this run, or with --explain=all every one and nothing else
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "shown")]
+    explain: Option<Explain>,
+}
+
+impl FigureArgs {
+    /// The limits; each name once.
+    pub(super) fn slos(&self) -> Result<Vec<Slo>, String> {
+        let mut slos: Vec<Slo> = Vec::new();
+        for text in &self.goodput {
+            let slo = Slo::parse(text).map_err(|e| format!("--goodput: {e}"))?;
+            if slos.iter().any(|earlier| earlier.name == slo.name) {
+                return Err(format!("--goodput: {} has two limits", slo.name));
+            }
+            slos.push(slo);
+        }
+        Ok(slos)
+    }
+
+    /// Definitions and nothing else.
+    pub(super) fn explains_all(&self) -> bool {
+        self.explain == Some(Explain::All)
+    }
+
+    /// Definitions after the summary.
+    pub(super) fn explains_shown(&self) -> bool {
+        self.explain == Some(Explain::Shown)
+    }
+}

@@ -1,0 +1,177 @@
+//! The same figures for parts of the requests: each worker, prefix group, phase.
+//!
+//! Rule: a way to divide is one line of [`KEYS`]; a row that does not know its part is in none. Deliberately not here: the
+//! figures of the whole run.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::lines::{Lines, figure, percent};
+use super::quantity::named;
+use super::stats::Summary;
+use crate::load::row::Row;
+
+/// Parts that the summary shows of one key.
+const SHOWN: usize = 10;
+/// Parts that `run.json` holds of one key.
+const KEPT: usize = 1000;
+
+/// A way to divide requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// In `run.json`: `by_` and this.
+    pub name: &'static str,
+    /// In the summary.
+    pub title: &'static str,
+    /// Which part a row is of.
+    pub of: fn(&Row) -> Option<String>,
+}
+
+/// All of them.
+pub const KEYS: [Key; 3] = [
+    Key { name: "worker", title: "worker", of: |r| r.host.clone() },
+    Key { name: "prefix_group", title: "prefix group", of: |r| r.group.map(|g| g.to_string()) },
+    Key { name: "phase", title: "phase", of: |r| r.phase.clone() },
+];
+
+/// One part of the requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// Its name.
+    pub name: String,
+    /// Requests, well or not.
+    pub requests: u64,
+    /// Of these, successful.
+    pub succeeded: u64,
+    /// Generated tokens.
+    pub output_tokens: u64,
+    /// Share of prompt tokens from the cache, where it is told.
+    pub cache_hit_rate: Option<f64>,
+    /// TTFT in milliseconds.
+    pub ttft: Option<Summary>,
+    /// TPOT in milliseconds.
+    pub tpot: Option<Summary>,
+    /// E2E latency in milliseconds.
+    pub e2e: Option<Summary>,
+    /// One of its workers says that it is simulated.
+    pub simulated: bool,
+}
+
+/// The parts by one key, those with the most requests first.
+pub fn parts(rows: &[Row], key: &Key) -> Vec<Part> {
+    let mut by_name: BTreeMap<String, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        if let Some(name) = (key.of)(row) {
+            by_name.entry(name).or_default().push(row);
+        }
+    }
+    let mut parts: Vec<Part> = by_name.into_iter().map(|(name, rows)| part(name, &rows)).collect();
+    // Numbers as names in the order of numbers.
+    parts.sort_by(|a, b| {
+        b.requests.cmp(&a.requests).then(a.name.len().cmp(&b.name.len())).then(a.name.cmp(&b.name))
+    });
+    parts
+}
+
+fn part(name: String, rows: &[&Row]) -> Part {
+    let cached = rows.iter().filter_map(|r| Some((r.cached_tokens?, r.prompt_tokens?)));
+    let (cached, prompt) = cached.fold((0, 0), |sum, (c, p)| (sum.0 + c, sum.1 + p));
+    let summary = |quantity| named(quantity).and_then(|q| q.summary(rows.iter().copied()));
+    Part {
+        name,
+        requests: rows.len() as u64,
+        succeeded: rows.iter().filter(|r| r.success()).count() as u64,
+        output_tokens: rows.iter().filter_map(|r| r.decode_length()).sum(),
+        cache_hit_rate: (prompt > 0).then(|| cached as f64 / prompt as f64),
+        ttft: summary("ttft"),
+        tpot: summary("tpot"),
+        e2e: summary("total_latency"),
+        simulated: rows.iter().any(|r| r.simulated == Some(true)),
+    }
+}
+
+/// For `run.json`: the first thousand by name, and how many are left out.
+pub fn to_json(parts: &[Part]) -> Value {
+    let one = |p: &Part| {
+        let figures = |s: Option<Summary>| {
+            s.map(|s| {
+                json!({"mean_ms": s.mean, "median_ms": s.median, "p90_ms": s.p90, "p99_ms": s.p99, "count": s.count})
+            })
+        };
+        json!({
+            "requests": p.requests,
+            "succeeded": p.succeeded,
+            "output_tokens": p.output_tokens,
+            "cache_hit_rate": p.cache_hit_rate,
+            "ttft": figures(p.ttft),
+            "tpot": figures(p.tpot),
+            "total_latency": figures(p.e2e),
+        })
+    };
+    let kept = parts.iter().take(KEPT).map(|p| (p.name.clone(), one(p))).collect::<Map<_, _>>();
+    json!({ "parts": kept, "left_out": parts.len().saturating_sub(KEPT) })
+}
+
+/// As a table of the ten with the most requests. `all`: requests of the run.
+pub fn print(out: &mut Lines, key: &Key, parts: &[Part], all: u64) {
+    if parts.is_empty() {
+        return;
+    }
+    out.rule('-', &format!(" By {} (ms) ", key.title));
+    out.line(&format!(
+        "{:<30}{:>7}{:>8}{:>7}{:>9}{:>9}{:>9}{:>9}{:>9}",
+        "", "n", "share", "ok", "cached", "TTFT p50", "p99", "E2E p50", "p99"
+    ));
+    let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), figure);
+    for p in parts.iter().take(SHOWN) {
+        let mark = if p.simulated && key.name == "worker" { " SIMULATED" } else { "" };
+        out.line(&format!(
+            "{:<30}{:>7}{:>8}{:>7}{:>9}{:>9}{:>9}{:>9}{:>9}",
+            format!("{}{mark}", p.name),
+            p.requests,
+            percent(p.requests as f64 / all.max(1) as f64),
+            p.succeeded,
+            p.cache_hit_rate.map_or_else(|| "-".to_owned(), percent),
+            cell(p.ttft.map(|s| s.median)),
+            cell(p.ttft.map(|s| s.p99)),
+            cell(p.e2e.map(|s| s.median)),
+            cell(p.e2e.map(|s| s.p99)),
+        ));
+    }
+    if parts.len() > SHOWN {
+        out.line(&format!("and {} more, in run.json", parts.len() - SHOWN));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::failure::{Class, Failure};
+    use crate::load::row::example;
+
+    #[test]
+    fn parts_of_four_rows_by_hand() {
+        let other = || Row { group: Some(7), host: None, cached_tokens: None, ..example() };
+        let failed = Row { failure: Some(Failure::new(Class::Reset, "x")), ..other() };
+        let rows = [example(), other(), failed, Row { group: None, ..example() }];
+        let groups = parts(&rows, &KEYS[1]);
+        let told: Vec<_> = groups.iter().map(|p| (p.name.as_str(), p.requests, p.succeeded)).collect();
+        assert_eq!(told, [("7", 2, 1), ("2", 1, 1)]);
+        assert_eq!((groups[0].cache_hit_rate, groups[1].cache_hit_rate), (None, Some(1.0 / 3.0)));
+        assert_eq!((groups[0].ttft.unwrap().count, groups[0].ttft.unwrap().median), (1, 21.0));
+        let json = to_json(&groups);
+        assert_eq!((&json["parts"]["7"]["cache_hit_rate"], &json["left_out"]), (&Value::Null, &json!(0)));
+        assert!(parts(&rows, &KEYS[2]).is_empty());
+    }
+
+    #[test]
+    fn the_table_shows_ten_and_says_how_many_more() {
+        let rows: Vec<Row> = (0..12).map(|g| Row { group: Some(g), ..example() }).collect();
+        let mut out = Lines::default();
+        print(&mut out, &KEYS[1], &parts(&rows, &KEYS[1]), 12);
+        assert_eq!(out.0.lines().count(), 13);
+        assert!(out.0.ends_with("and 2 more, in run.json\n"));
+        assert!(out.0.lines().all(|l| l.chars().count() <= super::super::lines::WIDTH), "{}", out.0);
+    }
+}

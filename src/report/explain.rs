@@ -1,0 +1,152 @@
+//! What the numbers mean: definitions on the console and as `docs/metrics.md`.
+//!
+//! Rule: all of it is made of the table of quantities. Deliberately not here: columns that are no quantity, see `csv`.
+
+use std::fmt::Write;
+
+use super::lines::{Lines, figure};
+use super::metrics::Metrics;
+use super::quantity::{self, Quantity};
+
+/// How far the definitions stand from the left.
+const INDENT: &str = "    ";
+
+/// Older names of stamps: what they are now, and how.
+const OLDER_STAMPS: [(&str, &str); 8] = [
+    ("server_start_time", "`server_created_time`: the server accepted the request"),
+    ("to_server_time", "`queue_time_in_router` as a duration, `router_send_time` as a moment"),
+    ("completion_time", "`server_latency` as a duration, `finish_time` as a moment"),
+    ("queue_time", "`pure_queue_time`; SGLang's own `queue_time` in `meta_info` is the same span"),
+    ("first_token_time", "`server_first_token_time`"),
+    ("prompt_len", "`actual_prompt_tokens`"),
+    ("output_len", "`actual_output_tokens`; `decode_length` where the server does not count"),
+    ("e2e_latency, latency", "`client_latency` from the send, `latency_from_schedule` from the due time"),
+];
+
+/// Each quantity of a run with its numbers and its definition.
+pub fn shown(metrics: &Metrics) -> String {
+    let mut out = Lines::default();
+    out.rule('-', " What these numbers are ");
+    for q in quantity::all() {
+        if let Some(s) = metrics.summary(q.name) {
+            let unit = q.unit.name();
+            out.line(&format!(
+                "{} ({}): mean {} {unit}, p50 {} {unit}, p99 {} {unit}, n {}",
+                q.title,
+                q.name,
+                figure(s.mean),
+                figure(s.median),
+                figure(s.p99),
+                s.count
+            ));
+            definition(&mut out, q);
+        }
+    }
+    out.0
+}
+
+/// Every definition.
+pub fn all() -> String {
+    let mut out = Lines::default();
+    for q in quantity::all() {
+        let unit = q.unit.name();
+        out.line(&format!("{} ({}){}{unit}", q.title, q.name, if unit.is_empty() { "" } else { ", " }));
+        definition(&mut out, q);
+    }
+    out.0
+}
+
+fn definition(out: &mut Lines, q: &Quantity) {
+    out.wrapped(INDENT, q.definition);
+}
+
+/// `docs/metrics.md`.
+pub fn page() -> String {
+    let mut out = String::from(INTRODUCTION);
+    for (title, wanted) in [("Latencies", true), ("Parts of a request's time", false)] {
+        // Writing to a String cannot fail.
+        let _ =
+            write!(out, "\n## {title}\n\n| name | in the summary | unit | definition |\n|---|---|---|---|\n");
+        for q in quantity::all().filter(|q| q.is_latency() == wanted) {
+            let _ = writeln!(
+                out,
+                "| `{}` | {} | {} | {} |",
+                q.name,
+                q.title,
+                q.unit.name(),
+                q.definition.replace('|', "\\|")
+            );
+        }
+    }
+    out.push_str(RULES);
+    out.push_str("\n## Older names\n\n| name | here |\n|---|---|\n");
+    for (older, here) in OLDER_STAMPS {
+        let _ = writeln!(out, "| `{older}` | {here} |");
+    }
+    out
+}
+
+const INTRODUCTION: &str = "# Metrics of `milepost bench`
+
+Made of the table of quantities in `src/report/quantity/` (`MILEPOST_REWRITE_DOCS=1 cargo test --test bench_load page` writes it
+anew); `milepost bench --explain` prints each number of a run with its definition, `--explain=all` prints them all. Moments are
+columns of `requests.csv`, in seconds from the start of the run. What is not known is empty or null, never 0, and gives no sample.
+Token counts are the server's, else the router's record's, else the client's. A request with several prompts or samples
+(`batch_size` above 1) sums its tokens; its `server_created_time` is the earliest and its first token the latest of them.
+
+A metric of one's own is one file in `src/report/quantity/` with a `QUANTITIES` table and its line in `TOPICS`: name, title, unit,
+definition and a function of a row. The summary, `run.json`, `--explain`, `--goodput` and this page have it then.
+";
+
+const RULES: &str = "
+## Percentiles and their limits
+
+Percentiles interpolate linearly between closest ranks (numpy's default, `bench_serving`'s). `metrics` in `run.json` holds
+`mean_`, `std_`, `median_`, `p90_`, `p95_`, `p99_`, `p999_` and `max_` of each name with its unit (`p99_ttft_ms`), and `count_`.
+
+`percentiles_ci95` holds the 95 % limits of each percentile: two of the samples, chosen by their ranks, which enclose the true
+percentile whatever the distribution (order statistics: of n samples the number below quantile q is binomial). `null`, and a `?` in
+the summary, is **n too small**: if the largest sample lies below the true percentile with more than 2.5 % (q^n > 0.025), nothing
+bounds it from above. It takes 6 samples for p50, 36 for p90, 72 for p95, 368 for p99 and 3,688 for p99.9. A gap of several tokens
+counts once here. The limits take samples for independent of each other. Gaps of one stream, and requests that queue behind each
+other, are not: near saturation, and for `itl` and `icl`, the limits are too narrow, and repeated runs say more.
+
+## Where the time went
+
+The parts above, with `pure_queue_time`, `prefill_time` and `decode_time`, follow each other from the due time to the last byte at
+the client; their shares and what no stamp tells apart add up to 100 % of the time of all successful requests. The mean, p50 and
+p99 of a part are over the requests that know it. A request whose stamps are out of order (`order_broken`) is not told apart.
+
+The hint is about imbalance if a worker has more than 1.2 times the mean number of requests and the excess is more than three
+standard deviations of an even draw; else about the queue, if a quarter of the time went by there.
+
+## Goodput
+
+`--goodput ttft:200 tpot:50 e2el:5000`: a good request succeeded and kept every limit. `ttft`, `tpot` and `e2el` are `ttft_client`,
+`tpot_client` and `client_latency` (`bench_serving`'s and vLLM's meaning: at the client, from the send); every other name above that
+has one value a request may be used too, such as `latency_from_schedule`. A request of fewer than two tokens keeps any TPOT, a failed
+one keeps nothing, and what is not known is not kept. `slo_attainment` is the share of good requests among all but those that Ctrl-C
+took, with Wilson's 95 % limits; `request_goodput` is good requests a second.
+
+## Parts of the requests
+
+`by_worker`, `by_prefix_group` and `by_phase` hold requests, successes, tokens, cache hits and latencies of each part (the first
+1,000 by requests; `left_out` counts the rest); the summary shows ten of each.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::row::example;
+
+    #[test]
+    fn what_is_shown_has_its_number_and_its_definition() {
+        let text = shown(&Metrics::of(&[example()]));
+        assert!(
+            text.contains("(ttft): mean 21.00 ms, p50 21.00 ms, p99 21.00 ms, n 1\n    server_first_token"),
+            "{text}"
+        );
+        assert!(!shown(&Metrics::of(&[])).contains("(ttft)"));
+        assert!(quantity::all().all(|q| all().contains(&format!("({})", q.name))));
+    }
+}
