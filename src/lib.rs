@@ -17,6 +17,7 @@
 //! | [`load`] | the load generator |
 //! | [`report`] | pure functions from rows to CSV, JSON and the console summary |
 //! | [`replay`] | a trace decided again: exactly by its journal, or by other policies on simulated workers |
+//! | [`series`] | several runs that belong together: sweeps, repeats, the search for a rate |
 //! | [`demo`] | workers, router and load in one process: each policy on the same schedule |
 //! | [`cli`] | one file a command |
 
@@ -34,6 +35,7 @@ pub mod net;
 pub mod proxy;
 pub mod replay;
 pub mod report;
+pub mod series;
 pub mod sim;
 pub mod trace;
 pub mod units;

@@ -5,6 +5,8 @@
 //! | 0 | done |
 //! | 1 | the run failed: something outside the command line went wrong, or no request succeeded |
 //! | 2 | usage: an argument, a file or an address that cannot be used as given |
+//! | 3 | `bench`: done and written, but the verdict is SUSPECT |
+//! | 4 | `bench`: done and written, but the verdict is INVALID |
 //! | 130 | interrupted by Ctrl-C; what was measured so far is written and marked |
 
 use std::fmt;
@@ -16,6 +18,10 @@ pub enum Failure {
     Run(String),
     /// The arguments cannot be used (2).
     Usage(String),
+    /// Done, and the verdict is SUSPECT (3).
+    Suspect(String),
+    /// Done, and the verdict is INVALID (4).
+    Invalid(String),
     /// Ctrl-C (130).
     Interrupted(String),
 }
@@ -26,6 +32,8 @@ impl Failure {
         match self {
             Self::Run(_) => 1,
             Self::Usage(_) => 2,
+            Self::Suspect(_) => 3,
+            Self::Invalid(_) => 4,
             Self::Interrupted(_) => 130,
         }
     }
@@ -34,7 +42,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Run(m) | Self::Usage(m) | Self::Interrupted(m) => f.write_str(m),
+            Self::Run(m) | Self::Usage(m) | Self::Suspect(m) | Self::Invalid(m) | Self::Interrupted(m) => {
+                f.write_str(m)
+            }
         }
     }
 }

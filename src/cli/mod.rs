@@ -18,7 +18,9 @@ pub use exit::Failure;
 /// See and steer traffic to SGLang fleets.
 #[derive(Debug, Parser)]
 #[command(name = "milepost", version, about, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done, 1 the run failed, 2 usage, 130 interrupted.")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 the run failed, 2 usage, 3 bench: the verdict is SUSPECT, 4 INVALID, 130 interrupted."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,6 +43,31 @@ enum Command {
 }
 
 impl Cli {
+    /// Reads the command line; `bench` may take a part of it from files.
+    ///
+    /// # Errors
+    /// A file cannot be used. What is wrong with the command line itself ends the process, as clap does.
+    pub fn read() -> Result<Self, Failure> {
+        let typed: Vec<String> = match std::env::args_os().map(std::ffi::OsString::into_string).collect() {
+            Ok(typed) => typed,
+            // Paths may be what they like; only --config is not read of such a command line.
+            Err(_) => return Ok(Self::parse()),
+        };
+        let (Some(program), Some(command)) = (typed.first(), typed.get(1)) else { return Ok(Self::parse()) };
+        if command != "bench" {
+            return Ok(Self::parse());
+        }
+        let (arguments, notes) = bench::BenchArgs::expand(&typed[2..]).map_err(Failure::Usage)?;
+        for note in notes {
+            eprintln!("{note}");
+        }
+        let mut cli = Self::parse_from([program, command].into_iter().chain(&arguments));
+        if let Command::Bench(args) = &mut cli.command {
+            args.remember(&arguments);
+        }
+        Ok(cli)
+    }
+
     /// Runs the command.
     pub fn run(self) -> Result<(), Failure> {
         match self.command {

@@ -21,7 +21,15 @@ const MARKER_TEXT: &str = "Made by `milepost demo`: the next demo replaces summa
 /// Files of a demo, in the folder itself.
 const TOP_FILES: [&str; 3] = ["summary.txt", "summary.json", "summary.partial"];
 /// Files of a policy, in a folder of its own.
-const ARM_FILES: [&str; 5] = ["requests.csv", "run.json", "trace.jsonl", "requests.partial", "run.partial"];
+const ARM_FILES: [&str; 7] = [
+    "requests.csv",
+    "run.json",
+    "schedule.jsonl",
+    "trace.jsonl",
+    "requests.partial",
+    "run.partial",
+    "schedule.partial",
+];
 
 /// Why a folder cannot be used.
 #[derive(Debug)]

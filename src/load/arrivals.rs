@@ -16,6 +16,7 @@ use super::client::{Client, Exchange};
 use super::config::LoadConfig;
 use super::failure::{Class, Failure};
 use super::join;
+use super::live::Histogram;
 use super::pacer;
 use super::plan::Planned;
 use super::progress::{Standing, Stop};
@@ -37,6 +38,8 @@ pub(super) struct Made {
     pub seen: Vec<Seen>,
     /// Requests whose token times were dropped for lack of room.
     pub without_token_times: u64,
+    /// Time in flight of all requests together, as this loop counts them.
+    pub in_flight_ns: f64,
 }
 
 /// What the client knows of one planned request.
@@ -65,8 +68,12 @@ struct Underway {
     seen: Vec<Option<Seen>>,
     standing: Standing,
     places: Arc<Semaphore>,
+    ttft: Histogram,
     token_times: usize,
     without_token_times: u64,
+    /// Time in flight of all requests together until `counted_ns`.
+    in_flight_ns: f64,
+    counted_ns: u64,
     /// Opens and closes idle connections.
     tending: JoinSet<()>,
 }
@@ -82,8 +89,11 @@ impl Load<'_> {
             seen: std::iter::repeat_with(|| None).take(self.planned.len()).collect(),
             standing: Standing { planned: self.planned.len(), ..Standing::default() },
             places: Arc::new(Semaphore::new(most)),
+            ttft: Histogram::default(),
             token_times: 0,
             without_token_times: 0,
+            in_flight_ns: 0.0,
+            counted_ns: self.start.mono_ns,
             tending: JoinSet::new(),
         };
         let mut tick = tokio::time::interval(Duration::from_secs(1));
@@ -100,7 +110,10 @@ impl Load<'_> {
                     None => arrivals_left = false,
                     Some(index) => self.send(index, &mut now),
                 },
-                Some(ended) = now.requests.join_next(), if !now.requests.is_empty() => now.take(ended.ok()),
+                Some(ended) = now.requests.join_next(), if !now.requests.is_empty() => {
+                    now.count(clock.mono_ns());
+                    now.take(ended.ok());
+                }
                 _ = tick.tick() => {
                     ticks += 1;
                     let looked = clock.snapshot();
@@ -114,17 +127,22 @@ impl Load<'_> {
         self.tell(&mut now);
         now.tending.shutdown().await;
         let scheduled_ns = |index: usize| self.start.mono_ns + self.schedule.at_ns[index];
-        let without_token_times = now.without_token_times;
+        let Underway { without_token_times, in_flight_ns, .. } = now;
         let seen = now.seen.into_iter().enumerate();
         let seen = seen.map(|(i, one)| one.unwrap_or_else(|| never_sent(scheduled_ns(i)))).collect();
-        Ok(Made { seen, without_token_times })
+        Ok(Made { seen, without_token_times, in_flight_ns })
     }
 
     fn send(&self, index: usize, now: &mut Underway) {
+        let scheduled_ns = self.start.mono_ns + self.schedule.at_ns[index];
+        let mono_ns = self.context.clock.mono_ns();
+        now.count(mono_ns);
+        // In flight since its due time: how late the pacer was is measured by itself.
+        now.in_flight_ns += mono_ns.saturating_sub(scheduled_ns) as f64;
         now.standing.due += 1;
         let arrival = Arrival {
             index,
-            scheduled_ns: self.start.mono_ns + self.schedule.at_ns[index],
+            scheduled_ns,
             client: Arc::clone(self.client),
             place: queue(&now.places),
             planned: Arc::clone(self.planned),
@@ -137,6 +155,12 @@ impl Load<'_> {
     fn tell(&self, now: &mut Underway) {
         let elapsed_ns = self.context.clock.mono_ns().saturating_sub(self.start.mono_ns);
         now.standing.elapsed_s = elapsed_ns as f64 / 1e9;
+        let standing = &mut now.standing;
+        let places = self.config.max_concurrency.unwrap_or(usize::MAX);
+        standing.waiting = (standing.due - standing.ended).saturating_sub(places);
+        let paced = self.config.arrivals.mean_per_s().is_some();
+        standing.asked = paced.then(|| self.schedule.at_ns.partition_point(|at_ns| *at_ns <= elapsed_ns));
+        standing.ttft_ms = now.ttft.percentile_ms(0.5).zip(now.ttft.percentile_ms(0.99));
         self.context.progress.standing(now.standing);
     }
 
@@ -151,12 +175,23 @@ impl Load<'_> {
 }
 
 impl Underway {
+    /// Books the time since the last change. To be called before each.
+    fn count(&mut self, mono_ns: u64) {
+        let in_flight = (self.standing.due - self.standing.ended) as f64;
+        self.in_flight_ns += in_flight * mono_ns.saturating_sub(self.counted_ns) as f64;
+        self.counted_ns = self.counted_ns.max(mono_ns);
+    }
+
     /// `None`: its task failed; the request stays without an entry.
     fn take(&mut self, ended: Option<(usize, Seen)>) {
         self.standing.ended += 1;
         match ended {
             Some((index, mut seen)) => {
-                if let Some(answer) = &mut seen.exchange.answer {
+                let Exchange { stamps, answer, .. } = &mut seen.exchange;
+                if let Some(answer) = answer {
+                    if let (Some(begun_ns), Some(first_ns)) = (stamps.write_begun_ns, answer.first_token_ns) {
+                        self.ttft.add(first_ns.saturating_sub(begun_ns));
+                    }
                     self.token_times += answer.token_times.len();
                     if self.token_times > MOST_TOKEN_TIMES {
                         answer.token_times = Vec::new();

@@ -67,6 +67,8 @@ pub struct LoadConfig {
     pub router_trace: Option<TraceSource>,
     /// Longest wait for the router's last records.
     pub trace_wait: Duration,
+    /// How it was asked for, secrets masked; empty where it did not come from a command line. Changes nothing.
+    pub arguments: Vec<String>,
 }
 
 impl LoadConfig {
@@ -88,6 +90,7 @@ impl LoadConfig {
             flush_cache: false,
             router_trace: None,
             trace_wait: Duration::from_secs(5),
+            arguments: Vec::new(),
         }
     }
 

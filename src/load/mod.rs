@@ -13,6 +13,7 @@ pub mod dataset;
 mod descriptors;
 pub mod failure;
 mod join;
+mod live;
 mod offset;
 pub mod pace_check;
 mod pacer;

@@ -67,6 +67,12 @@ pub fn warmup(
         .collect()
 }
 
+/// XXH3 of the hashes of all bodies, in order.
+pub fn hash(planned: &[Planned]) -> String {
+    let each = planned.iter().flat_map(|p| milepost_policies::name_hash(&p.outgoing.body).to_le_bytes());
+    format!("{:016x}", milepost_policies::name_hash(&each.collect::<Vec<u8>>()))
+}
+
 fn one(
     config: &LoadConfig,
     prompt: &Prompt,

@@ -15,8 +15,26 @@ pub struct Standing {
     pub ended: usize,
     /// Of these, failed at the client.
     pub failed: usize,
+    /// Handed over and waiting for a place under `--max-concurrency`.
+    pub waiting: usize,
+    /// Due by now as the schedule has it; none where all are due at once.
+    pub asked: Option<usize>,
+    /// Time to first token at the client so far, p50 and p99 to 3 %, milliseconds.
+    pub ttft_ms: Option<(f64, f64)>,
     /// Since the start of the run, seconds.
     pub elapsed_s: f64,
+}
+
+impl Standing {
+    /// Sent, or about to be.
+    pub fn made(&self) -> usize {
+        self.due.saturating_sub(self.waiting)
+    }
+
+    /// Sent and not ended.
+    pub fn in_flight(&self) -> usize {
+        self.made().saturating_sub(self.ended)
+    }
 }
 
 /// Who is told.

@@ -14,14 +14,14 @@ use super::connections::{CONNECT_TIMEOUT, Connections};
 use super::dataset::DatasetError;
 use super::descriptors;
 use super::failure::Class;
-use super::join;
+use super::join::{self, Joined};
 use super::plan::{self, Planned};
 use super::probe::{self, ServerInfo};
 use super::progress::{Progress, Stop};
 use super::row::Row;
 use super::schedule::{Arrivals, Pace, Rate, Schedule};
 use super::traced::{TraceError, Tracing};
-use crate::clock::{Clock, Stamp};
+use crate::clock::{Clock, Stamp, process_cpu_ns};
 use crate::net::Connector;
 use crate::net::descriptors::raise;
 
@@ -41,13 +41,15 @@ pub struct RunContext {
     pub progress: Arc<dyn Progress>,
     /// Ends the run early.
     pub stop: Stop,
+    /// This process does nothing but the load, so that its processor time is the client's.
+    pub alone: bool,
 }
 
 impl RunContext {
     /// Over TCP, until the end.
     pub fn new(clock: Clock, progress: Arc<dyn Progress>) -> Self {
         let connector = Connector::Tcp { timeout: CONNECT_TIMEOUT };
-        Self { clock, connector, progress, stop: Stop::never() }
+        Self { clock, connector, progress, stop: Stop::never(), alone: false }
     }
 }
 
@@ -82,6 +84,20 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
+/// What the load was for the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ClientWork {
+    /// Processor time of this process; none where it does other work too.
+    pub cpu_ns: Option<u64>,
+    /// How long the load took.
+    pub wall_ns: u64,
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// Time in flight of all requests together, from the due time to the moment the load loop had the end; counted by that loop
+    /// and by no stamp of a request. None where it was not counted.
+    pub in_flight_ns: Option<f64>,
+}
+
 /// A run that took place.
 #[derive(Clone, Debug)]
 pub struct RunReport {
@@ -105,6 +121,12 @@ pub struct RunReport {
     pub notes: Vec<String>,
     /// Connections the client opened for the load; those of the warm-up and of questions about the server are not in it.
     pub connections_opened: u64,
+    /// What the load was for the client.
+    pub client: ClientWork,
+    /// XXH3 of the bodies of all requests, one after the other, in hexadecimal: two runs with one hash asked the same.
+    pub prompts_xxh3: String,
+    /// When the last request had ended, nanoseconds since the Unix epoch.
+    pub ended_unix_ns: u64,
 }
 
 /// Makes the load and reports what happened.
@@ -135,7 +157,16 @@ pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, L
         schedule: &schedule,
         start,
     };
-    let Made { seen, without_token_times } = load.make(&mut clocks).await.map_err(LoadError::System)?;
+    let cpu_before_ns = process_cpu_ns();
+    let Made { seen, without_token_times, in_flight_ns } =
+        load.make(&mut clocks).await.map_err(LoadError::System)?;
+    let ended = clock.now();
+    let work = ClientWork {
+        cpu_ns: context.alone.then(|| process_cpu_ns() - cpu_before_ns),
+        wall_ns: ended.mono_ns.saturating_sub(start.mono_ns),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        in_flight_ns: Some(in_flight_ns),
+    };
     if without_token_times > 0 {
         notes.push(format!("itl is of the first requests only: there was no room for the token times of {without_token_times}"));
     }
@@ -145,9 +176,9 @@ pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, L
     // Closes the idle connections: their descriptors may be what reading the trace lacks.
     drop(client);
     let joined = join::Run { config: &config, start, clocks, target, clock, notes: &mut notes };
-    let join::Joined { rows, servers, strangers } = joined.rows(&planned, seen, tracing).await;
-    let has_trace = config.router_trace.is_some();
+    let Joined { rows, servers, strangers } = joined.rows(&planned, seen, tracing).await;
     Ok(RunReport {
+        has_trace: config.router_trace.is_some(),
         config,
         start,
         schedule,
@@ -155,9 +186,11 @@ pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, L
         servers,
         strangers,
         partial,
-        has_trace,
         notes,
         connections_opened,
+        client: work,
+        prompts_xxh3: plan::hash(&planned),
+        ended_unix_ns: ended.unix_ns,
     })
 }
 

@@ -1,51 +1,165 @@
 //! Progress of a run on standard error.
 //!
-//! Rule: a terminal gets one line kept up to date, a file a line every 10 s. Deliberately not here: the summary.
+//! Rule: a terminal gets one block of two lines that is kept up to date, a file one line every 10 s. Rates are of the time since
+//! the last look, percentiles of the run so far. Deliberately not here: the summary.
 
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::load::progress::{Progress, Standing};
 
 /// Seconds between two lines where there is no terminal.
-const LINE_SECONDS: u64 = 10;
+const LINE_SECONDS: f64 = 10.0;
+/// Cells of the bar.
+const BAR: usize = 20;
+/// Columns of a terminal that does not tell.
+const COLUMNS: usize = 80;
 
 /// Writes to standard error.
 #[derive(Debug)]
 pub struct Console {
     quiet: bool,
     terminal: bool,
-    told_s: AtomicU64,
+    seen: Mutex<Seen>,
+}
+
+/// What was told last.
+#[derive(Debug, Default)]
+struct Seen {
+    /// None before the first look at a run.
+    last: Option<Standing>,
+    told_s: f64,
+    /// The block is on the screen and nothing was written below it.
+    drawn: bool,
 }
 
 impl Console {
     /// `quiet` leaves the progress out; notes are always written.
     pub fn new(quiet: bool) -> Self {
-        Self { quiet, terminal: std::io::stderr().is_terminal(), told_s: AtomicU64::new(0) }
+        Self { quiet, terminal: std::io::stderr().is_terminal(), seen: Mutex::default() }
     }
 }
 
 impl Progress for Console {
     fn note(&self, text: &str) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).drawn = false;
         eprintln!("{text}");
     }
 
-    fn standing(&self, s: Standing) {
-        let last = s.ended == s.planned;
-        let due = self.told_s.load(Ordering::Relaxed) + LINE_SECONDS;
-        if self.quiet || !(self.terminal || last || s.elapsed_s as u64 >= due) {
+    fn standing(&self, now: Standing) {
+        if self.quiet {
             return;
         }
-        self.told_s.store(s.elapsed_s as u64, Ordering::Relaxed);
-        let in_flight = s.due - s.ended;
-        let line = format!(
-            "{:>6.0} s  {}/{} ended, {in_flight} in flight, {} failed",
-            s.elapsed_s, s.ended, s.planned, s.failed
-        );
-        if self.terminal {
-            eprint!("\r{line}\x1b[K{}", if last { "\n" } else { "" });
-        } else {
-            eprintln!("{line}");
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // A new run of a series begins anew.
+        if seen.last.is_some_and(|last| last.elapsed_s > now.elapsed_s) {
+            *seen = Seen { drawn: seen.drawn, ..Seen::default() };
         }
+        let last = now.ended == now.planned;
+        if self.terminal {
+            let columns = columns();
+            let up = if seen.drawn { "\x1b[2A" } else { "" };
+            let [first, second] =
+                [head(&now, true), rates(&now, seen.last.as_ref())].map(|line| cut(&line, columns));
+            eprint!("{up}\r{first}\x1b[K\n\r{second}\x1b[K\n");
+            // What comes after the last look stands below.
+            seen.drawn = !last;
+        } else if last || now.elapsed_s - seen.told_s >= LINE_SECONDS {
+            eprintln!("{}; {}", head(&now, false), rates(&now, seen.last.as_ref()).trim_start());
+            seen.told_s = now.elapsed_s;
+        } else {
+            // Rates of a line are of the time since the line before.
+            return;
+        }
+        seen.last = Some(now);
+    }
+}
+
+/// As wide as the terminal; some say 0 for not knowing.
+fn columns() -> usize {
+    let told = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+    if told == 0 { COLUMNS } else { told }
+}
+
+fn head(now: &Standing, bar: bool) -> String {
+    let waiting =
+        if now.waiting > 0 { format!(", {} waiting for a place", now.waiting) } else { String::new() };
+    let bar = if bar {
+        let full = (now.ended * BAR).checked_div(now.planned).unwrap_or(BAR);
+        format!("[{}{}]  ", "=".repeat(full), " ".repeat(BAR - full))
+    } else {
+        String::new()
+    };
+    format!(
+        "{:>6.0} s  {bar}{}/{} ended, {} in flight{waiting}, {} failed",
+        now.elapsed_s,
+        now.ended,
+        now.planned,
+        now.in_flight(),
+        now.failed
+    )
+}
+
+fn rates(now: &Standing, last: Option<&Standing>) -> String {
+    let since = last.copied().unwrap_or_default();
+    let seconds = now.elapsed_s - since.elapsed_s;
+    let per_s = |now: usize, then: usize| {
+        if seconds > 0.0 {
+            format!("{:.1}/s", now.saturating_sub(then) as f64 / seconds)
+        } else {
+            "-".to_owned()
+        }
+    };
+    let mut parts = Vec::new();
+    if let Some(asked) = now.asked {
+        parts.push(format!("asked {}", per_s(asked, since.asked.unwrap_or(0))));
+    }
+    parts.push(format!("made {}", per_s(now.made(), since.made())));
+    if let Some((p50_ms, p99_ms)) = now.ttft_ms {
+        parts.push(format!("TTFT p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms"));
+    }
+    format!("          {}", parts.join(", "))
+}
+
+/// A line that wraps would be left behind when the block is drawn again.
+fn cut(line: &str, columns: usize) -> String {
+    line.chars().take(columns.saturating_sub(1).max(1)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_tells_how_far_and_how_fast() {
+        let before = Standing {
+            elapsed_s: 10.0,
+            asked: Some(100),
+            due: 100,
+            ended: 90,
+            planned: 200,
+            ..Standing::default()
+        };
+        let now = Standing {
+            elapsed_s: 12.0,
+            asked: Some(140),
+            due: 138,
+            ended: 100,
+            waiting: 3,
+            failed: 2,
+            ttft_ms: Some((31.25, 80.0)),
+            ..before
+        };
+        assert_eq!(
+            head(&now, true),
+            "    12 s  [==========          ]  100/200 ended, 35 in flight, 3 waiting for a place, 2 failed"
+        );
+        assert_eq!(
+            rates(&now, Some(&before)).trim_start(),
+            "asked 20.0/s, made 17.5/s, TTFT p50 31.2 ms, p99 80.0 ms"
+        );
+        let burst = Standing { asked: None, ttft_ms: None, waiting: 0, ..now };
+        assert_eq!(rates(&burst, None).trim_start(), "made 11.5/s");
+        assert_eq!(cut("12345678", 5), "1234");
     }
 }

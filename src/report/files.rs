@@ -1,26 +1,26 @@
 //! Where a run's files go: the one place here that writes.
 //!
-//! Rule: nothing is overwritten. If the folder holds a run already, this one goes into the first free `run-001`, `run-002`, …
-//! inside it; all files are written whole and then moved into place. Deliberately not here: what is in the files.
+//! Rule: nothing is overwritten; all files are written whole and then moved into place. Deliberately not here: what is in the
+//! files, and how the folder of a run is called (`folder`).
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::csv::csv;
+use super::folder;
 use super::json::{ExportedFiles, full_json, run_json};
+use super::manifest::{MANIFEST, manifest};
 use super::metrics::Metrics;
 use crate::load::run::RunReport;
 
 /// Files of a run.
 const FILES: [&str; 3] = ["requests.csv", "run.json", "schedule.jsonl"];
-/// Numbered folders at most.
-const MOST_RUNS: u32 = 999;
 
 /// Where results go.
 #[derive(Clone, Debug)]
 pub struct Destination {
-    /// Folder for `requests.csv` and `run.json`.
+    /// [`write_run`]: the folder of the run. [`write_dated`]: the one in which it gets its own.
     pub folder: PathBuf,
     /// A file that collects runs, one line each.
     pub collection: Option<PathBuf>,
@@ -28,13 +28,26 @@ pub struct Destination {
     pub details: bool,
 }
 
-/// Writes everything; what was written, by kind and path.
+/// Writes everything into a new folder of the run's own, with its manifest; what was written, by kind and path.
 ///
 /// # Errors
 /// A file or folder cannot be written; the message names it.
+pub fn write_dated(run: &RunReport, metrics: &Metrics, to: &Destination) -> io::Result<ExportedFiles> {
+    let folder = folder::dated(&to.folder, run)?;
+    let mut files = write_run(run, metrics, &Destination { folder: folder.clone(), ..to.clone() })?;
+    let path = folder.join(MANIFEST);
+    write_whole(&path, &format!("{:#}\n", manifest(run, metrics, &folder)?))?;
+    files.push(("manifest", path.display().to_string()));
+    folder::link_latest(&to.folder, &folder);
+    Ok(files)
+}
+
+/// Writes everything into the folder as it is given; what was written, by kind and path.
+///
+/// # Errors
+/// There is a run already, or a file or folder cannot be written; the message names it.
 pub fn write_run(run: &RunReport, metrics: &Metrics, to: &Destination) -> io::Result<ExportedFiles> {
-    let folder = choose(&to.folder)?;
-    let [csv_path, json_path, schedule_path] = FILES.map(|name| folder.join(name));
+    let [csv_path, json_path, schedule_path] = claim(&to.folder)?;
     let mut files = vec![
         ("csv", csv_path.display().to_string()),
         ("json", json_path.display().to_string()),
@@ -54,28 +67,18 @@ pub fn write_run(run: &RunReport, metrics: &Metrics, to: &Destination) -> io::Re
     Ok(files)
 }
 
-/// Makes and chooses the folder.
-///
-/// # Errors
-/// It cannot be made, or all numbers are used.
-fn choose(folder: &Path) -> io::Result<PathBuf> {
+/// The paths of the files in a folder that holds no run yet; made if need be.
+fn claim(folder: &Path) -> io::Result<[PathBuf; 3]> {
     let context = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", folder.display()));
     fs::create_dir_all(folder).map_err(context)?;
-    if !FILES.iter().any(|file| folder.join(file).exists()) {
-        return Ok(folder.to_owned());
+    let paths = FILES.map(|name| folder.join(name));
+    match paths.iter().find(|path| path.exists()) {
+        None => Ok(paths),
+        Some(path) => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            format!("{}: a run is there already and stays", path.display()),
+        )),
     }
-    for number in 1..=MOST_RUNS {
-        let candidate = folder.join(format!("run-{number:03}"));
-        match fs::create_dir(&candidate) {
-            Ok(()) => return Ok(candidate),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(context(e)),
-        }
-    }
-    Err(io::Error::other(format!(
-        "{}: run-001 to run-{MOST_RUNS} are used; give another --output-dir",
-        folder.display()
-    )))
 }
 
 /// Writes a file so that it is there whole or not at all; the error names it.
@@ -87,7 +90,7 @@ pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Appends one line to a file that collects runs.
-fn append_line(path: &Path, line: &str) -> io::Result<()> {
+pub(crate) fn append_line(path: &Path, line: &str) -> io::Result<()> {
     OpenOptions::new()
         .create(true)
         .append(true)
@@ -105,14 +108,13 @@ mod tests {
     fn a_second_run_does_not_touch_the_first() {
         let root = std::env::temp_dir().join(format!("milepost-export-{}", std::process::id()));
         let folder = root.join("a/b");
-        assert_eq!(choose(&folder).unwrap(), folder);
-        write_whole(&folder.join("run.json"), "1").unwrap();
-        assert_eq!(choose(&folder).unwrap(), folder.join("run-001"));
-        assert_eq!(choose(&folder).unwrap(), folder.join("run-002"));
+        let [_, json, _] = claim(&folder).unwrap();
+        write_whole(&json, "1").unwrap();
+        assert!(claim(&folder).unwrap_err().to_string().contains("run.json: a run is there already"));
+        assert_eq!(fs::read_to_string(&json).unwrap(), "1");
         append_line(&folder.join("all.jsonl"), "{}").unwrap();
         append_line(&folder.join("all.jsonl"), "{}").unwrap();
         assert_eq!(fs::read_to_string(folder.join("all.jsonl")).unwrap(), "{}\n{}\n");
-        assert_eq!(fs::read_to_string(folder.join("run.json")).unwrap(), "1");
-        fs::remove_dir_all(root).unwrap();
+        fs::remove_dir_all(&root).unwrap();
     }
 }

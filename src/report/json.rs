@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::csv::{COLUMNS, cells};
 use super::metrics::Metrics;
 use super::split::{Split, hint, one_sided};
+use super::verdict::Verdict;
 use super::warnings::warnings;
 use crate::load::row::Row;
 use crate::load::run::RunReport;
@@ -26,6 +27,8 @@ pub fn run_json(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> Va
         "simulated": run.rows.iter().any(|r| r.simulated == Some(true)),
         "schedule_xxh3": run.schedule.hash(),
         "started_unix_s": run.start.unix_ns as f64 / 1e9,
+        "prompts_xxh3": run.prompts_xxh3,
+        "arguments": run.config.arguments,
         "config": run.config.to_json(),
         "servers": run.servers.iter().map(crate::load::probe::ServerInfo::to_json).collect::<Vec<_>>(),
         "metrics": metrics.to_json(),
@@ -34,6 +37,7 @@ pub fn run_json(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> Va
         "hint": split.as_ref().and_then(|split| hint(run, metrics, split)),
         "concurrency_over_time": metrics.in_flight.points,
         "running_over_time": metrics.running.points,
+        "verdict": Verdict::of(run, metrics).to_json(),
         "warnings": warnings(run),
         "exported_files": files.iter().map(|(what, path)| ((*what).to_owned(), json!(path))).collect::<Map<_, _>>(),
     })

@@ -10,6 +10,7 @@ use super::metrics::Metrics;
 use super::quantity;
 use super::split::Split;
 use super::stats::Summary;
+use super::verdict::Verdict;
 use super::warnings::warnings;
 use crate::load::run::RunReport;
 
@@ -23,6 +24,7 @@ pub fn summary(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> Str
     let title = if run.partial { " milepost bench (PARTIAL: interrupted) " } else { " milepost bench " };
     out.rule('=', title);
     head(&mut out, run);
+    verdict(&mut out, &Verdict::of(run, metrics));
     counts(&mut out, run, metrics);
     latencies(&mut out, metrics);
     limits(&mut out, metrics);
@@ -66,6 +68,18 @@ fn head(out: &mut Lines, run: &RunReport) {
         "Max request concurrency",
         &config.max_concurrency.map_or_else(|| "not set".to_owned(), |n| n.to_string()),
     );
+}
+
+/// One line where all is well; else one for each reason, the worst first.
+fn verdict(out: &mut Lines, verdict: &Verdict) {
+    let judged = verdict.checks.iter().filter(|c| c.rating().is_some()).count();
+    let rules = format!("{judged} of {} rules judged", verdict.checks.len());
+    out.pair("Verdict", &format!("{} ({rules})", verdict.rating()));
+    for check in verdict.reasons() {
+        if let Some(rating) = check.rating() {
+            out.line(&format!("  {rating} {}: {}", check.rule, check.text()));
+        }
+    }
 }
 
 fn counts(out: &mut Lines, run: &RunReport, m: &Metrics) {

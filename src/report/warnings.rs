@@ -1,17 +1,14 @@
 //! What a reader of the figures has to know.
 //!
 //! Rule: one warning for one cause, with the workers, the share of its rows, and what to do; nothing that is absent goes
-//! unsaid. Deliberately not here: errors of single requests, they are in their rows.
+//! unsaid. Deliberately not here: errors of single requests, they are in their rows; whether the figures are to be believed
+//! (`verdict`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::stats::Samples;
 use crate::load::row::Row;
 use crate::load::run::RunReport;
 use crate::trace::align;
-
-/// Lateness, at p99, above which the schedule was not the one asked for.
-const LATE_MS: f64 = 10.0;
 
 /// Rows whose worker is not known.
 const UNNAMED: &str = "(not named)";
@@ -47,9 +44,7 @@ pub fn warnings(run: &RunReport) -> Vec<String> {
     out.extend(stamps(&run.rows));
     out.extend(sources(&run.rows));
     out.extend(unnamed(run));
-    out.extend(joined(run));
     out.extend(order(&run.rows));
-    out.extend(pace(run));
     out.extend(run.notes.iter().cloned());
     out
 }
@@ -69,7 +64,7 @@ fn list(hosts: &BTreeSet<&str>) -> String {
 /// One warning for workers with the same empty columns: which, how many rows, why, and what to do.
 fn stamps(rows: &[Row]) -> Vec<String> {
     let mut by_worker: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
-    // Rows without a record of the router have a warning of their own; failed ones have no answer to hold a stamp.
+    // Rows without a record of the router are told by the verdict; failed ones have no answer to hold a stamp.
     for row in rows.iter().filter(|r| r.success() && r.arrival_ns.is_some()) {
         by_worker.entry(row.host.as_deref().unwrap_or(UNNAMED)).or_default().push(row);
     }
@@ -130,36 +125,10 @@ fn unnamed(run: &RunReport) -> Option<String> {
     })
 }
 
-fn joined(run: &RunReport) -> Option<String> {
-    if !run.has_trace {
-        return None;
-    }
-    let sent: Vec<&Row> = run.rows.iter().filter(|r| r.sent_ns.is_some()).collect();
-    let missing = sent.iter().filter(|r| !r.in_trace).count();
-    (missing > 0).then(|| {
-        format!(
-            "{missing} of {} requests sent are not in the router's trace: their router and server columns are empty; check that \
-             --router-trace is the trace of the router at this address, and its lost records",
-            sent.len()
-        )
-    })
-}
-
 fn order(rows: &[Row]) -> Option<String> {
     let broken = rows.iter().filter(|r| r.order_broken).count();
     (broken > 0).then(|| {
         format!("{broken} rows break the order of their stamps by more than the clock bound (column order_broken): do not use their durations across clocks")
-    })
-}
-
-/// A client that could not keep its schedule did not offer the load asked for.
-fn pace(run: &RunReport) -> Option<String> {
-    // The table's own p99, so that the two cannot contradict each other.
-    let late: Samples = run.rows.iter().filter_map(Row::lateness_ns).map(|ns| ns as f64 / 1e6).collect();
-    let p99_ms = late.summary()?.p99;
-    let bounded = run.config.max_concurrency.is_some();
-    (p99_ms > LATE_MS && !bounded && run.config.arrivals.mean_per_s().is_some()).then(|| {
-        format!("the schedule was kept badly: lateness has a p99 of {p99_ms:.1} ms; the client's machine is too busy, figures from schedule include it")
     })
 }
 

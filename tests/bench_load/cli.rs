@@ -11,16 +11,16 @@ use crate::data;
 use crate::server::{Server, Step, about, stream};
 
 /// A folder that goes away with the test.
-struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("milepost-bench-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    fn read(&self, file: &str) -> String {
+    pub fn read(&self, file: &str) -> String {
         std::fs::read_to_string(self.0.join(file)).unwrap()
     }
 }
@@ -31,27 +31,27 @@ impl Drop for Folder {
     }
 }
 
-fn bench(folder: &Folder, args: &str) -> Command {
+pub fn bench(folder: &Folder, args: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
     command.current_dir(&folder.0).env_remove("OPENAI_API_KEY").arg("bench").args(args.split_whitespace());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-async fn output(mut command: Command) -> Output {
+pub async fn output(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-fn serving() -> Server {
+pub fn serving() -> Server {
     let events = data("sglang-0.5.23_generate_stream.sse");
     Server::new(&Clock::system(), move |got| about(got).unwrap_or_else(|| stream(&events, Duration::ZERO)))
 }
 
-const SMALL: &str = "--dataset-name random-ids --num-prompts 3 --random-input-len 6 --random-output-len 8 --random-range-ratio 1";
+pub const SMALL: &str = "--dataset-name random-ids --num-prompts 3 --random-input-len 6 --random-output-len 8 --random-range-ratio 1";
 
 #[tokio::test]
 async fn usage_errors_are_2_and_name_the_flag() {
@@ -80,6 +80,11 @@ async fn usage_errors_are_2_and_name_the_flag() {
         ("--dataset-name random --request-rate 3 --burstiness 0", "--burstiness"),
         ("--dataset-name random --schedule nonexistent.jsonl", "--schedule"),
         ("--pace-check", "--request-rate"),
+        ("--dataset-name random --sweep seed=1,2", "--sweep"),
+        ("--dataset-name random --sweep request-rate=inf --duration 3s --request-rate 1", "--sweep"),
+        ("--dataset-name random --find-rate", "--slo"),
+        ("--dataset-name random --slo p99_ttft<5", "--slo"),
+        ("--dataset-name random --find-rate --slo p50<5", "--slo"),
     ] {
         let out = output(bench(&folder, args)).await;
         assert_eq!(out.status.code(), Some(2), "{args}: {}", text(&out.stderr));
@@ -99,20 +104,42 @@ async fn a_run_writes_its_files_and_the_next_one_beside_them() {
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     assert!(text(&out.stderr).contains("--tokenizer is not needed"));
     assert!(text(&out.stdout).contains("3 of 3 (100.0 %)"), "{}", text(&out.stdout));
-    let csv = folder.read("milepost-bench/requests.csv");
+    let csv = folder.read("milepost-bench/latest/requests.csv");
     assert_eq!(csv.lines().count(), 4);
-    let run: Value = serde_json::from_str(&folder.read("milepost-bench/run.json")).unwrap();
+    let run: Value = serde_json::from_str(&folder.read("milepost-bench/latest/run.json")).unwrap();
     assert_eq!(run["per_request"].as_array().unwrap().len(), 3);
     assert_eq!((&run["partial"], &run["config"]["seed"]), (&Value::Bool(false), &Value::from(7)));
 
-    let again = output(bench(&folder, &format!("{args} --output-details"))).await;
-    assert_eq!(again.status.code(), Some(0));
-    assert!(text(&again.stdout).contains("milepost-bench/run-001/requests.csv"), "{}", text(&again.stdout));
-    assert_eq!(folder.read("milepost-bench/requests.csv"), csv);
+    let first = std::fs::canonicalize(folder.0.join("milepost-bench/latest")).unwrap();
+    let again = output(bench(&folder, &format!("{args} --output-details --header x-key=sk-secret"))).await;
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again.stderr));
+    assert_eq!(std::fs::read_to_string(first.join("requests.csv")).unwrap(), csv, "the first run stays");
+    let second = std::fs::canonicalize(folder.0.join("milepost-bench/latest")).unwrap();
+    assert_ne!(second, first);
+    manifest_holds(&second);
     let collected = folder.read("all.jsonl");
     let lines: Vec<Value> = collected.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(lines.len(), 2);
     assert_eq!((lines[0].get("per_request").is_some(), lines[1].get("per_request").is_some()), (false, true));
+}
+
+/// What the manifest says of the files is so, and it holds no secret.
+fn manifest_holds(run: &std::path::Path) {
+    let text = std::fs::read_to_string(run.join("manifest.json")).unwrap();
+    assert!(!text.contains("sk-secret") && text.contains("x-key=***"), "{text}");
+    let manifest: Value = serde_json::from_str(&text).unwrap();
+    let files = manifest["files"].as_array().unwrap();
+    assert_eq!(files.len(), 3, "{manifest}");
+    for file in files {
+        let bytes = std::fs::read(run.join(file["name"].as_str().unwrap())).unwrap();
+        assert_eq!(file["bytes"], bytes.len());
+        assert_eq!(file["xxh3"], format!("{:016x}", milepost_policies::name_hash(&bytes)));
+    }
+    assert!(manifest["machine"]["cores"].as_u64() > Some(0) && manifest["machine"]["kernel"].is_string());
+    assert!(manifest["started"].as_str() < manifest["ended"].as_str(), "{manifest}");
+    assert_eq!((&manifest["verdict"], &manifest["partial"]), (&Value::from("VALID"), &Value::from(false)));
+    let name = run.file_name().unwrap().to_str().unwrap();
+    assert!(name.contains("Z-random-inf"), "{name}");
 }
 
 #[tokio::test]
@@ -124,7 +151,8 @@ async fn the_api_key_is_sent_and_not_written() {
     let out = output(command).await;
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     assert!(server.load().iter().all(|g| g.header("authorization") == Some("Bearer sk-secret")));
-    let written = [folder.read("milepost-bench/run.json"), text(&out.stdout), text(&out.stderr)].concat();
+    let written =
+        [folder.read("milepost-bench/latest/run.json"), text(&out.stdout), text(&out.stderr)].concat();
     assert!(!written.contains("sk-secret"));
 }
 
@@ -136,7 +164,7 @@ async fn no_success_is_1() {
     let out = output(bench(&folder, &args)).await;
     assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
     assert!(text(&out.stdout).contains("reset:"), "{}", text(&out.stdout));
-    assert_eq!(folder.read("milepost-bench/requests.csv").lines().count(), 4);
+    assert_eq!(folder.read("milepost-bench/latest/requests.csv").lines().count(), 4);
 }
 
 #[tokio::test]
@@ -157,10 +185,10 @@ async fn ctrl_c_writes_partial_results_and_is_130() {
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let out = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
     assert_eq!(out.status.code(), Some(130), "{}", text(&out.stderr));
-    let csv = folder.read("milepost-bench/requests.csv");
+    let csv = folder.read("milepost-bench/latest/requests.csv");
     assert_eq!(csv.matches("not_sent:").count(), 2, "{csv}");
     assert_eq!(csv.matches("interrupted:").count(), 1, "{csv}");
-    let run: Value = serde_json::from_str(&folder.read("milepost-bench/run.json")).unwrap();
+    let run: Value = serde_json::from_str(&folder.read("milepost-bench/latest/run.json")).unwrap();
     assert_eq!(run["partial"], Value::Bool(true));
     assert!(text(&out.stdout).contains("PARTIAL"));
 }
@@ -176,14 +204,15 @@ async fn a_saved_schedule_is_replayed_bit_for_bit() {
     );
     let out = output(bench(&folder, &made)).await;
     assert!(out.status.success(), "{}", text(&out.stderr));
-    let saved = folder.read("made/schedule.jsonl");
-    let again =
-        format!("--base-url {url} {random} --schedule made/schedule.jsonl --seed 9 --output-dir again");
+    let saved = folder.read("made/latest/schedule.jsonl");
+    let again = format!(
+        "--base-url {url} {random} --schedule made/latest/schedule.jsonl --seed 9 --output-dir again"
+    );
     let out = output(bench(&folder, &again)).await;
     assert!(out.status.success(), "{}", text(&out.stderr));
-    assert_eq!(folder.read("again/schedule.jsonl"), saved);
+    assert_eq!(folder.read("again/latest/schedule.jsonl"), saved);
     let hashes = ["made", "again"].map(|run| {
-        let run: Value = serde_json::from_str(&folder.read(&format!("{run}/run.json"))).unwrap();
+        let run: Value = serde_json::from_str(&folder.read(&format!("{run}/latest/run.json"))).unwrap();
         (run["schedule_xxh3"].clone(), run["metrics"]["requests"].clone())
     });
     assert_eq!(hashes[0], hashes[1]);

@@ -10,9 +10,9 @@ use milepost::load::failure::Class;
 use milepost::load::row::Row;
 use milepost::load::target::Target;
 use milepost::load::{LoadConfig, LoadError, RunReport, TraceSource, run};
-use milepost::report::Metrics;
 use milepost::report::split::{Split, one_sided};
 use milepost::report::warnings::warnings;
+use milepost::report::{Metrics, Verdict};
 use milepost::trace::record::{DecisionRecord, Outcome, Record, RequestRecord, RunRecord, WorkerRecord};
 use milepost::trace::schema::SCHEMA;
 use milepost::wire::Endpoint;
@@ -143,6 +143,12 @@ fn assert_stages(row: &Row, within_ns: i64) {
     assert!(!row.order_broken, "{row:?}");
 }
 
+/// What the verdict has against a run.
+fn told(report: &RunReport) -> Vec<String> {
+    let verdict = Verdict::of(report, &Metrics::of(&report.rows));
+    verdict.reasons().iter().map(|check| check.text().to_owned()).collect()
+}
+
 async fn traced(
     scratch: &Scratch,
     ahead_ns: u64,
@@ -259,7 +265,7 @@ async fn a_cut_seen_by_the_router_alone_is_a_failure_and_a_missing_record_is_sai
     assert!(unseen.success() && !unseen.in_trace);
     assert_eq!((unseen.arrival_ns, unseen.ttft_ns, unseen.finish_ns), (None, None, None));
     assert!(
-        warnings(&report).iter().any(|w| w.starts_with("1 of 3 requests sent are not in the router's trace"))
+        told(&report).iter().any(|w| w.starts_with("1 of 3 requests sent are not in the router's trace"))
     );
 }
 

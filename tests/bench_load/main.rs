@@ -8,6 +8,7 @@ mod joined;
 #[path = "../kept_page/mod.rs"]
 mod kept_page;
 mod rows;
+mod series;
 mod server;
 mod virtual_time;
 

@@ -21,8 +21,13 @@ async fn arrivals_do_not_wait_for_answers() {
         about(got).unwrap_or_else(|| stream(&events, Duration::from_secs(5) / count))
     });
     let config = LoadConfig { arrivals: Rate::PerSecond(50.0).into(), ..config("http://pipe:1", 100) };
-    let context =
-        RunContext { clock, connector: server.pipes(), progress: Arc::new(Silent), stop: Stop::never() };
+    let context = RunContext {
+        clock,
+        connector: server.pipes(),
+        progress: Arc::new(Silent),
+        stop: Stop::never(),
+        alone: false,
+    };
     let report = run(config, context).await.unwrap();
 
     let mut at_ns: Vec<u64> = server.load().iter().map(|g| g.at_ns).collect();
@@ -48,8 +53,13 @@ async fn waiting_for_a_place_shows_from_schedule() {
         about(got).unwrap_or_else(|| stream(&events, Duration::from_secs(1) / count))
     });
     let config = LoadConfig { max_concurrency: Some(1), ..config("http://pipe:1", 3) };
-    let context =
-        RunContext { clock, connector: server.pipes(), progress: Arc::new(Silent), stop: Stop::never() };
+    let context = RunContext {
+        clock,
+        connector: server.pipes(),
+        progress: Arc::new(Silent),
+        stop: Stop::never(),
+        alone: false,
+    };
     let report = run(config, context).await.unwrap();
     let mut from_schedule: Vec<i64> =
         report.rows.iter().map(|r| r.latency_from_schedule_ns().unwrap() / 100_000_000).collect();
@@ -88,8 +98,13 @@ async fn a_clock_step_is_in_doubt_for_a_second_only() {
         })
     });
     let config = LoadConfig { arrivals: Rate::PerSecond(20.0).into(), ..config("http://pipe:1", 160) };
-    let context =
-        RunContext { clock, connector: server.pipes(), progress: Arc::new(Silent), stop: Stop::never() };
+    let context = RunContext {
+        clock,
+        connector: server.pipes(),
+        progress: Arc::new(Silent),
+        stop: Stop::never(),
+        alone: false,
+    };
     let report = run(config, context).await.unwrap();
     assert!(report.rows.last().unwrap().arrival_ns.unwrap() > 6_500_000_000);
     for row in &report.rows {

@@ -106,8 +106,9 @@ fn bench(folder: &Folder, router: &Process, trace: &str) -> Vec<BTreeMap<String,
     ]);
     command.args(["--router-trace", trace, "--output-dir", &out]);
     let ran = command.output().unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let table = std::fs::read_to_string(folder.file("run/requests.csv")).unwrap();
+    // A busy machine may make the load SUSPECT; the rows are the same.
+    assert!(matches!(ran.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&ran.stderr));
+    let table = std::fs::read_to_string(folder.file("run/latest/requests.csv")).unwrap();
     let mut lines = table.lines().map(|l| l.split(',').map(str::to_owned).collect::<Vec<_>>());
     let names = lines.next().unwrap();
     lines.map(|cells| names.iter().cloned().zip(cells).collect()).collect()

@@ -58,7 +58,7 @@ fn a_byte_order_mark_is_read_over_and_unneeded_flags_are_noted() {
         assert!(ended.stderr.contains(&note), "{}", ended.stderr);
     }
     assert!(ended.stdout.contains("SIMULATED"), "{}", ended.stdout);
-    let csv = folder.read("milepost-bench/requests.csv");
+    let csv = folder.read("milepost-bench/latest/requests.csv");
     assert!(csv.lines().nth(1).unwrap().starts_with("b-1,True,,"), "{csv}");
     assert_eq!(sim.stop().code, Some(0));
 }
@@ -102,12 +102,13 @@ fn ctrl_c_keeps_what_was_measured_and_marks_it() {
     let ended = bench.finish();
     assert_eq!(ended.code, Some(130), "{}", ended.stderr);
     assert!(ended.stdout.contains("PARTIAL"), "{}", ended.stdout);
-    let csv = folder.read("milepost-bench/requests.csv");
+    let csv = folder.read("milepost-bench/latest/requests.csv");
     let rows: Vec<&str> = csv.lines().skip(1).collect();
     assert!(rows[0].starts_with("c-1,True,,"), "{csv}");
     assert!(rows[1].starts_with("c-2,False,") && rows[1].contains("interrupted:"), "{csv}");
     assert!(rows[2].starts_with("c-3,False,") && rows[2].contains("not_sent:"), "{csv}");
-    let run: serde_json::Value = serde_json::from_str(&folder.read("milepost-bench/run.json")).unwrap();
+    let run: serde_json::Value =
+        serde_json::from_str(&folder.read("milepost-bench/latest/run.json")).unwrap();
     assert_eq!(run["partial"], serde_json::Value::Bool(true));
 }
 
@@ -128,6 +129,7 @@ fn with_one_place_requests_go_in_their_order() {
     folder.write("p.jsonl", ids.iter().map(row).collect::<String>());
     let args = "--dataset-name custom --dataset-path p.jsonl --max-concurrency 1 --warmup-requests 0 --disable-stream --disable-tqdm";
     let ended = milepost(&folder, &format!("bench --base-url {url} {args}"));
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    // Places that a busy machine leaves empty are SUSPECT.
+    assert!(matches!(ended.code, Some(0 | 3)), "{}", ended.stderr);
     assert_eq!(*asked.lock().unwrap(), ids);
 }

@@ -84,16 +84,14 @@ impl ArrivalArgs {
             (None | Some(ShapeName::Poisson), None) => Ok(Shape::Poisson),
         }
     }
+}
 
-    /// How many requests: as given, else as many as are due where the arrivals end by themselves.
-    pub(super) fn requests(&self, arrivals: &Arrivals, given: Option<u32>) -> usize {
-        match given {
-            Some(given) => given as usize,
-            None if arrivals.ends_by_itself() => {
-                Schedule::new(arrivals, MOST_REQUESTS, self.seed).at_ns.len()
-            }
-            None => DEFAULT_REQUESTS,
-        }
+/// How many requests: as given, else as many as are due where the arrivals end by themselves.
+pub(super) fn requests(arrivals: &Arrivals, given: Option<u32>, seed: u64) -> usize {
+    match given {
+        Some(given) => given as usize,
+        None if arrivals.ends_by_itself() => Schedule::new(arrivals, MOST_REQUESTS, seed).at_ns.len(),
+        None => DEFAULT_REQUESTS,
     }
 }
 

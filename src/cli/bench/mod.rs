@@ -3,47 +3,68 @@
 //! Rule: a flag of `bench_serving` that has no meaning here is taken with a note, one that would change what is measured is
 //! refused, an unknown one is refused by clap. The environment is read here and nowhere else. Deliberately not here: the run.
 
+mod arguments;
 mod arrivals;
+mod config_file;
 mod dataset;
 mod figures;
 mod output;
 mod pace;
 mod request;
+mod series;
+mod session;
 mod target;
 mod unneeded;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::runtime::Runtime;
 
-use self::arrivals::ArrivalArgs;
+use self::arrivals::{ArrivalArgs, requests};
 use self::dataset::DatasetArgs;
 use self::figures::FigureArgs;
 use self::output::OutputArgs;
 use self::request::RequestArgs;
+use self::series::SeriesArgs;
+use self::session::{Kept, Session};
 use self::target::TargetArgs;
 use self::unneeded::UnneededArgs;
 use super::Failure;
-use crate::clock::Clock;
 use crate::load::config::request_headers;
-use crate::load::progress::{Progress, Stop};
-use crate::load::{LoadConfig, LoadError, RunContext, RunReport, TraceSource, run as run_load};
-use crate::report::Metrics;
-use crate::report::console::Console;
+use crate::load::{LoadConfig, RunReport, TraceSource};
 use crate::report::explain;
-use crate::report::files::write_run;
-use crate::report::goodput::Slo;
-use crate::report::summary::summary;
+use crate::report::{Rating, Verdict};
 
 /// Arguments of `milepost bench`.
 // As argparse does: an unambiguous beginning will do, and of a flag given twice the last one counts.
 #[derive(Debug, Args)]
 #[command(infer_long_args = true, args_override_self = true)]
+#[command(
+    after_help = "Exit codes: 0 the verdict is VALID, 3 SUSPECT, 4 INVALID (results are written all the same), \
+    1 the run failed, 2 usage, 130 interrupted."
+)]
 pub struct BenchArgs {
     #[command(flatten)]
     flags: Box<Flags>,
+    /// As they were given, secrets masked.
+    #[arg(skip)]
+    arguments: Vec<String>,
+}
+
+impl BenchArgs {
+    /// The arguments with those of `--config` in its place, and lines for the user.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub fn expand(typed: &[String]) -> Result<(Vec<String>, Vec<String>), String> {
+        config_file::expand(typed)
+    }
+
+    /// Notes how the run was asked for.
+    pub fn remember(&mut self, arguments: &[String]) {
+        self.arguments = arguments::masked(arguments.iter().cloned());
+    }
 }
 
 #[derive(Debug, Args)]
@@ -60,6 +81,8 @@ struct Flags {
     output: OutputArgs,
     #[command(flatten)]
     figures: FigureArgs,
+    #[command(flatten)]
+    series: SeriesArgs,
     /// Requests before the run, in no figure
     #[arg(long, help_heading = "Run", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     warmup_requests: u32,
@@ -69,6 +92,10 @@ struct Flags {
     /// Trace of the router: the file it writes, or an http:// address that gives it
     #[arg(long, help_heading = "Run", value_name = "FILE|URL")]
     router_trace: Option<String>,
+
+    /// Flags from a file: TOML with their names, or the run.json or manifest.json of an earlier run; what is typed wins
+    #[arg(long = "config", help_heading = "Run", value_name = "FILE")]
+    _config: Option<std::path::PathBuf>,
 
     /// Only measure how well this machine keeps such arrivals; nothing is sent to a target
     #[arg(long, help_heading = "Run")]
@@ -80,33 +107,26 @@ struct Flags {
 
 /// Runs `milepost bench`.
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
-    let args = args.flags;
+    let BenchArgs { flags: args, arguments } = args;
     args.unneeded.notes().iter().for_each(|note| eprintln!("note: {note}"));
     if args.figures.explains_all() {
         print!("{}", explain::all());
         return Ok(());
     }
-    let slos = args.figures.slos().map_err(Failure::Usage)?;
     if args.pace_check {
         return check_pace(&args);
     }
-    let config = config(&args, std::env::var("OPENAI_API_KEY").ok().as_deref()).map_err(Failure::Usage)?;
-    let runtime = runtime()?;
-    let console: Arc<dyn Progress> = Arc::new(Console::new(args.output.disable_tqdm));
-    let (handle, stop) = Stop::pair();
-    let context = RunContext { stop, ..RunContext::new(Clock::system(), console) };
-    let outcome = runtime.block_on(async move {
-        let watcher = tokio::spawn(super::signal::stop_measuring(handle));
-        let outcome = run_load(config, context).await;
-        watcher.abort();
-        outcome
-    });
-    let report = outcome.map_err(|e| match e {
-        LoadError::Dataset(_) | LoadError::Options(_) | LoadError::Trace(_) => Failure::Usage(e.to_string()),
-        LoadError::Interrupted => Failure::Interrupted(e.to_string()),
-        LoadError::Target(_) | LoadError::System(_) => Failure::Run(e.to_string()),
+    let config =
+        config(&args, &arguments, std::env::var("OPENAI_API_KEY").ok().as_deref()).map_err(Failure::Usage)?;
+    if args.series.wanted() {
+        return series::run(&args, &config);
+    }
+    let mut session = Session::begin(&args)?;
+    let report = runtime()?.block_on(async {
+        let _watching = session.watch();
+        session.measure(config).await
     })?;
-    finish(&args, &report, &slos)
+    finish(&report, &session.keep(&report)?)
 }
 
 fn runtime() -> Result<Runtime, Failure> {
@@ -126,24 +146,27 @@ fn check_pace(args: &Flags) -> Result<(), Failure> {
     Ok(())
 }
 
-fn finish(args: &Flags, report: &RunReport, slos: &[Slo]) -> Result<(), Failure> {
-    let metrics = Metrics::of(&report.rows).judged(&report.rows, slos);
-    let files = write_run(report, &metrics, &args.output.destination())
-        .map_err(|e| Failure::Run(format!("cannot write the results: {e}")))?;
-    print!("{}", summary(report, &metrics, &files));
-    if args.figures.explains_shown() {
-        print!("{}", explain::shown(&metrics));
-    }
+fn finish(report: &RunReport, kept: &Kept) -> Result<(), Failure> {
     if report.partial {
         return Err(Failure::Interrupted("interrupted: the results are partial".to_owned()));
     }
-    if metrics.completed == 0 {
+    if kept.metrics.completed == 0 {
         return Err(Failure::Run("no request succeeded; the summary counts the errors by class".to_owned()));
     }
-    Ok(())
+    judge(&kept.verdict)
 }
 
-fn config(args: &Flags, api_key: Option<&str>) -> Result<LoadConfig, String> {
+/// The exit code says what the summary's verdict says.
+fn judge(verdict: &Verdict) -> Result<(), Failure> {
+    let reason = verdict.reasons().first().map(|c| format!("{}: {}", c.rule, c.text())).unwrap_or_default();
+    match verdict.rating() {
+        Rating::Valid => Ok(()),
+        Rating::Suspect => Err(Failure::Suspect(format!("the verdict is SUSPECT: {reason}"))),
+        Rating::Invalid => Err(Failure::Invalid(format!("the verdict is INVALID: {reason}"))),
+    }
+}
+
+fn config(args: &Flags, arguments: &[String], api_key: Option<&str>) -> Result<LoadConfig, String> {
     let router_trace = args
         .router_trace
         .as_deref()
@@ -153,7 +176,7 @@ fn config(args: &Flags, api_key: Option<&str>) -> Result<LoadConfig, String> {
     let arrivals = args.arrivals.arrivals()?;
     Ok(LoadConfig {
         backend: args.target.backend(),
-        num_prompts: args.arrivals.requests(&arrivals, args.dataset.num_prompts),
+        num_prompts: requests(&arrivals, args.dataset.num_prompts, args.arrivals.seed),
         arrivals,
         max_concurrency: args.arrivals.max_concurrency.map(|n| n as usize),
         seed: args.arrivals.seed,
@@ -164,6 +187,7 @@ fn config(args: &Flags, api_key: Option<&str>) -> Result<LoadConfig, String> {
         warmup_requests: args.warmup_requests as usize,
         flush_cache: args.flush_cache,
         router_trace,
+        arguments: arguments.to_vec(),
         ..LoadConfig::new(args.target.target()?, args.dataset.dataset()?)
     })
 }

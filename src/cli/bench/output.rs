@@ -12,7 +12,7 @@ use crate::report::files::Destination;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Results")]
 pub(super) struct OutputArgs {
-    /// Folder for requests.csv, run.json and schedule.jsonl; a folder inside it if a run is there already
+    /// Where each run gets a dated folder of its own; `latest` leads to the last one
     #[arg(long, default_value = "milepost-bench")]
     pub(super) output_dir: PathBuf,
     /// Append the run as one line of JSON

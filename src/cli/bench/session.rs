@@ -1,0 +1,109 @@
+//! What the runs of one call share: the clock, the console, the stop; and what becomes of each run.
+//!
+//! Rule: one Ctrl-C stops the run, so that what there is gets written, and all that would follow; a second ends the process.
+//! Deliberately not here: which runs are made.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::task::AbortHandle;
+
+use super::Flags;
+use crate::cli::{Failure, signal};
+use crate::clock::Clock;
+use crate::load::progress::{Progress, Stop, StopHandle};
+use crate::load::{LoadConfig, LoadError, RunContext, RunReport, run as run_load};
+use crate::report::console::Console;
+use crate::report::explain;
+use crate::report::files::{Destination, write_dated};
+use crate::report::goodput::Slo;
+use crate::report::json::run_json;
+use crate::report::summary::summary;
+use crate::report::{Metrics, Verdict};
+
+/// All that runs of one call share.
+pub(super) struct Session {
+    context: RunContext,
+    handle: Option<StopHandle>,
+    destination: Destination,
+    slos: Vec<Slo>,
+    explains: bool,
+}
+
+/// A run that was written.
+pub(super) struct Kept {
+    /// Its figures.
+    pub metrics: Metrics,
+    /// What they are worth.
+    pub verdict: Verdict,
+    /// The object without `per_request`.
+    pub line: Value,
+}
+
+/// Listens for Ctrl-C as long as it lives.
+pub(super) struct Watching(AbortHandle);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Session {
+    /// In real time, over TCP.
+    pub(super) fn begin(args: &Flags) -> Result<Self, Failure> {
+        let console: Arc<dyn Progress> = Arc::new(Console::new(args.output.disable_tqdm));
+        let (handle, stop) = Stop::pair();
+        let context = RunContext { stop, alone: true, ..RunContext::new(Clock::system(), console) };
+        // The lines of a series are the series' own.
+        let collection = args.output.output_file.clone().filter(|_| !args.series.wanted());
+        let destination = Destination { collection, ..args.output.destination() };
+        let slos = args.figures.slos().map_err(Failure::Usage)?;
+        let explains = args.figures.explains_shown();
+        Ok(Self { context, handle: Some(handle), destination, slos, explains })
+    }
+
+    /// The clock of the runs.
+    pub(super) fn clock(&self) -> Clock {
+        self.context.clock.clone()
+    }
+
+    /// One line for the user.
+    pub(super) fn note(&self, text: &str) {
+        self.context.progress.note(text);
+    }
+
+    /// Begins to listen; once, inside a runtime.
+    pub(super) fn watch(&mut self) -> Option<Watching> {
+        let handle = self.handle.take()?;
+        Some(Watching(tokio::spawn(signal::stop_measuring(handle)).abort_handle()))
+    }
+
+    /// Makes a run.
+    pub(super) async fn measure(&self, config: LoadConfig) -> Result<RunReport, Failure> {
+        if self.context.stop.is_set() {
+            return Err(Failure::Interrupted(LoadError::Interrupted.to_string()));
+        }
+        run_load(config, self.context.clone()).await.map_err(|e| match e {
+            LoadError::Dataset(_) | LoadError::Options(_) | LoadError::Trace(_) => {
+                Failure::Usage(e.to_string())
+            }
+            LoadError::Interrupted => Failure::Interrupted(e.to_string()),
+            LoadError::Target(_) | LoadError::System(_) => Failure::Run(e.to_string()),
+        })
+    }
+
+    /// Writes its files and prints its summary.
+    pub(super) fn keep(&self, report: &RunReport) -> Result<Kept, Failure> {
+        let metrics = Metrics::of(&report.rows).judged(&report.rows, &self.slos);
+        let files = write_dated(report, &metrics, &self.destination)
+            .map_err(|e| Failure::Run(format!("cannot write the results: {e}")))?;
+        print!("{}", summary(report, &metrics, &files));
+        if self.explains {
+            print!("{}", explain::shown(&metrics));
+        }
+        let verdict = Verdict::of(report, &metrics);
+        let line = run_json(report, &metrics, &files);
+        Ok(Kept { metrics, verdict, line })
+    }
+}

@@ -1,0 +1,281 @@
+//! The highest rate at which a promise is kept: doubling until it is not, then halving the interval.
+//!
+//! Rule: a rate is good only if its run is VALID, has a steady state and keeps the promise; at a rate that has no steady state
+//! every latency grows with the length of the run, so that the answer would depend on it. The answer is a bracket, the highest
+//! good rate and the lowest bad one, with all that was measured on the way. Where the client is the limit, or a run is too short
+//! to tell, the search ends and says so. Deliberately not here: making the runs.
+
+use serde_json::{Value, json};
+
+use super::slo::Slo;
+
+/// Rates outside are not tried.
+const RATES_PER_S: (f64, f64) = (0.001, 1_000_000.0);
+/// Times that the client may fail at one rate: the first may be chance.
+const CLIENT_TRIES: usize = 2;
+
+/// Where a search ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// The first rate, requests a second.
+    pub first_per_s: f64,
+    /// The bracket is narrow enough: bad over good, less one.
+    pub precision: f64,
+    /// Runs at most.
+    pub probes: usize,
+    /// No run begins after this many seconds.
+    pub time_s: f64,
+}
+
+/// What one run says of its rate.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Word {
+    /// Kept, in a steady state.
+    Good,
+    /// Not kept, or no steady state; why.
+    Bad(String),
+    /// The client did not make the load; why.
+    ClientFailed(String),
+    /// It cannot be told; why.
+    Unclear(String),
+}
+
+impl Word {
+    /// Judges a run by its line of JSON.
+    pub fn of(run: &Value, slo: &Slo) -> Self {
+        let verdict = &run["verdict"];
+        let reasons = || {
+            let texts = verdict["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            texts.map(str::to_owned).collect::<Vec<_>>()
+        };
+        if verdict["client"] != "VALID" {
+            return Self::ClientFailed(reasons().join("; "));
+        }
+        let missed = slo.missed(run);
+        if verdict["server"] != "VALID" || !missed.is_empty() {
+            return Self::Bad(missed.into_iter().chain(reasons()).collect::<Vec<_>>().join("; "));
+        }
+        if verdict["steady"] == true {
+            return Self::Good;
+        }
+        let checks = verdict["checks"].as_array().into_iter().flatten();
+        let open = checks.filter(|c| c["rating"] == "not judged").filter_map(|c| c["text"].as_str());
+        Self::Unclear(format!("no steady state could be shown ({})", open.collect::<Vec<_>>().join("; ")))
+    }
+
+    /// For tables and lines.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Good => "good".to_owned(),
+            Self::Bad(why) => format!("bad: {why}"),
+            Self::ClientFailed(why) => format!("client failed: {why}"),
+            Self::Unclear(why) => format!("unclear: {why}"),
+        }
+    }
+}
+
+/// One run of a search.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// Requests a second.
+    pub per_s: f64,
+    /// What it says.
+    pub word: Word,
+    /// Its line of JSON.
+    pub run: Value,
+}
+
+/// What a search found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The highest good rate.
+    pub good_per_s: Option<f64>,
+    /// The lowest bad rate above it.
+    pub bad_per_s: Option<f64>,
+    /// Why it ended.
+    pub ended: String,
+    /// All runs, in their order.
+    pub probes: Vec<Probe>,
+}
+
+impl Answer {
+    /// Both ends are known.
+    pub fn is_bracket(&self) -> bool {
+        self.good_per_s.is_some() && self.bad_per_s.is_some()
+    }
+
+    /// Runs by rate.
+    pub fn curve(&self) -> Vec<&Probe> {
+        let mut curve: Vec<&Probe> = self.probes.iter().collect();
+        curve.sort_by(|a, b| a.per_s.total_cmp(&b.per_s));
+        curve
+    }
+
+    /// For the file.
+    pub fn to_json(&self, slo: &Slo) -> Value {
+        let point = |p: &&Probe| json!({"request_rate": p.per_s, "word": p.word.text()});
+        json!({"find_rate": {
+            "slo": slo.to_string(),
+            "good_request_rate": self.good_per_s,
+            "bad_request_rate": self.bad_per_s,
+            "ended": self.ended,
+            "curve": self.curve().iter().map(point).collect::<Vec<_>>(),
+        }})
+    }
+}
+
+/// The next rate to try; none where the bracket is narrow enough.
+fn next(limits: &Limits, good: Option<f64>, bad: Option<f64>) -> Option<f64> {
+    match (good, bad) {
+        (None, None) => Some(limits.first_per_s),
+        (Some(good), None) => Some(good * 2.0),
+        (None, Some(bad)) => Some(bad / 2.0),
+        (Some(good), Some(bad)) if bad / good <= 1.0 + limits.precision => None,
+        // The geometric middle: as far from both ends in the measure of the precision. Three digits are enough to be read.
+        (Some(good), Some(bad)) => {
+            Some(rounded((good * bad).sqrt()).clamp(good, bad)).filter(|m| *m > good && *m < bad)
+        }
+    }
+}
+
+fn rounded(rate: f64) -> f64 {
+    let scale = 10_f64.powi(2 - rate.log10().floor() as i32);
+    (rate * scale).round() / scale
+}
+
+/// Searches. `probe` makes the run of a rate and of a number that is new each time, and `elapsed_s` tells the time.
+///
+/// # Errors
+/// Those of `probe`.
+pub async fn find_rate<E>(
+    limits: Limits,
+    slo: &Slo,
+    elapsed_s: impl Fn() -> f64,
+    mut probe: impl AsyncFnMut(f64, usize) -> Result<Value, E>,
+) -> Result<Answer, E> {
+    let mut answer = Answer { good_per_s: None, bad_per_s: None, ended: String::new(), probes: Vec::new() };
+    let mut client_failed = 0;
+    loop {
+        let Some(per_s) = next(&limits, answer.good_per_s, answer.bad_per_s) else {
+            "the bracket is as narrow as asked for".clone_into(&mut answer.ended);
+            return Ok(answer);
+        };
+        if let Some(ended) = limit(&limits, per_s, answer.probes.len(), elapsed_s()) {
+            answer.ended = ended;
+            return Ok(answer);
+        }
+        let run = probe(per_s, answer.probes.len()).await?;
+        let interrupted = run["partial"] == true;
+        let word = Word::of(&run, slo);
+        answer.probes.push(Probe { per_s, word: word.clone(), run });
+        match word {
+            _ if interrupted => {
+                "interrupted".clone_into(&mut answer.ended);
+                return Ok(answer);
+            }
+            Word::Good => answer.good_per_s = Some(per_s),
+            Word::Bad(_) => answer.bad_per_s = Some(per_s),
+            Word::ClientFailed(_) if client_failed + 1 < CLIENT_TRIES => {
+                client_failed += 1;
+                continue;
+            }
+            Word::ClientFailed(why) => {
+                answer.ended = format!("the client cannot make {per_s}/s: {why}");
+                return Ok(answer);
+            }
+            Word::Unclear(why) => {
+                answer.ended = format!("{why} at {per_s}/s: give a longer --duration");
+                return Ok(answer);
+            }
+        }
+        client_failed = 0;
+    }
+}
+
+fn limit(limits: &Limits, per_s: f64, probes: usize, elapsed_s: f64) -> Option<String> {
+    if probes >= limits.probes {
+        Some(format!("{probes} runs were made"))
+    } else if elapsed_s >= limits.time_s {
+        Some(format!("the time of {} s is over", limits.time_s))
+    } else if !(RATES_PER_S.0..=RATES_PER_S.1).contains(&per_s) {
+        Some(format!("{per_s}/s is out of range"))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { first_per_s: 1.0, precision: 0.05, probes: 20, time_s: 1e9 };
+
+    fn slo() -> Slo {
+        Slo::parse("p99 ttft<100ms").unwrap()
+    }
+
+    /// A server whose p99 is 10/(1 - rate/capacity) ms, and which has no steady state beyond.
+    fn run(rate: f64, capacity: f64) -> Value {
+        let steady = rate < capacity;
+        let p99 = if steady { 10.0 / (1.0 - rate / capacity) } else { 9e9 };
+        let server = if steady { "VALID" } else { "INVALID" };
+        json!({"metrics": {"p99_ttft_ms": p99}, "partial": false,
+            "verdict": {"client": "VALID", "server": server, "steady": steady, "reasons": [], "checks": []}})
+    }
+
+    async fn search(limits: Limits, made: impl Fn(f64, usize) -> Value) -> Answer {
+        find_rate(limits, &slo(), || 0.0, async |rate, number| Ok::<_, ()>(made(rate, number))).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_bracket_holds_the_highest_good_rate() {
+        // 10/(1 - r/50) = 100 at r = 45.
+        let answer = search(LIMITS, |rate, _| run(rate, 50.0)).await;
+        let (good, bad) = (answer.good_per_s.unwrap(), answer.bad_per_s.unwrap());
+        assert!(good < 45.0 && bad >= 45.0 && bad / good <= 1.05, "{good} {bad}");
+        assert!(answer.probes.len() <= 12, "{}", answer.probes.len());
+        assert!(answer.curve().windows(2).all(|two| two[0].per_s <= two[1].per_s));
+        assert_eq!(answer.to_json(&slo())["find_rate"]["good_request_rate"], good);
+    }
+
+    #[tokio::test]
+    async fn it_goes_down_where_the_first_rate_is_too_high() {
+        let answer = search(Limits { first_per_s: 400.0, ..LIMITS }, |rate, _| run(rate, 50.0)).await;
+        assert!(answer.good_per_s.unwrap() < 45.0 && answer.is_bracket());
+    }
+
+    #[tokio::test]
+    async fn runs_and_time_are_limited() {
+        let few = search(Limits { probes: 3, ..LIMITS }, |rate, _| run(rate, 1e9)).await;
+        assert_eq!((few.probes.len(), few.good_per_s, few.bad_per_s), (3, Some(4.0), None));
+        let late = find_rate(LIMITS, &slo(), || 1e10, async |_, _| Err::<Value, ()>(())).await.unwrap();
+        assert!(late.probes.is_empty() && late.ended.contains("time"));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_fails_twice_ends_it_and_once_does_not() {
+        let failing = |rate: f64, number: usize, on: &[usize]| {
+            let mut run = run(rate, 50.0);
+            if on.contains(&number) {
+                run["verdict"]["client"] = "SUSPECT".into();
+            }
+            run
+        };
+        assert!(search(LIMITS, |rate, n| failing(rate, n, &[2])).await.is_bracket());
+        let ended = search(LIMITS, |rate, n| failing(rate, n, &[2, 3])).await;
+        assert_eq!((ended.good_per_s, ended.bad_per_s), (Some(2.0), None));
+        assert!(ended.ended.starts_with("the client cannot make 4/s"), "{}", ended.ended);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_told_is_not_taken_for_good() {
+        let answer = search(LIMITS, |rate, _| {
+            let mut run = run(rate, 50.0);
+            run["verdict"]["steady"] = false.into();
+            run
+        })
+        .await;
+        assert_eq!(answer.good_per_s, None);
+        assert!(answer.ended.contains("longer --duration"), "{}", answer.ended);
+    }
+}

@@ -1,0 +1,146 @@
+//! Several runs: a search in virtual time before a server whose limit is known, and sweeps as a process.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use milepost::clock::Clock;
+use milepost::load::schedule::Rate;
+use milepost::load::{LoadConfig, RunContext, run};
+use milepost::report::json::run_json;
+use milepost::report::{Metrics, Rating, Verdict};
+use milepost::series::{Limits, Slo, find_rate};
+use serde_json::Value;
+
+use crate::cli::{Folder, SMALL, bench, output, serving, text};
+use crate::server::{Server, Step, about, stream};
+use crate::{config, data};
+
+/// One request at a time, 50 ms each, first come first served: 20 a second and no more.
+fn one_at_a_time(clock: &Clock) -> Server {
+    let events = data("sglang-0.4.9.post6-patched_generate_stream.sse");
+    let (time, free_ns) = (clock.clone(), Arc::new(Mutex::new(0_u64)));
+    Server::new(clock, move |got| {
+        about(got).unwrap_or_else(|| {
+            let now_ns = time.mono_ns();
+            let mut free_ns = free_ns.lock().unwrap();
+            *free_ns = now_ns.max(*free_ns) + 50_000_000;
+            let wait = Step::Sleep(Duration::from_nanos(*free_ns - now_ns));
+            std::iter::once(wait).chain(stream(&events, Duration::ZERO)).collect()
+        })
+    })
+}
+
+fn at(per_s: f64, number: usize) -> LoadConfig {
+    let seconds = 60.0;
+    LoadConfig {
+        arrivals: Rate::PerSecond(per_s).into(),
+        seed: 1 + number as u64,
+        ..config("http://pipe:1", ((per_s * seconds) as usize).max(100))
+    }
+}
+
+fn context(clock: &Clock, server: &Server) -> RunContext {
+    RunContext {
+        connector: server.pipes(),
+        ..RunContext::new(clock.clone(), Arc::new(milepost::load::progress::Silent))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_highest_rate_of_a_server_is_found() {
+    let clock = Clock::virtual_time(1_000_000_000, 1_700_000_000_000_000_000);
+    let context = context(&clock, &one_at_a_time(&clock));
+    let limits = Limits { first_per_s: 2.0, precision: 0.1, probes: 12, time_s: 1e9 };
+    let slo = Slo::parse("p99 ttft_from_schedule<500ms").unwrap();
+    let answer = find_rate(
+        limits,
+        &slo,
+        || 0.0,
+        async |per_s, number| {
+            let report = run(at(per_s, number), context.clone()).await?;
+            let metrics = Metrics::of(&report.rows);
+            Ok::<_, milepost::load::LoadError>(run_json(&report, &metrics, &Vec::new()))
+        },
+    )
+    .await
+    .unwrap();
+    let told: Vec<_> = answer.curve().iter().map(|p| (p.per_s, p.word.text())).collect();
+    let (Some(good), Some(bad)) = (answer.good_per_s, answer.bad_per_s) else { panic!("{told:?}") };
+    assert!((8.0..20.0).contains(&good) && bad > good && bad <= good * 1.11, "{told:?}");
+    assert!(bad <= 24.0, "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saturated_run_is_invalid_and_an_easy_one_valid() {
+    let clock = Clock::virtual_time(1_000_000_000, 1_700_000_000_000_000_000);
+    let mut told = Vec::new();
+    for per_s in [10.0, 30.0] {
+        let context = context(&clock, &one_at_a_time(&clock));
+        let report = run(at(per_s, 0), context).await.unwrap();
+        let verdict = Verdict::of(&report, &Metrics::of(&report.rows));
+        let reasons: Vec<String> = verdict.reasons().iter().map(|c| c.text().to_owned()).collect();
+        told.push((verdict.rating(), verdict.steady(), reasons));
+    }
+    assert_eq!((told[0].0, told[0].1), (Rating::Valid, true), "{told:?}");
+    assert_eq!((told[1].0, told[1].1), (Rating::Invalid, false), "{told:?}");
+    assert!(told[1].2[0].starts_with("saturated, no steady state: TTFT"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_sweep_is_one_table_and_goes_on_where_it_ended() {
+    let (server, folder) = (serving(), Folder::new("sweep"));
+    let args = format!("--base-url {} {SMALL} --repeats 2 --disable-tqdm", server.listen().await);
+    let first = output(bench(&folder, &format!("{args} --sweep max-concurrency=1,2"))).await;
+    assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
+    let lines = |folder: &Folder| -> Vec<Value> {
+        folder.read("milepost-bench/sweep.jsonl").lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    };
+    let told: Vec<String> = lines(&folder).iter().map(|l| l["series"]["point"].to_string()).collect();
+    let point =
+        |places: u32, repeat: u32| format!("{{\"point\":\"max-concurrency={places}\",\"repeat\":{repeat}}}");
+    assert_eq!(told, [point(1, 1), point(2, 1), point(1, 2), point(2, 2)]);
+    let table = text(&first.stdout);
+    assert_eq!(table.matches("2 runs, ±95 %").count(), 2, "{table}");
+    assert!(table.contains("2 VALID"), "{table}");
+
+    // One more value: only that one is made.
+    let sent = server.load().len();
+    let more = output(bench(&folder, &format!("{args} --sweep max-concurrency=1,2,3"))).await;
+    assert_eq!(more.status.code(), Some(0), "{}", text(&more.stderr));
+    assert_eq!(text(&more.stderr).matches("made before").count(), 4, "{}", text(&more.stderr));
+    assert_eq!((lines(&folder).len(), server.load().len()), (6, sent + 2 * 3));
+    assert_eq!(text(&more.stdout).matches("2 runs, ±95 %").count(), 3);
+}
+
+/// What a run was asked is in its files; a file of flags is a beginning that may be changed.
+#[tokio::test]
+async fn a_run_is_made_again_from_its_own_json() {
+    let (server, folder) = (serving(), Folder::new("again"));
+    let url = server.listen().await;
+    let toml = format!(
+        "base-url = \"{url}\"\ndataset-name = \"random-ids\"\nnum-prompts = 20\nrandom_input_len = 6\nrandom-output-len = 8\n\
+         random-range-ratio = 1\nrequest-rate = 200\narrivals = \"gamma\"\nburstiness = 0.5\nseed = 5\n"
+    );
+    std::fs::write(folder.0.join("flags.toml"), toml).unwrap();
+    let first =
+        output(bench(&folder, "--config flags.toml --seed 9 --header x-key=sk-secret --output-dir first"))
+            .await;
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    let again = "--config first/latest/run.json --output-dir again --header x-key=sk-secret";
+    let again = output(bench(&folder, again)).await;
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    assert!(text(&again.stderr).contains("the value of header x-key was not written down"));
+    let [a, b] = ["first", "again"].map(|run| -> Value {
+        serde_json::from_str(&folder.read(&format!("{run}/latest/run.json"))).unwrap()
+    });
+    assert!(!a.to_string().contains("sk-secret"));
+    assert_eq!((&a["config"]["seed"], &a["metrics"]["requests"]), (&Value::from(9), &Value::from(20)));
+    for same in ["prompts_xxh3", "schedule_xxh3", "config"] {
+        assert!(!a[same].is_null());
+        assert_eq!(a[same], b[same], "{same}");
+    }
+    std::fs::write(folder.0.join("bad.toml"), "no-such-flag = 1\n").unwrap();
+    let refused = output(bench(&folder, "--config bad.toml")).await;
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("--no-such-flag"), "{}", text(&refused.stderr));
+}
