@@ -244,7 +244,7 @@ async fn goodput_is_in_the_summary_and_under_bench_servings_keys() {
     {
         assert!(printed.contains(part), "{part}: {printed}");
     }
-    let run: Value = serde_json::from_str(&folder.read("milepost-bench/run.json")).unwrap();
+    let run: Value = serde_json::from_str(&folder.read("milepost-bench/latest/run.json")).unwrap();
     let metrics = &run["metrics"];
     assert_eq!(metrics["slo_attainment_by_metric"]["ttft"], Value::from(1.0));
     assert_eq!(metrics["goodput_slos_ms"]["ttft"], Value::from(60000.0));
