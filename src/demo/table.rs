@@ -123,6 +123,11 @@ fn sent(report: &DemoReport) -> String {
             let path = o.path.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
             format!("{} requests of {path} ({})", report.requests, report.config.workload.dataset.name())
         }
+        Dataset::Trace(o) => {
+            let path = o.path.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
+            format!("{} requests of {path} ({})", report.requests, o.format.name())
+        }
+        Dataset::MultiTurn(o) => format!("{} turns of {} users", report.requests, o.users),
         Dataset::Random(_) => format!("{} random requests", report.requests),
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-use super::client::{Client, Exchange};
+use super::client::{Client, Exchange, Outgoing};
 use super::config::LoadConfig;
 use super::failure::{Class, Failure};
 use super::join;
@@ -22,6 +22,7 @@ use super::plan::Planned;
 use super::progress::{Standing, Stop};
 use super::run::{RunContext, spare};
 use super::schedule::Schedule;
+use super::turns::{Maker, Turned, reply_text};
 use crate::clock::{Clock, ClockSnapshot, Stamp};
 
 /// Seconds between two snapshots of both clocks, as the router's.
@@ -50,6 +51,8 @@ pub(super) struct Seen {
     /// When the client was done with it.
     pub ended_ns: Option<u64>,
     pub exchange: Exchange,
+    /// What was said up to it, where later turns say it again.
+    pub said: Vec<String>,
 }
 
 /// All it takes to make the load.
@@ -60,11 +63,14 @@ pub(super) struct Load<'a> {
     pub planned: &'a Arc<Vec<Planned>>,
     pub schedule: &'a Arc<Schedule>,
     pub start: Stamp,
+    pub maker: &'a Maker,
 }
 
 /// A load in progress.
 struct Underway {
     requests: JoinSet<(usize, Seen)>,
+    /// Turns whose time has not come.
+    thinking: JoinSet<Turned>,
     seen: Vec<Option<Seen>>,
     standing: Standing,
     places: Arc<Semaphore>,
@@ -86,6 +92,7 @@ impl Load<'_> {
         let most = self.config.max_concurrency.unwrap_or(Semaphore::MAX_PERMITS);
         let mut now = Underway {
             requests: JoinSet::new(),
+            thinking: JoinSet::new(),
             seen: std::iter::repeat_with(|| None).take(self.planned.len()).collect(),
             standing: Standing { planned: self.planned.len(), ..Standing::default() },
             places: Arc::new(Semaphore::new(most)),
@@ -101,18 +108,35 @@ impl Load<'_> {
         let mut stopping = std::pin::pin!(stop.wait());
         let mut before = clock.snapshot();
         let (mut arrivals_left, mut stopped, mut ticks) = (true, false, 0_u64);
-        while arrivals_left || !now.requests.is_empty() {
+        while arrivals_left || !now.requests.is_empty() || !now.thinking.is_empty() {
             tokio::select! {
                 biased;
                 // Requests in flight see it too and end by themselves.
-                () = stopping.as_mut(), if !stopped => (stopped, arrivals_left) = (true, false),
+                () = stopping.as_mut(), if !stopped => {
+                    (stopped, arrivals_left) = (true, false);
+                    now.thinking.abort_all();
+                }
                 due = paced.next(), if arrivals_left => match due {
                     None => arrivals_left = false,
-                    Some(index) => self.send(index, &mut now),
+                    Some(index) => {
+                        let plan = &self.planned[index];
+                        let said = plan.question.iter().cloned().collect();
+                        let scheduled_ns = self.start.mono_ns + self.schedule.at_ns[index];
+                        self.send(Turned { index, scheduled_ns, made: None, said }, &mut now);
+                    }
                 },
+                Some(turn) = now.thinking.join_next(), if !now.thinking.is_empty() => {
+                    if let (Ok(turn), false) = (turn, stopped) {
+                        self.send(turn, &mut now);
+                    }
+                }
                 Some(ended) = now.requests.join_next(), if !now.requests.is_empty() => {
                     now.count(clock.mono_ns());
-                    now.take(ended.ok());
+                    let ended = ended.ok();
+                    if let (Some((index, seen)), false) = (&ended, stopped) {
+                        self.follow(*index, seen, &mut now);
+                    }
+                    now.take(ended);
                 }
                 _ = tick.tick() => {
                     ticks += 1;
@@ -126,23 +150,50 @@ impl Load<'_> {
         }
         self.tell(&mut now);
         now.tending.shutdown().await;
-        let scheduled_ns = |index: usize| self.start.mono_ns + self.schedule.at_ns[index];
+        // Of a turn that never came only the beginning of its session is known.
+        let scheduled_ns = |index: usize| {
+            let mut first = index;
+            while let Some(after) = &self.planned[first].after {
+                first = after.prompt;
+            }
+            self.start.mono_ns + self.schedule.at_ns[first]
+        };
         let Underway { without_token_times, in_flight_ns, .. } = now;
         let seen = now.seen.into_iter().enumerate();
         let seen = seen.map(|(i, one)| one.unwrap_or_else(|| never_sent(scheduled_ns(i)))).collect();
         Ok(Made { seen, without_token_times, in_flight_ns })
     }
 
-    fn send(&self, index: usize, now: &mut Underway) {
-        let scheduled_ns = self.start.mono_ns + self.schedule.at_ns[index];
+    /// Lets the turns that waited for an answer be made and wait for their time. Without a good answer they never come.
+    fn follow(&self, index: usize, seen: &Seen, now: &mut Underway) {
+        let plan = &self.planned[index];
+        if plan.followers.is_empty() || join::failure_of(&seen.exchange).is_some() {
+            return;
+        }
+        let mut said = seen.said.clone();
+        if plan.outgoing.keep_answer {
+            let body = seen.exchange.body.clone().unwrap_or_default().freeze();
+            let Some(text) = reply_text(self.config.backend, &body) else { return };
+            said.push(text);
+        }
+        let ended_ns = seen.ended_ns.unwrap_or(self.start.mono_ns);
+        for follower in &plan.followers {
+            let next = (*follower, self.planned[*follower].clone());
+            now.thinking.spawn(self.maker.clone().turn(next, said.clone(), ended_ns, self.start.mono_ns));
+        }
+    }
+
+    fn send(&self, turn: Turned, now: &mut Underway) {
         let mono_ns = self.context.clock.mono_ns();
         now.count(mono_ns);
         // In flight since its due time: how late the pacer was is measured by itself.
-        now.in_flight_ns += mono_ns.saturating_sub(scheduled_ns) as f64;
+        now.in_flight_ns += mono_ns.saturating_sub(turn.scheduled_ns) as f64;
         now.standing.due += 1;
         let arrival = Arrival {
-            index,
-            scheduled_ns,
+            index: turn.index,
+            scheduled_ns: turn.scheduled_ns,
+            made: turn.made,
+            said: turn.said,
             client: Arc::clone(self.client),
             place: queue(&now.places),
             planned: Arc::clone(self.planned),
@@ -187,6 +238,7 @@ impl Underway {
         self.standing.ended += 1;
         match ended {
             Some((index, mut seen)) => {
+                seen.exchange.body = None;
                 let Exchange { stamps, answer, .. } = &mut seen.exchange;
                 if let Some(answer) = answer {
                     if let (Some(begun_ns), Some(first_ns)) = (stamps.write_begun_ns, answer.first_token_ns) {
@@ -220,12 +272,13 @@ fn watch(clocks: &mut Vec<ClockSnapshot>, before: ClockSnapshot, looked: ClockSn
 }
 
 fn never_sent(scheduled_ns: u64) -> Seen {
-    let failure = Some(Failure::new(Class::NotSent, "the run ended before its turn"));
+    let failure = Some(Failure::new(Class::NotSent, "the run or its session ended before its turn"));
     Seen {
         scheduled_ns,
         dispatched_ns: None,
         ended_ns: None,
         exchange: Exchange { failure, ..Exchange::default() },
+        said: Vec::new(),
     }
 }
 
@@ -246,6 +299,9 @@ fn queue(places: &Arc<Semaphore>) -> Place {
 struct Arrival {
     index: usize,
     scheduled_ns: u64,
+    /// Of a turn that says what was answered: its request.
+    made: Option<Result<Outgoing, String>>,
+    said: Vec<String>,
     client: Arc<Client>,
     place: Place,
     planned: Arc<Vec<Planned>>,
@@ -265,9 +321,18 @@ impl Arrival {
             return (self.index, never_sent(self.scheduled_ns));
         }
         let dispatched_ns = Some(self.clock.mono_ns());
-        let exchange = self.client.exchange(&self.planned[self.index].outgoing, self.stop.wait()).await;
+        let outgoing = match &self.made {
+            None => &self.planned[self.index].outgoing,
+            Some(Ok(made)) => made,
+            // The same shape was made for the first turn.
+            Some(Err(_)) => return (self.index, never_sent(self.scheduled_ns)),
+        };
+        let exchange = self.client.exchange(outgoing, self.stop.wait()).await;
         let ended_ns = Some(self.clock.mono_ns());
         drop(place);
-        (self.index, Seen { scheduled_ns: self.scheduled_ns, dispatched_ns, ended_ns, exchange })
+        (
+            self.index,
+            Seen { scheduled_ns: self.scheduled_ns, dispatched_ns, ended_ns, exchange, said: self.said },
+        )
     }
 }

@@ -95,6 +95,27 @@ pub fn make(
 ) -> Result<Body, String> {
     let mut body = match (backend, &prompt.content) {
         (Backend::Native, Content::Text(text)) => native(json!({ "text": text }), prompt, options),
+        (Backend::Native, Content::Blocks(blocks)) => {
+            native(json!({ "input_ids": blocks.token_ids() }), prompt, options)
+        }
+        (_, Content::Blocks(blocks)) => {
+            let text = Prompt { content: Content::Text(blocks.words()), ..prompt.clone() };
+            return make(backend, model, &text, options);
+        }
+        (Backend::Chat, Content::Conversation(said)) => {
+            let roles = ["user", "assistant"].into_iter().cycle();
+            let messages: Vec<Value> =
+                roles.zip(said).map(|(role, text)| json!({ "role": role, "content": text })).collect();
+            open_ai(json!({ "model": model, "messages": messages }), prompt, options)
+        }
+        (_, Content::Conversation(said)) => {
+            // The next question begins a paragraph; the answer goes on where the prompt ended.
+            let parts = said.iter().enumerate();
+            let text =
+                parts.map(|(i, part)| if i > 0 && i % 2 == 0 { format!("\n\n{part}") } else { part.clone() });
+            let text = Prompt { content: Content::Text(text.collect()), ..prompt.clone() };
+            return make(backend, model, &text, options);
+        }
         (Backend::Native, Content::Tokens(ids)) => native(json!({ "input_ids": ids }), prompt, options),
         (Backend::Completions, Content::Text(text)) => {
             open_ai(json!({ "model": model, "prompt": text }), prompt, options)
@@ -158,7 +179,7 @@ mod tests {
     use super::*;
 
     fn prompt(content: Content) -> Prompt {
-        Prompt { id: None, content, planned_tokens: 2, output_tokens: 7, group: None }
+        Prompt { id: None, content, planned_tokens: 2, output_tokens: 7, group: None, turn: None }
     }
 
     fn json_of(backend: Backend, options: &RequestOptions) -> Value {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
@@ -67,6 +67,8 @@ pub struct Exchange {
     pub same_host: Option<bool>,
     /// Bytes of the answer's body.
     pub body_bytes: u64,
+    /// The answer's body, where it is needed.
+    pub body: Option<BytesMut>,
 }
 
 /// A request ready to be sent.
@@ -80,6 +82,8 @@ pub struct Outgoing {
     pub multiple: bool,
     /// JSON.
     pub body: Bytes,
+    /// The answer's body is needed.
+    pub keep_answer: bool,
     /// Headers of this request.
     pub headers: HeaderMap,
 }
@@ -154,6 +158,7 @@ impl Client {
     /// Sends one request and reads its answer. `stop` ends it early.
     pub async fn exchange(&self, outgoing: &Outgoing, stop: impl Future<Output = ()>) -> Exchange {
         let mut progress = Progress::default();
+        progress.seen.body = outgoing.keep_answer.then(BytesMut::new);
         let travelled = async {
             tokio::select! {
                 biased;
@@ -264,6 +269,9 @@ impl Client {
         loop {
             let mut show = |data: &[u8], at_ns| {
                 seen.body_bytes += data.len() as u64;
+                if let Some(body) = seen.body.as_mut().filter(|body| body.len() <= SIMPLE_BYTES) {
+                    body.extend_from_slice(data);
+                }
                 reader.push(data, at_ns);
             };
             let more = connection.read_data(&mut show).await.map_err(|e| of_connection(&e, true))?;
@@ -326,6 +334,7 @@ mod tests {
             endpoint: Endpoint::Other,
             multiple: false,
             body: Bytes::new(),
+            keep_answer: false,
             headers: HeaderMap::new(),
         };
         let seen = client.exchange(&outgoing, std::future::pending()).await;

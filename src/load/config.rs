@@ -107,10 +107,14 @@ impl LoadConfig {
             "dataset_options": format!("{:?}", self.dataset),
             "num_prompts": self.num_prompts,
             "request_rate": self.arrivals.mean_per_s().map_or_else(|| json!("inf"), |r| json!(r)),
-            "arrivals": self.arrivals.shape.to_string(),
+            "arrivals": self.arrivals.shape_text(),
+            "schedule_speedup": match &self.arrivals.pace {
+                Pace::Trace { pace, .. } => Some(pace.speedup),
+                _ => None,
+            },
             "stages": match &self.arrivals.pace {
                 Pace::Stages(stages) => Some(stages.to_string()),
-                Pace::Rate(_) | Pace::Saved(_) => None,
+                Pace::Rate(_) | Pace::Saved(_) | Pace::Trace { .. } => None,
             },
             "duration": self.arrivals.duration.map(|d| d.as_secs_f64()),
             "max_concurrency": self.max_concurrency,

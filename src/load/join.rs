@@ -20,6 +20,7 @@ use crate::clock::{Clock, ClockSnapshot, Stamp};
 use crate::trace::align::{Aligned, TtftSource, align};
 use crate::trace::axis::{ClockTrack, Offsets};
 use crate::trace::record::{Outcome, RequestRecord};
+use crate::wire::Endpoint;
 
 /// Why the client takes a request for failed; `None` if it saw a whole answer with at least one token.
 pub fn failure_of(exchange: &Exchange) -> Option<Failure> {
@@ -51,6 +52,21 @@ fn unlooked(exchange: &Exchange) -> Option<Failure> {
         (_, Some(status)) => Some(Failure::new(Class::HttpStatus, status.to_string())),
         (_, None) => Some(Failure::new(Class::Reset, "no answer")),
     }
+}
+
+/// Words of the prompt: of a turn that says what was answered they are known after the run only.
+fn words(plan: &Planned, seen: &Seen) -> Option<u64> {
+    if seen.said.is_empty() {
+        return plan.words;
+    }
+    let each: usize = seen.said.iter().map(|text| text.split_whitespace().count()).sum();
+    // Save in a chat an answer goes on where its prompt ended: in the middle of a word, it may be.
+    let joined = seen.said.chunks_exact(2).filter(|pair| {
+        plan.outgoing.endpoint != Endpoint::Chat
+            && pair[0].ends_with(|c: char| !c.is_whitespace())
+            && pair[1].starts_with(|c: char| !c.is_whitespace())
+    });
+    Some((each - joined.count()) as u64)
 }
 
 /// What rows are made with.
@@ -179,7 +195,8 @@ impl Run<'_> {
             status: seen.exchange.status,
             host: seen.exchange.worker_url.as_deref().map(host_port_of),
             has_generated_text: answer.as_ref().and_then(|a| a.has_text).unwrap_or(false),
-            input_words: plan.words,
+            input_words: words(plan, seen),
+            turn: plan.turn,
             planned_tokens: plan.prompt_tokens,
             max_new_tokens: plan.max_new_tokens,
             prompt_tokens: tokens.prompt_tokens,

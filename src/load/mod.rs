@@ -25,6 +25,7 @@ pub mod run;
 pub mod schedule;
 pub mod target;
 pub mod traced;
+mod turns;
 
 pub use config::{LoadConfig, TraceSource};
 pub use run::{LoadError, RunContext, RunReport, run};

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Uri};
 use super::body::{self, Body};
 use super::client::Outgoing;
 use super::config::LoadConfig;
-use super::dataset::Prompt;
+use super::dataset::{After, Content, Prompt};
 use crate::clock::Stamp;
 use crate::wire::call::look;
 
@@ -30,6 +30,16 @@ pub struct Planned {
     pub batch_size: u32,
     /// It asks for a stream.
     pub stream: bool,
+    /// Output tokens of the prompt.
+    pub output_tokens: u64,
+    /// Its session and turn, from 1.
+    pub turn: Option<(u32, u32)>,
+    /// What it waits for; without it it has a due time of its own.
+    pub after: Option<After>,
+    /// What the user says in it, where a later turn says it again.
+    pub question: Option<String>,
+    /// Turns that wait for its answer.
+    pub followers: Vec<usize>,
 }
 
 /// The requests of a run, in order. Ids that the data set does not give are unique over runs, as they hold the start time.
@@ -40,14 +50,23 @@ pub fn plan(
     now: Stamp,
 ) -> Result<Vec<Planned>, String> {
     let run = format!("{:x}", now.unix_ns / 1000);
-    prompts
+    let planned: Result<Vec<Planned>, String> = prompts
         .iter()
         .enumerate()
         .map(|(i, prompt)| {
             let id = prompt.id.clone().unwrap_or_else(|| format!("mp-{run}-{:06}", i + 1));
             one(config, prompt, model, id, None)
         })
-        .collect()
+        .collect();
+    let mut planned = planned?;
+    for index in 0..planned.len() {
+        if let Some(before) = planned[index].after.as_ref().map(|after| after.prompt) {
+            let carries = planned[index].after.as_ref().is_some_and(|after| after.carries_reply);
+            planned[before].outgoing.keep_answer |= carries;
+            planned[before].followers.push(index);
+        }
+    }
+    Ok(planned)
 }
 
 /// The warm-up requests: the first prompts again and again, with at most 32 output tokens as in `bench_serving`.
@@ -96,12 +115,20 @@ fn one(
     let batch_size = asked.prompts.max(1).saturating_mul(asked.samples_per_prompt.max(1));
     Ok(Planned {
         req_id,
-        outgoing: Outgoing { path, endpoint, multiple, body: bytes, headers },
+        outgoing: Outgoing { path, endpoint, multiple, body: bytes, keep_answer: false, headers },
         words: prompt.words(),
         prompt_tokens: prompt.planned_tokens,
         max_new_tokens,
         group: prompt.group,
         batch_size,
         stream,
+        output_tokens: prompt.output_tokens,
+        turn: prompt.turn.as_ref().map(|turn| (turn.session, turn.turn)),
+        after: prompt.turn.as_ref().and_then(|turn| turn.after.clone()),
+        question: match (&prompt.content, &prompt.turn) {
+            (Content::Text(text), Some(_)) => Some(text.clone()),
+            _ => None,
+        },
+        followers: Vec::new(),
     })
 }

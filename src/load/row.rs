@@ -123,6 +123,8 @@ pub struct Row {
     pub simulated: Option<bool>,
     /// The router's record was found.
     pub in_trace: bool,
+    /// Session and turn, each from 1.
+    pub turn: Option<(u32, u32)>,
 }
 
 fn between(from: Option<i64>, to: Option<i64>) -> Option<i64> {

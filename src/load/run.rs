@@ -11,7 +11,7 @@ use super::body::Backend;
 use super::client::Client;
 use super::config::LoadConfig;
 use super::connections::{CONNECT_TIMEOUT, Connections};
-use super::dataset::DatasetError;
+use super::dataset::{DatasetError, Loaded, reuse, sessions};
 use super::descriptors;
 use super::failure::Class;
 use super::join::{self, Joined};
@@ -21,6 +21,7 @@ use super::progress::{Progress, Stop};
 use super::row::Row;
 use super::schedule::{Arrivals, Pace, Rate, Schedule};
 use super::traced::{TraceError, Tracing};
+use super::turns::Maker;
 use crate::clock::{Clock, Stamp, process_cpu_ns};
 use crate::net::Connector;
 use crate::net::descriptors::raise;
@@ -117,6 +118,8 @@ pub struct RunReport {
     pub partial: bool,
     /// Rows were joined with a router's trace.
     pub has_trace: bool,
+    /// What an infinite cache over all workers could have given; `None` where there was no room to find out.
+    pub reuse: Option<reuse::Reuse>,
     /// What else a reader has to know.
     pub notes: Vec<String>,
     /// Connections the client opened for the load; those of the warm-up and of questions about the server are not in it.
@@ -133,7 +136,7 @@ pub struct RunReport {
 ///
 /// # Errors
 /// Nothing was measured: no prompts, no target, no readable trace. Failures of single requests are rows.
-pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, LoadError> {
+pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunReport, LoadError> {
     let clock = &context.clock;
     let tracing = match &config.router_trace {
         Some(source) => {
@@ -142,7 +145,11 @@ pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, L
         None => None,
     };
     let mut notes = Vec::new();
-    let Prepared { client, planned, schedule, target } = prepare(&config, &context, &mut notes).await?;
+    let Prepared { client, planned, schedule, target, reuse, maker } =
+        prepare(&config, &context, &mut notes).await?;
+    if let Pace::Trace { schedule: of_trace, .. } = &mut config.arrivals.pace {
+        *of_trace = Arc::clone(&schedule);
+    }
     notes.extend(descriptors::shortage(at_once(&config, planned.len()), raise()));
     let opened_before = client.connections.opened();
     client.connections.tend(first_spare(&config, planned.len())).await;
@@ -156,6 +163,7 @@ pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, L
         planned: &planned,
         schedule: &schedule,
         start,
+        maker: &maker,
     };
     let cpu_before_ns = process_cpu_ns();
     let Made { seen, without_token_times, in_flight_ns } =
@@ -186,6 +194,7 @@ pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, L
         servers,
         strangers,
         partial,
+        reuse,
         notes,
         connections_opened,
         client: work,
@@ -198,9 +207,11 @@ pub async fn run(config: LoadConfig, context: RunContext) -> Result<RunReport, L
 struct Prepared {
     client: Arc<Client>,
     planned: Arc<Vec<Planned>>,
-    /// As long as `planned`.
+    /// One for each of `planned` that has a due time of its own: they come first.
     schedule: Arc<Schedule>,
     target: ServerInfo,
+    reuse: Option<reuse::Reuse>,
+    maker: Maker,
 }
 
 async fn prepare(
@@ -213,9 +224,10 @@ async fn prepare(
     let mut loaded =
         config.dataset.load(config.num_prompts, config.seed, exact).map_err(LoadError::Dataset)?;
     loaded.notes.iter().for_each(|note| progress.note(note));
-    let schedule = Schedule::new(&config.arrivals, loaded.prompts.len(), config.seed);
-    notes.extend(unequal(&config.arrivals, &schedule, loaded.prompts.len()));
-    loaded.prompts.truncate(schedule.at_ns.len());
+    let schedule = schedule(config, &mut loaded, notes)?;
+    notes.extend(unequal(&config.arrivals, &schedule, sessions::starts(&loaded.prompts)));
+    loaded.prompts = sessions::arrange(loaded.prompts, schedule.at_ns.len());
+    let reuse = reuse::of(&loaded.prompts);
     let client = connect(config, context).await?;
     let model = model_name(config, &client).await?;
     let now = clock.now();
@@ -231,7 +243,44 @@ async fn prepare(
     {
         notes.push(format!("--flush-cache did not work, caches may be warm: {e}"));
     }
-    Ok(Prepared { client, planned: Arc::new(planned), schedule: Arc::new(schedule), target })
+    let maker =
+        Maker { backend: config.backend, model, request: config.request.clone(), clock: clock.clone() };
+    Ok(Prepared { client, planned: Arc::new(planned), schedule: Arc::new(schedule), target, reuse, maker })
+}
+
+/// When the prompts are due.
+fn schedule(
+    config: &LoadConfig,
+    loaded: &mut Loaded,
+    notes: &mut Vec<String>,
+) -> Result<Schedule, LoadError> {
+    let mut arrivals = config.arrivals.clone();
+    if let Pace::Trace { pace, schedule } = &mut arrivals.pace {
+        let stamps_ns = loaded.at_ns.take().ok_or_else(|| {
+            LoadError::Options(format!("dataset {} has no times of its own", config.dataset.name()))
+        })?;
+        for after in loaded.prompts.iter_mut().filter_map(|p| p.turn.as_mut()?.after.as_mut()) {
+            after.not_before_ns = (after.not_before_ns as f64 / pace.speedup) as u64;
+            after.think_ns = (after.think_ns as f64 / pace.speedup) as u64;
+        }
+        let own: Vec<u64> = stamps_ns
+            .into_iter()
+            .zip(&loaded.prompts)
+            .filter_map(|(at_ns, prompt)| (!sessions::waits(prompt)).then_some(at_ns))
+            .collect();
+        let (at_ns, tick_ns) = pace.due_ns(&own, config.seed);
+        notes.extend(tick_ns.map(|tick_ns| {
+            let seconds = tick_ns as f64 / 1e9;
+            format!("the trace's clock has ticks of {seconds} s: requests are spread uniformly between them, by the seed (--keep-ticks leaves them)")
+        }));
+        *schedule = Arc::new(Schedule { at_ns });
+    } else {
+        // In another order of sessions than the trace's its times mean nothing.
+        for after in loaded.prompts.iter_mut().filter_map(|p| p.turn.as_mut()?.after.as_mut()) {
+            after.not_before_ns = 0;
+        }
+    }
+    Ok(Schedule::new(&arrivals, sessions::starts(&loaded.prompts), config.seed))
 }
 
 async fn connect(config: &LoadConfig, context: &RunContext) -> Result<Arc<Client>, LoadError> {

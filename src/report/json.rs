@@ -35,6 +35,7 @@ pub fn run_json(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> Va
         "where_the_time_went": split.as_ref().map(Split::to_json),
         "found_on_one_side": { "rows_without_record": rows, "records_without_row": records },
         "hint": split.as_ref().and_then(|split| hint(run, metrics, split)),
+        "cache_hits": super::cache_hits::CacheHits::of(run).to_json(),
         "concurrency_over_time": metrics.in_flight.points,
         "running_over_time": metrics.running.points,
         "verdict": Verdict::of(run, metrics).to_json(),

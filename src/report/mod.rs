@@ -4,6 +4,7 @@
 //! making of rows ([`crate::load`]).
 
 pub mod breakdown;
+pub mod cache_hits;
 pub mod console;
 pub mod csv;
 pub mod decision;

@@ -4,6 +4,7 @@
 //! and a percentile that its samples cannot bear is marked. Deliberately not here: the figures themselves, see `metrics`.
 
 use super::breakdown::{self, KEYS};
+use super::cache_hits::CacheHits;
 use super::json::ExportedFiles;
 use super::lines::{LABEL, Lines, figure};
 use super::metrics::Metrics;
@@ -104,6 +105,9 @@ fn counts(out: &mut Lines, run: &RunReport, m: &Metrics) {
     out.pair("Concurrency (mean, peak)", &format!("{:.2}, {}", m.in_flight.mean, m.in_flight.peak));
     if m.running.peak > 0 {
         out.pair("Past server queue (mean, peak)", &format!("{:.2}, {}", m.running.mean, m.running.peak));
+    }
+    if let Some(hits) = CacheHits::of(run).line() {
+        out.pair("Prompt tokens from caches", &hits);
     }
     out.pair("Connections opened by the client", &run.connections_opened.to_string());
     let reconnects: u64 = run.rows.iter().map(|r| u64::from(r.reconnects)).sum();

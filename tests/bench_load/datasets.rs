@@ -12,7 +12,7 @@ fn options(name: &str) -> FileOptions {
 fn text(content: &Content) -> &str {
     match content {
         Content::Text(text) => text,
-        Content::Tokens(_) => panic!("a text was expected"),
+        _ => panic!("a text was expected"),
     }
 }
 

@@ -10,6 +10,8 @@ mod kept_page;
 mod rows;
 mod series;
 mod server;
+mod sessions;
+mod traces;
 mod virtual_time;
 
 use std::sync::Arc;

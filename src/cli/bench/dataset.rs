@@ -4,10 +4,15 @@
 //! (`load::dataset`).
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::load::dataset::{Dataset, FileOptions, Popularity, RandomOptions, SharedPrefixOptions};
+use crate::load::dataset::{
+    Blocks, Dataset, FileOptions, MultiTurnOptions, Popularity, RandomOptions, SharedPrefixOptions,
+    TraceFormat, TraceOptions,
+};
+use crate::load::schedule::{Arrivals, Pace};
 
 /// `--dataset-name`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -23,6 +28,20 @@ enum DatasetName {
     /// Groups of prompts with a common beginning
     #[value(alias = "shared-prefix")]
     GeneratedSharedPrefix,
+    /// Users in conversation: each turn on top of the answers that came
+    MultiTurn,
+    /// Mooncake trace: times, lengths, hashes of 512-token blocks (--dataset-path)
+    Mooncake,
+    /// Azure LLM inference trace, 2023 or 2024: times and lengths (--dataset-path)
+    #[value(alias = "azure2023")]
+    Azure,
+    /// `BurstGPT` trace: times and lengths (--dataset-path)
+    Burstgpt,
+    /// Qwen-Bailian trace: times, lengths, chats, hashes of 16-token blocks (--dataset-path)
+    #[value(alias = "bailian")]
+    QwenBailian,
+    /// milepost's own trace log: times, lengths, as much sharing as it tells (--dataset-path)
+    MilepostTrace,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -44,10 +63,10 @@ pub(super) struct DatasetArgs {
     /// Requests to send; 1000 where no time says how many (generated-shared-prefix: groups times prompts instead)
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(super) num_prompts: Option<u32>,
-    /// sharegpt, custom: ask for this many output tokens
+    /// Files and traces: ask for this many output tokens
     #[arg(long)]
     sharegpt_output_len: Option<u64>,
-    /// sharegpt, custom: leave out what is longer than this, prompt and output together
+    /// Files and traces: leave out what is longer than this, prompt and output together
     #[arg(long)]
     sharegpt_context_len: Option<u64>,
     /// random: most prompt tokens
@@ -59,8 +78,51 @@ pub(super) struct DatasetArgs {
     /// random: smallest length as a share of the largest
     #[arg(long, default_value_t = 0.0)]
     random_range_ratio: f64,
+    /// Traces: one above the largest token id sent; with more than the trace has blocks no two differ in a later token than
+    /// their first
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(i64::from(Blocks::LEAST_VOCABULARY)..))]
+    trace_vocabulary: u32,
     #[command(flatten)]
     gsp: SharedPrefixArgs,
+    #[command(flatten)]
+    mt: MultiTurnArgs,
+}
+
+/// `--mt-*`.
+#[derive(Debug, Args)]
+struct MultiTurnArgs {
+    /// Users, each with one conversation; they begin as the arrivals say
+    #[arg(id = "mt-users", long = "mt-users", default_value_t = 16)]
+    users: u32,
+    /// Turns of each
+    #[arg(id = "mt-turns", long = "mt-turns", default_value_t = 4)]
+    turns: u32,
+    /// System texts that users share
+    #[arg(id = "mt-groups", long = "mt-groups", default_value_t = 4)]
+    groups: u32,
+    /// Words of a system text
+    #[arg(id = "mt-system-prompt-len", long = "mt-system-prompt-len", default_value_t = 512)]
+    system_prompt_len: u64,
+    /// Words of a question
+    #[arg(id = "mt-question-len", long = "mt-question-len", default_value_t = 64)]
+    question_len: u64,
+    /// Output tokens
+    #[arg(id = "mt-output-len", long = "mt-output-len", default_value_t = 128)]
+    output_len: u64,
+    /// Smallest length as a share of the largest
+    #[arg(id = "mt-range-ratio", long = "mt-range-ratio", default_value_t = 1.0)]
+    range_ratio: f64,
+    /// Mean seconds from an answer to the user's next question
+    #[arg(
+        id = "mt-think-time",
+        long = "mt-think-time",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
+    think_time: f64,
+    /// Think times are all the same instead of exponential
+    #[arg(id = "mt-constant-think", long = "mt-constant-think")]
+    constant_think: bool,
 }
 
 /// `--gsp-*`.
@@ -97,7 +159,23 @@ struct SharedPrefixArgs {
 
 impl DatasetArgs {
     /// The data set that is meant.
-    pub(super) fn dataset(&self) -> Result<Dataset, String> {
+    pub(super) fn dataset(&self, arrivals: &Arrivals) -> Result<Dataset, String> {
+        if let Some(format) = self.trace_format() {
+            let speedup = match &arrivals.pace {
+                Pace::Trace { pace, .. } => Some(pace.speedup),
+                _ => None,
+            };
+            return Ok(Dataset::Trace(TraceOptions {
+                format,
+                path: self.dataset_path.clone(),
+                output_tokens: self.sharegpt_output_len,
+                context_tokens: self.sharegpt_context_len,
+                until: arrivals.duration.zip(speedup).map(|(most, speedup)| {
+                    Duration::try_from_secs_f64(most.as_secs_f64() * speedup).unwrap_or(Duration::MAX)
+                }),
+                vocabulary: self.trace_vocabulary,
+            }));
+        }
         let file = || FileOptions {
             path: self.dataset_path.clone(),
             output_tokens: self.sharegpt_output_len,
@@ -111,8 +189,35 @@ impl DatasetArgs {
                 output_tokens: self.random_output_len,
                 range_ratio: self.random_range_ratio,
             }),
-            DatasetName::GeneratedSharedPrefix => Dataset::SharedPrefix(shared_prefix(&self.gsp)?),
+            DatasetName::MultiTurn => Dataset::MultiTurn(MultiTurnOptions {
+                users: self.mt.users,
+                turns: self.mt.turns,
+                groups: self.mt.groups,
+                system_tokens: self.mt.system_prompt_len,
+                question_tokens: self.mt.question_len,
+                output_tokens: self.mt.output_len,
+                range_ratio: self.mt.range_ratio,
+                think_s: self.mt.think_time,
+                constant_think: self.mt.constant_think,
+            }),
+            _ => Dataset::SharedPrefix(shared_prefix(&self.gsp)?),
         })
+    }
+
+    /// Its requests have times of their own.
+    pub(super) fn is_trace(&self) -> bool {
+        self.trace_format().is_some()
+    }
+
+    fn trace_format(&self) -> Option<TraceFormat> {
+        match self.dataset_name {
+            DatasetName::Mooncake => Some(TraceFormat::Mooncake),
+            DatasetName::Azure => Some(TraceFormat::Azure),
+            DatasetName::Burstgpt => Some(TraceFormat::BurstGpt),
+            DatasetName::QwenBailian => Some(TraceFormat::Bailian),
+            DatasetName::MilepostTrace => Some(TraceFormat::Milepost),
+            _ => None,
+        }
     }
 }
 

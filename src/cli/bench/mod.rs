@@ -135,7 +135,7 @@ fn runtime() -> Result<Runtime, Failure> {
 }
 
 fn check_pace(args: &Flags) -> Result<(), Failure> {
-    let arrivals = args.arrivals.arrivals().map_err(Failure::Usage)?;
+    let arrivals = args.arrivals.arrivals(false).map_err(Failure::Usage)?;
     if arrivals.mean_per_s().is_none() {
         return Err(Failure::Usage(
             "--pace-check needs a --request-rate, such as --request-rate 1000".to_owned(),
@@ -173,7 +173,8 @@ fn config(args: &Flags, arguments: &[String], api_key: Option<&str>) -> Result<L
         .map(TraceSource::parse)
         .transpose()
         .map_err(|e| format!("--router-trace: {e}"))?;
-    let arrivals = args.arrivals.arrivals()?;
+    let arrivals = args.arrivals.arrivals(args.dataset.is_trace())?;
+    let dataset = args.dataset.dataset(&arrivals)?;
     Ok(LoadConfig {
         backend: args.target.backend(),
         num_prompts: requests(&arrivals, args.dataset.num_prompts, args.arrivals.seed),
@@ -188,6 +189,6 @@ fn config(args: &Flags, arguments: &[String], api_key: Option<&str>) -> Result<L
         flush_cache: args.flush_cache,
         router_trace,
         arguments: arguments.to_vec(),
-        ..LoadConfig::new(args.target.target()?, args.dataset.dataset()?)
+        ..LoadConfig::new(args.target.target()?, dataset)
     })
 }

@@ -78,6 +78,7 @@ fn prompt_of(row: &Value, options: &FileOptions) -> Result<Prompt, String> {
         content: Content::Text(text.to_owned()),
         output_tokens,
         group: None,
+        turn: None,
     })
 }
 

@@ -3,6 +3,8 @@
 //! Rule: a byte-order mark is accepted, anything that is not UTF-8 or not JSON is an error with its line. Deliberately not
 //! here: what a row means.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde_json::Value;
@@ -11,6 +13,40 @@ use super::DatasetError;
 
 /// Largest file read: that of `sharegpt` has 0.7 GB.
 const MAX_FILE_BYTES: u64 = 2 << 30;
+
+/// Longest line of a file that is read line by line.
+const MAX_LINE_BYTES: u64 = 64 << 20;
+
+/// The lines of a file of any size, one after the other, with their numbers. Empty ones are passed over.
+pub(super) fn lines(
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<(usize, String), DatasetError>>, DatasetError> {
+    let name = path.display().to_string();
+    let file = File::open(path).map_err(|e| DatasetError::new(format!("--dataset-path {name}: {e}")))?;
+    let mut input = BufReader::with_capacity(1 << 16, file);
+    let mut number = 0;
+    Ok(std::iter::from_fn(move || {
+        loop {
+            let mut bytes = Vec::new();
+            number += 1;
+            let fail = |what: &str| DatasetError::new(format!("--dataset-path {name} line {number}: {what}"));
+            match (&mut input).take(MAX_LINE_BYTES).read_until(b'\n', &mut bytes) {
+                Err(e) => return Some(Err(fail(&e.to_string()))),
+                Ok(0) => return None,
+                Ok(read) if read as u64 == MAX_LINE_BYTES => {
+                    return Some(Err(fail(&format!("longer than {MAX_LINE_BYTES} bytes"))));
+                }
+                Ok(_) => {}
+            }
+            let Ok(line) = std::str::from_utf8(bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes)) else {
+                return Some(Err(fail("not UTF-8; convert the file, for example with iconv")));
+            };
+            if !line.trim().is_empty() {
+                return Some(Ok((number, line.trim().to_owned())));
+            }
+        }
+    }))
+}
 
 /// Reads a file as text.
 pub(super) fn read(path: &Path) -> Result<String, DatasetError> {

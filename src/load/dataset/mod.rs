@@ -3,19 +3,27 @@
 //! Rule: the same options, file and seed give the same prompts in the same order; a file that cannot be read as asked is an
 //! error that names the line, before any request leaves. Deliberately not here: request bodies, see `body`.
 
+mod blocks;
 mod custom;
 mod file;
+mod multi_turn;
 mod random;
+pub mod reuse;
+pub mod sessions;
 mod shared_prefix;
 mod sharegpt;
+mod trace;
 mod words;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use blocks::Blocks;
+pub use multi_turn::MultiTurnOptions;
 pub use random::RandomOptions;
 pub use shared_prefix::{Popularity, SharedPrefixOptions};
+pub use trace::{TraceFormat, TraceOptions};
 pub use words::approximate_tokens;
 
 /// The text of a prompt, or its tokens.
@@ -25,6 +33,34 @@ pub enum Content {
     Text(String),
     /// Token ids, for `/generate` only.
     Tokens(Vec<u32>),
+    /// Blocks of a trace: token ids or words, made when they are needed.
+    Blocks(Blocks),
+    /// What user and model said, in turn, beginning and ending with the user.
+    Conversation(Vec<String>),
+}
+
+/// Where a request stands in a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Which session, from 1.
+    pub session: u32,
+    /// Which turn of it, from 1.
+    pub turn: u32,
+    /// What it waits for; `None`: it has a due time of its own.
+    pub after: Option<After>,
+}
+
+/// What a turn waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct After {
+    /// The answer to this prompt, counted from 0.
+    pub prompt: usize,
+    /// So long after that answer.
+    pub think_ns: u64,
+    /// And not before this time of the run.
+    pub not_before_ns: u64,
+    /// It begins with that prompt and its answer.
+    pub carries_reply: bool,
 }
 
 /// One request to be.
@@ -40,6 +76,8 @@ pub struct Prompt {
     pub output_tokens: u64,
     /// Which group of a shared prefix it belongs to.
     pub group: Option<u32>,
+    /// Where it stands in a session.
+    pub turn: Option<Turn>,
 }
 
 impl Prompt {
@@ -47,6 +85,10 @@ impl Prompt {
     pub fn words(&self) -> Option<u64> {
         match &self.content {
             Content::Text(text) => Some(text.split_whitespace().count() as u64),
+            Content::Blocks(blocks) => blocks.as_words.then_some(blocks.tokens),
+            Content::Conversation(said) => {
+                Some(said.iter().map(|text| text.split_whitespace().count() as u64).sum())
+            }
             Content::Tokens(_) => None,
         }
     }
@@ -63,6 +105,10 @@ pub enum Dataset {
     Custom(FileOptions),
     /// Groups of prompts that share a long beginning.
     SharedPrefix(SharedPrefixOptions),
+    /// Conversations, each turn on top of the answers that came.
+    MultiTurn(MultiTurnOptions),
+    /// Requests of a trace, with their times.
+    Trace(TraceOptions),
 }
 
 /// Options of the data sets that come from a file.
@@ -83,6 +129,8 @@ pub struct Loaded {
     pub prompts: Vec<Prompt>,
     /// Lines for the user: what was left out, how lengths were found.
     pub notes: Vec<String>,
+    /// When each came, nanoseconds after the first, in order; of traces.
+    pub at_ns: Option<Vec<u64>>,
 }
 
 /// Why there are no prompts.
@@ -111,6 +159,8 @@ impl Dataset {
             Self::Random(_) => "random",
             Self::Custom(_) => "custom",
             Self::SharedPrefix(_) => "generated-shared-prefix",
+            Self::MultiTurn(_) => "multi-turn",
+            Self::Trace(options) => options.format.name(),
         }
     }
 
@@ -124,6 +174,8 @@ impl Dataset {
             Self::Random(options) => random::make(options, count, seed, exact_tokens),
             Self::Custom(options) => custom::load(options, count),
             Self::SharedPrefix(options) => shared_prefix::make(options, seed),
+            Self::MultiTurn(options) => multi_turn::make(options, seed),
+            Self::Trace(options) => trace::load(options, count, seed, exact_tokens),
         }?;
         if loaded.prompts.is_empty() {
             return Err(DatasetError::new(format!("dataset {}: no prompt is left to send", self.name())));

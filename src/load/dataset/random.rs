@@ -51,14 +51,14 @@ pub(super) fn make(
         } else {
             Content::Text(random_words(&mut rng, planned_tokens))
         };
-        prompts.push(Prompt { id: None, content, planned_tokens, output_tokens, group: None });
+        prompts.push(Prompt { id: None, content, planned_tokens, output_tokens, group: None, turn: None });
     }
     let (input, output): (u64, u64) =
         (prompts.iter().map(|p| p.planned_tokens).sum(), prompts.iter().map(|p| p.output_tokens).sum());
     let how = if exact_tokens { "exact, sent as input_ids" } else { "about one a word" };
     let note =
         format!("random: {count} prompts, {input} prompt tokens ({how}), {output} output tokens asked for");
-    Ok(Loaded { prompts, notes: vec![note] })
+    Ok(Loaded { prompts, notes: vec![note], at_ns: None })
 }
 
 /// A uniform whole number in [max(1, len·ratio), len].

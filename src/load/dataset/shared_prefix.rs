@@ -81,6 +81,7 @@ pub(super) fn make(o: &SharedPrefixOptions, seed: u64) -> Result<Loaded, Dataset
             content: Content::Text(text),
             output_tokens: draw(&mut rng, o.output_tokens, o.range_ratio),
             group: Some(group),
+            turn: None,
         });
     }
     if !o.ordered {
@@ -91,7 +92,7 @@ pub(super) fn make(o: &SharedPrefixOptions, seed: u64) -> Result<Loaded, Dataset
         o.groups,
         prompts.len()
     );
-    Ok(Loaded { prompts, notes: vec![note] })
+    Ok(Loaded { prompts, notes: vec![note], at_ns: None })
 }
 
 fn check(o: &SharedPrefixOptions) -> Result<(), DatasetError> {

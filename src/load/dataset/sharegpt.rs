@@ -77,6 +77,7 @@ fn prompt_of(row: Row, options: &FileOptions) -> Option<Prompt> {
         planned_tokens,
         output_tokens,
         group: None,
+        turn: None,
     })
 }
 

@@ -157,6 +157,11 @@ pub fn approximate_tokens(text: &str) -> u64 {
     tokens
 }
 
+/// The word of this number, counted round and round.
+pub(super) fn word(number: usize) -> &'static str {
+    WORDS[number % WORDS.len()]
+}
+
 /// `count` words: about as many tokens, one more where the server adds a beginning-of-text token.
 pub(super) fn random_words(rng: &mut ChaCha8Rng, count: u64) -> String {
     let mut text = String::with_capacity(count as usize * 7);

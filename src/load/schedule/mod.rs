@@ -6,6 +6,7 @@
 mod file;
 mod shape;
 mod stages;
+mod ticks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use rand_chacha::ChaCha8Rng;
 
 pub use shape::Shape;
 pub use stages::{Stage, Stages, parse_seconds};
+pub use ticks::TracePace;
 
 /// How many requests a second are asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,6 +66,13 @@ pub enum Pace {
     Stages(Stages),
     /// When a schedule that was saved says, whatever the shape.
     Saved(Arc<Schedule>),
+    /// When the requests of the trace that is the data set came.
+    Trace {
+        /// How its times are kept.
+        pace: TracePace,
+        /// The due times; none before the data set was read.
+        schedule: Arc<Schedule>,
+    },
 }
 
 impl From<Rate> for Arrivals {
@@ -79,7 +88,7 @@ impl Arrivals {
         match &self.pace {
             Pace::Rate(rate) => rate.per_second(),
             Pace::Stages(stages) => Some(stages.mean_per_s()),
-            Pace::Saved(schedule) => schedule.mean_per_s(),
+            Pace::Saved(schedule) | Pace::Trace { schedule, .. } => schedule.mean_per_s(),
         }
     }
 
@@ -87,13 +96,22 @@ impl Arrivals {
     pub fn peak_per_s(&self) -> Option<f64> {
         match &self.pace {
             Pace::Stages(stages) => Some(stages.peak_per_s()),
-            Pace::Rate(_) | Pace::Saved(_) => self.mean_per_s(),
+            Pace::Rate(_) | Pace::Saved(_) | Pace::Trace { .. } => self.mean_per_s(),
         }
     }
 
     /// For the report: the rate as `bench_serving` has it, `inf` where all are due at once.
     pub fn rate_text(&self) -> String {
         self.mean_per_s().map_or_else(|| "inf".to_owned(), |rate| rate.to_string())
+    }
+
+    /// For the report: how arrivals are spread.
+    pub fn shape_text(&self) -> String {
+        match &self.pace {
+            Pace::Saved(_) => "saved".to_owned(),
+            Pace::Trace { .. } => "trace".to_owned(),
+            Pace::Rate(_) | Pace::Stages(_) => self.shape.to_string(),
+        }
     }
 
     /// The number of requests follows from the time, not from the prompts.
@@ -114,7 +132,7 @@ impl Schedule {
     /// fewer where the duration, the stages or the saved schedule end before.
     pub fn new(arrivals: &Arrivals, most: usize, seed: u64) -> Self {
         let end_ns = arrivals.duration.map_or(u64::MAX, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
-        if let Pace::Saved(schedule) = &arrivals.pace {
+        if let Pace::Saved(schedule) | Pace::Trace { schedule, .. } = &arrivals.pace {
             let due = schedule.at_ns.iter().copied().take(most).take_while(|at_ns| *at_ns < end_ns);
             return Self { at_ns: due.collect() };
         }
@@ -128,7 +146,7 @@ impl Schedule {
                     Some(seconds) => seconds,
                     None => break,
                 },
-                Pace::Saved(_) => break,
+                Pace::Saved(_) | Pace::Trace { .. } => break,
             };
             let due_ns = (seconds * 1e9) as u64;
             if due_ns >= end_ns {

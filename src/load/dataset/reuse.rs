@@ -1,0 +1,109 @@
+//! How much of the prompts an infinite cache over all workers would hold: the bound of every policy.
+//!
+//! Rule: prompts are taken in the order in which they are sent, and each is cached whole once it came. Blocks of traces are
+//! compared by their ids, other prompts piece by piece from the beginning, so that they are understated by less than a piece
+//! a prompt. Replies are not in it, save those that a later turn begins with. Deliberately not here: what was found in caches
+//! (the rows have it).
+
+use std::collections::HashSet;
+
+use super::{Content, Prompt};
+
+/// Tokens of a piece.
+const PIECE_TOKENS: usize = 16;
+/// Bytes of a piece of text.
+const PIECE_BYTES: usize = 32;
+/// Pieces remembered at most: 1.2 GB.
+const MOST_PIECES: usize = 50_000_000;
+
+/// What an infinite cache could give.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reuse {
+    /// Of the prompts, what came before with the same beginning; tokens as planned.
+    pub cached_tokens: u64,
+    /// Of all prompts; tokens as planned.
+    pub prompt_tokens: u64,
+}
+
+impl Reuse {
+    /// The share of prompt tokens that an infinite cache holds.
+    pub fn share(&self) -> Option<f64> {
+        (self.prompt_tokens > 0).then(|| self.cached_tokens as f64 / self.prompt_tokens as f64)
+    }
+}
+
+/// Walks the prompts; `None` where they are too many to remember.
+pub fn of(prompts: &[Prompt]) -> Option<Reuse> {
+    let mut seen: HashSet<u64> = HashSet::new();
+    let mut reuse = Reuse::default();
+    for prompt in prompts {
+        reuse.prompt_tokens += prompt.planned_tokens;
+        let carried = prompt.turn.as_ref().and_then(|turn| turn.after.as_ref()).filter(|a| a.carries_reply);
+        if let Some(before) = carried.and_then(|after| prompts.get(after.prompt)) {
+            reuse.cached_tokens += before.planned_tokens + before.output_tokens;
+            continue;
+        }
+        reuse.cached_tokens += match &prompt.content {
+            Content::Blocks(blocks) => {
+                let known = walk(&mut seen, blocks.ids.iter().copied());
+                (known as u64 * u64::from(blocks.block_tokens)).min(blocks.tokens)
+            }
+            Content::Tokens(ids) => {
+                let bytes = |piece: &[u32]| piece.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>();
+                let pieces = ids.chunks(PIECE_TOKENS).map(|p| milepost_policies::name_hash(&bytes(p)));
+                ((walk(&mut seen, pieces) * PIECE_TOKENS) as u64).min(prompt.planned_tokens)
+            }
+            // Made in the run only.
+            Content::Conversation(_) => 0,
+            Content::Text(text) => {
+                let pieces = text.as_bytes().chunks(PIECE_BYTES).map(milepost_policies::name_hash);
+                let known = (walk(&mut seen, pieces) * PIECE_BYTES).min(text.len());
+                (known as f64 / text.len().max(1) as f64 * prompt.planned_tokens as f64) as u64
+            }
+        };
+        if seen.len() > MOST_PIECES {
+            return None;
+        }
+    }
+    Some(reuse)
+}
+
+/// How many pieces from the beginning came before, in this order. Remembers all.
+fn walk(seen: &mut HashSet<u64>, pieces: impl Iterator<Item = u64>) -> usize {
+    let mut chain = 0_u64;
+    let mut known = 0;
+    let mut all_known = true;
+    for piece in pieces {
+        chain = super::blocks::mixed(chain ^ piece).rotate_left(17);
+        all_known = !seen.insert(chain) && all_known;
+        known += usize::from(all_known);
+    }
+    known
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prompt(content: Content, planned_tokens: u64) -> Prompt {
+        Prompt { id: None, content, planned_tokens, output_tokens: 1, group: None, turn: None }
+    }
+
+    #[test]
+    fn what_came_before_counts_from_the_beginning_only() {
+        let tokens = |ids: Vec<u32>| prompt(Content::Tokens(ids.clone()), ids.len() as u64);
+        let a: Vec<u32> = (0..64).collect();
+        let other_begin: Vec<u32> = (1000..1016).chain(16..64).collect();
+        let half: Vec<u32> = (0..32).chain(2000..2032).collect();
+        let reuse = of(&[tokens(a.clone()), tokens(other_begin), tokens(half), tokens(a)]).unwrap();
+        assert_eq!(reuse, Reuse { cached_tokens: 32 + 64, prompt_tokens: 256 });
+        assert_eq!(Reuse::default().share(), None);
+    }
+
+    #[test]
+    fn texts_are_counted_by_their_bytes() {
+        let text = |tail: &str| prompt(Content::Text(format!("{}{tail}", "a".repeat(320))), 100);
+        let reuse = of(&[text("x"), text(&"y".repeat(320))]).unwrap();
+        assert_eq!(reuse.cached_tokens, 50);
+    }
+}

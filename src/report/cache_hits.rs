@@ -1,0 +1,67 @@
+//! How much of the prompts came from caches, beside how much could have.
+//!
+//! Rule: what was reached is the servers' own count, over the requests whose server told one; what an infinite cache over all
+//! workers would hold is a property of the prompts in their order. Deliberately not here: finding that bound (`dataset::reuse`).
+
+use serde_json::{Value, json};
+
+use crate::load::run::RunReport;
+
+/// Both shares, 0 to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CacheHits {
+    /// Of the prompt tokens of requests whose server told; `None` if none did.
+    pub reached: Option<f64>,
+    /// With an infinite cache.
+    pub possible: Option<f64>,
+}
+
+impl CacheHits {
+    /// Of a run.
+    pub fn of(run: &RunReport) -> Self {
+        let told = run.rows.iter().filter_map(|row| Some((row.cached_tokens?, row.prompt_tokens?)));
+        let (cached, prompt) = told.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        Self {
+            reached: (prompt > 0).then(|| cached as f64 / prompt as f64),
+            possible: run.reuse.and_then(|reuse| reuse.share()),
+        }
+    }
+
+    /// The part of the possible that was reached, where anything was possible.
+    pub fn of_possible(self) -> Option<f64> {
+        Some(self.reached? / self.possible.filter(|share| *share > 0.0)?)
+    }
+
+    /// For the summary.
+    pub fn line(self) -> Option<String> {
+        let reached = self.reached?;
+        let bound = self
+            .possible
+            .map(|share| format!(", {:.1} % with an infinite cache", 100.0 * share))
+            .unwrap_or_default();
+        Some(format!("{:.1} %{bound}", 100.0 * reached))
+    }
+
+    /// For `run.json`.
+    pub fn to_json(self) -> Value {
+        json!({
+            "reached_share": self.reached,
+            "infinite_cache_share": self.possible,
+            "reached_of_infinite_cache": self.of_possible(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_stands_beside_what_was_reached() {
+        let hits = CacheHits { reached: Some(0.25), possible: Some(0.5) };
+        assert_eq!(hits.line().as_deref(), Some("25.0 %, 50.0 % with an infinite cache"));
+        assert_eq!(hits.of_possible(), Some(0.5));
+        assert_eq!(CacheHits { possible: Some(0.0), ..hits }.of_possible(), None);
+        assert_eq!(CacheHits { reached: None, ..hits }.line(), None);
+    }
+}

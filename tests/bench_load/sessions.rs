@@ -1,0 +1,158 @@
+//! Sessions: a turn waits for the answer before it, and says it again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use milepost::clock::Clock;
+use milepost::load::body::Backend;
+use milepost::load::dataset::{Dataset, MultiTurnOptions, TraceFormat, TraceOptions};
+use milepost::load::progress::{Silent, Stop};
+use milepost::load::schedule::{Arrivals, Pace, Rate, Schedule, TracePace};
+use milepost::load::{LoadConfig, RunContext, RunReport, run};
+use milepost::report::csv;
+use serde_json::json;
+
+use crate::server::{Got, Server, Step, about, stream};
+use crate::{config, data};
+
+const SECOND_NS: i64 = 1_000_000_000;
+
+/// Runs against a server whose answers take `answer_s`.
+async fn talked(config: LoadConfig, answer: fn(&Got) -> Option<Vec<Step>>) -> (RunReport, Vec<Got>) {
+    let clock = Clock::virtual_time(1_000_000_000, 1_700_000_000_000_000_000);
+    let server = Server::new(&clock, move |got| {
+        about(got).or_else(|| answer(got)).unwrap_or_else(|| two_seconds(got))
+    });
+    let context = RunContext {
+        clock,
+        connector: server.pipes(),
+        progress: Arc::new(Silent),
+        stop: Stop::never(),
+        alone: false,
+    };
+    let report = run(config, context).await.unwrap();
+    (report, server.load())
+}
+
+fn two_seconds(got: &Got) -> Vec<Step> {
+    let name = match got.path.as_str() {
+        "/generate" => "sglang-0.5.23_generate_stream.sse",
+        _ => "sglang-0.5.23_chat_stream_usage.sse",
+    };
+    let events = data(name);
+    let count = events.split_inclusive("\n\n").count() as u32;
+    stream(&events, Duration::from_secs(2) / count)
+}
+
+fn talk(users: u32, turns: u32) -> MultiTurnOptions {
+    MultiTurnOptions {
+        users,
+        turns,
+        system_tokens: 8,
+        question_tokens: 4,
+        output_tokens: 8,
+        think_s: 3.0,
+        constant_think: true,
+        ..MultiTurnOptions::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_says_what_was_said_and_comes_after_thinking() {
+    let config = LoadConfig {
+        dataset: Dataset::MultiTurn(talk(3, 3)),
+        arrivals: Rate::PerSecond(1.0).into(),
+        ..config("http://pipe:1", 1000)
+    };
+    let (report, got) = talked(config, |_| None).await;
+    assert_eq!((report.rows.len(), got.len()), (9, 9));
+    let text_of = |id: &str| {
+        let one = got.iter().find(|g| g.header("x-request-id") == Some(id)).unwrap();
+        one.body["text"].as_str().unwrap().to_owned()
+    };
+    for session in 1..=3 {
+        let rows: Vec<_> = report.rows.iter().filter(|r| r.turn.unwrap().0 == session).collect();
+        assert_eq!(rows.iter().map(|r| r.turn.unwrap().1).collect::<Vec<_>>(), [1, 2, 3]);
+        for pair in rows.windows(2) {
+            assert!(pair[1].success(), "{:?}", pair[1].failure);
+            let (before, text) = (text_of(&pair[0].req_id), text_of(&pair[1].req_id));
+            let said = format!("{before}H zojiH zojiH zojiH zoji\n\n");
+            assert!(text.starts_with(&said) && text.len() > said.len(), "{text:?}");
+            assert_eq!(pair[1].input_words, Some(text.split_whitespace().count() as u64));
+            let thought_ns = pair[1].scheduled_ns - pair[0].client_end_ns.unwrap();
+            assert!((3 * SECOND_NS..3 * SECOND_NS + 5_000_000).contains(&thought_ns), "{thought_ns}");
+            assert!(pair[1].lateness_ns().unwrap() < 5_000_000);
+        }
+    }
+    // Only beginnings have due times that were fixed before.
+    assert_eq!(report.schedule.at_ns.len(), 3);
+    let table = csv::csv(&report.rows);
+    assert!(table.lines().next().unwrap().ends_with(",session,turn"));
+    assert!(table.lines().nth(9).unwrap().ends_with(",3,3"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chat_is_sent_as_its_messages() {
+    let config = LoadConfig {
+        dataset: Dataset::MultiTurn(talk(1, 2)),
+        backend: Backend::Chat,
+        model: Some("m".to_owned()),
+        ..config("http://pipe:1", 1000)
+    };
+    let (_, got) = talked(config, |_| None).await;
+    let messages = got[1].body["messages"].as_array().unwrap();
+    assert_eq!(messages.len(), 3);
+    assert_eq!(messages[0], got[0].body["messages"][0]);
+    assert_eq!(messages[1]["role"], json!("assistant"));
+    assert!(!messages[1]["content"].as_str().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_with_a_turn_that_fails_and_each_turn_is_a_row() {
+    let config = LoadConfig { dataset: Dataset::MultiTurn(talk(2, 3)), ..config("http://pipe:1", 1000) };
+    let (report, got) = talked(config, |got| {
+        let again = got.body["text"].as_str().is_some_and(|text| text.contains("zoji"));
+        again.then(|| vec![Step::Write(b"HTTP/1.1 500 no\r\ncontent-length: 0\r\n\r\n".to_vec())])
+    })
+    .await;
+    assert_eq!(got.len(), 4);
+    assert_eq!(report.rows.len(), 6);
+    for session in 1..=2 {
+        let rows = report.rows.iter().filter(|r| r.turn.unwrap().0 == session);
+        let classes: Vec<_> = rows.map(|r| r.failure.as_ref().map(|f| f.class.name())).collect();
+        assert_eq!(classes, [None, Some("http_status"), Some("not_sent")]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_of_a_trace_waits_for_its_chat_and_for_its_time() {
+    let path = PathBuf::from(format!("{}/tests/data/load/bailian_small.jsonl", env!("CARGO_MANIFEST_DIR")));
+    let trace = TraceOptions {
+        format: TraceFormat::Bailian,
+        path: Some(path),
+        output_tokens: None,
+        context_tokens: None,
+        until: None,
+        vocabulary: 1000,
+    };
+    let pace = TracePace::default();
+    let pace = Pace::Trace { pace, schedule: Arc::new(Schedule::default()) };
+    let config = LoadConfig {
+        dataset: Dataset::Trace(trace),
+        arrivals: Arrivals { pace, ..Rate::AllAtOnce.into() },
+        ..config("http://pipe:1", 1000)
+    };
+    let (report, _) = talked(config, |_| None).await;
+    assert_eq!(
+        report.rows.iter().map(|r| r.turn.unwrap()).collect::<Vec<_>>(),
+        [(1, 1), (2, 1), (1, 2), (1, 3)]
+    );
+    assert_eq!(report.schedule.at_ns, [0, 500_000_000]);
+    // The second turn was due at 1 s, but its chat's first answer ends at 2 s; the third is due at 9 s.
+    let due_ns: Vec<i64> = report.rows.iter().map(|r| r.scheduled_ns).collect();
+    assert!((2 * SECOND_NS..2 * SECOND_NS + 50_000_000).contains(&due_ns[2]), "{due_ns:?}");
+    assert_eq!(due_ns[3], 9 * SECOND_NS);
+    let reuse = report.reuse.unwrap();
+    assert_eq!((reuse.cached_tokens, reuse.prompt_tokens), (16 + 32 + 64, 190));
+}
