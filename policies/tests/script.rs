@@ -258,6 +258,7 @@ fn what_cannot_be_a_script_is_refused_with_the_place_and_what_to_do() {
 const BAD: &[(&str, Cause, &str)] = &[
     ("loop { }", Cause::Operations, "operations"),
     ("let x = 0; while true { x += 1; } x", Cause::Operations, "operations"),
+    ("loop { let copy = w; }", Cause::Operations, "operations"),
     ("let a = []; loop { a.push(1); }", Cause::Size, "array"),
     ("let a = [1]; loop { a += a; }", Cause::Size, "array"),
     ("let s = \"ab\"; loop { s += s; }", Cause::Size, "string"),
@@ -468,4 +469,20 @@ fn the_first_example_is_throughput_over_latency_and_queue() {
         (decision.chosen(), decision.scores()),
         (Some(2), &[Some(100.0), Some(160.0), Some(500.0)][..])
     );
+}
+
+#[test]
+fn a_script_that_runs_on_is_not_asked_for_a_while_and_then_again() {
+    let fleet = fleet(2);
+    let mut script = script("fn score(r, w) { if r.seq < 10 { loop { } } 1 }");
+    let mut reasons = (1..=1_004)
+        .map(|seq| ask(&mut script, &RequestView { seq, ..RequestView::default() }, &fleet).reason());
+    let before: Vec<_> = reasons.by_ref().take(1_003).collect();
+    assert!(before.iter().all(|reason| *reason == Cause::Operations.reason()), "{before:?}");
+    assert_eq!(reasons.next(), Some("script"));
+}
+
+#[test]
+fn what_no_limit_on_sizes_sees_is_no_part_of_the_language() {
+    assert!(compile("fn score(r, w) { let f = Fn(\"g\"); loop { f = f.curry(f); } }").is_err());
 }

@@ -52,7 +52,7 @@ impl Split {
         let mut arms: Vec<Arm> = Vec::new();
         for part in text.split(',') {
             let part = part.trim();
-            // A policy's file may have the sign in its name, a weight has not.
+            // The last sign: a weight has none.
             let (policy, weight) = part
                 .rsplit_once('=')
                 .filter(|(policy, _)| !policy.trim().is_empty())

@@ -23,8 +23,13 @@ pub(super) fn record(
     let standing = decision.standing();
     let seen = || sample(views.len(), chosen, standing.runner_up);
     let size = views.len().min(MAX_CANDIDATES);
-    let mut record =
-        DecisionRecord { candidates: Vec::with_capacity(size), ..without_candidates(decision, views.len()) };
+    let mut record = DecisionRecord {
+        reason: decision.reason().into(),
+        eligible: views.len() as u32,
+        fallback: decision.fallback().map(Into::into),
+        candidates: Vec::with_capacity(size),
+        ..DecisionRecord::default()
+    };
     record.candidates.extend(seen().map(|i| CandidateRecord {
         worker: url(i),
         score: decision.scores().get(i).copied().flatten(),
@@ -48,16 +53,6 @@ pub(super) fn record(
         record.server_loads.extend(seen().map(|i| server_load(&views[i])));
     }
     record
-}
-
-/// The same where nobody reads of the candidates, as there is no trace.
-pub(super) fn without_candidates(decision: &Decision, eligible: usize) -> DecisionRecord {
-    DecisionRecord {
-        reason: decision.reason().into(),
-        eligible: eligible as u32,
-        fallback: decision.fallback().map(Into::into),
-        ..DecisionRecord::default()
-    }
 }
 
 fn estimates(view: &WorkerView) -> EstimatesRecord {

@@ -42,23 +42,12 @@ pub struct Chosen {
     pub at_ns: u64,
 }
 
-/// How much of a decision is recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Recorded {
-    /// Nothing: nobody wants it.
-    Nothing,
-    /// What the policy said: nobody reads of the candidates.
-    Outline,
-    /// The candidates as well.
-    Whole,
-}
-
 /// State behind the fleet's lock.
 pub(super) struct Dispatch {
     // In the order of the chooser's.
     pub(super) workers: Vec<Arc<Worker>>,
     chooser: Recorder,
-    recorded: Recorded,
+    is_recorded: bool,
     shadows: Option<Arc<Shadows>>,
     /// Half-opened by the last decision; told to log and trace by whoever holds no lock.
     pub(super) half_opened: Vec<Arc<Worker>>,
@@ -67,12 +56,12 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    /// Decisions by `chooser`, of which so much is recorded.
-    pub(super) fn new(chooser: Recorder, recorded: Recorded) -> Self {
+    /// Decisions by `chooser`, which are recorded or not.
+    pub(super) fn new(chooser: Recorder, is_recorded: bool) -> Self {
         Self {
             workers: Vec::new(),
             chooser,
-            recorded,
+            is_recorded,
             shadows: None,
             half_opened: Vec::new(),
             eligible: Vec::new(),
@@ -220,14 +209,10 @@ impl Dispatch {
         let held_bytes = views[chosen].prefix_match_bytes;
         let held_share = held_bytes.map(|held| held as f64 / prompt_bytes.max(1) as f64);
         let complaint = policy.complaint().map(Box::from);
-        let decision = match self.recorded {
-            Recorded::Nothing => None,
-            Recorded::Outline => Some(decided::without_candidates(said, views.len())),
-            Recorded::Whole => {
-                let url = |i| self.eligible_worker(i).url.shared();
-                Some(decided::record(said, chosen, views, policy.needs(), url))
-            }
-        };
+        let decision = self.is_recorded.then(|| {
+            let url = |i| self.eligible_worker(i).url.shared();
+            decided::record(said, chosen, views, policy.needs(), url)
+        });
         let shadow = match (&self.shadows, asked) {
             (Some(shadows), Some(asked)) => {
                 let prompt_tokens = [false, true].map(|engine_text| {

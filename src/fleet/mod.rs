@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 
 use self::breaker::{Transition, Verdict};
 pub use self::config::FleetConfig;
-use self::dispatch::{Chosen, Dispatch, Recorded};
+use self::dispatch::{Chosen, Dispatch};
 use self::health::{Checks, HealthConfig};
 use self::lease::Lease;
 use self::policies::{SharedNeeds, Wanted};
@@ -95,12 +95,9 @@ impl Fleet {
         let config = config.into();
         let chooser = config.recorder(Time { us: clock.mono_ns() / 1_000 }, policy);
         let needs = config.asked_for(chooser.needs());
-        let recorded = match config.decisions {
-            TraceDecisions::Off => Recorded::Nothing,
-            _ if sink.is_on() => Recorded::Whole,
-            _ => Recorded::Outline,
-        };
-        let dispatch = Mutex::new(Dispatch::new(chooser, recorded));
+        // Without a trace nobody would read it.
+        let is_recorded = sink.is_on() && config.decisions != TraceDecisions::Off;
+        let dispatch = Mutex::new(Dispatch::new(chooser, is_recorded));
         let loads_wanted = watch::Sender::new(config.loads.always || needs.server_loads);
         Arc::new(Self {
             clock,
@@ -347,7 +344,7 @@ impl Fleet {
         let now = self.now();
         let mut dispatch = self.lock();
         let id = dispatch.add_policy(now, policy, &self.config.policy_config);
-        self.needs.set(dispatch.needs());
+        self.need(dispatch.needs());
         id
     }
 

@@ -109,7 +109,7 @@ fn measure(schedule: &Schedule, start_ns: u64, sent_ns: &[u64], cpu_ns: u64) -> 
     let took_s = (last_ns - first_ns) as f64 / 1e9;
     Some(PaceCheck {
         late_us,
-        planned_s: schedule.last_ns() as f64 / 1e9,
+        planned_s: (schedule.last_ns() - schedule.at_ns.first()?) as f64 / 1e9,
         took_s,
         cpu_cores: if took_s > 0.0 { cpu_ns as f64 / 1e9 / took_s } else { 0.0 },
     })

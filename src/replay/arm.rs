@@ -170,7 +170,11 @@ struct Away {
 
 impl Away {
     fn of(reading: &Reading) -> Self {
-        let of = |seat: &super::reading::Seat| (seat.changes.iter().rev().copied().collect(), true);
+        // Whoever comes in first of all was not there before; of whom nothing is told was there all along.
+        let of = |seat: &super::reading::Seat| {
+            let was_here = seat.changes.first().is_none_or(|(_, can)| !can);
+            (seat.changes.iter().rev().copied().collect(), was_here)
+        };
         Self { workers: reading.seats.iter().map(of).collect() }
     }
 

@@ -99,6 +99,8 @@ pub struct Verdict {
     pub later: u64,
     /// Of these, those that came out as they were recorded.
     pub later_agreeing: u64,
+    /// Decisions after a call that this milepost cannot make.
+    pub not_tried: u64,
 }
 
 impl Verdict {
@@ -160,7 +162,7 @@ impl Exact {
                 }
             }
             Next::Call(record) => {
-                self.verdict.later += u64::from(matches!(record.call, JournalCall::Choice(_)));
+                self.verdict.not_tried += u64::from(matches!(record.call, JournalCall::Choice(_)));
             }
         }
     }

@@ -27,6 +27,7 @@ struct Exact {
     hole: Option<String>,
     decisions_after_hole: u64,
     agreeing_after_hole: u64,
+    decisions_not_tried: u64,
 }
 
 #[derive(Serialize)]
@@ -56,6 +57,7 @@ pub fn page(replay: &Replay) -> Result<String, serde_json::Error> {
         hole: verdict.hole.as_ref().map(|(_, what)| what.clone()),
         decisions_after_hole: verdict.later,
         agreeing_after_hole: verdict.later_agreeing,
+        decisions_not_tried: verdict.not_tried,
     });
     let what_if = replay.what_if.as_ref().map(|what_if| WhatIf {
         simulated_workers: &what_if.fitted,

@@ -135,8 +135,11 @@ impl Reading {
         Ok(reading)
     }
 
-    /// The policy that was configured.
+    /// The policy that was configured; none in an experiment, where each arm chose its share alone.
     pub fn policy(&self) -> Option<String> {
+        if self.run.as_ref().is_some_and(|run| run.split.is_some()) {
+            return None;
+        }
         self.policy.clone().or_else(|| self.run.as_ref().map(|run| run.policy.clone()))
     }
 
@@ -271,6 +274,10 @@ impl Reader {
         });
         for seat in &mut reading.seats {
             seat.changes.sort_unstable();
+            // Where health is checked a worker that was added gets requests once it is healthy, perhaps minutes later.
+            if let [(_, true), (_, true), ..] = seat.changes[..] {
+                seat.changes.remove(0);
+            }
         }
         let joined = rows::join(self.kept, self.choices);
         (reading.rows, reading.tokens_per_byte, reading.guessed) =

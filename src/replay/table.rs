@@ -46,13 +46,16 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 }
 
 fn exact(out: &mut String, verdict: &Verdict) {
-    let Verdict { decisions, reproduced, later, later_agreeing, .. } = verdict;
+    let Verdict { decisions, reproduced, later, later_agreeing, not_tried, .. } = verdict;
     line(out, format_args!("exact: {reproduced} of {decisions} decisions reproduced"));
     if let Some(mismatch) = &verdict.mismatch {
         line(out, format_args!("MISMATCH: {mismatch}"));
     }
     if *later > 0 {
         line(out, format_args!("after the hole: {later_agreeing} of {later} decisions agree"));
+    }
+    if *not_tried > 0 {
+        line(out, format_args!("not tried: {not_tried} decisions"));
     }
 }
 

@@ -15,9 +15,10 @@ use super::error::{Cause, Failure};
 pub const MAX_SCRIPT_BYTES: usize = 64 * 1024;
 /// Operations of one decision for each candidate, all in all; one takes some tens of nanoseconds, and the scripts in
 /// `examples/` take 10 to 30 for a candidate.
-const OPERATIONS_PER_CANDIDATE: u64 = 200;
-/// Operations of one decision besides, so that few workers leave room for a loop.
-const OPERATIONS: u64 = 10_000;
+const OPERATIONS_PER_CANDIDATE: u64 = 100;
+/// Operations of one decision besides, so that few workers leave room for a loop. One may copy an array, so that operations bound
+/// time but loosely: a script that runs on is not asked for a while, see `script::RESTS_FOR`.
+const OPERATIONS: u64 = 2_000;
 /// Calls within calls. In a debug build Rhai takes some 50 KiB of stack a call.
 const MAX_CALL_LEVELS: usize = 8;
 /// Expressions within expressions.
@@ -32,7 +33,8 @@ const MAX_VARIABLES: usize = 64;
 const MAX_FUNCTIONS: usize = 64;
 
 /// What Rhai would understand and a policy has no use for.
-const REFUSED: [&str; 5] = ["eval", "print", "debug", "import", "export"];
+/// Currying is among it as no limit on sizes sees what a function pointer holds.
+const REFUSED: [&str; 6] = ["eval", "print", "debug", "import", "export", "curry"];
 
 /// An engine with these limits.
 pub(super) fn new() -> Engine {

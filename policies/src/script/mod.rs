@@ -33,6 +33,11 @@ pub fn compile(text: &str) -> Result<CompiledScript, ScriptError> {
     Ok(rehearsal::rehearsed(compiled))
 }
 
+/// So many decisions in a row that ran on ...
+const RUNS_ON: u32 = 3;
+/// ... and the script is not asked for so many: each held up everybody under the router's lock.
+const RESTS_FOR: u32 = 1_000;
+
 /// See the module.
 pub struct Script {
     label: &'static str,
@@ -42,6 +47,10 @@ pub struct Script {
     labels: LabelMaps,
     run: engine::Run,
     complaint: Option<String>,
+    /// Decisions in a row that ran on.
+    ran_on: u32,
+    /// Decisions for which it is not asked.
+    rests_for: u32,
 }
 
 impl Script {
@@ -52,7 +61,7 @@ impl Script {
         scope.push_dynamic(compiled.parameters[1].as_str(), Dynamic::UNIT);
         let run = engine::Run::new(&compiled.engine, &compiled.ast);
         let labels = LabelMaps::new(compiled.of_worker.iter().any(|value| value.name == LABELS));
-        Self { label, compiled, scope, labels, run, complaint: None }
+        Self { label, compiled, scope, labels, run, complaint: None, ran_on: 0, rests_for: 0 }
     }
 
     fn ask(
@@ -61,11 +70,23 @@ impl Script {
         workers: &Workers<'_>,
         out: &mut Decision,
     ) -> Result<usize, Failure> {
+        if let Some(rests_for) = self.rests_for.checked_sub(1) {
+            self.rests_for = rests_for;
+            let what =
+                format!("it took too many operations {RUNS_ON} times in a row and is not asked for a while");
+            return Err(Failure::new(Cause::Operations, what));
+        }
         self.run.begin();
-        match self.compiled.entry {
+        let answer = match self.compiled.entry {
             Entry::Score => self.score_all(request, workers, out),
             Entry::Choose => self.choose_once(request, workers),
+        };
+        let ran_on = matches!(&answer, Err(failure) if failure.cause == Cause::Operations);
+        self.ran_on = if ran_on { self.ran_on + 1 } else { 0 };
+        if self.ran_on == RUNS_ON {
+            (self.ran_on, self.rests_for) = (0, RESTS_FOR);
         }
+        answer
     }
 
     fn score_all(

@@ -20,10 +20,19 @@ pub(super) fn split(given: &Given, config: &PolicyConfig) -> Result<Option<Split
     }
     let split = Split::parse(text).map_err(|e| FlagError::part(flag, &e.part, e.why))?;
     for arm in split.arms() {
-        milepost_policies::build(&arm.policy, config)
-            .map_err(|e| FlagError::part(flag, &format!("{}={}", arm.policy, arm.weight), e.to_string()))?;
+        known(&arm.policy, config)
+            .map_err(|why| FlagError::part(flag, &format!("{}={}", arm.policy, arm.weight), why))?;
     }
     Ok(Some(split))
+}
+
+/// Whether there is such a policy; only `--policy` takes one from a file.
+fn known(name: &str, config: &PolicyConfig) -> Result<(), String> {
+    match milepost_policies::build(name, config) {
+        Ok(_) => Ok(()),
+        Err(_) if name.contains(':') => Err("a policy from a file can be given to --policy alone".to_owned()),
+        Err(unknown) => Err(unknown.to_string()),
+    }
 }
 
 /// Policies that are asked after each decision, each once.
@@ -35,7 +44,7 @@ pub(super) fn shadow_policies(given: &Given, config: &PolicyConfig) -> Result<Ve
         if names.iter().any(|known| known == name) {
             return Err(FlagError::part(flag, name, "named twice"));
         }
-        milepost_policies::build(name, config).map_err(|e| FlagError::part(flag, name, e.to_string()))?;
+        known(name, config).map_err(|why| FlagError::part(flag, name, why))?;
         names.push(name.to_owned());
     }
     if names.len() > MAX_SHADOWS {

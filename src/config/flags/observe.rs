@@ -12,7 +12,7 @@ pub const TRACE_LOG: Flag =
 pub const TRACE_DECISIONS: Flag = Flag::one(
     "trace-decisions",
     "WORD",
-    "What the trace tells of each decision: off, record (what the policy saw and said), journal (also all that milepost replay needs to make it again: block hashes, never text)",
+    "What the trace tells of each decision: off, record (what the policy saw and said), journal (also all that milepost replay needs to make it again: block hashes, never text; a policy's file is not in it, so that a replay beside one, or beside shadows that look at prompts, is approximate)",
 )
 .of(Value::Word(&["off", "record", "journal"]))
 .or("record")

@@ -129,6 +129,8 @@ fn policy(given: &Given) -> Result<(String, PolicyConfig), FlagError> {
         "cache_aware" if config.cache_aware_mode == CacheAwareMode::Improved => "cache_aware_improved",
         name => name,
     };
+    // The flag is for --policy: where a shadow, an arm or a request names cache_aware, the faithful one is meant.
+    let config = PolicyConfig { cache_aware_mode: CacheAwareMode::Faithful, ..config };
     // Built when the router starts; here it is only asked whether there is such a one.
     PolicyName::parse(name).map_err(FlagError::Policy)?;
     Ok((name.to_owned(), config))

@@ -1,7 +1,8 @@
 //! `--shadow-policy`: what other policies would have chosen, found out by a thread of its own after the request has left.
 //!
-//! Rule: a decision pays for a copy of what was seen, and a request for nothing; whoever is behind is passed over and that is
-//! counted, so that no request waits for a shadow. `inbox` is what the decisions leave, `panel` asks the policies.
+//! Rule: a decision pays for a copy of what was seen and for what a shadow needs found out (the prompt hashed and looked up, if
+//! the policy that chooses does not want that anyway), and a request for nothing else; whoever is behind is passed over and that
+//! is counted, so that no request waits for a shadow. `inbox` is what the decisions leave, `panel` asks the policies.
 //!
 //! A shadow has a state of its own and sees what the policy that chose saw: the same workers, loads and prefix matches, which
 //! tell what was really sent where, not what would have been. It hears the same events. So its answers are those of a policy

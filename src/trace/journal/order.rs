@@ -9,6 +9,8 @@ use super::JournalRecord;
 
 /// Calls held back for one that has not come. Lines are out of order by what the writer finds at one round, of sixteen threads.
 pub const WINDOW_CALLS: usize = 65_536;
+/// Memory that they may take: a long prompt is some kilobytes of hashes.
+const WINDOW_BYTES: usize = 256 << 20;
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +30,7 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Order {
     held: BTreeMap<u64, Box<JournalRecord>>,
+    held_bytes: usize,
     next: u64,
     window: usize,
 }
@@ -41,19 +44,20 @@ impl Default for Order {
 impl Order {
     /// Holds back at most so many calls.
     pub fn with_window(window: usize) -> Self {
-        Self { held: BTreeMap::new(), next: 0, window }
+        Self { held: BTreeMap::new(), held_bytes: 0, next: 0, window }
     }
 
     /// Takes the next line. One that came before with the same number, or that was given up, is left out.
     pub fn push(&mut self, record: Box<JournalRecord>) {
-        if record.n >= self.next {
-            self.held.entry(record.n).or_insert(record);
+        if record.n >= self.next && !self.held.contains_key(&record.n) {
+            self.held_bytes += record.held_bytes();
+            self.held.insert(record.n, record);
         }
     }
 
     /// The next call if it has come, or if it is waited for no longer.
     pub fn pop(&mut self) -> Option<Next> {
-        self.take(self.held.len() > self.window)
+        self.take(self.held.len() > self.window || self.held_bytes > WINDOW_BYTES)
     }
 
     /// The same when no more lines come.
@@ -65,7 +69,9 @@ impl Order {
         let first = *self.held.first_key_value()?.0;
         if first == self.next {
             self.next += 1;
-            return self.held.pop_first().map(|(_, record)| Next::Call(record));
+            let (_, record) = self.held.pop_first()?;
+            self.held_bytes -= record.held_bytes();
+            return Some(Next::Call(record));
         }
         give_up.then(|| {
             let lost = Next::Lost { first: self.next, calls: first - self.next };
