@@ -19,6 +19,7 @@ struct Router {
     chooser: Chooser,
     in_flight: Vec<u32>,
     away: Vec<usize>,
+    seq: u64,
 }
 
 impl Router {
@@ -30,14 +31,15 @@ impl Router {
             let joining = Joining { id: WorkerId(id), url_hash: u64::from(id), priority: 50 };
             chooser.join(Time::default(), joining);
         }
-        Self { chooser, in_flight: vec![0; workers as usize], away: Vec::new() }
+        Self { chooser, in_flight: vec![0; workers as usize], away: Vec::new(), seq: 0 }
     }
 
     /// Where a request goes, which stays in flight, and why.
     fn route(&mut self, text: &str) -> (usize, &'static str) {
         let prompt = PromptHashes::of(text.as_bytes());
+        self.seq += 1;
         let request = RequestView {
-            seq: 1,
+            seq: self.seq,
             prompt: Some(&prompt),
             prompt_bytes: prompt.len_bytes(),
             ..RequestView::default()

@@ -167,7 +167,13 @@ impl Beliefs {
         worker: WorkerId,
         (held_bytes, since_bytes): (u64, Option<u64>),
     ) {
-        self.drop_prediction(request.seq);
+        // An attempt of which no end was told: that will name a worker that is not asked for any more.
+        if let Some(before) = self.drop_prediction(request.seq)
+            && !before.has_token
+            && before.worker != worker
+        {
+            self.take_back(&before);
+        }
         let slot = worker.0 as usize;
         if self.workers.len() <= slot {
             self.workers.resize_with(slot + 1, Known::default);

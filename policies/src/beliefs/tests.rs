@@ -359,3 +359,17 @@ fn what_is_remembered_of_requests_in_flight_is_bounded_and_goes_with_their_worke
         (0, 0, 0)
     );
 }
+
+/// The next worker is chosen before the end of the first attempt is told, which then names a worker that nobody asks for.
+#[test]
+fn of_an_attempt_that_was_followed_by_another_elsewhere_nothing_is_believed() {
+    let mut stage = Stage::new();
+    let prompt = turn(1, 1);
+    let request = RequestView { prompt: Some(&prompt), ..RequestView::default() };
+    let seq = stage.route_as(request);
+    stage.beliefs.remember(&RequestView { seq, attempts: 1, ..request }, ENGINE, WorkerId(2), None);
+    stage.end(seq, false, None);
+    let mut matched = [0; 3];
+    stage.beliefs.match_into(&request, ENGINE, &mut matched);
+    assert_eq!(matched, [0, 0, 3_000]);
+}
