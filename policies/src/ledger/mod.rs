@@ -93,7 +93,7 @@ impl Ledger {
     pub fn route(&mut self, now: Time, request: &RequestView<'_>, worker: &WorkerView) {
         // An attempt of which no end was told.
         if let Some(before) = self.requests.get(request.seq).map(|r| r.worker) {
-            self.remove(request.seq, before);
+            self.remove(now, request.seq, before);
         }
         let fleet = &mut self.fleet;
         let prompt_tokens = request.prompt_tokens.unwrap_or(fleet.prompt_tokens.unwrap_or(0.0) as u64);
@@ -166,9 +166,9 @@ impl Ledger {
         }
     }
 
-    fn remove(&mut self, seq: u64, worker: WorkerId) -> Option<Request> {
+    fn remove(&mut self, now: Time, seq: u64, worker: WorkerId) -> Option<Request> {
         let slot = self.workers.get_mut(worker.0 as usize)?;
-        slot.remove(&mut self.requests, seq)
+        slot.remove(&mut self.requests, now, seq)
     }
 
     fn ended(&mut self, now: Time, event: &Event) {
@@ -180,7 +180,7 @@ impl Ledger {
         if self.requests.find(seq, worker).is_none() {
             return;
         }
-        let Some(request) = self.remove(seq, worker) else {
+        let Some(request) = self.remove(now, seq, worker) else {
             return;
         };
         let fleet = &mut self.fleet;

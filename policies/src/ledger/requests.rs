@@ -37,6 +37,13 @@ pub(super) struct Request {
     pub(super) younger: u32,
 }
 
+impl Request {
+    /// Of one that was removed from a line: none was before it.
+    pub(super) fn was_oldest(&self) -> bool {
+        self.older == NONE
+    }
+}
+
 /// The requests at one worker that have brought no token yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line {

@@ -298,6 +298,25 @@ fn the_wait_falls_as_prompts_are_computed_and_rises_when_a_token_is_late() {
     assert!(near(view.prefill_wait_us, 80_000.0) || view.prefill_wait_us.is_some_and(|us| us < 100_000.0));
 }
 
+/// However it goes: the client gave up, or the next attempt went elsewhere before its end was told.
+#[test]
+fn when_the_first_of_a_line_goes_without_a_token_the_next_begins_then() {
+    for is_retried in [false, true] {
+        let mut ledger = taught(2);
+        route(&mut ledger, 1, START, &request(1, 20_000), 0);
+        route(&mut ledger, 1, START, &request(2, 4_000), 0);
+        if is_retried {
+            route(&mut ledger, 0, START + 1_000_000, &request(1, 20_000), 0);
+        } else {
+            end(&mut ledger, 1, 1, START + 1_000_000, false);
+        }
+        for (after_us, expected_us) in [(0, 200_000.0), (100_000, 100_000.0)] {
+            let wait_us = view_of(&mut ledger, 1, START + 1_000_000 + after_us).prefill_wait_us;
+            assert!(near(wait_us, expected_us), "{wait_us:?}, expected {expected_us}");
+        }
+    }
+}
+
 #[test]
 fn a_plain_answer_leaves_the_line_when_it_should_be_computed_and_is_never_late() {
     let mut ledger = taught(1);

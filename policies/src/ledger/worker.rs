@@ -161,10 +161,17 @@ impl Worker {
     }
 
     /// A request goes.
-    pub(super) fn remove(&mut self, requests: &mut Requests, seq: u64) -> Option<Request> {
+    pub(super) fn remove(&mut self, requests: &mut Requests, now: Time, seq: u64) -> Option<Request> {
         let request = requests.remove(seq, &mut self.line)?;
         match request.first_token_us {
-            None => self.leave_line(&request),
+            None => {
+                self.leave_line(&request);
+                if request.was_oldest() {
+                    // The next one is not late for the time that this one took.
+                    self.progress_us = self.progress_us.max(now.us);
+                    self.was_idle = false;
+                }
+            }
             Some(since_us) => {
                 self.decoding -= 1;
                 self.decode_tokens -= request.decode_tokens;
