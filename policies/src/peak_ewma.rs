@@ -3,7 +3,8 @@
 //! As in Finagle: a worker costs its average latency times its requests in flight, this one included, and the least costly takes
 //! the request. The average is *peak-sensitive*: an answer slower than it replaces it at once, a faster one only counts as much
 //! as time has passed since the last, and it fades while nothing is heard, so that a worker that was slow is tried again. All
-//! with a time constant of 10 s.
+//! with a time constant of 10 s. It never fades below the least that any worker shown was last known to have: after a quiet
+//! time they are alike, and requests in flight decide.
 //! Where it differs, on purpose: all workers are compared, not two drawn at random, as every choice is counted before the next
 //! is made and nobody can herd. The latency is that of the first token, which is where a worker's queue shows; how long an
 //! answer goes on is up to the request. A plain answer has no first token but its end. What was not successful only counts if
@@ -82,10 +83,11 @@ impl PeakEwma {
     /// Writes what is expected of each worker to `expected_us`; the quickest of those known.
     fn expect(&mut self, now: Time, workers: &Workers<'_>) -> f64 {
         let latencies = &self.latencies;
-        let expected = |worker: &WorkerView| {
-            let latency = latencies.get(worker.id.0 as usize).copied().flatten();
-            latency.map(|latency| latency.us * latency.left(now))
-        };
+        let known = |worker: &WorkerView| latencies.get(worker.id.0 as usize).copied().flatten();
+        let floor_us =
+            workers.iter().filter_map(known).map(|latency| latency.us).reduce(f64::min).unwrap_or(0.0);
+        let expected =
+            |worker: &WorkerView| known(worker).map(|latency| (latency.us * latency.left(now)).max(floor_us));
         self.expected_us.clear();
         self.expected_us.extend(workers.iter().map(expected));
         self.expected_us.iter().flatten().copied().reduce(f64::min).unwrap_or(UNKNOWN_US)
@@ -223,6 +225,16 @@ mod tests {
         }
         // 10 s times ln 60.
         assert_eq!(tried_after_s, Some(41));
+    }
+
+    #[test]
+    fn after_a_quiet_time_the_worker_that_was_not_heard_of_does_not_get_everything() {
+        let mut fleet = Fleet::of(2);
+        let mut policy = told(&[(0, ended(1, 0, 200_000, true)), (0, ended(2, 1, 200_000, true))]);
+        policy.observe(Time { us: 300 * SECOND }, &ended(3, 0, 200_000, true));
+        fleet.in_flight([0, 1]);
+        assert_eq!(ask(&mut policy, 300 * SECOND, &fleet).chosen(), Some(0));
+        assert_eq!(costs(&mut policy, 300 * SECOND, &fleet), [200_000, 400_000]);
     }
 
     #[test]
