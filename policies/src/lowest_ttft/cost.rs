@@ -143,11 +143,10 @@ impl Pricing {
         if full(worker).is_none() {
             return 0.0;
         }
-        let requests = f64::from(worker.in_flight_requests.max(1));
         let running = f64::from(running(worker).max(1));
         let waiting = f64::from(worker.prefilling_requests.unwrap_or(0));
         // Ends are spread over the time that the last one takes, which is twice the average.
-        let all_ended_us = 2.0 * tokens_to_come(worker) / requests * self.decode_token_us;
+        let all_ended_us = 2.0 * answer_tokens_to_come(worker) * self.decode_token_us;
         all_ended_us / running * (waiting + 1.0)
     }
 }
@@ -175,6 +174,14 @@ fn wait_us(worker: &WorkerView, work_us: f64) -> f64 {
 fn tokens_to_come(worker: &WorkerView) -> f64 {
     let usual = f64::from(worker.in_flight_requests) * USUAL_ANSWER_TOKENS;
     worker.outstanding_decode_tokens.map_or(usual, |tokens| tokens as f64)
+}
+
+/// Of one request there, on average; where only other routers have requests, theirs are usual ones.
+fn answer_tokens_to_come(worker: &WorkerView) -> f64 {
+    match worker.in_flight_requests {
+        0 => USUAL_ANSWER_TOKENS,
+        requests => tokens_to_come(worker) / f64::from(requests),
+    }
 }
 
 /// Microseconds for one, at a rate that can be one.

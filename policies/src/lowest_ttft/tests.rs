@@ -67,6 +67,15 @@ fn each_part_of_the_cost_moves_the_choice() {
 }
 
 #[test]
+fn a_worker_that_is_full_of_others_requests_is_waited_for_too() {
+    let mut fleet = fleet_of(2);
+    (fleet.workers[0].max_running_requests, fleet.workers[0].running) = (Some(8), Some(8));
+    // Usual answers of 100 tokens end within 2 s of each other: one every 250 ms.
+    assert!((costs(2_000, &fleet.workers)[0].queue_us - 260_000.0).abs() < 1.0);
+    assert_eq!(choose(2_000, &fleet.workers).0, 1);
+}
+
+#[test]
 fn the_trace_shows_the_cost_by_its_parts() {
     let mut fleet = fleet_of(2);
     fleet.workers[0].prefix_match_tokens = Some(1_000);
