@@ -183,11 +183,12 @@ impl Weighted {
 
 /// Where `value` lies in `range`, 0 to 1.
 fn spread(value: f64, (least, most): (f64, f64)) -> f64 {
-    if most <= least {
+    // By halves, as the whole range may be beyond what a number can be; half of the least number is nothing.
+    let width = most / 2.0 - least / 2.0;
+    if width.is_nan() || width <= 0.0 {
         return NEUTRAL;
     }
-    // By halves, as the whole range may be beyond what a number can be.
-    (value / 2.0 - least / 2.0) / (most / 2.0 - least / 2.0)
+    (value / 2.0 - least / 2.0) / width
 }
 
 impl Policy for Weighted {

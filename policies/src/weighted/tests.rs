@@ -193,3 +193,13 @@ fn the_weights_of_the_page_are_read_and_those_without_a_file_are_what_it_says() 
     let default = weights("[scorers]\nprefix_match = 3\nin_flight = 2");
     assert_eq!(default, Weights::default());
 }
+
+#[test]
+fn values_too_near_each_other_to_be_told_apart_are_neutral() {
+    let least = f64::from_bits(1);
+    for range in [(0.0, least), (least, 2.0 * least), (f64::NAN, 1.0), (1.0, 1.0)] {
+        let score = spread(range.1, range);
+        assert!(score.is_finite(), "{score} in {range:?}");
+    }
+    assert!((spread(least, (0.0, least)) - NEUTRAL).abs() < f64::EPSILON);
+}
