@@ -232,11 +232,13 @@ impl Chooser {
         self.decision.clear(shown.len());
         self.policies[place].choose(now, request, &workers, &mut self.decision);
         let chosen = self.decision.chosen()?;
-        let worker = shown[chosen];
+        let mut worker = shown[chosen];
         self.unmarked = Some(worker.position);
         if self.needs.prefix_match {
             let matched_bytes = worker.prefix_match_bytes.filter(|_| needs.engine_text);
-            self.beliefs.remember(asked, self.needs, worker.id, matched_bytes);
+            let held_bytes = self.beliefs.remember(asked, self.needs, worker.id, matched_bytes);
+            let held_tokens = || request.tokens_in_engine_text(held_bytes?);
+            worker.prefix_match_tokens = worker.prefix_match_tokens.or_else(held_tokens);
         }
         if self.needs.estimates {
             self.ledger.route(now, request, &worker);

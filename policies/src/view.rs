@@ -74,11 +74,20 @@ impl<'a> RequestView<'a> {
 
     /// Tokens in the first `bytes` of the text, as far as its length in tokens is known.
     pub fn tokens_in(&self, bytes: u64) -> Option<u64> {
+        self.part_of_tokens(bytes, self.prompt_bytes)
+    }
+
+    /// The same of the text that the engine will see.
+    pub(crate) fn tokens_in_engine_text(&self, bytes: u64) -> Option<u64> {
+        self.part_of_tokens(bytes, self.engine_prompt.map_or(self.prompt_bytes, PromptHashes::len_bytes))
+    }
+
+    fn part_of_tokens(&self, bytes: u64, of_bytes: u64) -> Option<u64> {
         let tokens = self.prompt_tokens?;
         if bytes == 0 {
             return Some(0);
         }
-        Some((tokens as f64 * (bytes as f64 / self.prompt_bytes.max(1) as f64).min(1.0)) as u64)
+        Some((tokens as f64 * (bytes as f64 / of_bytes.max(1) as f64).min(1.0)) as u64)
     }
 
     /// What the engine will see of the prompt.

@@ -1,8 +1,9 @@
 //! What must hold for every policy in the registry, whatever the fleet looks like.
 
+use milepost_policies::chooser::{Chooser, Eligible, Joining, PolicyId};
 use milepost_policies::{
     AssignmentMode, CacheAwareMode, Decision, Event, POLICIES, Policy, PolicyConfig, PrefixIndex,
-    PromptHashes, RequestView, Time, Weights, WorkerId, WorkerView, Workers, name_hash,
+    PromptHashes, RequestView, Time, Weights, WorkerId, WorkerView, Workers, build, name_hash,
 };
 use proptest::prelude::*;
 
@@ -270,4 +271,22 @@ fn keys_and_prefixes_spread_over_the_ring() {
             assert!((60..=220).contains(&share), "{name}: {share} of 1,000, an even share is 125");
         }
     }
+}
+
+/// One policy decides, another one, which matches prefixes and estimates, sees the same workers.
+#[test]
+fn what_is_cached_is_not_to_be_computed_whoever_chose() {
+    let built = |name| build(name, &PolicyConfig::default()).expect("built in");
+    let mut chooser = Chooser::new(built("shortest_queue"), PrefixIndex::new(1 << 20));
+    chooser.add_policy(Time::default(), built("lowest_ttft"));
+    chooser.join(Time::default(), Joining { id: WorkerId(0), url_hash: 0, priority: 50 });
+    let prompt = PromptHashes::of(&[b'x'; 4_000]);
+    for seq in 1..=3 {
+        let request =
+            RequestView { seq, prompt: Some(&prompt), prompt_bytes: 4_000, ..RequestView::default() };
+        let eligible = [Eligible { position: 0, in_flight_requests: seq as u32 - 1 }];
+        chooser.choose(Time { us: seq }, PolicyId::default(), &request, &eligible);
+    }
+    // All of the first, and the last token of the second.
+    assert_eq!(chooser.views()[0].outstanding_prefill_tokens, Some(1_001));
 }

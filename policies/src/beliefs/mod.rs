@@ -133,31 +133,34 @@ impl Beliefs {
     }
 
     /// The request goes to `worker`; `needs` is what all policies need. `matched_bytes` is what [`Beliefs::match_into`] found
-    /// there of its engine text, if it was asked.
+    /// there of its engine text, if it was asked. Returns how much of that the worker was believed to hold; `None` if that is not
+    /// kept.
     pub fn remember(
         &mut self,
         request: &RequestView<'_>,
         needs: Needs,
         worker: WorkerId,
         matched_bytes: Option<u64>,
-    ) {
+    ) -> Option<u64> {
         self.choices += 1;
         if needs.matches_routing_text()
             && let Some(prompt) = request.prompt
         {
             self.routing.insert(prompt, worker);
         }
-        if let (Some(engine), Some(prompt)) = (&mut self.engine, request.engine_text()) {
-            let held_bytes = matched_bytes.unwrap_or_else(|| {
-                let slot = worker.0 as usize;
-                self.matches.resize(self.matches.len().max(slot + 1), 0);
-                engine.match_into(prompt, &mut self.matches[..=slot]);
-                self.matches[slot]
-            });
-            engine.insert(prompt, worker);
-            let since_bytes = engine.last_since_bytes();
-            self.predict(request, prompt, worker, (held_bytes, since_bytes));
-        }
+        let (Some(engine), Some(prompt)) = (&mut self.engine, request.engine_text()) else {
+            return None;
+        };
+        let held_bytes = matched_bytes.unwrap_or_else(|| {
+            let slot = worker.0 as usize;
+            self.matches.resize(self.matches.len().max(slot + 1), 0);
+            engine.match_into(prompt, &mut self.matches[..=slot]);
+            self.matches[slot]
+        });
+        engine.insert(prompt, worker);
+        let since_bytes = engine.last_since_bytes();
+        self.predict(request, prompt, worker, (held_bytes, since_bytes));
+        Some(held_bytes)
     }
 
     fn predict(
