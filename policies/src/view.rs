@@ -141,7 +141,8 @@ pub struct WorkerView {
     /// Output tokens still expected there for requests of this router; one that does not say how many it wants counts as the
     /// average answer. `None` until either was known.
     pub outstanding_decode_tokens: Option<u64>,
-    /// Prompt tokens a second that it computes, learned from first tokens; `None` before the first.
+    /// Prompt tokens a second that it computes, learned from first tokens; `None` before the first, and again when none confirmed
+    /// it for 10 s.
     pub prefill_rate_tokens_per_s: Option<f64>,
     /// Tokens a second that one request gets after its first, learned from streams; `None` before the first.
     pub decode_rate_tokens_per_s: Option<f64>,
