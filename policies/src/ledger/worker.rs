@@ -209,7 +209,7 @@ impl Worker {
         view.prefilling_requests = Some(self.prefilling);
         view.decoding_requests = Some(self.decoding);
         view.outstanding_prefill_tokens = fleet.prompt_tokens.map(|_| self.prefill_tokens);
-        view.outstanding_decode_tokens = Some(self.outstanding_decode_tokens(now));
+        view.outstanding_decode_tokens = self.outstanding_decode_tokens(fleet, now);
         view.prefill_rate_tokens_per_s = slowness.map(|_| self.prefill_rate);
         view.decode_rate_tokens_per_s = self.decode_rate;
         view.answered_tokens_per_s = self.rate.map(|rate| rate.tokens_per_s(now));
@@ -266,11 +266,19 @@ impl Worker {
         (elapsed_us - if self.was_idle { overhead_us } else { 0.0 }).max(0.0)
     }
 
-    fn outstanding_decode_tokens(&self, now: Time) -> u64 {
+    /// `None` while nothing says how long an answer is.
+    fn outstanding_decode_tokens(&self, fleet: &Fleet, now: Time) -> Option<u64> {
+        let expected = self.decode_tokens_in_line + self.decode_tokens;
+        if fleet.answer_tokens.is_none() && expected == 0 && self.requests() > 0 {
+            return None;
+        }
         // The sum of the times since, which is far below 2^64.
         let spent_us = now.us.wrapping_mul(u64::from(self.decoding)).wrapping_sub(self.decoding_since_us);
         let made = (spent_us as f64 * self.decode_rate.unwrap_or(0.0) * 1e-6) as u64;
         // Whatever still decodes has a token to come.
-        self.decode_tokens_in_line + self.decode_tokens.saturating_sub(made).max(u64::from(self.decoding))
+        Some(
+            self.decode_tokens_in_line
+                + self.decode_tokens.saturating_sub(made).max(u64::from(self.decoding)),
+        )
     }
 }
