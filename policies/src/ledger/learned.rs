@@ -7,9 +7,19 @@ use crate::view::Time;
 
 /// Weight of the newest value in the moving averages.
 const EWMA_WEIGHT: f64 = 0.2;
+
 /// Moves an average towards a new value; the first one is the average.
 pub(super) fn average(of: &mut Option<f64>, new: f64) {
     *of = Some(of.map_or(new, |old| old + EWMA_WEIGHT * (new - old)));
+}
+
+/// Once the average is known, a value that an answer claims counts as so many times that at most, and as such a part at least.
+const WILD: f64 = 4.0;
+/// Moves an average towards a value that may be a lie.
+pub(super) fn average_claimed(of: &mut Option<f64>, claimed: f64) {
+    // From nothing no multiple leads anywhere.
+    let known = of.map(|old| old.max(1.0));
+    average(of, known.map_or(claimed, |known| claimed.clamp(known / WILD, known * WILD)));
 }
 
 /// Tokens a second over the last seconds: those of the window that runs, and as much of the one before as makes it whole.

@@ -16,6 +16,8 @@
 //!
 //! Deliberately not here: requests in flight, which are counted where leases are, and the prefix index.
 
+#[cfg(test)]
+mod answers_tests;
 mod learned;
 mod requests;
 #[cfg(test)]
@@ -25,12 +27,14 @@ mod worker;
 use crate::policy::{Event, ServerLoad};
 use crate::prefill_work::prefill_work;
 use crate::view::{RequestView, Time, WorkerId, WorkerView};
-use learned::{PrefillTime, average};
+use learned::{PrefillTime, average, average_claimed};
 use requests::{Request, Requests};
 use worker::Worker;
 
 /// Bytes of text a token stands for until answers have told: the usual figure for English.
 const BYTES_PER_TOKEN: f64 = 4.0;
+/// No text has fewer or more bytes in a token, whatever is claimed.
+const POSSIBLE_BYTES_PER_TOKEN: (f64, f64) = (0.25, 16.0);
 /// What a server said of its load counts for so long, unless the chooser is told otherwise.
 const LOAD_LASTS_US: u64 = 10_000_000;
 /// No prompt or answer counts for more tokens, whatever is claimed.
@@ -102,8 +106,8 @@ impl Ledger {
         let cached = worker.prefix_match_tokens.unwrap_or(0).min(prompt_tokens.saturating_sub(1));
         let prefill_tokens = prompt_tokens - cached;
         let work = prefill_work(cached as f64, prefill_tokens as f64) as u64;
-        if let Some(tokens) = request.prompt_tokens {
-            average(&mut fleet.prompt_tokens, tokens as f64);
+        if request.prompt_tokens.is_some() {
+            average(&mut fleet.prompt_tokens, prompt_tokens as f64);
             average(&mut fleet.work, work as f64);
         }
         let usual = fleet.answer_tokens.map(|tokens| tokens as u64);
@@ -117,7 +121,8 @@ impl Ledger {
             let request = Request {
                 seq: request.seq,
                 worker: worker.id,
-                prompt_bytes: request.prompt_bytes,
+                // Token ids say nothing of text.
+                prompt_bytes: if request.is_counted { 0 } else { request.prompt_bytes },
                 prefill_tokens,
                 work,
                 decode_tokens,
@@ -185,20 +190,22 @@ impl Ledger {
         };
         let fleet = &mut self.fleet;
         if let (Some(tokens @ 1..), bytes @ 1..) = (prompt_tokens, request.prompt_bytes) {
-            average(&mut fleet.bytes_per_token, bytes as f64 / tokens as f64);
+            let (least, most) = POSSIBLE_BYTES_PER_TOKEN;
+            average_claimed(&mut fleet.bytes_per_token, (bytes as f64 / tokens as f64).clamp(least, most));
         }
         let Some(slot) = self.workers.get_mut(worker.0 as usize).filter(|_| ok) else {
             return;
         };
         // A list of models is answered in a millisecond and says nothing of a worker's speed.
-        if prompt_tokens.or(completion_tokens).is_some() {
+        let is_generated = request.stream && request.first_token_us.is_some();
+        if is_generated || prompt_tokens.or(completion_tokens).is_some() {
             average(&mut slot.latency_us, latency_us as f64);
         }
         if let (Some(prompt @ 1..), Some(cached)) = (prompt_tokens, cached_tokens) {
             average(&mut slot.hit_rate, (cached as f64 / prompt as f64).min(1.0));
         }
-        if let Some(tokens) = completion_tokens {
-            average(&mut fleet.answer_tokens, tokens as f64);
+        if let Some(tokens) = completion_tokens.map(|tokens| tokens.min(MOST_TOKENS)) {
+            average_claimed(&mut fleet.answer_tokens, tokens as f64);
             slot.answered(now, &request, latency_us, tokens);
         }
     }

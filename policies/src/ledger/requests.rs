@@ -19,6 +19,7 @@ const NONE: u32 = u32::MAX;
 pub(super) struct Request {
     pub(super) seq: u64,
     pub(super) worker: WorkerId,
+    /// Of its text; 0 for none, or where that is token ids.
     pub(super) prompt_bytes: u64,
     /// Of its prompt, what the worker has to compute.
     pub(super) prefill_tokens: u64,

@@ -9,7 +9,7 @@ use crate::policy::ServerLoad;
 
 const WORKER: WorkerId = WorkerId(0);
 
-fn ledger(workers: u32) -> Ledger {
+pub(super) fn ledger(workers: u32) -> Ledger {
     let mut ledger = Ledger::default();
     (0..workers).for_each(|id| ledger.join(WorkerId(id)));
     ledger
@@ -22,11 +22,11 @@ fn view_of(ledger: &mut Ledger, worker: u32, at_us: u64) -> WorkerView {
     view
 }
 
-fn view(ledger: &mut Ledger, at_us: u64) -> WorkerView {
+pub(super) fn view(ledger: &mut Ledger, at_us: u64) -> WorkerView {
     view_of(ledger, 0, at_us)
 }
 
-fn request(seq: u64, tokens: u64) -> RequestView<'static> {
+pub(super) fn request(seq: u64, tokens: u64) -> RequestView<'static> {
     RequestView {
         seq,
         prompt_bytes: tokens * 4,
@@ -37,13 +37,19 @@ fn request(seq: u64, tokens: u64) -> RequestView<'static> {
     }
 }
 
-fn route(ledger: &mut Ledger, worker: u32, at_us: u64, request: &RequestView<'_>, held_tokens: u64) {
+pub(super) fn route(
+    ledger: &mut Ledger,
+    worker: u32,
+    at_us: u64,
+    request: &RequestView<'_>,
+    held_tokens: u64,
+) {
     let shown =
         WorkerView { id: WorkerId(worker), prefix_match_tokens: Some(held_tokens), ..WorkerView::default() };
     ledger.route(Time { us: at_us }, request, &shown);
 }
 
-fn first_token(ledger: &mut Ledger, worker: u32, seq: u64, at_us: u64, ttft_us: u64) {
+pub(super) fn first_token(ledger: &mut Ledger, worker: u32, seq: u64, at_us: u64, ttft_us: u64) {
     ledger.observe(Time { us: at_us }, &Event::FirstToken { seq, worker: WorkerId(worker), ttft_us });
 }
 
@@ -70,7 +76,7 @@ fn counts(view: &WorkerView) -> [Option<u64>; 4] {
     ]
 }
 
-fn near(value: Option<f64>, expected: f64) -> bool {
+pub(super) fn near(value: Option<f64>, expected: f64) -> bool {
     value.is_some_and(|value| (value / expected - 1.0).abs() < 0.1)
 }
 
