@@ -73,6 +73,8 @@ struct Prediction {
     /// [`Known::emptied`] when it was routed.
     emptied: u64,
     has_token: bool,
+    /// How much of the prompt others that came later have had computed there.
+    computed_bytes: u64,
     /// It is one of [`Known::unlisted`].
     is_unlisted: bool,
 }
@@ -204,6 +206,7 @@ impl Beliefs {
             choice: self.choices,
             emptied: known.emptied,
             has_token: false,
+            computed_bytes: 0,
             is_unlisted,
         };
         self.hashes_bytes += hashes_bytes(&prediction);
@@ -224,7 +227,9 @@ impl Beliefs {
                 if let Some(prediction) = waiting {
                     prediction.has_token = true;
                     let is_unlisted = prediction.is_unlisted;
+                    let (prompt, emptied) = (prediction.prompt.clone(), prediction.emptied);
                     self.finish(seq, worker, is_unlisted);
+                    self.computed(worker, &prompt, emptied);
                 }
             }
             Event::Ended { seq, worker, ok, prompt_tokens, cached_tokens, .. } => {
@@ -234,6 +239,9 @@ impl Beliefs {
                 let Some(prediction) = self.drop_prediction(seq) else {
                     return;
                 };
+                if ok && !prediction.has_token {
+                    self.computed(worker, &prediction.prompt, prediction.emptied);
+                }
                 match (ok, prompt_tokens, cached_tokens) {
                     (false, ..) if !prediction.has_token => self.take_back(&prediction),
                     (true, Some(tokens @ 1..), Some(cached)) => self.check(&prediction, tokens, cached),
@@ -250,12 +258,28 @@ impl Beliefs {
         }
     }
 
+    /// The prompt has been computed at `worker`: of those in flight there that begin alike, that much is no longer only theirs.
+    fn computed(&mut self, worker: WorkerId, prompt: &PromptHashes, emptied: u64) {
+        let Some(known) = self.workers.get(worker.0 as usize) else {
+            return;
+        };
+        let hashes = prompt.as_slice();
+        for new in known.unfinished.iter().filter(|new| hashes.get(new.at) == Some(&new.hash)) {
+            if let Some(other) = self.predictions.get_mut(&new.seq).filter(|p| p.emptied == emptied) {
+                let alike = other.prompt.as_slice().iter().zip(hashes).take_while(|(a, b)| a == b).count();
+                let bytes = alike.checked_sub(1).map_or(0, |last| prompt.depth_bytes(last));
+                other.computed_bytes = other.computed_bytes.max(bytes);
+            }
+        }
+    }
+
     /// Nothing came of the request, as far as is known: what only it had brought is not there.
     fn take_back(&mut self, prediction: &Prediction) {
         if let Some(engine) = &mut self.engine
             && self.workers.get(prediction.worker.0 as usize).is_some_and(|w| w.emptied == prediction.emptied)
         {
-            engine.forget_beyond(&prediction.prompt, prediction.worker, prediction.held_bytes);
+            let held_bytes = prediction.held_bytes.max(prediction.computed_bytes);
+            engine.forget_beyond(&prediction.prompt, prediction.worker, held_bytes);
         }
     }
 

@@ -373,3 +373,20 @@ fn of_an_attempt_that_was_followed_by_another_elsewhere_nothing_is_believed() {
     stage.beliefs.match_into(&request, ENGINE, &mut matched);
     assert_eq!(matched, [0, 0, 3_000]);
 }
+
+#[test]
+fn what_others_computed_since_outlives_the_request_that_failed() {
+    for is_stream in [false, true] {
+        let mut stage = Stage::new();
+        let failed = stage.route(&turn(1, 3));
+        let other = stage.route(&turn(1, 2));
+        if is_stream {
+            stage.first_token(other);
+        } else {
+            stage.end(other, true, None);
+        }
+        stage.end(failed, false, None);
+        let believed = [stage.believed(&turn(1, 2)), stage.believed(&turn(1, 3))];
+        assert_eq!(believed, [5_000, 4_864], "the part that both have, to the block");
+    }
+}
