@@ -4,9 +4,10 @@
 //! compared here are named with the reason. Deliberately not here: time, engines.
 
 use milepost::sim::engine::Load;
+use milepost::sim::virtual_fleet::POLL_EVERY_NS;
 use milepost_policies::{
     Chooser, Eligible, Event, Joining, POLICIES, Policy, PolicyConfig, PolicyId, PrefixIndex, RequestView,
-    ServerLoad, Time, WorkerId, build, name_hash,
+    Time, WorkerId, build, name_hash,
 };
 
 use crate::peer::Peer;
@@ -19,8 +20,6 @@ pub const PEER: &str = "sglang_router_032";
 const LOAD_FACTOR: f64 = 1.25;
 /// Memory of the prefix index: enough that nothing is ever dropped for want of it.
 const INDEX_BYTES: usize = 256 << 20;
-/// How often a policy that needs them is told the servers' own loads.
-const POLL_EVERY_NS: u64 = 1_000_000_000;
 
 /// Left out, and why.
 pub const LEFT_OUT: &[(&str, &str)] = &[
@@ -202,14 +201,7 @@ impl Router for Ours {
     }
 
     fn loaded(&mut self, now_ns: u64, worker: usize, load: &Load) {
-        let said = ServerLoad {
-            queue_depth: Some(load.waiting as u32),
-            running: Some(load.running as u32),
-            kv_usage: Some(load.used_tokens as f64 / load.capacity_tokens.max(1) as f64),
-            throughput_tokens_per_s: Some(load.tokens_per_s),
-            max_running_requests: None,
-        };
-        let event = Event::Loaded { worker: WorkerId(worker as u32), load: said };
+        let event = Event::Loaded { worker: WorkerId(worker as u32), load: load.into() };
         self.chooser.observe(time(now_ns), &event);
     }
 }

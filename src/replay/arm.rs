@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use milepost_policies::{
-    Chooser, Eligible, Event, Joining, PolicyConfig, PolicyId, PrefixIndex, ServerLoad, Time, UnknownPolicy,
-    WorkerId,
+    Chooser, Eligible, Event, Joining, PolicyConfig, PolicyId, PrefixIndex, Time, UnknownPolicy, WorkerId,
 };
 
 use super::fit::Fitted;
@@ -17,12 +16,10 @@ use super::prompt;
 use super::reading::Reading;
 use crate::sim::engine::{Load, Progress as Made};
 use crate::sim::tokens::{Answer, Token};
-use crate::sim::virtual_fleet::{self, Placed, Traffic};
+use crate::sim::virtual_fleet::{self, POLL_EVERY_NS, Placed, Traffic};
 
 /// Memory of the prefix index; the router's.
 const INDEX_BYTES: usize = 512 * 1024 * 1024;
-/// How often the workers' own loads are asked for where a policy needs them.
-const POLL_EVERY_NS: u64 = 1_000_000_000;
 /// Seed of all answers.
 const ANSWER_SEED: u64 = 1;
 
@@ -282,15 +279,9 @@ impl Traffic for Player<'_> {
     }
 
     fn loaded(&mut self, now_ns: u64, worker: usize, load: &Load) {
-        let said = ServerLoad {
-            queue_depth: Some(load.waiting as u32),
-            running: Some(load.running as u32),
-            kv_usage: Some(load.used_tokens as f64 / load.capacity_tokens.max(1) as f64),
-            throughput_tokens_per_s: Some(load.tokens_per_s),
-            max_running_requests: None,
-        };
         if let Some(chooser) = &mut self.chooser {
-            chooser.observe(time(now_ns), &Event::Loaded { worker: WorkerId(worker as u32), load: said });
+            let event = Event::Loaded { worker: WorkerId(worker as u32), load: load.into() };
+            chooser.observe(time(now_ns), &event);
         }
     }
 }

@@ -8,12 +8,17 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
+use milepost_policies::ServerLoad;
+
 use super::engine::{Engine, Job, Load, Progress, Step};
 use super::profile::Profile;
 use super::tokens::{Answer, Token};
 
 /// Answers are told of at their first token and at their end alone.
 const REPORT_EVERY: u32 = u32::MAX;
+
+/// How often the engines are asked for their loads where a policy needs these.
+pub const POLL_EVERY_NS: u64 = 1_000_000_000;
 
 /// What comes to the engines, and what is told of it.
 pub trait Traffic {
@@ -56,6 +61,19 @@ pub struct Placed {
     pub output_tokens: u32,
     /// Tokens that the request allows.
     pub max_new_tokens: u32,
+}
+
+/// What a server says of itself; the size of its largest batch is not asked for.
+impl From<&Load> for ServerLoad {
+    fn from(load: &Load) -> Self {
+        Self {
+            queue_depth: Some(load.waiting as u32),
+            running: Some(load.running as u32),
+            kv_usage: Some(load.used_tokens as f64 / load.capacity_tokens.max(1) as f64),
+            throughput_tokens_per_s: Some(load.tokens_per_s),
+            max_running_requests: None,
+        }
+    }
 }
 
 /// What happens next, in its order at one moment.
