@@ -119,38 +119,31 @@ mod tests {
     use super::super::Rating;
     use super::*;
 
-    fn rating(finding: &Finding) -> Option<Rating> {
-        match finding {
-            Finding::Judged(rating, _) => Some(*rating),
-            Finding::Unjudged(_) => None,
-        }
-    }
-
     #[test]
     fn errors_are_judged_by_their_share() {
-        assert_eq!(rating(&errors(1, 100)), Some(Rating::Valid));
-        assert_eq!(rating(&errors(2, 100)), Some(Rating::Suspect));
-        assert_eq!(rating(&errors(11, 100)), Some(Rating::Invalid));
-        assert_eq!(rating(&errors(0, 0)), None);
+        assert_eq!(errors(1, 100).rating(), Some(Rating::Valid));
+        assert_eq!(errors(2, 100).rating(), Some(Rating::Suspect));
+        assert_eq!(errors(11, 100).rating(), Some(Rating::Invalid));
+        assert_eq!(errors(0, 0).rating(), None);
     }
 
     #[test]
     fn counts_that_differ_are_counted() {
         assert_eq!(differ([(8, 8), (8, 7), (8, 9)].into_iter()), (2, 3));
         for rule in [output_tokens, prompt_tokens, trace_tokens] {
-            assert_eq!(rating(&rule((1, 100))), Some(Rating::Valid));
-            assert_eq!(rating(&rule((2, 100))), Some(Rating::Suspect));
-            assert_eq!(rating(&rule((26, 100))), Some(Rating::Invalid));
+            assert_eq!(rule((1, 100)).rating(), Some(Rating::Valid));
+            assert_eq!(rule((2, 100)).rating(), Some(Rating::Suspect));
+            assert_eq!(rule((26, 100)).rating(), Some(Rating::Invalid));
         }
     }
 
     #[test]
     fn records_that_are_missing_or_of_others_are_told() {
-        assert_eq!(rating(&trace_missing(0, 3)), Some(Rating::Valid));
-        assert_eq!(rating(&trace_missing(1, 100)), Some(Rating::Suspect));
-        assert_eq!(rating(&trace_missing(1, 3)), Some(Rating::Invalid));
-        assert_eq!(rating(&trace_extra(1, 1000)), Some(Rating::Valid));
-        assert_eq!(rating(&trace_extra(20, 1000)), Some(Rating::Suspect));
-        assert_eq!(rating(&trace_extra(6000, 1000)), Some(Rating::Suspect));
+        assert_eq!(trace_missing(0, 3).rating(), Some(Rating::Valid));
+        assert_eq!(trace_missing(1, 100).rating(), Some(Rating::Suspect));
+        assert_eq!(trace_missing(1, 3).rating(), Some(Rating::Invalid));
+        assert_eq!(trace_extra(1, 1000).rating(), Some(Rating::Valid));
+        assert_eq!(trace_extra(20, 1000).rating(), Some(Rating::Suspect));
+        assert_eq!(trace_extra(6000, 1000).rating(), Some(Rating::Suspect));
     }
 }

@@ -67,6 +67,14 @@ impl Finding {
         };
         Self::Judged(rating, text)
     }
+
+    /// How bad; none where it was not judged.
+    pub fn rating(&self) -> Option<Rating> {
+        match self {
+            Self::Judged(rating, _) => Some(*rating),
+            Self::Unjudged(_) => None,
+        }
+    }
 }
 
 /// One rule and what it found.
@@ -83,10 +91,7 @@ pub struct Check {
 impl Check {
     /// Its rating; none where it was not judged.
     pub fn rating(&self) -> Option<Rating> {
-        match self.finding {
-            Finding::Judged(rating, _) => Some(rating),
-            Finding::Unjudged(_) => None,
-        }
+        self.finding.rating()
     }
 
     /// What it found, in words.

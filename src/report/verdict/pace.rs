@@ -212,21 +212,14 @@ fn full_places(busy_ms: f64, all_ms: f64, places: usize, requests: f64) -> Findi
 mod tests {
     use super::*;
 
-    fn rating(finding: &Finding) -> Option<Rating> {
-        match finding {
-            Finding::Judged(rating, _) => Some(*rating),
-            Finding::Unjudged(_) => None,
-        }
-    }
-
     #[test]
     fn a_rate_that_was_not_made_is_told_and_a_late_last_request_is_not() {
-        let of = |took_s, places| rating(&rate(100.0, 1001, (10.0, took_s), places));
+        let of = |took_s, places| rate(100.0, 1001, (10.0, took_s), places).rating();
         assert_eq!(of(10.009, None), Some(Rating::Valid));
         assert_eq!(of(10.09, None), Some(Rating::Valid));
         assert_eq!(of(10.2, None), Some(Rating::Suspect));
         assert_eq!(of(15.0, None), Some(Rating::Invalid));
-        assert_eq!(rating(&rate(100.0, 12, (0.12, 0.2), None)), None);
+        assert_eq!(rate(100.0, 12, (0.12, 0.2), None).rating(), None);
         let Finding::Judged(_, text) = rate(100.0, 1001, (10.0, 15.0), Some(8)) else { panic!() };
         assert!(text.contains("made 66.67/s") && text.contains("--max-concurrency 8"), "{text}");
     }
@@ -234,7 +227,7 @@ mod tests {
     #[test]
     fn lateness_is_judged_by_its_p99() {
         let of = |late_ms: f64, n: usize| {
-            rating(&lateness((0..n).map(|i| if i * 50 < n { late_ms } else { 0.05 })))
+            lateness((0..n).map(|i| if i * 50 < n { late_ms } else { 0.05 })).rating()
         };
         assert_eq!(of(9.0, 1000), Some(Rating::Valid));
         assert_eq!(of(20.0, 1000), Some(Rating::Suspect));
@@ -259,27 +252,27 @@ mod tests {
             .collect();
         let close: Vec<f64> = due.iter().map(|t| t + 20e-6).collect();
         let grid: Vec<f64> = due.iter().map(|t| (t * 1000.0).ceil() / 1000.0).collect();
-        assert_eq!(rating(&gap_shape(&gaps(&due), &gaps(&close))), Some(Rating::Valid));
-        assert_eq!(rating(&gap_shape(&gaps(&due), &gaps(&grid))), Some(Rating::Invalid));
+        assert_eq!(gap_shape(&gaps(&due), &gaps(&close)).rating(), Some(Rating::Valid));
+        assert_eq!(gap_shape(&gaps(&due), &gaps(&grid)).rating(), Some(Rating::Invalid));
         let even: Vec<f64> = (0..1000).map(|i| f64::from(i) / 700.0).collect();
         let grid: Vec<f64> = even.iter().map(|t| (t * 1000.0).ceil() / 1000.0).collect();
-        assert_eq!(rating(&gap_shape(&gaps(&even), &gaps(&even))), Some(Rating::Valid));
-        assert_eq!(rating(&gap_shape(&gaps(&even), &gaps(&grid))), Some(Rating::Suspect));
-        assert_eq!(rating(&gap_shape(&gaps(&even[..50]), &gaps(&grid[..50]))), None);
+        assert_eq!(gap_shape(&gaps(&even), &gaps(&even)).rating(), Some(Rating::Valid));
+        assert_eq!(gap_shape(&gaps(&even), &gaps(&grid)).rating(), Some(Rating::Suspect));
+        assert_eq!(gap_shape(&gaps(&even[..50]), &gaps(&grid[..50])).rating(), None);
     }
 
     #[test]
     fn bunched_arrivals_are_more_dispersed_than_planned() {
         let even: Vec<f64> = (0..1000).map(f64::from).collect();
         let bunched: Vec<f64> = (0..1000).map(|i| f64::from(i / 40 * 40)).collect();
-        assert_eq!(rating(&dispersion(&even, &even)), Some(Rating::Valid));
-        assert_eq!(rating(&dispersion(&even, &bunched)), Some(Rating::Invalid));
-        assert_eq!(rating(&dispersion(&even[..150], &even[..150])), None);
+        assert_eq!(dispersion(&even, &even).rating(), Some(Rating::Valid));
+        assert_eq!(dispersion(&even, &bunched).rating(), Some(Rating::Invalid));
+        assert_eq!(dispersion(&even[..150], &even[..150]).rating(), None);
     }
 
     #[test]
     fn a_closed_loop_keeps_its_places_full() {
-        let of = |mean: f64, requests| rating(&full_places(mean * 10_000.0, 10_000.0, 8, requests));
+        let of = |mean: f64, requests| full_places(mean * 10_000.0, 10_000.0, 8, requests).rating();
         assert_eq!(of(7.9, 1000.0), Some(Rating::Valid));
         assert_eq!(of(4.0, 1000.0), Some(Rating::Suspect));
         assert_eq!(of(4.0, 100_000.0), Some(Rating::Valid), "0.4 ms a request is the client's turn");

@@ -197,20 +197,13 @@ mod tests {
             .collect()
     }
 
-    fn rating(finding: &Finding) -> Option<Rating> {
-        match finding {
-            Finding::Judged(rating, _) => Some(*rating),
-            Finding::Unjudged(_) => None,
-        }
-    }
-
     #[test]
     fn a_queue_that_grows_is_invalid_and_one_that_does_not_is_valid() {
-        assert_eq!(rating(&latency("E2E", queue(60.0, 500))), Some(Rating::Valid));
+        assert_eq!(latency("E2E", queue(60.0, 500)).rating(), Some(Rating::Valid));
         let grows = latency("E2E", queue(40.0, 500));
-        assert_eq!(rating(&grows), Some(Rating::Invalid));
+        assert_eq!(grows.rating(), Some(Rating::Invalid));
         assert!(matches!(&grows, Finding::Judged(_, text) if text.starts_with("saturated")), "{grows:?}");
-        assert_eq!(rating(&latency("E2E", queue(40.0, 50))), None);
+        assert_eq!(latency("E2E", queue(40.0, 50)).rating(), None);
     }
 
     #[test]
@@ -218,9 +211,9 @@ mod tests {
         let of = |slope: f64| {
             latency("TTFT", (0..500).map(|i| (i, 100.0 + slope * i as f64 + (i % 7) as f64)).collect())
         };
-        assert_eq!(rating(&of(0.0)), Some(Rating::Valid));
-        assert_eq!(rating(&of(0.1)), Some(Rating::Suspect));
-        assert_eq!(rating(&of(-0.1)), Some(Rating::Valid));
+        assert_eq!(of(0.0).rating(), Some(Rating::Valid));
+        assert_eq!(of(0.1).rating(), Some(Rating::Suspect));
+        assert_eq!(of(-0.1).rating(), Some(Rating::Valid));
     }
 
     #[test]
@@ -228,10 +221,10 @@ mod tests {
         let spans = |gap_ms, n| -> Vec<(i64, i64)> {
             queue(gap_ms, n).into_iter().map(|(at, ms)| (at, at + (ms * 1e6) as i64)).collect()
         };
-        assert_eq!(rating(&concurrency(&spans(60.0, 500))), Some(Rating::Valid));
-        assert!(rating(&concurrency(&spans(30.0, 500))) >= Some(Rating::Suspect));
+        assert_eq!(concurrency(&spans(60.0, 500)).rating(), Some(Rating::Valid));
+        assert!(concurrency(&spans(30.0, 500)).rating() >= Some(Rating::Suspect));
         let long: Vec<(i64, i64)> = (0..100).map(|i| (i * 1_000, i * 1_000 + 900_000)).collect();
-        assert_eq!(rating(&concurrency(&long)), None);
+        assert_eq!(concurrency(&long).rating(), None);
     }
 
     #[test]
@@ -254,7 +247,7 @@ mod tests {
         let wolves = (0..2000)
             .filter(|_| {
                 let samples = (0..200).map(|i| (i, 20.0 + 200.0 * noise().powi(4))).collect();
-                rating(&latency("TTFT", samples)) != Some(Rating::Valid)
+                latency("TTFT", samples).rating() != Some(Rating::Valid)
             })
             .count();
         assert!(wolves < 20, "{wolves} of 2000");
