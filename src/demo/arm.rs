@@ -13,8 +13,8 @@ use super::{Audience, DemoConfig, DemoContext, DemoError};
 use crate::load::progress::{Progress, Standing};
 use crate::load::target::Target;
 use crate::load::{LoadConfig, LoadError, RunContext, RunReport, TraceSource, run as run_load};
-use crate::report::Metrics;
 use crate::report::files::{Destination, write_run};
+use crate::report::{Metrics, Verdict};
 use crate::trace::reader::TraceFile;
 
 /// What came of one policy.
@@ -91,7 +91,8 @@ pub(super) async fn run(
     let books = Books::of(&run, &traced, router_requests, &workers);
     let metrics = Metrics::of(&run.rows);
     let to = Destination { folder: folder.clone(), collection: None, details: false };
-    write_run(&run, &metrics, &to).map_err(|e| DemoError::Run(format!("cannot write the results: {e}")))?;
+    write_run(&run, &metrics, &Verdict::of(&run, &metrics), &to)
+        .map_err(|e| DemoError::Run(format!("cannot write the results: {e}")))?;
     Ok(Arm { policy: policy.to_owned(), run, metrics, workers, books, folder })
 }
 

@@ -12,6 +12,7 @@ use super::folder;
 use super::json::{ExportedFiles, full_json, run_json};
 use super::manifest::{MANIFEST, manifest};
 use super::metrics::Metrics;
+use super::verdict::Verdict;
 use crate::load::run::RunReport;
 
 /// Files of a run.
@@ -32,11 +33,16 @@ pub struct Destination {
 ///
 /// # Errors
 /// A file or folder cannot be written; the message names it.
-pub fn write_dated(run: &RunReport, metrics: &Metrics, to: &Destination) -> io::Result<ExportedFiles> {
+pub fn write_dated(
+    run: &RunReport,
+    metrics: &Metrics,
+    verdict: &Verdict,
+    to: &Destination,
+) -> io::Result<ExportedFiles> {
     let folder = folder::dated(&to.folder, run)?;
-    let mut files = write_run(run, metrics, &Destination { folder: folder.clone(), ..to.clone() })?;
+    let mut files = write_run(run, metrics, verdict, &Destination { folder: folder.clone(), ..to.clone() })?;
     let path = folder.join(MANIFEST);
-    write_whole(&path, &format!("{:#}\n", manifest(run, metrics, &folder)?))?;
+    write_whole(&path, &format!("{:#}\n", manifest(run, verdict, &folder)?))?;
     files.push(("manifest", path.display().to_string()));
     folder::link_latest(&to.folder, &folder);
     Ok(files)
@@ -46,7 +52,12 @@ pub fn write_dated(run: &RunReport, metrics: &Metrics, to: &Destination) -> io::
 ///
 /// # Errors
 /// There is a run already, or a file or folder cannot be written; the message names it.
-pub fn write_run(run: &RunReport, metrics: &Metrics, to: &Destination) -> io::Result<ExportedFiles> {
+pub fn write_run(
+    run: &RunReport,
+    metrics: &Metrics,
+    verdict: &Verdict,
+    to: &Destination,
+) -> io::Result<ExportedFiles> {
     let [csv_path, json_path, schedule_path] = claim(&to.folder)?;
     let mut files = vec![
         ("csv", csv_path.display().to_string()),
@@ -58,10 +69,10 @@ pub fn write_run(run: &RunReport, metrics: &Metrics, to: &Destination) -> io::Re
     }
     write_whole(&csv_path, &csv(&run.rows))?;
     write_whole(&schedule_path, &run.schedule.to_text())?;
-    let full = full_json(run, metrics, &files);
+    let full = full_json(run, metrics, verdict, &files);
     write_whole(&json_path, &format!("{full}\n"))?;
     if let Some(path) = &to.collection {
-        let line = if to.details { full } else { run_json(run, metrics, &files) };
+        let line = if to.details { full } else { run_json(run, metrics, verdict, &files) };
         append_line(path, &line.to_string())?;
     }
     Ok(files)

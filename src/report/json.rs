@@ -17,7 +17,7 @@ use crate::load::run::RunReport;
 pub type ExportedFiles = Vec<(&'static str, String)>;
 
 /// The object without `per_request`.
-pub fn run_json(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> Value {
+pub fn run_json(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &ExportedFiles) -> Value {
     let (rows, records) = one_sided(run);
     let split = Split::of(&run.rows);
     json!({
@@ -38,15 +38,15 @@ pub fn run_json(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> Va
         "cache_hits": super::cache_hits::CacheHits::of(run).to_json(),
         "concurrency_over_time": metrics.in_flight.points,
         "running_over_time": metrics.running.points,
-        "verdict": Verdict::of(run, metrics).to_json(),
+        "verdict": verdict.to_json(),
         "warnings": warnings(run),
         "exported_files": files.iter().map(|(what, path)| ((*what).to_owned(), json!(path))).collect::<Map<_, _>>(),
     })
 }
 
 /// The whole object.
-pub fn full_json(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> Value {
-    let mut object = run_json(run, metrics, files);
+pub fn full_json(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &ExportedFiles) -> Value {
+    let mut object = run_json(run, metrics, verdict, files);
     object["per_request"] = run.rows.iter().map(row_json).collect();
     object
 }

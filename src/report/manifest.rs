@@ -9,7 +9,6 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::metrics::Metrics;
 use super::verdict::Verdict;
 use crate::load::probe::ServerInfo;
 use crate::load::run::RunReport;
@@ -24,8 +23,7 @@ const MAX_HASHED_BYTES: u64 = 1 << 30;
 ///
 /// # Errors
 /// The folder cannot be read.
-pub fn manifest(run: &RunReport, metrics: &Metrics, folder: &Path) -> io::Result<Value> {
-    let verdict = Verdict::of(run, metrics);
+pub fn manifest(run: &RunReport, verdict: &Verdict, folder: &Path) -> io::Result<Value> {
     Ok(json!({
         "format": 1,
         "milepost_version": env!("CARGO_PKG_VERSION"),

@@ -20,12 +20,12 @@ const LIMITED: [&str; 7] =
     ["ttft", "itl", "icl", "tpot", "total_latency", "ttft_from_schedule", "latency_from_schedule"];
 
 /// The whole text, ending with a line feed.
-pub fn summary(run: &RunReport, metrics: &Metrics, files: &ExportedFiles) -> String {
+pub fn summary(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &ExportedFiles) -> String {
     let mut out = Lines::default();
     let title = if run.partial { " milepost bench (PARTIAL: interrupted) " } else { " milepost bench " };
     out.rule('=', title);
     head(&mut out, run);
-    verdict(&mut out, &Verdict::of(run, metrics));
+    judged(&mut out, verdict);
     counts(&mut out, run, metrics);
     latencies(&mut out, metrics);
     limits(&mut out, metrics);
@@ -72,7 +72,7 @@ fn head(out: &mut Lines, run: &RunReport) {
 }
 
 /// One line where all is well; else one for each reason, the worst first.
-fn verdict(out: &mut Lines, verdict: &Verdict) {
+fn judged(out: &mut Lines, verdict: &Verdict) {
     let judged = verdict.checks.iter().filter(|c| c.rating().is_some()).count();
     let rules = format!("{judged} of {} rules judged", verdict.checks.len());
     out.pair("Verdict", &format!("{} ({rules})", verdict.rating()));

@@ -7,7 +7,7 @@ use milepost::load::LoadConfig;
 use milepost::load::body::{Backend, RequestOptions};
 use milepost::load::row::Row;
 use milepost::report::warnings::warnings;
-use milepost::report::{Metrics, csv, json, summary};
+use milepost::report::{Metrics, Verdict, csv, json, summary};
 use milepost::trace::align::UNKNOWN_WORKER;
 use serde_json::Value;
 
@@ -139,14 +139,15 @@ async fn the_reports_agree_with_the_rows() {
     let text = csv::csv(&report.rows);
     assert_eq!(text.lines().count(), 5);
     assert!(text.lines().skip(1).all(|l| l.split(',').count() == csv::COLUMNS.len() && l.contains(",True,")));
+    let verdict = Verdict::of(&report, &metrics);
     let files = vec![("csv", "x.csv".to_owned())];
-    let full = json::full_json(&report, &metrics, &files);
+    let full = json::full_json(&report, &metrics, &verdict, &files);
     assert_eq!(full["per_request"].as_array().unwrap().len(), 4);
     assert_eq!(full["metrics"]["completed"], Value::from(4));
     assert_eq!(full["metrics"]["success_rate"], Value::from(1.0));
     assert_eq!(full["exported_files"]["csv"], Value::from("x.csv"));
-    assert!(!json::run_json(&report, &metrics, &files).to_string().contains('\n'));
-    let printed = summary::summary(&report, &metrics, &files);
+    assert!(!json::run_json(&report, &metrics, &verdict, &files).to_string().contains('\n'));
+    let printed = summary::summary(&report, &metrics, &verdict, &files);
     assert!(printed.contains("Successful requests:                 4 of 4 (100.0 %)"), "{printed}");
     assert!(printed.contains("max_running_requests 16") && printed.contains("csv: x.csv"), "{printed}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use milepost::clock::Clock;
 use milepost::load::schedule::Rate;
-use milepost::load::{LoadConfig, RunContext, run};
+use milepost::load::{LoadConfig, run};
 use milepost::report::json::run_json;
 use milepost::report::{Metrics, Rating, Verdict};
 use milepost::series::{Limits, Slo, find_rate};
@@ -39,17 +39,10 @@ fn at(per_s: f64, number: usize) -> LoadConfig {
     }
 }
 
-fn context(clock: &Clock, server: &Server) -> RunContext {
-    RunContext {
-        connector: server.pipes(),
-        ..RunContext::new(clock.clone(), Arc::new(milepost::load::progress::Silent))
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_highest_rate_of_a_server_is_found() {
     let clock = Clock::virtual_time(1_000_000_000, 1_700_000_000_000_000_000);
-    let context = context(&clock, &one_at_a_time(&clock));
+    let context = one_at_a_time(&clock).context();
     let limits = Limits { first_per_s: 2.0, precision: 0.1, probes: 12, time_s: 1e9 };
     let slo = Slo::parse("p99 ttft_from_schedule<500ms").unwrap();
     let answer = find_rate(
@@ -59,7 +52,8 @@ async fn the_highest_rate_of_a_server_is_found() {
         async |per_s, number| {
             let report = run(at(per_s, number), context.clone()).await?;
             let metrics = Metrics::of(&report.rows);
-            Ok::<_, milepost::load::LoadError>(run_json(&report, &metrics, &Vec::new()))
+            let verdict = Verdict::of(&report, &metrics);
+            Ok::<_, milepost::load::LoadError>(run_json(&report, &metrics, &verdict, &Vec::new()))
         },
     )
     .await
@@ -75,7 +69,7 @@ async fn a_saturated_run_is_invalid_and_an_easy_one_valid() {
     let clock = Clock::virtual_time(1_000_000_000, 1_700_000_000_000_000_000);
     let mut told = Vec::new();
     for per_s in [10.0, 30.0] {
-        let context = context(&clock, &one_at_a_time(&clock));
+        let context = one_at_a_time(&clock).context();
         let report = run(at(per_s, 0), context).await.unwrap();
         let verdict = Verdict::of(&report, &Metrics::of(&report.rows));
         let reasons: Vec<String> = verdict.reasons().iter().map(|c| c.text().to_owned()).collect();

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use milepost::clock::Clock;
+use milepost::load::RunContext;
+use milepost::load::progress::Silent;
 use milepost::net::{Connector, PipeNet};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -75,8 +77,12 @@ impl Server {
         url
     }
 
-    /// Pipes into this server, at port 1.
-    pub fn pipes(&self) -> Connector {
+    /// A run in this server's time, over pipes to its port 1.
+    pub fn context(&self) -> RunContext {
+        RunContext { connector: self.pipes(), ..RunContext::new(self.clock.clone(), Arc::new(Silent)) }
+    }
+
+    fn pipes(&self) -> Connector {
         let net = PipeNet::default();
         let mut listener = net.listen(1);
         let server = self.clone();

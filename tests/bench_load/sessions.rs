@@ -7,9 +7,8 @@ use std::time::Duration;
 use milepost::clock::Clock;
 use milepost::load::body::Backend;
 use milepost::load::dataset::{Dataset, MultiTurnOptions, TraceFormat, TraceOptions};
-use milepost::load::progress::{Silent, Stop};
 use milepost::load::schedule::{Arrivals, Pace, Rate, Schedule, TracePace};
-use milepost::load::{LoadConfig, RunContext, RunReport, run};
+use milepost::load::{LoadConfig, RunReport, run};
 use milepost::report::csv;
 use serde_json::json;
 
@@ -24,14 +23,7 @@ async fn talked(config: LoadConfig, answer: fn(&Got) -> Option<Vec<Step>>) -> (R
     let server = Server::new(&clock, move |got| {
         about(got).or_else(|| answer(got)).unwrap_or_else(|| two_seconds(got))
     });
-    let context = RunContext {
-        clock,
-        connector: server.pipes(),
-        progress: Arc::new(Silent),
-        stop: Stop::never(),
-        alone: false,
-    };
-    let report = run(config, context).await.unwrap();
+    let report = run(config, server.context()).await.unwrap();
     (report, server.load())
 }
 

@@ -7,9 +7,8 @@ use std::time::Duration;
 use milepost::clock::Clock;
 use milepost::load::body::Backend;
 use milepost::load::dataset::{Content, Dataset, TraceFormat, TraceOptions, reuse};
-use milepost::load::progress::{Silent, Stop};
 use milepost::load::schedule::{Arrivals, Pace, Rate, Schedule, TracePace};
-use milepost::load::{LoadConfig, RunContext, RunReport, run};
+use milepost::load::{LoadConfig, RunReport, run};
 use serde_json::Value;
 
 use crate::server::{Server, about, stream};
@@ -48,14 +47,7 @@ async fn replay(config: LoadConfig) -> (RunReport, Vec<Value>) {
     let server = Server::new(&clock, move |got| {
         about(got).unwrap_or_else(|| stream(&events, Duration::from_millis(1)))
     });
-    let context = RunContext {
-        clock,
-        connector: server.pipes(),
-        progress: Arc::new(Silent),
-        stop: Stop::never(),
-        alone: false,
-    };
-    let report = run(config, context).await.unwrap();
+    let report = run(config, server.context()).await.unwrap();
     let got = server.load();
     let bodies = got.iter().map(|g| g.body.clone()).collect();
     (report, bodies)

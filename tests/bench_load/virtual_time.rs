@@ -1,12 +1,10 @@
 //! Arrivals and answers in virtual time, over in-memory pipes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use milepost::clock::Clock;
-use milepost::load::progress::{Silent, Stop};
 use milepost::load::schedule::Rate;
-use milepost::load::{LoadConfig, RunContext, run};
+use milepost::load::{LoadConfig, run};
 
 use crate::server::{Server, about, stream};
 use crate::{config, data};
@@ -21,14 +19,7 @@ async fn arrivals_do_not_wait_for_answers() {
         about(got).unwrap_or_else(|| stream(&events, Duration::from_secs(5) / count))
     });
     let config = LoadConfig { arrivals: Rate::PerSecond(50.0).into(), ..config("http://pipe:1", 100) };
-    let context = RunContext {
-        clock,
-        connector: server.pipes(),
-        progress: Arc::new(Silent),
-        stop: Stop::never(),
-        alone: false,
-    };
-    let report = run(config, context).await.unwrap();
+    let report = run(config, server.context()).await.unwrap();
 
     let mut at_ns: Vec<u64> = server.load().iter().map(|g| g.at_ns).collect();
     at_ns.sort_unstable();
@@ -53,14 +44,7 @@ async fn waiting_for_a_place_shows_from_schedule() {
         about(got).unwrap_or_else(|| stream(&events, Duration::from_secs(1) / count))
     });
     let config = LoadConfig { max_concurrency: Some(1), ..config("http://pipe:1", 3) };
-    let context = RunContext {
-        clock,
-        connector: server.pipes(),
-        progress: Arc::new(Silent),
-        stop: Stop::never(),
-        alone: false,
-    };
-    let report = run(config, context).await.unwrap();
+    let report = run(config, server.context()).await.unwrap();
     let mut from_schedule: Vec<i64> =
         report.rows.iter().map(|r| r.latency_from_schedule_ns().unwrap() / 100_000_000).collect();
     from_schedule.sort_unstable();
@@ -98,14 +82,7 @@ async fn a_clock_step_is_in_doubt_for_a_second_only() {
         })
     });
     let config = LoadConfig { arrivals: Rate::PerSecond(20.0).into(), ..config("http://pipe:1", 160) };
-    let context = RunContext {
-        clock,
-        connector: server.pipes(),
-        progress: Arc::new(Silent),
-        stop: Stop::never(),
-        alone: false,
-    };
-    let report = run(config, context).await.unwrap();
+    let report = run(config, server.context()).await.unwrap();
     assert!(report.rows.last().unwrap().arrival_ns.unwrap() > 6_500_000_000);
     for row in &report.rows {
         let sent_ns = row.arrival_ns.unwrap();

@@ -17,6 +17,7 @@ use crate::cli::Failure;
 use crate::load::LoadConfig;
 use crate::load::schedule::{Pace, Rate, parse_seconds};
 use crate::report::Rating;
+use crate::report::json::run_json;
 use crate::series::{Answer, Limits, Lines, Point, Slo, Sweep, find_rate, identity, table};
 
 /// Length of a search's run that is not given any.
@@ -107,7 +108,8 @@ impl Series {
         }
         self.session.note(&format!("{point}: begins"));
         let report = self.session.measure(config).await?;
-        let Kept { mut line, .. } = self.session.keep(&report)?;
+        let Kept { metrics, verdict, files } = self.session.keep(&report)?;
+        let mut line = run_json(&report, &metrics, &verdict, &files);
         line["series"] = json!({"point": point, "config_xxh3": id});
         self.lines.add(&line).map_err(|e| Failure::Run(format!("cannot write the results: {e}")))?;
         Ok(line)

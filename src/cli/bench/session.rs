@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
 use tokio::task::AbortHandle;
 
 use super::Flags;
@@ -17,7 +16,7 @@ use crate::report::console::Console;
 use crate::report::explain;
 use crate::report::files::{Destination, write_dated};
 use crate::report::goodput::Slo;
-use crate::report::json::run_json;
+use crate::report::json::ExportedFiles;
 use crate::report::summary::summary;
 use crate::report::{Metrics, Verdict};
 
@@ -36,8 +35,8 @@ pub(super) struct Kept {
     pub metrics: Metrics,
     /// What they are worth.
     pub verdict: Verdict,
-    /// The object without `per_request`.
-    pub line: Value,
+    /// What was written.
+    pub files: ExportedFiles,
 }
 
 /// Listens for Ctrl-C as long as it lives.
@@ -96,14 +95,13 @@ impl Session {
     /// Writes its files and prints its summary.
     pub(super) fn keep(&self, report: &RunReport) -> Result<Kept, Failure> {
         let metrics = Metrics::of(&report.rows).judged(&report.rows, &self.slos);
-        let files = write_dated(report, &metrics, &self.destination)
+        let verdict = Verdict::of(report, &metrics);
+        let files = write_dated(report, &metrics, &verdict, &self.destination)
             .map_err(|e| Failure::Run(format!("cannot write the results: {e}")))?;
-        print!("{}", summary(report, &metrics, &files));
+        print!("{}", summary(report, &metrics, &verdict, &files));
         if self.explains {
             print!("{}", explain::shown(&metrics));
         }
-        let verdict = Verdict::of(report, &metrics);
-        let line = run_json(report, &metrics, &files);
-        Ok(Kept { metrics, verdict, line })
+        Ok(Kept { metrics, verdict, files })
     }
 }
