@@ -227,7 +227,6 @@ async fn prepare(
     let schedule = schedule(config, &mut loaded, notes)?;
     notes.extend(unequal(&config.arrivals, &schedule, sessions::starts(&loaded.prompts)));
     loaded.prompts = sessions::arrange(loaded.prompts, schedule.at_ns.len());
-    let reuse = reuse::of(&loaded.prompts);
     let client = connect(config, context).await?;
     let model = model_name(config, &client).await?;
     let now = clock.now();
@@ -238,11 +237,14 @@ async fn prepare(
     // After the warm-up: SGLang 0.4.9 does not answer before its first generation.
     let target = probe::server(&client, &config.target).await;
     progress.note(&format!("target {target}"));
-    if config.flush_cache
-        && let Err(e) = probe::flush_cache(&client, &config.target).await
-    {
-        notes.push(format!("--flush-cache did not work, caches may be warm: {e}"));
+    let mut warmed = config.warmup_requests;
+    if config.flush_cache {
+        match probe::flush_cache(&client, &config.target).await {
+            Ok(()) => warmed = 0,
+            Err(e) => notes.push(format!("--flush-cache did not work, caches may be warm: {e}")),
+        }
     }
+    let reuse = reuse::of(&loaded.prompts, warmed);
     let maker =
         Maker { backend: config.backend, model, request: config.request.clone(), clock: clock.clone() };
     Ok(Prepared { client, planned: Arc::new(planned), schedule: Arc::new(schedule), target, reuse, maker })

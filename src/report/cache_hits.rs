@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use crate::load::run::RunReport;
 
+/// Two shares that differ by less look alike in the summary.
+const VISIBLE_SHARE: f64 = 0.0005;
+
 /// Both shares, 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CacheHits {
@@ -42,6 +45,24 @@ impl CacheHits {
         Some(format!("{:.1} %{bound}", 100.0 * reached))
     }
 
+    /// What to say where more was reached than the bound: then something else was in the caches. `flushed`: they were to be
+    /// emptied before the run.
+    pub fn above_bound(self, flushed: bool) -> Option<String> {
+        let (reached, possible) = (self.reached?, self.possible?);
+        let why = if flushed {
+            "--flush-cache did not empty all of them, the servers have other clients, or a chat template is common to all prompts"
+        } else {
+            "what was in them before the run is not known; --flush-cache empties them"
+        };
+        (reached > possible + VISIBLE_SHARE).then(|| {
+            format!(
+                "{:.1} % of the prompt tokens came from caches and {:.1} % is all that an infinite one gets from this run: {why}",
+                100.0 * reached,
+                100.0 * possible
+            )
+        })
+    }
+
     /// For `run.json`.
     pub fn to_json(self) -> Value {
         json!({
@@ -63,5 +84,14 @@ mod tests {
         assert_eq!(hits.of_possible(), Some(0.5));
         assert_eq!(CacheHits { possible: Some(0.0), ..hits }.of_possible(), None);
         assert_eq!(CacheHits { reached: None, ..hits }.line(), None);
+    }
+    #[test]
+    fn a_share_above_its_bound_is_explained() {
+        let hits = CacheHits { reached: Some(0.895), possible: Some(0.877) };
+        let told = hits.above_bound(false).unwrap();
+        assert!(told.starts_with("89.5 %") && told.contains("--flush-cache empties them"), "{told}");
+        assert!(hits.above_bound(true).unwrap().contains("other clients"));
+        assert_eq!(CacheHits { reached: Some(0.8771), ..hits }.above_bound(false), None);
+        assert_eq!(CacheHits { possible: None, ..hits }.above_bound(false), None);
     }
 }

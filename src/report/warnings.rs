@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::cache_hits::CacheHits;
 use crate::load::row::Row;
 use crate::load::run::RunReport;
 use crate::trace::align;
@@ -45,6 +46,7 @@ pub fn warnings(run: &RunReport) -> Vec<String> {
     out.extend(sources(&run.rows));
     out.extend(unnamed(run));
     out.extend(order(&run.rows));
+    out.extend(CacheHits::of(run).above_bound(run.config.flush_cache));
     out.extend(run.notes.iter().cloned());
     out
 }

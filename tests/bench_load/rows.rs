@@ -186,3 +186,14 @@ async fn connections_of_the_warm_up_are_not_counted() {
 fn the_page_of_metrics_is_its_table() {
     crate::kept_page::hold("metrics.md", &milepost::report::explain::page(), "--test bench_load page");
 }
+
+/// Two prompts of six tokens are in the caches when the load begins, unless they are emptied.
+#[tokio::test]
+async fn the_bound_of_cache_hits_counts_what_the_warm_up_sent() {
+    let url = replay("sglang-0.4.9.post6-patched_generate_stream.sse").listen().await;
+    for (flush_cache, cached_tokens) in [(false, 12), (true, 0)] {
+        let report = measured(LoadConfig { warmup_requests: 2, flush_cache, ..config(&url, 5) }).await;
+        let reuse = report.reuse.unwrap();
+        assert_eq!((reuse.cached_tokens, reuse.prompt_tokens), (cached_tokens, 30), "flush {flush_cache}");
+    }
+}

@@ -2,8 +2,8 @@
 //!
 //! Rule: prompts are taken in the order in which they are sent, and each is cached whole once it came. Blocks of traces are
 //! compared by their ids, other prompts piece by piece from the beginning, so that they are understated by less than a piece
-//! a prompt. Replies are not in it, save those that a later turn begins with. Deliberately not here: what was found in caches
-//! (the rows have it).
+//! a prompt. Replies are not in it, save those that a later turn begins with; what the warm-up put into caches is. Deliberately
+//! not here: what was found in caches (the rows have it), and what was in them before the run, which nobody knows.
 
 use std::collections::HashSet;
 
@@ -32,9 +32,13 @@ impl Reuse {
     }
 }
 
-/// Walks the prompts; `None` where they are too many to remember.
-pub fn of(prompts: &[Prompt]) -> Option<Reuse> {
+/// Walks the prompts, of which the first were sent before the run, `warmed` times in turn; `None` where they are too many to
+/// remember.
+pub fn of(prompts: &[Prompt], warmed: usize) -> Option<Reuse> {
     let mut seen: HashSet<u64> = HashSet::new();
+    for prompt in prompts.iter().take(warmed) {
+        known(&mut seen, prompt);
+    }
     let mut reuse = Reuse::default();
     for prompt in prompts {
         reuse.prompt_tokens += prompt.planned_tokens;
@@ -43,29 +47,34 @@ pub fn of(prompts: &[Prompt]) -> Option<Reuse> {
             reuse.cached_tokens += before.planned_tokens + before.output_tokens;
             continue;
         }
-        reuse.cached_tokens += match &prompt.content {
-            Content::Blocks(blocks) => {
-                let known = walk(&mut seen, blocks.ids.iter().copied());
-                (known as u64 * u64::from(blocks.block_tokens)).min(blocks.tokens)
-            }
-            Content::Tokens(ids) => {
-                let bytes = |piece: &[u32]| piece.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>();
-                let pieces = ids.chunks(PIECE_TOKENS).map(|p| milepost_policies::name_hash(&bytes(p)));
-                ((walk(&mut seen, pieces) * PIECE_TOKENS) as u64).min(prompt.planned_tokens)
-            }
-            // Made in the run only.
-            Content::Conversation(_) => 0,
-            Content::Text(text) => {
-                let pieces = text.as_bytes().chunks(PIECE_BYTES).map(milepost_policies::name_hash);
-                let known = (walk(&mut seen, pieces) * PIECE_BYTES).min(text.len());
-                (known as f64 / text.len().max(1) as f64 * prompt.planned_tokens as f64) as u64
-            }
-        };
+        reuse.cached_tokens += known(&mut seen, prompt);
         if seen.len() > MOST_PIECES {
             return None;
         }
     }
     Some(reuse)
+}
+
+/// Tokens from the beginning of a prompt that came before. Remembers all of it.
+fn known(seen: &mut HashSet<u64>, prompt: &Prompt) -> u64 {
+    match &prompt.content {
+        Content::Blocks(blocks) => {
+            let known = walk(seen, blocks.ids.iter().copied());
+            (known as u64 * u64::from(blocks.block_tokens)).min(blocks.tokens)
+        }
+        Content::Tokens(ids) => {
+            let bytes = |piece: &[u32]| piece.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>();
+            let pieces = ids.chunks(PIECE_TOKENS).map(|p| milepost_policies::name_hash(&bytes(p)));
+            ((walk(seen, pieces) * PIECE_TOKENS) as u64).min(prompt.planned_tokens)
+        }
+        // Made in the run only.
+        Content::Conversation(_) => 0,
+        Content::Text(text) => {
+            let pieces = text.as_bytes().chunks(PIECE_BYTES).map(milepost_policies::name_hash);
+            let known = (walk(seen, pieces) * PIECE_BYTES).min(text.len());
+            (known as f64 / text.len().max(1) as f64 * prompt.planned_tokens as f64) as u64
+        }
+    }
 }
 
 /// How many pieces from the beginning came before, in this order. Remembers all.
@@ -95,7 +104,7 @@ mod tests {
         let a: Vec<u32> = (0..64).collect();
         let other_begin: Vec<u32> = (1000..1016).chain(16..64).collect();
         let half: Vec<u32> = (0..32).chain(2000..2032).collect();
-        let reuse = of(&[tokens(a.clone()), tokens(other_begin), tokens(half), tokens(a)]).unwrap();
+        let reuse = of(&[tokens(a.clone()), tokens(other_begin), tokens(half), tokens(a)], 0).unwrap();
         assert_eq!(reuse, Reuse { cached_tokens: 32 + 64, prompt_tokens: 256 });
         assert_eq!(Reuse::default().share(), None);
     }
@@ -103,7 +112,14 @@ mod tests {
     #[test]
     fn texts_are_counted_by_their_bytes() {
         let text = |tail: &str| prompt(Content::Text(format!("{}{tail}", "a".repeat(320))), 100);
-        let reuse = of(&[text("x"), text(&"y".repeat(320))]).unwrap();
+        let reuse = of(&[text("x"), text(&"y".repeat(320))], 0).unwrap();
         assert_eq!(reuse.cached_tokens, 50);
+    }
+    #[test]
+    fn what_the_warm_up_sent_is_cached_when_the_run_begins() {
+        let tokens = |first: u32| prompt(Content::Tokens((first..first + 32).collect()), 32);
+        let prompts = [tokens(0), tokens(1000), tokens(0)];
+        let cached = |warmed| of(&prompts, warmed).unwrap().cached_tokens;
+        assert_eq!([cached(0), cached(1), cached(2), cached(9)], [32, 64, 96, 96]);
     }
 }
