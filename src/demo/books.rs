@@ -45,7 +45,7 @@ impl Books {
         let rows = &run.rows;
         let count = |keep: fn(&&Row) -> bool| rows.iter().filter(keep).count() as u64;
         let requests = || trace.runs.iter().flat_map(|r| &r.requests);
-        let path = run.config.target.path(run.config.backend.path());
+        let path = run.config.target.path(run.config.backend.path(true));
         let mut books = Self {
             rows: rows.len() as u64,
             sent: count(|r| r.sent_ns.is_some()),

@@ -6,50 +6,14 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+pub use super::backend::Backend;
+use super::backend::Shape;
 use super::dataset::{Content, Prompt};
-use crate::wire::Endpoint;
 
-/// Which endpoint is spoken to, in which shape.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Backend {
-    /// `POST /generate` (`sglang`, `sglang-native`).
-    #[default]
-    Native,
-    /// `POST /v1/completions` (`sglang-oai`).
-    Completions,
-    /// `POST /v1/chat/completions` (`sglang-oai-chat`).
-    Chat,
-}
-
-impl Backend {
-    /// The name as in `--backend`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Native => "sglang",
-            Self::Completions => "sglang-oai",
-            Self::Chat => "sglang-oai-chat",
-        }
-    }
-
-    /// Path of the endpoint.
-    pub fn path(self) -> &'static str {
-        match self {
-            Self::Native => "/generate",
-            Self::Completions => "/v1/completions",
-            Self::Chat => "/v1/chat/completions",
-        }
-    }
-
-    /// What the path means to a worker.
-    pub fn endpoint(self) -> Endpoint {
-        Endpoint::of_path(self.path())
-    }
-
-    /// Token ids can be sent as the prompt.
-    pub fn takes_tokens(self) -> bool {
-        self == Self::Native
-    }
-}
+/// Stands for greedy sampling where 0 is refused.
+const LEAST_TEMPERATURE: f64 = 1e-6;
+/// A token id that no vocabulary has, so that no token ends an answer.
+const NO_TOKEN: u32 = 1 << 20;
 
 /// How to ask.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,16 +57,16 @@ pub fn make(
     prompt: &Prompt,
     options: &RequestOptions,
 ) -> Result<Body, String> {
-    let mut body = match (backend, &prompt.content) {
-        (Backend::Native, Content::Text(text)) => native(json!({ "text": text }), prompt, options),
-        (Backend::Native, Content::Blocks(blocks)) => {
+    let mut body = match (backend.shape(), &prompt.content) {
+        (Shape::Native, Content::Text(text)) => native(json!({ "text": text }), prompt, options),
+        (Shape::Native, Content::Blocks(blocks)) => {
             native(json!({ "input_ids": blocks.token_ids() }), prompt, options)
         }
         (_, Content::Blocks(blocks)) => {
             let text = Prompt { content: Content::Text(blocks.words()), ..prompt.clone() };
             return make(backend, model, &text, options);
         }
-        (Backend::Chat, Content::Conversation(said)) => {
+        (Shape::Chat, Content::Conversation(said)) => {
             let roles = ["user", "assistant"].into_iter().cycle();
             let messages: Vec<Value> =
                 roles.zip(said).map(|(role, text)| json!({ "role": role, "content": text })).collect();
@@ -116,22 +80,23 @@ pub fn make(
             let text = Prompt { content: Content::Text(text.collect()), ..prompt.clone() };
             return make(backend, model, &text, options);
         }
-        (Backend::Native, Content::Tokens(ids)) => native(json!({ "input_ids": ids }), prompt, options),
-        (Backend::Completions, Content::Text(text)) => {
+        (Shape::Native, Content::Tokens(ids)) => native(json!({ "input_ids": ids }), prompt, options),
+        (Shape::Completions, Content::Text(text)) => {
             open_ai(json!({ "model": model, "prompt": text }), prompt, options)
         }
-        (Backend::Chat, Content::Text(text)) => open_ai(
+        (Shape::Chat, Content::Text(text)) => open_ai(
             json!({ "model": model, "messages": [{ "role": "user", "content": text }] }),
             prompt,
             options,
         ),
+        (Shape::Triton, Content::Text(text)) => triton(json!({ "text_input": text }), prompt, options),
         (_, Content::Tokens(_)) => {
             return Err(format!("backend {}: token ids can only be sent to /generate", backend.name()));
         }
     };
     lay_over(&mut body, &options.extra);
-    let max_new_tokens = match backend {
-        Backend::Native => body["sampling_params"]["max_new_tokens"].as_u64(),
+    let max_new_tokens = match backend.shape() {
+        Shape::Native => body["sampling_params"]["max_new_tokens"].as_u64(),
         _ => body["max_completion_tokens"].as_u64().or(body["max_tokens"].as_u64()),
     };
     let stream = body["stream"].as_bool().unwrap_or(false);
@@ -161,6 +126,20 @@ fn open_ai(mut body: Value, prompt: &Prompt, options: &RequestOptions) -> Value 
     if options.stream {
         // Without it an OpenAI stream has no token counts at all.
         body["stream_options"] = json!({ "include_usage": true });
+    }
+    body
+}
+
+/// As `bench_serving` asks: what cannot end before its length instead of `ignore_eos`, and no temperature of 0.
+fn triton(mut body: Value, prompt: &Prompt, options: &RequestOptions) -> Value {
+    body["accumulate_tokens"] = json!(true);
+    body["temperature"] = json!(options.temperature.max(LEAST_TEMPERATURE));
+    body["top_p"] = json!(options.top_p.unwrap_or(1.0));
+    body["max_tokens"] = json!(prompt.output_tokens);
+    body["stream"] = json!(options.stream);
+    if options.ignore_eos {
+        body["min_length"] = json!(prompt.output_tokens);
+        body["end_id"] = json!(NO_TOKEN);
     }
     body
 }
@@ -204,6 +183,15 @@ mod tests {
             json_of(Backend::Chat, &o)["messages"],
             json!([{"role": "user", "content": "Hi \"you\"\n"}])
         );
+        assert_eq!(json_of(Backend::Vllm, &o), json_of(Backend::Completions, &o));
+        assert_eq!(json_of(Backend::LmdeployChat, &o), json_of(Backend::Chat, &o));
+        assert_eq!(
+            json_of(Backend::Triton, &o),
+            json!({"text_input": "Hi \"you\"\n", "accumulate_tokens": true, "temperature": 1e-6, "top_p": 1.0, "max_tokens": 7,
+                "min_length": 7, "end_id": 1_048_576, "stream": true})
+        );
+        let ends = RequestOptions { ignore_eos: false, ..o.clone() };
+        assert!(json_of(Backend::Triton, &ends).get("end_id").is_none());
         let plain = RequestOptions { stream: false, ..o };
         assert!(json_of(Backend::Chat, &plain).get("stream_options").is_none());
     }

@@ -5,6 +5,7 @@
 //! statistics and files, see [`crate::report`].
 
 mod arrivals;
+pub mod backend;
 pub mod body;
 pub mod client;
 pub mod config;

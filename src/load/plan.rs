@@ -106,7 +106,7 @@ fn one(
     if let Some(phase) = phase {
         headers.insert("x-milepost-phase", HeaderValue::from_static(phase));
     }
-    let path = config.target.path(config.backend.path());
+    let path = config.target.path(config.backend.path(stream));
     let path: Uri = path.parse().map_err(|e| format!("path {path}: {e}"))?;
     let endpoint = config.backend.endpoint();
     // --extra-request-body may ask for several answers in one.

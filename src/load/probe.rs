@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 
+use super::backend::Backend;
 use super::client::Client;
 use super::target::Target;
 
@@ -51,16 +52,14 @@ impl ServerInfo {
 
 impl fmt::Display for ServerInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unknown = || "?".to_owned();
-        write!(
-            f,
-            "{}: {}, SGLang {}, max_running_requests {}{}",
-            self.host,
-            self.model.clone().unwrap_or_else(unknown),
-            self.version.clone().unwrap_or_else(unknown),
-            self.max_running_requests.map_or_else(unknown, |n| n.to_string()),
-            if self.simulated == Some(true) { ", SIMULATED" } else { "" }
-        )
+        write!(f, "{}: {}", self.host, self.model.as_deref().unwrap_or("model not told"))?;
+        if let Some(version) = &self.version {
+            write!(f, ", SGLang {version}")?;
+        }
+        if let Some(most) = self.max_running_requests {
+            write!(f, ", max_running_requests {most}")?;
+        }
+        f.write_str(if self.simulated == Some(true) { ", SIMULATED" } else { "" })
     }
 }
 
@@ -79,9 +78,11 @@ pub async fn model(client: &Client, target: &Target) -> Option<String> {
 }
 
 /// Everything the target says about itself; unknown where it does not.
-pub async fn server(client: &Client, target: &Target) -> ServerInfo {
+pub async fn server(client: &Client, target: &Target, backend: Backend) -> ServerInfo {
     let mut info = ServerInfo { host: target.host_port(), ..ServerInfo::default() };
-    for path in ["/get_server_info", "/server_info"] {
+    // Of another kind of server a page of the same name means something else.
+    let pages: &[&str] = if backend.is_sglang() { &["/get_server_info", "/server_info"] } else { &[] };
+    for path in pages {
         let Some((answer, simulated)) = get(client, target, path).await else {
             continue;
         };
@@ -97,7 +98,7 @@ pub async fn server(client: &Client, target: &Target) -> ServerInfo {
             break;
         }
     }
-    if info.model.is_none() {
+    if info.model.is_none() && backend != Backend::Triton {
         info.model = model(client, target).await;
     }
     info

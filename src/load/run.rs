@@ -7,7 +7,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::arrivals::{Load, Made};
-use super::body::Backend;
 use super::client::Client;
 use super::config::LoadConfig;
 use super::connections::{CONNECT_TIMEOUT, Connections};
@@ -235,7 +234,7 @@ async fn prepare(
         warm_up(&client, &request, stop).await?;
     }
     // After the warm-up: SGLang 0.4.9 does not answer before its first generation.
-    let target = probe::server(&client, &config.target).await;
+    let target = probe::server(&client, &config.target, config.backend).await;
     progress.note(&format!("target {target}"));
     let mut warmed = config.warmup_requests;
     if config.flush_cache {
@@ -297,11 +296,10 @@ async fn connect(config: &LoadConfig, context: &RunContext) -> Result<Arc<Client
 }
 
 async fn model_name(config: &LoadConfig, client: &Client) -> Result<String, LoadError> {
-    match (&config.model, config.backend) {
-        (Some(model), _) => Ok(model.clone()),
-        // `/generate` names no model.
-        (None, Backend::Native) => Ok(String::new()),
-        (None, _) => probe::model(client, &config.target).await.ok_or_else(|| {
+    match &config.model {
+        Some(model) => Ok(model.clone()),
+        None if !config.backend.names_model() => Ok(String::new()),
+        None => probe::model(client, &config.target).await.ok_or_else(|| {
             LoadError::Target(format!("{}: GET /v1/models tells no model; give --model", config.target))
         }),
     }

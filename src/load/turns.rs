@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::body::{self, Backend, RequestOptions};
+use super::backend::{Backend, Shape};
+use super::body::{self, RequestOptions};
 use super::client::Outgoing;
 use super::dataset::{Content, Prompt};
 use super::plan::Planned;
@@ -81,8 +82,8 @@ pub(super) fn reply_text(backend: Backend, body: &Bytes) -> Option<String> {
             continue;
         }
         let Some(piece) = piece(backend, &serde_json::from_str(data).ok()?) else { continue };
-        // Texts of /generate hold all so far, unless the server was started with --stream-output.
-        if backend == Backend::Native && piece.starts_with(&said) {
+        // Texts of /generate hold all so far, unless the server was started with --stream-output; those of Triton as well.
+        if matches!(backend.shape(), Shape::Native | Shape::Triton) && piece.starts_with(&said) {
             said = piece;
         } else {
             said.push_str(&piece);
@@ -93,11 +94,12 @@ pub(super) fn reply_text(backend: Backend, body: &Bytes) -> Option<String> {
 
 fn piece(backend: Backend, event: &Value) -> Option<String> {
     let choice = &event["choices"][0];
-    let text = match backend {
-        Backend::Native => &event["text"],
-        Backend::Completions => &choice["text"],
-        Backend::Chat if choice["delta"].is_object() => &choice["delta"]["content"],
-        Backend::Chat => &choice["message"]["content"],
+    let text = match backend.shape() {
+        Shape::Native => &event["text"],
+        Shape::Triton => &event["text_output"],
+        Shape::Completions => &choice["text"],
+        Shape::Chat if choice["delta"].is_object() => &choice["delta"]["content"],
+        Shape::Chat => &choice["message"]["content"],
     };
     text.as_str().map(str::to_owned)
 }
@@ -122,5 +124,7 @@ mod tests {
         assert_eq!(reply(Backend::Chat, chat).as_deref(), Some("hi"));
         assert_eq!(reply(Backend::Completions, "{\"choices\":[{\"text\":\"y\"}]}").as_deref(), Some("y"));
         assert_eq!(reply(Backend::Completions, "{\"choices\""), None);
+        let whole = "data: {\"text_output\":\"a\"}\n\ndata: {\"text_output\":\"a b\"}\n\n";
+        assert_eq!(reply(Backend::Triton, whole).as_deref(), Some("a b"));
     }
 }

@@ -118,7 +118,7 @@ pub fn is_repeatable(call: &Call) -> bool {
             | Endpoint::Embeddings
             | Endpoint::Rerank
             | Endpoint::Classify => true,
-            Endpoint::Other => false,
+            Endpoint::Triton | Endpoint::Other => false,
         },
         _ => false,
     }

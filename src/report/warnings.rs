@@ -42,9 +42,16 @@ fn remedy(reason: &str) -> &'static str {
 pub fn warnings(run: &RunReport) -> Vec<String> {
     let mut out = Vec::new();
     out.extend(simulated(&run.rows));
-    out.extend(stamps(&run.rows));
-    out.extend(sources(&run.rows));
-    out.extend(unnamed(run));
+    if run.config.backend.is_sglang() {
+        out.extend(stamps(&run.rows));
+        out.extend(sources(&run.rows));
+        out.extend(unnamed(run));
+    } else {
+        out.push(format!(
+            "--backend {}: such a server tells no times of its own; the columns for them are empty",
+            run.config.backend.name()
+        ));
+    }
     out.extend(order(&run.rows));
     out.extend(CacheHits::of(run).above_bound(run.config.flush_cache));
     out.extend(run.notes.iter().cloned());

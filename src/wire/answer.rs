@@ -268,8 +268,11 @@ impl AnswerReader {
                 answer.partial_event = scanner.finish();
                 // What generates nothing does not stream either, or nothing is known of it.
                 answer.looked = self.gather.endpoint.generates();
-                answer.done = (answer.looked || self.gather.done).then_some(self.gather.done);
-                trouble = self.stream_trouble(complete, answer.done);
+                let due = self.gather.endpoint.closes_streams();
+                answer.done = (due || self.gather.done).then_some(self.gather.done);
+                // Where nothing closes a stream, half an event is all that tells of a cut.
+                let cut = self.gather.endpoint == Endpoint::Triton && answer.partial_event;
+                trouble = self.stream_trouble(complete && !cut, answer.done);
             }
             Source::Plain(body) | Source::End { held: body, cut: false } => {
                 trouble = self.read_plain(&body, complete);
@@ -290,7 +293,11 @@ impl AnswerReader {
             return Some(AnswerError::of_body("error_event", body));
         }
         let cut = done == Some(false) || !complete;
-        let missing = if self.gather.endpoint == Endpoint::Responses { "its last event" } else { "[DONE]" };
+        let missing = match self.gather.endpoint {
+            Endpoint::Responses => "its last event",
+            Endpoint::Triton => "an end",
+            _ => "[DONE]",
+        };
         cut.then(|| AnswerError::new("truncated", None, &format!("the stream ended without {missing}")))
     }
 

@@ -43,6 +43,9 @@ pub enum Endpoint {
     Rerank,
     /// `POST /v1/classify` and SGLang's native `/classify`.
     Classify,
+    /// `POST /v2/models/…/generate_stream`, Triton's generate extension: the load generator's alone. A router takes the path for
+    /// any other.
+    Triton,
     /// Every other path: passed through, its body not looked at.
     #[default]
     Other,
@@ -51,7 +54,12 @@ pub enum Endpoint {
 impl Endpoint {
     /// Its answers hold generated tokens: one without any is no good answer, and a stream has an end of its own.
     pub fn generates(self) -> bool {
-        matches!(self, Self::Generate | Self::Chat | Self::Completions | Self::Responses)
+        matches!(self, Self::Generate | Self::Chat | Self::Completions | Self::Responses | Self::Triton)
+    }
+
+    /// Its streams have a closing event, without which they were cut.
+    pub fn closes_streams(self) -> bool {
+        self.generates() && self != Self::Triton
     }
 
     /// Its requests hold text for a model, whatever the answer is: bodies are looked at, both ways.
@@ -66,7 +74,7 @@ impl Endpoint {
             Self::Chat => "chatcmpl-",
             Self::Completions => "cmpl-",
             Self::Responses => "resp-",
-            Self::Embeddings | Self::Rerank | Self::Classify | Self::Other => "req-",
+            Self::Embeddings | Self::Rerank | Self::Classify | Self::Triton | Self::Other => "req-",
         }
     }
 

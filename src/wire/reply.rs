@@ -28,7 +28,8 @@ pub(super) struct Reply {
     pub(super) index: Option<u64>,
     /// `meta_info`, of the object or its choices.
     pub(super) meta: Option<MetaInfo>,
-    /// Number of `choices`; of `/v1/responses` items of output, or 1 for an event that brings a piece of one.
+    /// Number of `choices`; of `/v1/responses` items of output, or 1 for an event that brings a piece of one; of
+    /// Triton 1 for text.
     pub(super) choices: u64,
     /// It is the last event of a `/v1/responses` stream.
     pub(super) last: bool,
@@ -98,6 +99,11 @@ impl Reply {
         json.object(|key, json| {
             match key {
                 b"text" if generate => reply.text = some_text(json)?,
+                // Nothing else tells of a token.
+                b"text_output" if endpoint == Endpoint::Triton => {
+                    reply.text = some_text(json)?;
+                    reply.choices = u64::from(reply.text);
+                }
                 b"index" => reply.index = json.u64()?,
                 b"meta_info" => reply.meta = Some(MetaInfo::read(json)?),
                 b"choices" if !generate => json.array(|json| reply.choice(json))?,

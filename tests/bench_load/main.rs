@@ -1,6 +1,7 @@
 //! `load::run` against a scripted server: rows, figures, failures, files.
 #![expect(clippy::unwrap_used, reason = "a test fails where an unwrap does")]
 
+mod backends;
 mod cli;
 mod datasets;
 mod failures;

@@ -103,7 +103,7 @@ pub(super) fn endpoint_index(endpoint: Endpoint) -> usize {
         Endpoint::Embeddings => 4,
         Endpoint::Rerank => 5,
         Endpoint::Classify => 6,
-        Endpoint::Other => 7,
+        Endpoint::Triton | Endpoint::Other => 7,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::load::body::Backend;
+use crate::load::backend::Backend;
 use crate::load::target::Target;
 
 /// `--backend`.
@@ -18,6 +18,16 @@ enum BackendName {
     SglangOai,
     /// POST /v1/chat/completions
     SglangOaiChat,
+    /// POST /v1/completions
+    Vllm,
+    /// POST /v1/chat/completions
+    VllmChat,
+    /// POST /v1/completions
+    Lmdeploy,
+    /// POST /v1/chat/completions
+    LmdeployChat,
+    /// POST `/v2/models/ensemble/generate_stream` (`TensorRT-LLM` behind Triton)
+    Trt,
 }
 
 /// Who is asked.
@@ -33,9 +43,9 @@ pub(super) struct TargetArgs {
     /// Host, if there is no --base-url
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
-    /// Port, if there is no --base-url
-    #[arg(long, default_value_t = 30000)]
-    port: u16,
+    /// Port, if there is no --base-url [default: 30000; vllm and trt 8000, lmdeploy 23333]
+    #[arg(long)]
+    port: Option<u16>,
     /// Model name for the OpenAI endpoints (else asked from the server)
     #[arg(long)]
     pub(super) model: Option<String>,
@@ -48,12 +58,18 @@ impl TargetArgs {
             BackendName::Sglang | BackendName::SglangNative => Backend::Native,
             BackendName::SglangOai => Backend::Completions,
             BackendName::SglangOaiChat => Backend::Chat,
+            BackendName::Vllm => Backend::Vllm,
+            BackendName::VllmChat => Backend::VllmChat,
+            BackendName::Lmdeploy => Backend::Lmdeploy,
+            BackendName::LmdeployChat => Backend::LmdeployChat,
+            BackendName::Trt => Backend::Triton,
         }
     }
 
     /// Router or server.
     pub(super) fn target(&self) -> Result<Target, String> {
-        let url = self.base_url.clone().unwrap_or_else(|| base_url(&self.host, self.port));
+        let port = self.port.unwrap_or_else(|| self.backend().default_port());
+        let url = self.base_url.clone().unwrap_or_else(|| base_url(&self.host, port));
         Target::parse(&url).map_err(|e| format!("--base-url: {e}"))
     }
 }
