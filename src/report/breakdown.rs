@@ -3,12 +3,9 @@
 //! Rule: a way to divide is one line of [`KEYS`]; a row that does not know its part is in none. Deliberately not here: the
 //! figures of the whole run.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value, json};
 
 use super::lines::{Lines, figure, percent};
-use super::quantity::named;
 use super::stats::Summary;
 use crate::load::row::Row;
 
@@ -58,37 +55,12 @@ pub struct Part {
     pub simulated: bool,
 }
 
-/// The parts by one key, those with the most requests first.
-pub fn parts(rows: &[Row], key: &Key) -> Vec<Part> {
-    let mut by_name: BTreeMap<String, Vec<&Row>> = BTreeMap::new();
-    for row in rows {
-        if let Some(name) = (key.of)(row) {
-            by_name.entry(name).or_default().push(row);
-        }
-    }
-    let mut parts: Vec<Part> = by_name.into_iter().map(|(name, rows)| part(name, &rows)).collect();
-    // Numbers as names in the order of numbers.
+/// Those with the most requests first; numbers as names in the order of numbers.
+pub fn ordered(mut parts: Vec<Part>) -> Vec<Part> {
     parts.sort_by(|a, b| {
         b.requests.cmp(&a.requests).then(a.name.len().cmp(&b.name.len())).then(a.name.cmp(&b.name))
     });
     parts
-}
-
-fn part(name: String, rows: &[&Row]) -> Part {
-    let cached = rows.iter().filter_map(|r| Some((r.cached_tokens?, r.prompt_tokens?)));
-    let (cached, prompt) = cached.fold((0, 0), |sum, (c, p)| (sum.0 + c, sum.1 + p));
-    let summary = |quantity| named(quantity).and_then(|q| q.summary(rows.iter().copied()));
-    Part {
-        name,
-        requests: rows.len() as u64,
-        succeeded: rows.iter().filter(|r| r.success()).count() as u64,
-        output_tokens: rows.iter().filter_map(|r| r.decode_length()).sum(),
-        cache_hit_rate: (prompt > 0).then(|| cached as f64 / prompt as f64),
-        ttft: summary("ttft"),
-        tpot: summary("tpot"),
-        e2e: summary("total_latency"),
-        simulated: rows.iter().any(|r| r.simulated == Some(true)),
-    }
 }
 
 /// For `run.json`: the first thousand by name, and how many are left out.
@@ -149,27 +121,29 @@ mod tests {
     use super::*;
     use crate::load::failure::{Class, Failure};
     use crate::load::row::example;
+    use crate::report::Metrics;
 
     #[test]
     fn parts_of_four_rows_by_hand() {
         let other = || Row { group: Some(7), host: None, cached_tokens: None, ..example() };
         let failed = Row { failure: Some(Failure::new(Class::Reset, "x")), ..other() };
         let rows = [example(), other(), failed, Row { group: None, ..example() }];
-        let groups = parts(&rows, &KEYS[1]);
+        let mut metrics = Metrics::of(&rows);
+        let groups = metrics.breakdown.swap_remove(1);
         let told: Vec<_> = groups.iter().map(|p| (p.name.as_str(), p.requests, p.succeeded)).collect();
         assert_eq!(told, [("7", 2, 1), ("2", 1, 1)]);
         assert_eq!((groups[0].cache_hit_rate, groups[1].cache_hit_rate), (None, Some(1.0 / 3.0)));
         assert_eq!((groups[0].ttft.unwrap().count, groups[0].ttft.unwrap().median), (1, 21.0));
         let json = to_json(&groups);
         assert_eq!((&json["parts"]["7"]["cache_hit_rate"], &json["left_out"]), (&Value::Null, &json!(0)));
-        assert!(parts(&rows, &KEYS[2]).is_empty());
+        assert!(Metrics::of(&rows).breakdown[2].is_empty());
     }
 
     #[test]
     fn the_table_shows_ten_and_says_how_many_more() {
         let rows: Vec<Row> = (0..12).map(|g| Row { group: Some(g), ..example() }).collect();
         let mut out = Lines::default();
-        print(&mut out, &KEYS[1], &parts(&rows, &KEYS[1]), 12);
+        print(&mut out, &KEYS[1], &Metrics::of(&rows).breakdown[1], 12);
         assert_eq!(out.0.lines().count(), 13);
         assert!(out.0.ends_with("and 2 more, in run.json\n"));
         assert!(out.0.lines().all(|l| l.chars().count() <= super::super::lines::WIDTH), "{}", out.0);

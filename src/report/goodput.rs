@@ -83,29 +83,42 @@ pub struct Goodput {
 impl Goodput {
     /// Judges; `None` without a limit.
     pub fn of(rows: &[Row], slos: &[Slo], duration_s: f64) -> Option<Self> {
-        if slos.is_empty() {
-            return None;
+        let mut goodput = Self::begun(slos)?;
+        for row in rows {
+            goodput.add(row, slos);
         }
-        let taken = |r: &Row| {
-            r.failure.as_ref().is_some_and(|f| matches!(f.class, Class::Interrupted | Class::NotSent))
-        };
-        let mut out = Self {
-            requests: rows.iter().filter(|r| !taken(r)).count() as u64,
-            good: 0,
-            unknown: 0,
-            by_limit: slos.iter().map(|slo| (slo.name, slo.limit, 0)).collect(),
-            per_second: None,
-        };
-        for row in rows.iter().filter(|r| r.success()) {
-            let met: Vec<Option<bool>> = slos.iter().map(|slo| slo.met(row)).collect();
-            out.good += u64::from(met.iter().all(|m| *m == Some(true)));
-            out.unknown += u64::from(met.contains(&None));
-            for (limit, met) in out.by_limit.iter_mut().zip(&met) {
-                limit.2 += u64::from(*met == Some(true));
-            }
+        Some(goodput.over(duration_s))
+    }
+
+    /// Before the first row; `None` without a limit.
+    pub(super) fn begun(slos: &[Slo]) -> Option<Self> {
+        let by_limit: Vec<_> = slos.iter().map(|slo| (slo.name, slo.limit, 0)).collect();
+        (!slos.is_empty()).then_some(Self { requests: 0, good: 0, unknown: 0, by_limit, per_second: None })
+    }
+
+    /// Judges one row by the limits it was begun with.
+    pub(super) fn add(&mut self, row: &Row, slos: &[Slo]) {
+        if let Some(failure) = &row.failure {
+            let taken = matches!(failure.class, Class::Interrupted | Class::NotSent);
+            self.requests += u64::from(!taken);
+            return;
         }
-        out.per_second = (duration_s > 0.0).then(|| out.good as f64 / duration_s);
-        Some(out)
+        self.requests += 1;
+        let (mut all, mut unknown) = (true, false);
+        for (limit, slo) in self.by_limit.iter_mut().zip(slos) {
+            let met = slo.met(row);
+            limit.2 += u64::from(met == Some(true));
+            all &= met == Some(true);
+            unknown |= met.is_none();
+        }
+        self.good += u64::from(all);
+        self.unknown += u64::from(unknown);
+    }
+
+    /// The rate, once it is known how long it took.
+    pub(super) fn over(self, duration_s: f64) -> Self {
+        let per_second = (duration_s > 0.0).then(|| self.good as f64 / duration_s);
+        Self { per_second, ..self }
     }
 
     /// Share of the requests that were good; `None` where none was judged.

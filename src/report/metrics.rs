@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::breakdown::{self, KEYS, Part};
+use super::gather::{Gathering, Side};
 use super::goodput::{Goodput, Slo};
-use super::quantity::{self, named};
+use super::quantity::named;
 use super::stats::{PERCENTILES, Summary};
-use super::timeline::{self, Concurrency};
+use super::timeline::Concurrency;
 use crate::load::row::Row;
 
 /// Quantities that also stand under their inherited names, without a unit (`p99_server_latency`).
@@ -32,6 +33,20 @@ pub struct WorkerShare {
     pub prompt_tokens: u64,
     /// It says that it is simulated.
     pub simulated: Option<bool>,
+}
+
+impl WorkerShare {
+    /// One of its requests.
+    pub(super) fn add(&mut self, row: &Row) {
+        self.requests += 1;
+        self.succeeded += u64::from(row.success());
+        self.output_tokens += row.decode_length().unwrap_or(0);
+        self.simulated = self.simulated.or(row.simulated);
+        if let (Some(cached), Some(prompt)) = (row.cached_tokens, row.prompt_tokens) {
+            self.cached_tokens = Some(self.cached_tokens.unwrap_or(0) + cached);
+            self.prompt_tokens += prompt;
+        }
+    }
 }
 
 /// All figures of a run.
@@ -70,31 +85,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counts and measures.
+    /// Counts and measures, every sample kept.
     pub fn of(rows: &[Row]) -> Self {
-        let good: Vec<&Row> = rows.iter().filter(|r| r.success()).collect();
-        let mut errors = BTreeMap::new();
-        for failure in rows.iter().filter_map(|r| r.failure.as_ref()) {
-            *errors.entry(failure.class.name()).or_insert(0) += 1;
+        let mut gathering = Gathering::exact(Side::Client);
+        for row in rows {
+            gathering.add(row);
         }
-        let end_ns = rows.iter().filter_map(|r| r.client_end_ns).max().unwrap_or(0);
-        Self {
-            requests: rows.len() as u64,
-            completed: good.len() as u64,
-            duration_s: end_ns.max(0) as f64 / 1e9,
-            input_tokens: good.iter().filter_map(|r| r.prompt_tokens).sum(),
-            planned_input_tokens: good.iter().map(|r| r.planned_tokens).sum(),
-            output_tokens: good.iter().filter_map(|r| r.decode_length()).sum(),
-            quantities: quantity::all().map(|q| (q.name, q.summary(rows))).collect(),
-            errors,
-            workers: workers(rows),
-            breakdown: KEYS.iter().map(|key| breakdown::parts(rows, key)).collect(),
-            goodput: None,
-            in_flight: timeline::in_flight(rows),
-            running: timeline::running(rows),
-            offered_rate: rate(rows.iter().map(|r| Some(r.scheduled_ns))),
-            sent_rate: rate(rows.iter().map(|r| r.sent_ns)),
-        }
+        gathering.gathered().metrics
     }
 
     /// Judged by limits too.
@@ -194,30 +191,6 @@ fn share(w: &WorkerShare, all: u64) -> Value {
         "cache_hit_rate": w.cached_tokens.filter(|_| w.prompt_tokens > 0).map(|c| c as f64 / w.prompt_tokens as f64),
         "simulated": w.simulated,
     })
-}
-
-fn workers(rows: &[Row]) -> BTreeMap<String, WorkerShare> {
-    let mut workers: BTreeMap<String, WorkerShare> = BTreeMap::new();
-    for row in rows {
-        let Some(host) = &row.host else { continue };
-        let share = workers.entry(host.clone()).or_default();
-        share.requests += 1;
-        share.succeeded += u64::from(row.success());
-        share.output_tokens += row.decode_length().unwrap_or(0);
-        share.simulated = share.simulated.or(row.simulated);
-        if let (Some(cached), Some(prompt)) = (row.cached_tokens, row.prompt_tokens) {
-            share.cached_tokens = Some(share.cached_tokens.unwrap_or(0) + cached);
-            share.prompt_tokens += prompt;
-        }
-    }
-    workers
-}
-
-/// Events a second between the first and the last; `None` for fewer than two or all at one moment.
-fn rate(times: impl Iterator<Item = Option<i64>>) -> Option<f64> {
-    let times: Vec<i64> = times.flatten().collect();
-    let (first, last) = (times.iter().min()?, times.iter().max()?);
-    (last > first).then(|| (times.len() - 1) as f64 / ((last - first) as f64 / 1e9))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod decision;
 pub mod explain;
 pub mod files;
 pub mod folder;
+pub mod gather;
 pub mod goodput;
 pub mod interval;
 pub mod json;

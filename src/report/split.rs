@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::gather::{Distribution, Side};
 use super::lines::{LABEL, Lines, figure, percent};
 use super::metrics::Metrics;
-use super::quantity::{Quantity, named};
-use super::stats::{Samples, Summary};
+use super::quantity::named;
+use super::stats::Summary;
 use crate::load::row::Row;
 use crate::load::run::RunReport;
 
@@ -68,25 +69,11 @@ pub struct Part {
 impl Split {
     /// Of the successful requests; `None` without one.
     pub fn of(rows: &[Row]) -> Option<Self> {
-        let whole: Vec<(&Row, i64)> = rows
-            .iter()
-            .filter(|r| r.success())
-            .filter_map(|r| Some((r, r.latency_from_schedule_ns()?)))
-            .collect();
-        let whole_ms = whole.iter().map(|(_, ns)| *ns as f64 / 1e6).sum::<f64>();
-        if whole.is_empty() || whole_ms <= 0.0 {
-            return None;
+        let mut tally = Tally::of(Side::Client);
+        for row in rows {
+            tally.add(row);
         }
-        let told: Vec<&Row> = whole.iter().map(|(row, _)| *row).filter(|r| !r.order_broken).collect();
-        let parts: Vec<Part> = WAY.into_iter().filter_map(named).map(|q| part(q, &told, whole_ms)).collect();
-        let known: f64 = parts.iter().filter_map(|p| p.share).sum();
-        let unknown_share = if (1.0 - known).abs() < 1e-9 { 0.0 } else { 1.0 - known };
-        Some(Self {
-            requests: whole.len() as u64,
-            whole_ms: whole_ms / whole.len() as f64,
-            parts,
-            unknown_share,
-        })
+        tally.split()
     }
 
     /// In `run.json`.
@@ -164,10 +151,55 @@ impl Split {
     }
 }
 
-fn part(quantity: &'static Quantity, told: &[&Row], whole_ms: f64) -> Part {
-    let values: Vec<f64> = told.iter().filter_map(|r| quantity.value(r)).collect();
-    let share = (!values.is_empty()).then(|| values.iter().sum::<f64>() / whole_ms);
-    Part { name: quantity.name, summary: values.into_iter().collect::<Samples>().summary(), share }
+/// The parts as rows come.
+#[derive(Clone, Debug)]
+pub(super) struct Tally {
+    side: Side,
+    requests: u64,
+    whole_ms: f64,
+    parts: [Distribution; WAY.len()],
+}
+
+impl Tally {
+    pub(super) fn of(side: Side) -> Self {
+        Self { side, requests: 0, whole_ms: 0.0, parts: Default::default() }
+    }
+
+    pub(super) fn add(&mut self, row: &Row) {
+        let Some(ns) = self.side.whole_ns(row).filter(|_| row.success()) else { return };
+        self.requests += 1;
+        self.whole_ms += ns as f64 / 1e6;
+        if row.order_broken {
+            return;
+        }
+        for (quantity, samples) in WAY.into_iter().filter_map(named).zip(&mut self.parts) {
+            quantity.each(row, &mut |value, times| samples.add(value, times));
+        }
+    }
+
+    pub(super) fn kept(&self) -> usize {
+        self.parts.iter().map(Distribution::kept).sum()
+    }
+
+    pub(super) fn shrink(&mut self, most: usize) {
+        self.parts.iter_mut().for_each(|d| d.shrink(most));
+    }
+
+    pub(super) fn split(self) -> Option<Split> {
+        if self.requests == 0 || self.whole_ms <= 0.0 {
+            return None;
+        }
+        let part = |(name, samples): (&'static str, Distribution)| {
+            let sum = samples.sum();
+            let summary = samples.summary();
+            Part { name, summary, share: summary.map(|_| sum / self.whole_ms) }
+        };
+        let parts: Vec<Part> = WAY.into_iter().zip(self.parts).map(part).collect();
+        let known: f64 = parts.iter().filter_map(|p| p.share).sum();
+        let unknown_share = if (1.0 - known).abs() < 1e-9 { 0.0 } else { 1.0 - known };
+        let whole_ms = self.whole_ms / self.requests as f64;
+        Some(Split { requests: self.requests, whole_ms, parts, unknown_share })
+    }
 }
 
 /// Requests sent without a record, records without a request; `None` without a trace.
@@ -220,7 +252,7 @@ fn queue(share: f64, limit: u64) -> Option<String> {
 mod tests {
     use super::*;
     use crate::load::row::example;
-    use crate::report::quantity;
+    use crate::report::quantity::{self, Quantity};
 
     fn share_of(split: &Split, name: &str) -> Option<f64> {
         split.share(name)

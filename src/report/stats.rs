@@ -47,9 +47,13 @@ impl Summary {
     }
 }
 
-/// Samples with how often each counts, in order.
+/// Samples with how often each counts.
 #[derive(Clone, Debug, Default)]
-pub struct Samples(Vec<(f64, u64)>);
+pub struct Samples {
+    /// Those that count once: most are.
+    ones: Vec<f64>,
+    several: Vec<(f64, u64)>,
+}
 
 impl Samples {
     /// One sample.
@@ -59,51 +63,119 @@ impl Samples {
 
     /// The same sample several times. What is not a number is not a sample.
     pub fn push_times(&mut self, value: f64, times: u64) {
-        if value.is_finite() && times > 0 {
-            self.0.push((value, times));
+        match times {
+            0 => {}
+            _ if !value.is_finite() => {}
+            1 => self.ones.push(value),
+            times => self.several.push((value, times)),
         }
     }
 
+    /// Samples that were pushed.
+    pub fn len(&self) -> usize {
+        self.ones.len() + self.several.len()
+    }
+
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Each sample and how often it counts.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (f64, u64)> {
+        self.ones.iter().map(|value| (*value, 1)).chain(self.several.iter().copied())
+    }
+
+    /// In order; `None` without a sample.
+    pub(super) fn sorted(self) -> Option<Sorted> {
+        let observed = self.len() as u64;
+        let mut all: Vec<(f64, u64)> = self.iter().collect();
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        (observed > 0).then(|| Sorted::of(all, observed))
+    }
+
     /// Sorts and sums up; `None` without a sample.
-    pub fn summary(mut self) -> Option<Summary> {
-        self.0.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let count: u64 = self.0.iter().map(|s| s.1).sum();
-        let max = self.0.last()?.0;
-        let mean = self.0.iter().map(|(v, n)| v * *n as f64).sum::<f64>() / count as f64;
-        let squares: f64 = self.0.iter().map(|(v, n)| (v - mean).powi(2) * *n as f64).sum();
-        let sorted = Sorted::of(self.0);
-        let [median, p90, p95, p99, p999] = PERCENTILES.map(|(_, q)| sorted.percentile(q));
-        let limits = PERCENTILES.map(|(_, q)| sorted.limits(q));
-        Some(Summary {
-            count,
-            mean,
-            std: (squares / count as f64).sqrt(),
-            median,
-            p90,
-            p95,
-            p99,
-            p999,
-            max,
-            limits,
-        })
+    pub fn summary(self) -> Option<Summary> {
+        let moments = Moments::of(self.iter());
+        Some(self.sorted()?.summary(&moments))
+    }
+}
+
+/// What does not need the samples in order.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Moments {
+    count: u64,
+    sum: f64,
+    /// The mean so far, kept for `squares` alone.
+    around: f64,
+    /// Sum of the squared distances from the mean.
+    squares: f64,
+    max: f64,
+}
+
+impl Default for Moments {
+    fn default() -> Self {
+        Self { count: 0, sum: 0.0, around: 0.0, squares: 0.0, max: f64::NEG_INFINITY }
+    }
+}
+
+impl Moments {
+    fn of(samples: impl Iterator<Item = (f64, u64)>) -> Self {
+        let mut moments = Self::default();
+        samples.for_each(|(value, times)| moments.add(value, times));
+        moments
+    }
+
+    /// West's update of the squares: right for any number of samples, whatever their size.
+    pub(super) fn add(&mut self, value: f64, times: u64) {
+        self.count += times;
+        self.sum += value * times as f64;
+        let off = value - self.around;
+        self.around += off * times as f64 / self.count as f64;
+        self.squares += times as f64 * off * (value - self.around);
+        self.max = self.max.max(value);
+    }
+
+    /// All samples together.
+    pub(super) fn sum(&self) -> f64 {
+        self.sum
     }
 }
 
 /// Samples in order, each with how many lie up to its end.
-struct Sorted {
+#[derive(Clone, Debug)]
+pub(super) struct Sorted {
     upto: Vec<(f64, u64)>,
     count: u64,
+    /// How many were observed: one that counts several times was observed once.
+    observed: u64,
 }
 
 impl Sorted {
     /// `samples` in order, at least one.
-    fn of(mut samples: Vec<(f64, u64)>) -> Self {
+    pub(super) fn of(mut samples: Vec<(f64, u64)>, observed: u64) -> Self {
         let mut count = 0;
         for (_, times) in &mut samples {
             count += *times;
             *times = count;
         }
-        Self { upto: samples, count }
+        Self { upto: samples, count, observed }
+    }
+
+    pub(super) fn summary(&self, moments: &Moments) -> Summary {
+        let [median, p90, p95, p99, p999] = PERCENTILES.map(|(_, q)| self.percentile(q));
+        Summary {
+            count: moments.count,
+            mean: moments.sum / moments.count as f64,
+            std: (moments.squares / moments.count as f64).sqrt(),
+            median,
+            p90,
+            p95,
+            p99,
+            p999,
+            max: moments.max,
+            limits: PERCENTILES.map(|(_, q)| self.limits(q)),
+        }
     }
 
     fn percentile(&self, q: f64) -> f64 {
@@ -115,14 +187,13 @@ impl Sorted {
 
     /// A sample that counts several times was observed once: there are as many independent ones as were pushed.
     fn limits(&self, q: f64) -> Limits {
-        let observed = self.upto.len() as u64;
-        let (low, high) = ranks(observed, q)?;
-        let place = |rank: u64| ((rank as f64 - 0.5) / observed as f64 * self.count as f64) as u64;
+        let (low, high) = ranks(self.observed, q)?;
+        let place = |rank: u64| ((rank as f64 - 0.5) / self.observed as f64 * self.count as f64) as u64;
         Some((self.nth(place(low)), self.nth(place(high))))
     }
 
     /// The sample at a place in the sorted order, from 0.
-    fn nth(&self, place: u64) -> f64 {
+    pub(super) fn nth(&self, place: u64) -> f64 {
         let at = self.upto.partition_point(|(_, upto)| *upto <= place);
         self.upto[at.min(self.upto.len() - 1)].0
     }

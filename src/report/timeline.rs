@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::load::row::Row;
-
 /// How many requests were in flight.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Concurrency {
@@ -30,7 +28,7 @@ pub struct Point {
 }
 
 /// Points of a curve at most.
-const MAX_POINTS: i64 = 200;
+pub(super) const MAX_POINTS: i64 = 200;
 
 /// The curve of intervals `[begin, end)` in nanoseconds.
 pub fn concurrency(intervals: impl IntoIterator<Item = (i64, i64)>) -> Concurrency {
@@ -68,17 +66,6 @@ pub fn concurrency(intervals: impl IntoIterator<Item = (i64, i64)>) -> Concurren
         })
         .collect();
     Concurrency { peak: peak as u64, mean: area / span_ns as f64, points }
-}
-
-/// Requests between their send and their end at the client.
-pub fn in_flight(rows: &[Row]) -> Concurrency {
-    concurrency(rows.iter().filter_map(|r| Some((r.sent_ns?, r.client_end_ns?))))
-}
-
-/// Requests past the server's waiting queue and not yet ended at the router. The last bytes of an answer are on their way
-/// after its place in the batch is free, so this may exceed `max_running_requests`. Empty where no server gave the stamp.
-pub fn running(rows: &[Row]) -> Concurrency {
-    concurrency(rows.iter().filter_map(|r| Some((r.queue_end_ns?, r.finish_ns?))))
 }
 
 #[cfg(test)]

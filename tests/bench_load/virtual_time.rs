@@ -56,7 +56,7 @@ async fn waiting_for_a_place_shows_from_schedule() {
             && (16..=22).contains(&from_schedule[1])
             && (24..=33).contains(&from_schedule[2])
     );
-    assert_eq!(milepost::report::timeline::in_flight(&report.rows).peak, 1);
+    assert_eq!(milepost::report::Metrics::of(&report.rows).in_flight.peak, 1);
 }
 
 /// A step of the wall clock in the run leaves the server's stamps where they belong, save within a second of the step.

@@ -26,9 +26,9 @@ pub(super) const QUANTITIES: &[Quantity] = &[
         |r| ms(r.ttft_ns),
     ),
     Quantity {
-        value: Value::Many(|r, out| {
+        value: Value::Many(|r, add| {
             for gap in &r.gaps {
-                out.push_times(gap.ns as f64 / 1e6 / f64::from(gap.tokens), u64::from(gap.tokens));
+                add(gap.ns as f64 / 1e6 / f64::from(gap.tokens), u64::from(gap.tokens));
             }
         }),
         ..time(
@@ -40,7 +40,7 @@ pub(super) const QUANTITIES: &[Quantity] = &[
         )
     },
     Quantity {
-        value: Value::Many(|r, out| r.gaps.iter().for_each(|gap| out.push(gap.ns as f64 / 1e6))),
+        value: Value::Many(|r, add| r.gaps.iter().for_each(|gap| add(gap.ns as f64 / 1e6, 1))),
         ..time(
             "icl",
             "Inter-chunk latency (ICL), an event",

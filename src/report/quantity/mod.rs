@@ -70,8 +70,8 @@ pub enum Place {
 pub enum Value {
     /// One a request; `None` where the row does not know it.
     One(fn(&Row) -> Option<f64>),
-    /// Several a request.
-    Many(fn(&Row, &mut Samples)),
+    /// Several a request: each sample, and how often it counts.
+    Many(fn(&Row, &mut dyn FnMut(f64, u64))),
 }
 
 /// Every quantity.
@@ -88,13 +88,20 @@ impl Quantity {
     /// Its distribution over the rows it is about; `None` where no row knows it.
     pub fn summary<'a>(&self, rows: impl IntoIterator<Item = &'a Row>) -> Option<Summary> {
         let mut samples = Samples::default();
-        for row in rows.into_iter().filter(|row| self.asks(row)) {
-            match self.value {
-                Value::One(value) => value(row).into_iter().for_each(|v| samples.push(v)),
-                Value::Many(add) => add(row, &mut samples),
-            }
+        for row in rows {
+            self.each(row, &mut |value, times| samples.push_times(value, times));
         }
         samples.summary()
+    }
+
+    /// Each of its samples in a row, and how often it counts.
+    pub fn each(&self, row: &Row, add: &mut dyn FnMut(f64, u64)) {
+        if self.asks(row) {
+            match self.value {
+                Value::One(value) => value(row).into_iter().for_each(|v| add(v, 1)),
+                Value::Many(all) => all(row, add),
+            }
+        }
     }
 
     /// Its value in one row; `None` too where a request has several.

@@ -1,0 +1,329 @@
+//! All figures of a run, gathered one row at a time.
+//!
+//! Rule: a figure of a run and the same figure of its files are made here, once. [`Gathering::exact`] keeps every sample;
+//! [`Gathering::bounded`] keeps them as long as they are few and then counts them by size, so that any number of rows fits: counts,
+//! sums, means, deviations and largest values stay exact, percentiles are within 0.1 %. Deliberately not here: where rows come
+//! from, and how figures are printed or drawn.
+
+mod distribution;
+mod intervals;
+mod parts;
+mod sketch;
+
+use std::collections::BTreeMap;
+
+pub(super) use self::distribution::Distribution;
+use self::intervals::Intervals;
+use self::parts::Parts;
+use super::breakdown::KEYS;
+use super::goodput::{Goodput, Slo};
+use super::metrics::{Metrics, WorkerShare};
+use super::quantity;
+use super::split::{Split, Tally};
+use crate::load::row::Row;
+
+/// Samples that are kept while rows are bounded: 128 MB, of some 350,000 requests.
+const KEPT: usize = 1 << 24;
+/// Samples that one distribution keeps after that.
+const KEPT_OF_ONE: usize = 1 << 14;
+/// Parts of one key that are then told apart.
+const PARTS: usize = 2_000;
+/// Rows between two looks at how many there are.
+const LOOK: u64 = 1 << 12;
+
+/// Whose stamps tell how long a run lasted and what was in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Side {
+    /// A client's: sent, last byte.
+    #[default]
+    Client,
+    /// A router's, where no client is known: arrival, finish.
+    Router,
+}
+
+impl Side {
+    /// From the first byte of a request to the last of its answer.
+    pub fn in_flight(self, row: &Row) -> Option<(i64, i64)> {
+        match self {
+            Self::Client => Some((row.sent_ns?, row.client_end_ns?)),
+            Self::Router => Some((row.arrival_ns?, row.finish_ns?)),
+        }
+    }
+
+    /// When a request was over.
+    pub fn end_ns(self, row: &Row) -> Option<i64> {
+        match self {
+            Self::Client => row.client_end_ns,
+            Self::Router => row.finish_ns,
+        }
+    }
+
+    /// How long it took in all: for a client from the due time.
+    pub fn whole_ns(self, row: &Row) -> Option<i64> {
+        match self {
+            Self::Client => row.latency_from_schedule_ns(),
+            Self::Router => row.total_latency_ns(),
+        }
+    }
+}
+
+/// What is gathered.
+#[derive(Clone, Debug)]
+pub struct Gathering {
+    side: Side,
+    /// Samples that may be kept in all.
+    most: usize,
+    rounded: bool,
+    requests: u64,
+    completed: u64,
+    end_ns: i64,
+    input_tokens: u64,
+    planned_input_tokens: u64,
+    output_tokens: u64,
+    quantities: Vec<Distribution>,
+    errors: BTreeMap<&'static str, u64>,
+    examples: BTreeMap<&'static str, String>,
+    workers: BTreeMap<String, WorkerShare>,
+    parts: Vec<Parts>,
+    goodput: Option<Goodput>,
+    slos: Vec<Slo>,
+    in_flight: Intervals,
+    running: Intervals,
+    scheduled: Events,
+    sent: Events,
+    split: Tally,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Gathered {
+    /// The figures.
+    pub metrics: Metrics,
+    /// Where the time went; `None` without a successful request.
+    pub split: Option<Split>,
+    /// The text of the first failure of each class.
+    pub examples: BTreeMap<&'static str, String>,
+    /// Samples were let go: percentiles are within 0.1 %.
+    pub rounded: bool,
+    /// Rows of parts beyond the first so many of their key, in no breakdown.
+    pub unnamed: u64,
+}
+
+impl Gathering {
+    /// Keeps every sample.
+    pub fn exact(side: Side) -> Self {
+        Self::new(side, usize::MAX, usize::MAX)
+    }
+
+    /// Takes any number of rows.
+    pub fn bounded(side: Side) -> Self {
+        Self::new(side, KEPT, PARTS)
+    }
+
+    fn new(side: Side, most: usize, names: usize) -> Self {
+        Self {
+            side,
+            most,
+            rounded: false,
+            requests: 0,
+            completed: 0,
+            end_ns: 0,
+            input_tokens: 0,
+            planned_input_tokens: 0,
+            output_tokens: 0,
+            quantities: quantity::all().map(|_| Distribution::default()).collect(),
+            errors: BTreeMap::new(),
+            examples: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            parts: KEYS.iter().map(|key| Parts::of(*key, names)).collect(),
+            goodput: None,
+            slos: Vec::new(),
+            in_flight: Intervals::default(),
+            running: Intervals::default(),
+            scheduled: Events::default(),
+            sent: Events::default(),
+            split: Tally::of(side),
+        }
+    }
+
+    /// Judged by limits too.
+    #[must_use]
+    pub fn judged(self, slos: &[Slo]) -> Self {
+        Self { goodput: Goodput::begun(slos), slos: slos.to_vec(), ..self }
+    }
+
+    /// One row more.
+    pub fn add(&mut self, row: &Row) {
+        self.requests += 1;
+        self.end_ns = self.end_ns.max(self.side.end_ns(row).unwrap_or(0));
+        match &row.failure {
+            None => {
+                self.completed += 1;
+                self.input_tokens += row.prompt_tokens.unwrap_or(0);
+                self.planned_input_tokens += row.planned_tokens;
+                self.output_tokens += row.decode_length().unwrap_or(0);
+            }
+            Some(failure) => {
+                *self.errors.entry(failure.class.name()).or_insert(0) += 1;
+                self.examples.entry(failure.class.name()).or_insert_with(|| failure.text.clone());
+            }
+        }
+        for (quantity, samples) in quantity::all().zip(&mut self.quantities) {
+            quantity.each(row, &mut |value, times| samples.add(value, times));
+        }
+        if let Some(host) = &row.host {
+            // Looked up first: a name is copied once and not for every row.
+            match self.workers.get_mut(host) {
+                Some(share) => share.add(row),
+                None => self.workers.entry(host.clone()).or_default().add(row),
+            }
+        }
+        self.parts.iter_mut().for_each(|parts| parts.add(row));
+        if let Some(goodput) = &mut self.goodput {
+            goodput.add(row, &self.slos);
+        }
+        if let Some((begin, end)) = self.side.in_flight(row) {
+            self.in_flight.add(begin, end);
+        }
+        if let (Some(begin), Some(end)) = (row.queue_end_ns, row.finish_ns) {
+            self.running.add(begin, end);
+        }
+        self.scheduled.add(Some(row.scheduled_ns));
+        self.sent.add(row.sent_ns);
+        self.split.add(row);
+        if self.requests.is_multiple_of(LOOK) && self.kept() > self.most {
+            self.shrink();
+        }
+    }
+
+    /// Samples and intervals that are kept one by one.
+    fn kept(&self) -> usize {
+        let distributions = self.quantities.iter().map(Distribution::kept).sum::<usize>();
+        let parts = self.parts.iter().map(Parts::kept).sum::<usize>();
+        // An interval is as large as two samples.
+        distributions + parts + self.split.kept() + 2 * (self.in_flight.kept() + self.running.kept())
+    }
+
+    fn shrink(&mut self) {
+        self.quantities.iter_mut().for_each(|d| d.shrink(KEPT_OF_ONE));
+        self.parts.iter_mut().for_each(|p| p.shrink(KEPT_OF_ONE));
+        self.split.shrink(KEPT_OF_ONE);
+        self.in_flight.shrink(KEPT_OF_ONE);
+        self.running.shrink(KEPT_OF_ONE);
+        self.rounded = true;
+    }
+
+    /// The figures.
+    pub fn gathered(self) -> Gathered {
+        let duration_s = self.end_ns as f64 / 1e9;
+        let unnamed = self.parts.iter().map(|p| p.unnamed).sum();
+        let names = quantity::all().map(|q| q.name);
+        let metrics = Metrics {
+            requests: self.requests,
+            completed: self.completed,
+            duration_s,
+            input_tokens: self.input_tokens,
+            planned_input_tokens: self.planned_input_tokens,
+            output_tokens: self.output_tokens,
+            quantities: names.zip(self.quantities.into_iter().map(Distribution::summary)).collect(),
+            errors: self.errors,
+            workers: self.workers,
+            breakdown: self.parts.into_iter().map(Parts::closed).collect(),
+            goodput: self.goodput.map(|goodput| goodput.over(duration_s)),
+            in_flight: self.in_flight.curve(),
+            running: self.running.curve(),
+            offered_rate: self.scheduled.rate(),
+            sent_rate: self.sent.rate(),
+        };
+        Gathered {
+            metrics,
+            split: self.split.split(),
+            examples: self.examples,
+            rounded: self.rounded,
+            unnamed,
+        }
+    }
+}
+
+/// Moments, of which the first, the last and the number are kept.
+#[derive(Clone, Copy, Debug, Default)]
+struct Events {
+    count: u64,
+    first_ns: i64,
+    last_ns: i64,
+}
+
+impl Events {
+    fn add(&mut self, ns: Option<i64>) {
+        let Some(ns) = ns else { return };
+        (self.first_ns, self.last_ns) =
+            if self.count == 0 { (ns, ns) } else { (self.first_ns.min(ns), self.last_ns.max(ns)) };
+        self.count += 1;
+    }
+
+    /// Events a second between the first and the last; `None` for fewer than two or all at one moment.
+    fn rate(&self) -> Option<f64> {
+        let span_ns = self.last_ns - self.first_ns;
+        (span_ns > 0).then(|| (self.count - 1) as f64 / (span_ns as f64 / 1e9))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::failure::{Class, Failure};
+    use crate::load::row::example;
+
+    /// Rows of which no two are alike, one in ten failed.
+    fn rows(count: i64) -> impl Iterator<Item = Row> {
+        (0..count).map(|n| {
+            let later = n * 3_000_000;
+            let slower = (n * 7_919) % 50_021 * 1_000;
+            let after = |ns: Option<i64>| ns.map(|ns| ns + later);
+            Row {
+                scheduled_ns: 999_000_000 + later,
+                arrival_ns: after(example().arrival_ns),
+                queue_end_ns: after(example().queue_end_ns),
+                finish_ns: after(example().finish_ns).map(|ns| ns + slower),
+                sent_ns: after(example().sent_ns),
+                write_begun_ns: after(example().write_begun_ns),
+                client_end_ns: after(example().client_end_ns).map(|ns| ns + slower),
+                host: Some(format!("w{}", n % 3)),
+                failure: (n % 10 == 9).then(|| Failure::new(Class::Reset, format!("row {n}"))),
+                ..example()
+            }
+        })
+    }
+
+    #[test]
+    fn letting_samples_go_rounds_percentiles_and_nothing_else() {
+        let mut exact = Gathering::exact(Side::Client);
+        let mut bounded = Gathering { most: 100_000, ..Gathering::bounded(Side::Client) };
+        for row in rows(40_000) {
+            exact.add(&row);
+            bounded.add(&row);
+        }
+        assert!(bounded.kept() < 48 * KEPT_OF_ONE + 100_000, "{}", bounded.kept());
+        let (exact, bounded) = (exact.gathered(), bounded.gathered());
+        assert_eq!((exact.rounded, bounded.rounded), (false, true));
+        let (a, b) = (&exact.metrics, &bounded.metrics);
+        assert_eq!((a.requests, a.completed, a.output_tokens), (b.requests, b.completed, b.output_tokens));
+        assert_eq!((&a.errors, &a.workers, a.offered_rate), (&b.errors, &b.workers, b.offered_rate));
+        assert!((a.in_flight.mean / b.in_flight.mean - 1.0).abs() < 1e-9);
+        let (a, b) = (a.summary("client_latency").unwrap(), b.summary("client_latency").unwrap());
+        assert_eq!((a.count, a.mean, a.std, a.max), (b.count, b.mean, b.std, b.max));
+        assert!((a.p99 / b.p99 - 1.0).abs() < 0.0011, "{} {}", a.p99, b.p99);
+        assert_eq!(exact.examples["reset"], "row 9");
+        assert_eq!(exact.split.unwrap().requests, 36_000);
+    }
+
+    #[test]
+    fn what_a_router_saw_is_measured_by_its_own_stamps() {
+        let row = Row { sent_ns: None, client_end_ns: None, ..example() };
+        let mut gathering = Gathering::exact(Side::Router);
+        gathering.add(&row);
+        let gathered = gathering.gathered();
+        assert_eq!((gathered.metrics.in_flight.peak, gathered.metrics.duration_s), (1, 1.061));
+        assert!((gathered.split.unwrap().whole_ms - 61.0).abs() < 1e-9);
+    }
+}

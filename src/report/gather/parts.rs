@@ -1,0 +1,96 @@
+//! The figures of each part of the requests by one key.
+//!
+//! Rule: a row that does not know its part is in none; beyond a number of parts that nobody reads, new ones are only counted.
+//! Deliberately not here: which keys there are (`breakdown`).
+
+use std::collections::BTreeMap;
+
+use super::Distribution;
+use crate::load::row::Row;
+use crate::report::breakdown::{Key, Part, ordered};
+use crate::report::quantity::named;
+
+/// What is measured of each part.
+const MEASURED: [&str; 3] = ["ttft", "tpot", "total_latency"];
+
+/// The parts by one key.
+#[derive(Clone, Debug)]
+pub(super) struct Parts {
+    key: Key,
+    /// Parts that are told apart at most.
+    names: usize,
+    by_name: BTreeMap<String, PartTally>,
+    /// Rows of parts that are not told apart.
+    pub unnamed: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct PartTally {
+    requests: u64,
+    succeeded: u64,
+    output_tokens: u64,
+    cached_tokens: u64,
+    prompt_tokens: u64,
+    simulated: bool,
+    measured: [Distribution; 3],
+}
+
+impl Parts {
+    pub(super) fn of(key: Key, names: usize) -> Self {
+        Self { key, names, by_name: BTreeMap::new(), unnamed: 0 }
+    }
+
+    pub(super) fn add(&mut self, row: &Row) {
+        let Some(name) = (self.key.of)(row) else { return };
+        if self.by_name.len() < self.names || self.by_name.contains_key(&name) {
+            self.by_name.entry(name).or_default().add(row);
+        } else {
+            self.unnamed += 1;
+        }
+    }
+
+    pub(super) fn kept(&self) -> usize {
+        self.by_name.values().flat_map(|p| &p.measured).map(Distribution::kept).sum()
+    }
+
+    pub(super) fn shrink(&mut self, most: usize) {
+        self.by_name.values_mut().flat_map(|p| &mut p.measured).for_each(|d| d.shrink(most));
+    }
+
+    /// In the order in which they are told.
+    pub(super) fn closed(self) -> Vec<Part> {
+        ordered(self.by_name.into_iter().map(|(name, tally)| tally.closed(name)).collect())
+    }
+}
+
+impl PartTally {
+    fn add(&mut self, row: &Row) {
+        self.requests += 1;
+        self.succeeded += u64::from(row.success());
+        self.output_tokens += row.decode_length().unwrap_or(0);
+        self.simulated |= row.simulated == Some(true);
+        if let (Some(cached), Some(prompt)) = (row.cached_tokens, row.prompt_tokens) {
+            self.cached_tokens += cached;
+            self.prompt_tokens += prompt;
+        }
+        for (quantity, samples) in MEASURED.into_iter().filter_map(named).zip(&mut self.measured) {
+            quantity.each(row, &mut |value, times| samples.add(value, times));
+        }
+    }
+
+    fn closed(self, name: String) -> Part {
+        let [ttft, tpot, e2e] = self.measured.map(Distribution::summary);
+        Part {
+            name,
+            requests: self.requests,
+            succeeded: self.succeeded,
+            output_tokens: self.output_tokens,
+            cache_hit_rate: (self.prompt_tokens > 0)
+                .then(|| self.cached_tokens as f64 / self.prompt_tokens as f64),
+            ttft,
+            tpot,
+            e2e,
+            simulated: self.simulated,
+        }
+    }
+}
