@@ -9,6 +9,7 @@
 //! | [`http1`] | the HTTP/1.1 codec: heads, bodies, both sides of a connection, the pool of idle ones |
 //! | [`wire`] | SGLang and `OpenAI` wire formats: bytes in, facts out, no I/O |
 //! | [`trace`] | the product: records, the bounded sink, the writer, the reader, alignment of server stamps |
+//! | [`export`] | a trace as the files and messages that other tools read |
 //! | [`config`] | what was asked for, as values that cannot be wrong |
 //! | [`fleet`] | the workers: registry, pools, leases, health; the only shared mutable state |
 //! | [`proxy`] | the request path, one file a phase |
@@ -27,6 +28,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod export;
 pub mod fleet;
 pub mod http1;
 pub mod load;

@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 pub mod bench;
 pub mod demo;
 pub mod exit;
+mod export;
 pub mod holder;
 pub mod replay;
 pub mod route;

@@ -1,6 +1,7 @@
 //! `milepost trace`: what a trace can hold, whether this one can be believed, and why requests went where they went.
 //!
-//! Deliberately not here: reading and aligning, see `trace::reader` and `trace::align`; the text of a decision (`show`).
+//! Deliberately not here: reading and aligning, see `trace::reader` and `trace::align`; the text of a decision (`show`); files for
+//! other tools (`export`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::{Failure, show};
+use super::{Failure, export, show};
 use crate::trace::align::align;
 use crate::trace::axis::Offsets;
 use crate::trace::reader::{TraceFile, TraceRun};
@@ -33,6 +34,8 @@ enum TraceCommand {
     },
     /// Print decisions: what the policy saw of each candidate, its scores, and what the shadow policies would have chosen.
     Show(show::ShowArgs),
+    /// Write the requests of a trace as a file that other tools read.
+    Export(export::ExportArgs),
 }
 
 /// Runs `milepost trace`.
@@ -40,6 +43,7 @@ pub fn run(args: TraceArgs) -> Result<(), Failure> {
     match args.command {
         TraceCommand::Schema => print(&schema::text()),
         TraceCommand::Show(args) => print(&show::show(&args)?),
+        TraceCommand::Export(args) => export::run(&args),
         TraceCommand::Check { file } => {
             let trace = TraceFile::read(&file).map_err(|e| Failure::Usage(e.to_string()))?;
             let report = Report::of(&trace);

@@ -10,6 +10,7 @@ pub mod axis;
 pub mod decision;
 pub mod journal;
 pub mod json;
+pub mod leaves;
 pub mod reader;
 pub mod record;
 pub mod schema;

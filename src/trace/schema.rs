@@ -21,24 +21,29 @@ const SOURCES: [&str; 7] = [
 const WIDTH: usize = 100;
 
 #[derive(Debug, Default)]
-struct Item {
-    name: String,
+pub(super) struct Item {
+    pub(super) name: String,
     doc: String,
-    is_enum: bool,
-    members: Vec<Member>,
+    pub(super) is_enum: bool,
+    pub(super) members: Vec<Member>,
 }
 
 #[derive(Debug, Default)]
-struct Member {
-    name: String,
-    rust_type: String,
-    doc: String,
-    flatten: bool,
+pub(super) struct Member {
+    pub(super) name: String,
+    pub(super) rust_type: String,
+    pub(super) doc: String,
+    pub(super) flatten: bool,
+}
+
+/// All types that are written to a trace.
+pub(super) fn items() -> Vec<Item> {
+    SOURCES.iter().flat_map(|source| parse(source)).collect()
 }
 
 /// The schema as text: each kind of record, then the objects and words inside them.
 pub fn text() -> String {
-    let items: Vec<Item> = SOURCES.iter().flat_map(|source| parse(source)).collect();
+    let items = items();
     let mut out = format!(
         "milepost trace, schema {SCHEMA}: one JSON object a line, told apart by \"kind\".\nA type with ? may be absent, never null; [..] is a list.\n"
     );
@@ -101,7 +106,7 @@ impl<'a> Printer<'a> {
 }
 
 /// The type without `Option`, `Late`, `Vec` and `Box`.
-fn inner(rust_type: &str) -> &str {
+pub(super) fn inner(rust_type: &str) -> &str {
     let mut name = rust_type;
     while let Some(rest) = ["Option<", "Late<", "Vec<", "Box<"].iter().find_map(|p| name.strip_prefix(p)) {
         name = rest.strip_suffix('>').unwrap_or(rest);
@@ -214,4 +219,4 @@ fn member(code: &str, in_enum: bool) -> Option<(String, String)> {
 #[path = "schema_tests.rs"]
 mod tests;
 #[cfg(test)]
-pub(super) use tests::filled_records;
+pub(crate) use tests::filled_records;

@@ -106,6 +106,8 @@ fn request() -> RequestRecord {
         client_arrival_time: Some(text_value()),
         worker: Some(text_value().into()),
         same_host: Some(true),
+        dp_rank: Some(1),
+        dp_rank_by: Some("body".into()),
         policy: Some(text_value().into()),
         policy_by: Some("header".into()),
         split_arm: Some(text_value().into()),
@@ -114,6 +116,7 @@ fn request() -> RequestRecord {
         shadow: shadow(),
         failed_attempts: vec![AttemptRecord { router_send_ns: Some(1), ..AttemptRecord::default() }],
         body_read_ns: Some(1),
+        limit_wait_ns: Some(1),
         decided_ns: Some(1),
         connected_ns: Some(1),
         router_send_ns: Some(1),
@@ -126,6 +129,7 @@ fn request() -> RequestRecord {
         error: Some(text_value()),
         sse_done: Some(true),
         tokens: Tokens { prompt_tokens: Some(1), completion_tokens: Some(1), cached_tokens: Some(1) },
+        predicted_cached_tokens: Some(1),
         answer_unread: Some("no_memory".into()),
         has_text: Some(true),
         finish_reason: Some(text_value().into()),
@@ -224,7 +228,7 @@ fn journal() -> impl Iterator<Item = Record> {
 }
 
 /// One record of each kind with every field filled.
-pub fn filled_records() -> Vec<Record> {
+pub(crate) fn filled_records() -> Vec<Record> {
     others().into_iter().chain(journal()).chain([Record::Request(Box::new(request()))]).collect()
 }
 

@@ -6,6 +6,7 @@ mod bench;
 mod canary;
 mod decisions;
 mod descriptors;
+mod export;
 mod flags;
 mod help;
 mod http;

@@ -1,0 +1,138 @@
+//! `milepost trace export`: a trace as a file that other tools read.
+//!
+//! Rule: what is there is not written over unless that is asked for, and never a trace that is being read; a file has its name
+//! when it is whole, so one that is there can be used. Deliberately not here: the formats (`export`).
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::Failure;
+use crate::export::survey::Survey;
+use crate::export::{ExportError, csv};
+
+/// Bytes gathered before they are written.
+const GATHERED_BYTES: usize = 1 << 18;
+/// Ends the name of a file that is not whole yet.
+const PARTIAL: &str = ".part";
+
+/// Arguments of `milepost trace export`.
+#[derive(Debug, clap::Args)]
+pub struct ExportArgs {
+    /// The traces (`route --trace-log`), in order.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Format.
+    #[arg(long, value_name = "FORMAT")]
+    to: Format,
+    /// File to be written; - is standard output.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Replace the file if it is there.
+    #[arg(long)]
+    overwrite: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// One line a request, a column for each field of its record and for what alignment adds; lists are JSON.
+    Csv,
+}
+
+/// Runs `milepost trace export`.
+pub fn run(args: &ExportArgs) -> Result<(), Failure> {
+    args.check()?;
+    let survey = Survey::of(&args.files).map_err(|e| failure(&e))?;
+    let rows = args.write(&survey)?;
+    eprint!("{}", report(&survey, rows, &args.out));
+    Ok(())
+}
+
+fn failure(error: &ExportError) -> Failure {
+    match error {
+        ExportError::Write(_) => Failure::Run(error.to_string()),
+        ExportError::Read(_) | ExportError::Unfit(_) => Failure::Usage(error.to_string()),
+    }
+}
+
+impl ExportArgs {
+    fn is_to_stdout(&self) -> bool {
+        self.out.as_os_str() == "-"
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        if self.is_to_stdout() {
+            return Ok(());
+        }
+        let out = self.out.display();
+        let same = |file: &PathBuf| file == &self.out || is_same(file, &self.out);
+        if self.files.iter().any(same) {
+            return Err(Failure::Usage(format!("--out {out}: it is a trace that is to be read")));
+        }
+        if self.out.exists() && !self.overwrite {
+            return Err(Failure::Usage(format!("--out {out} is there already; --overwrite replaces it")));
+        }
+        Ok(())
+    }
+
+    fn write(&self, survey: &Survey) -> Result<u64, Failure> {
+        if self.is_to_stdout() {
+            let mut out = BufWriter::with_capacity(GATHERED_BYTES, io::stdout());
+            return match self.format(survey, &mut out).and_then(|rows| Ok(out.flush().map(|()| rows)?)) {
+                // A reader that went away (`| head`) is no failure.
+                Err(ExportError::Write(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+                done => done.map_err(|e| failure(&e)),
+            };
+        }
+        let mut partial = self.out.clone().into_os_string();
+        partial.push(PARTIAL);
+        let partial = PathBuf::from(partial);
+        let written = self.write_file(survey, &partial).and_then(|rows| {
+            std::fs::rename(&partial, &self.out)?;
+            Ok(rows)
+        });
+        written.map_err(|error| {
+            // What is not whole is of no use; that it cannot be removed would hide what went wrong.
+            let _ = std::fs::remove_file(&partial);
+            match failure(&error) {
+                Failure::Run(why) => Failure::Run(format!("--out {}: {why}", self.out.display())),
+                other => other,
+            }
+        })
+    }
+
+    fn write_file(&self, survey: &Survey, path: &Path) -> Result<u64, ExportError> {
+        let mut out = BufWriter::with_capacity(GATHERED_BYTES, File::create(path)?);
+        let rows = self.format(survey, &mut out)?;
+        out.flush()?;
+        Ok(rows)
+    }
+
+    fn format(&self, survey: &Survey, out: &mut (dyn Write + Send)) -> Result<u64, ExportError> {
+        match self.to {
+            Format::Csv => csv::write(survey, out),
+        }
+    }
+}
+
+fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// What was exported, and what was not.
+fn report(survey: &Survey, rows: u64, out: &Path) -> String {
+    let beside = [
+        (survey.other_records, "records of other kinds read"),
+        (survey.lost, "requests lost by the router"),
+        (survey.torn_lines(), "torn lines stepped over"),
+    ];
+    let mut text = format!("{}: {rows} of {} requests", out.display(), survey.requests);
+    for (count, what) in beside.iter().filter(|(count, _)| *count > 0) {
+        // Writing into a string cannot fail.
+        let _ = write!(text, ", {count} {what}");
+    }
+    text + "\n"
+}

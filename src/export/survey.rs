@@ -1,0 +1,99 @@
+//! The first pass over a trace: what has to be known of the whole before its first request can be placed.
+//!
+//! Rule: it keeps clock records and one pair of stamps a worker and ten seconds, nothing for each request. Deliberately not
+//! here: alignment itself (`trace::align`).
+
+use std::path::{Path, PathBuf};
+
+use super::ExportError;
+use crate::trace::axis::{ClockTrack, Offsets};
+use crate::trace::reader::TraceReader;
+use crate::trace::record::Record;
+
+/// The clocks of one run of the router.
+#[derive(Debug, Default)]
+pub struct RunClocks {
+    /// The host's wall clock against its monotonic clock.
+    pub clocks: ClockTrack,
+    /// The workers' wall clocks against it.
+    pub offsets: Offsets,
+}
+
+/// One file of a trace as it was when it was surveyed.
+#[derive(Debug)]
+pub struct SurveyedFile {
+    /// Its path.
+    pub path: PathBuf,
+    /// Records in it; what a router that still runs has added since is left for another time.
+    pub records: u64,
+    /// Lines that are no record.
+    pub torn_lines: u64,
+}
+
+/// What a trace holds.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Its files, in the order given.
+    pub files: Vec<SurveyedFile>,
+    /// The clocks of its runs, in order. A file that begins in the middle of a run has one of its own.
+    pub runs: Vec<RunClocks>,
+    /// Requests.
+    pub requests: u64,
+    /// Records that are no requests: changes of workers, connections, the journal, clocks.
+    pub other_records: u64,
+    /// Requests that the router could not write.
+    pub lost: u64,
+    /// The first arrival, Unix nanoseconds; absent without requests.
+    pub first_unix_ns: Option<u64>,
+}
+
+impl Survey {
+    /// Reads the files once.
+    pub fn of(paths: &[PathBuf]) -> Result<Self, ExportError> {
+        let mut survey = Self::default();
+        for path in paths {
+            survey.file(path)?;
+        }
+        Ok(survey)
+    }
+
+    /// Lines of all files that are no record.
+    pub fn torn_lines(&self) -> u64 {
+        self.files.iter().map(|file| file.torn_lines).sum()
+    }
+
+    fn file(&mut self, path: &Path) -> Result<(), ExportError> {
+        let mut reader = TraceReader::open(path)?;
+        let mut records = 0;
+        for record in &mut reader {
+            let (_, record) = record?;
+            if records == 0 || matches!(record, Record::Run(_)) {
+                self.runs.push(RunClocks::default());
+            }
+            records += 1;
+            self.record(&record);
+        }
+        let torn_lines = reader.torn_lines();
+        self.files.push(SurveyedFile { path: path.to_owned(), records, torn_lines });
+        Ok(())
+    }
+
+    fn record(&mut self, record: &Record) {
+        let Some(run) = self.runs.last_mut() else { return };
+        self.other_records += 1;
+        match record {
+            Record::Run(record) => run.clocks.add(record.clock),
+            Record::Clock(clock) => run.clocks.add(*clock),
+            Record::Worker(worker) => run.offsets.know(worker),
+            Record::Lost(lost) => self.lost += lost.requests,
+            Record::Request(request) => {
+                run.offsets.learn(request);
+                self.other_records -= 1;
+                self.requests += 1;
+                let unix_ns = request.arrival_unix_ns;
+                self.first_unix_ns = Some(self.first_unix_ns.map_or(unix_ns, |first| first.min(unix_ns)));
+            }
+            Record::Connection(_) | Record::Journal(_) => {}
+        }
+    }
+}
