@@ -1,4 +1,4 @@
-//! What lies in `deploy/` and the pages beside it, held to the real tables: flags, paths, ports and times.
+//! What lies in `deploy/` and the pages beside it, held to the real tables: flags, series, labels, paths, ports, times.
 //!
 //! Rule: whoever copies a file of `deploy/` gets what its comments promise, in this version. Deliberately not here: whether
 //! systemd, Docker and Kubernetes are well.
@@ -7,7 +7,9 @@
 
 mod flags;
 mod kubernetes;
+mod monitoring;
 mod packaging;
+mod promql;
 mod scripts;
 
 use std::path::{Path, PathBuf};
