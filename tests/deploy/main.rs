@@ -6,11 +6,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here, with the place")]
 
 mod flags;
+#[path = "../kept_page/mod.rs"]
+mod kept_page;
 mod kubernetes;
 mod monitoring;
 mod packaging;
 mod promql;
 mod scripts;
+mod trace_page;
 
 use std::path::{Path, PathBuf};
 

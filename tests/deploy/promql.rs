@@ -1,4 +1,4 @@
-//! Looks at a PromQL expression as far as names go: series, label matchers, labels that are grouped by.
+//! Looks at an expression of Prometheus as far as names go: series, label matchers, labels that are grouped by.
 //!
 //! Rule: an identifier is a series, a function or a word of the language, or the expression is refused; a series must be one
 //! that a router shows, with labels that it has and values that it can have. Deliberately not here: the rest of the grammar.
@@ -56,7 +56,8 @@ pub fn read(text: &str) -> Result<Expression, String> {
     let tokens = tokens(text)?;
     balanced(&tokens)?;
     let mut found = Expression::default();
-    let (mut grouped, mut has) = (Vec::new(), BTreeSet::from_iter(SCRAPED.iter().map(ToString::to_string)));
+    let mut grouped = Vec::new();
+    let mut has: BTreeSet<String> = SCRAPED.iter().map(ToString::to_string).collect();
     let mut at = 0;
     while at < tokens.len() {
         let Token::Word(word) = &tokens[at] else {
