@@ -6,7 +6,7 @@
 //! | 1 | the run failed: something outside the command line went wrong, or no request succeeded |
 //! | 2 | usage: an argument, a file or an address that cannot be used as given |
 //! | 3 | `bench`: done and written, but the verdict is SUSPECT |
-//! | 4 | `bench`: done and written, but the verdict is INVALID |
+//! | 4 | `bench`: done and written, but the verdict is INVALID; `--check-outputs`: workers differ |
 //! | 130 | interrupted by Ctrl-C; what was measured so far is written and marked |
 
 use std::fmt;

@@ -144,7 +144,8 @@ fn triton(mut body: Value, prompt: &Prompt, options: &RequestOptions) -> Value {
     body
 }
 
-fn lay_over(body: &mut Value, extra: &Map<String, Value>) {
+/// Lays an object over another, object into object.
+pub(super) fn lay_over(body: &mut Value, extra: &Map<String, Value>) {
     for (key, value) in extra {
         match (&mut body[key], value) {
             (below @ Value::Object(_), Value::Object(above)) => lay_over(below, above),

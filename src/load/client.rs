@@ -99,6 +99,9 @@ pub struct SimpleAnswer {
     pub simulated: bool,
 }
 
+/// Sees pieces of a body as they come, and when each was read.
+pub type Watch<'a> = &'a mut (dyn FnMut(&[u8], u64) + Send);
+
 /// Sends requests to one target.
 #[derive(Debug)]
 pub struct Client {
@@ -157,13 +160,23 @@ impl Client {
 
     /// Sends one request and reads its answer. `stop` ends it early.
     pub async fn exchange(&self, outgoing: &Outgoing, stop: impl Future<Output = ()>) -> Exchange {
+        self.exchange_watched(outgoing, stop, &mut |_, _| ()).await
+    }
+
+    /// As [`Self::exchange`]; `watch` sees each piece of the body, and when it was read.
+    pub async fn exchange_watched(
+        &self,
+        outgoing: &Outgoing,
+        stop: impl Future<Output = ()>,
+        watch: Watch<'_>,
+    ) -> Exchange {
         let mut progress = Progress::default();
         progress.seen.body = outgoing.keep_answer.then(BytesMut::new);
         let travelled = async {
             tokio::select! {
                 biased;
                 () = stop => Some(Failure::new(Class::Interrupted, "ended by Ctrl-C")),
-                result = self.travel(outgoing, &mut progress) => result.err(),
+                result = self.travel(outgoing, &mut progress, watch) => result.err(),
             }
         };
         // Not one more branch: a target that always has more to read would never let the time be looked at.
@@ -209,7 +222,12 @@ impl Client {
         Failure::new(Class::Timeout, format!("{what} for {} s", self.timeout.as_secs_f64()))
     }
 
-    async fn travel(&self, outgoing: &Outgoing, progress: &mut Progress) -> Result<(), Failure> {
+    async fn travel(
+        &self,
+        outgoing: &Outgoing,
+        progress: &mut Progress,
+        watch: Watch<'_>,
+    ) -> Result<(), Failure> {
         let mut idle = self.connections.take();
         loop {
             let connection = match idle.take() {
@@ -225,7 +243,7 @@ impl Client {
             match self.ask(connection, outgoing, &mut progress.seen).await {
                 Ok(answer) => {
                     progress.reader = Some(reader(outgoing, connection, answer.status).with_token_times());
-                    return self.read(progress).await;
+                    return self.read(progress, watch).await;
                 }
                 Err(Unanswered { failure, stale }) => {
                     progress.note_connection();
@@ -262,7 +280,7 @@ impl Client {
     }
 
     /// Reads the body. The time of its bytes is that of the read that brought them, as in the router.
-    async fn read(&self, progress: &mut Progress) -> Result<(), Failure> {
+    async fn read(&self, progress: &mut Progress, watch: Watch<'_>) -> Result<(), Failure> {
         let Progress { seen, reader: Some(reader), connection: Some(connection) } = progress else {
             return Ok(());
         };
@@ -272,6 +290,7 @@ impl Client {
                 if let Some(body) = seen.body.as_mut().filter(|body| body.len() <= SIMPLE_BYTES) {
                     body.extend_from_slice(data);
                 }
+                watch(data, at_ns);
                 reader.push(data, at_ns);
             };
             let more = connection.read_data(&mut show).await.map_err(|e| of_connection(&e, true))?;

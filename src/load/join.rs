@@ -210,7 +210,7 @@ impl Run<'_> {
             sent_ns: at(stamps.sent_ns),
             client_first_token_ns: at(answer.as_ref().and_then(|a| a.first_token_ns)),
             client_end_ns: at(end_ns),
-            gaps: times.windows(2).map(gap).collect(),
+            gaps: times.windows(2).map(Gap::between).collect(),
             streamed: plan.stream,
             group: plan.group,
             batch_size: Some(plan.batch_size),
@@ -382,11 +382,6 @@ fn from_router(row: &mut Row, record: &RequestRecord, offsets: &Offsets) {
             record.error.clone().unwrap_or_else(|| format!("the router's record says {:?}", record.outcome));
         row.failure = Some(Failure::new(Class::Router, text));
     }
-}
-
-fn gap(pair: &[crate::wire::answer::TokenTime]) -> Gap {
-    let tokens = pair[1].tokens.saturating_sub(pair[0].tokens).max(1);
-    Gap { ns: pair[1].at_ns.saturating_sub(pair[0].at_ns), tokens: u32::try_from(tokens).unwrap_or(u32::MAX) }
 }
 
 /// A worker that a router on the target's host names by a loopback address or by the target's own is on that host.

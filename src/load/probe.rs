@@ -104,6 +104,41 @@ pub async fn server(client: &Client, target: &Target, backend: Backend) -> Serve
     info
 }
 
+/// What a server says of its own speed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Speed {
+    /// Tokens a second of its last decode step.
+    pub last_gen_per_s: Option<f64>,
+    /// Tokens that a step of speculative decoding gave.
+    pub accept_length: Option<f64>,
+}
+
+/// What the target says of its speed since it was asked last.
+pub async fn speed(client: &Client, target: &Target) -> Speed {
+    for path in ["/get_server_info", "/server_info"] {
+        if let Ok(answer) = json(client, target, path).await {
+            let state = &answer["internal_states"][0];
+            return Speed {
+                last_gen_per_s: state["last_gen_throughput"].as_f64(),
+                accept_length: state["avg_spec_accept_length"].as_f64(),
+            };
+        }
+    }
+    Speed::default()
+}
+
+/// A page of the target as JSON.
+///
+/// # Errors
+/// It has no such page, or gave no answer in time.
+pub async fn json(client: &Client, target: &Target, path: &str) -> Result<Value, String> {
+    let answer = client.simple(Method::GET, &target.path(path), PROBE_TIMEOUT).await?;
+    if answer.status != 200 {
+        return Err(format!("{path}: status {}", answer.status));
+    }
+    serde_json::from_slice(&answer.body).map_err(|e| format!("{path}: {e}"))
+}
+
 /// Empties the prefix caches.
 pub async fn flush_cache(client: &Client, target: &Target) -> Result<(), String> {
     let path = target.path("/flush_cache");

@@ -5,6 +5,7 @@
 //! JSON or statistics ([`crate::report`]), and how they are made (`join`).
 
 use super::failure::Failure;
+use crate::wire::answer::TokenTime;
 
 /// A gap between two events that brought tokens, at the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,15 @@ pub struct Gap {
     pub ns: u64,
     /// Tokens the later event brought; at least 1.
     pub tokens: u32,
+}
+
+impl Gap {
+    /// Between two events that follow each other.
+    pub(super) fn between(pair: &[TokenTime]) -> Self {
+        let tokens = pair[1].tokens.saturating_sub(pair[0].tokens).max(1);
+        let ns = pair[1].at_ns.saturating_sub(pair[0].at_ns);
+        Self { ns, tokens: u32::try_from(tokens).unwrap_or(u32::MAX) }
+    }
 }
 
 /// One request.

@@ -284,7 +284,7 @@ fn schedule(
     Ok(Schedule::new(&arrivals, sessions::starts(&loaded.prompts), config.seed))
 }
 
-async fn connect(config: &LoadConfig, context: &RunContext) -> Result<Arc<Client>, LoadError> {
+pub(super) async fn connect(config: &LoadConfig, context: &RunContext) -> Result<Arc<Client>, LoadError> {
     let (connector, clock) = (context.connector.clone(), context.clock.clone());
     let connections = Connections::to(&config.target, connector, clock.clone()).await.map_err(|e| {
         LoadError::Target(format!("{}: cannot look up {}: {e}", config.target, config.target.host))
@@ -295,7 +295,7 @@ async fn connect(config: &LoadConfig, context: &RunContext) -> Result<Arc<Client
         .map_err(LoadError::Options)
 }
 
-async fn model_name(config: &LoadConfig, client: &Client) -> Result<String, LoadError> {
+pub(super) async fn model_name(config: &LoadConfig, client: &Client) -> Result<String, LoadError> {
     match &config.model {
         Some(model) => Ok(model.clone()),
         None if !config.backend.names_model() => Ok(String::new()),

@@ -8,10 +8,12 @@ mod failures;
 mod joined;
 #[path = "../kept_page/mod.rs"]
 mod kept_page;
+mod outputs;
 mod rows;
 mod series;
 mod server;
 mod sessions;
+mod static_batch;
 mod traces;
 mod virtual_time;
 

@@ -13,6 +13,10 @@ use super::arguments::MASK;
 /// Largest file read: a run's JSON holds every request.
 const MAX_BYTES: u64 = 8 << 30;
 
+/// Flags that take several values at a time.
+const LISTS: [&str; 6] =
+    ["--batch-size", "--input-len", "--output-len", "--worker-urls", "--prompt", "--goodput"];
+
 /// What is read of a run's file.
 #[derive(Deserialize)]
 struct Run {
@@ -85,6 +89,10 @@ fn flags(key: &str, value: &Value) -> Result<Vec<String>, String> {
         Value::Boolean(false) => Ok(Vec::new()),
         // The one flag that may be given several times.
         Value::Array(values) if flag == "--header" => values.iter().map(plain).collect(),
+        Value::Array(values) if LISTS.contains(&flag.as_str()) => {
+            let value = |value| plain(value).map(|text| text[flag.len() + 1..].to_owned());
+            std::iter::once(Ok(flag.clone())).chain(values.iter().map(value)).collect()
+        }
         other => Ok(vec![plain(other)?]),
     }
 }
@@ -150,6 +158,8 @@ mod tests {
         );
         assert_eq!(flags[6..], ["--seed", "3", "--request-rate", "5"]);
         assert!(notes.is_empty());
+        let (flags, _) = expanded("lists.toml", "batch_size = [4, 8]\n", "--config FILE --seed 3").unwrap();
+        assert_eq!(flags, ["--batch-size", "4", "8", "--seed", "3"]);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! Rule: a flag of `bench_serving` that has no meaning here is taken with a note, one that would change what is measured is
 //! refused, an unknown one is refused by clap. The environment is read here and nowhere else. Deliberately not here: the run.
 
+mod apart;
 mod arguments;
 mod arrivals;
+mod check_outputs;
 mod config_file;
 mod dataset;
 mod figures;
@@ -13,6 +15,7 @@ mod pace;
 mod request;
 mod series;
 mod session;
+mod static_batch;
 mod target;
 mod unneeded;
 
@@ -22,12 +25,14 @@ use clap::Args;
 use tokio::runtime::Runtime;
 
 use self::arrivals::{ArrivalArgs, requests};
+use self::check_outputs::CheckOutputsArgs;
 use self::dataset::DatasetArgs;
 use self::figures::FigureArgs;
 use self::output::OutputArgs;
 use self::request::RequestArgs;
 use self::series::SeriesArgs;
 use self::session::{Kept, Session};
+use self::static_batch::StaticBatchArgs;
 use self::target::TargetArgs;
 use self::unneeded::UnneededArgs;
 use super::Failure;
@@ -102,6 +107,10 @@ struct Flags {
     pace_check: bool,
 
     #[command(flatten)]
+    static_batch: StaticBatchArgs,
+    #[command(flatten)]
+    check_outputs: CheckOutputsArgs,
+    #[command(flatten)]
     unneeded: UnneededArgs,
 }
 
@@ -118,6 +127,18 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     }
     let config =
         config(&args, &arguments, std::env::var("OPENAI_API_KEY").ok().as_deref()).map_err(Failure::Usage)?;
+    if args.static_batch.static_batch {
+        return static_batch::run(&args, config);
+    }
+    if args.check_outputs.check_outputs {
+        return check_outputs::run(&args, &config);
+    }
+    if !args.static_batch.output_len.is_empty() {
+        return Err(Failure::Usage(
+            "--output-len: only with --static-batch or --check-outputs; a data set has flags of its own"
+                .to_owned(),
+        ));
+    }
     if args.series.wanted() {
         return series::run(&args, &config);
     }
