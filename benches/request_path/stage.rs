@@ -72,6 +72,7 @@ impl Stage {
             listen: None,
             tls: None,
             fleet,
+            capture: None,
             sink,
             metrics: Metrics::with_buckets(&[]),
             fallbacks: Fallbacks::default(),

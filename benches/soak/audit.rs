@@ -81,7 +81,7 @@ impl Audit {
                 Record::Connection(_) => self.connections += 1,
                 Record::Lost(lost) => self.lost += lost.requests,
                 Record::Worker(worker) => self.breakers_opened += u64::from(worker.event == "breaker_open"),
-                Record::Run(_) | Record::Clock(_) | Record::Journal(_) => {}
+                Record::Run(_) | Record::Clock(_) | Record::Journal(_) | Record::Mark(_) => {}
             }
         }
         match reader.torn_lines() {

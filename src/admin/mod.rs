@@ -1,7 +1,7 @@
 //! The router's own endpoints.
 //!
 //! `table` says which they are. `workers` and `legacy` change the fleet; `describe`, `loads` and `engine_metrics` ask the
-//! workers what they are and do; `control` and `responses` pass a request on to all of them, by means of `fan_out`. Every
+//! workers what they are and do; `capture` and `trace_tail` steer and show the trace; `control` and `responses` pass a request on to all of them, by means of `fan_out`. Every
 //! other path is a worker's. Rule: these answers never wait for a worker without a time-out. Deliberately not here:
 //! `/metrics`, which has a port of its own (`metrics::serve`).
 
@@ -22,6 +22,7 @@ use crate::proxy::journey::{Journey, Refusal};
 use crate::trace::record::RequestKind;
 use crate::wire::problem::Problem;
 
+pub mod capture;
 pub mod control;
 pub mod describe;
 pub mod engine_metrics;
@@ -103,7 +104,8 @@ async fn perform(
         Handler::AddWorker => legacy::add(errand).await,
         Handler::RemoveWorker => legacy::remove(errand),
         Handler::ListWorkers => legacy::list(errand),
-        Handler::Trace => return trace_tail::tail(errand.shared, &errand.query),
+        Handler::Trace => return trace_tail::tail(errand.shared, &errand.query).await,
+        Handler::Capture => return capture::steer(errand).await,
         Handler::Nothing => return Err(nothing()),
         Handler::Models => return describe::models(errand).await,
         Handler::Info => return describe::info(errand, journey).await,
@@ -120,7 +122,7 @@ async fn perform(
 }
 
 fn nothing() -> Refusal {
-    Problem::new(404, "not_found", "no such path under /milepost/; GET /milepost/trace").into()
+    Problem::new(404, "not_found", "no such path under /milepost/; there are /milepost/trace and, under it, status, start, stop, rotate and mark").into()
 }
 
 fn not_allowed(journey: Journey, methods: &'static str) -> Response<AnswerBody> {

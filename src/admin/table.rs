@@ -39,8 +39,10 @@ pub enum Handler {
     RemoveWorker,
     /// `legacy`.
     ListWorkers,
-    /// The trace file.
+    /// `trace_tail`: the trace file.
     Trace,
+    /// `capture`: what the last part of the path says.
+    Capture,
     /// Under `/milepost/`, but nothing.
     Nothing,
     /// `describe`: the models of all workers.
@@ -97,6 +99,7 @@ impl Handler {
             | Self::RemoveWorker
             | Self::ListWorkers
             | Self::Trace
+            | Self::Capture
             | Self::Nothing => RequestKind::Local,
             _ => RequestKind::FanOut,
         }
@@ -150,6 +153,11 @@ pub(super) const WHOLE: &[Entry] = &[
     everywhere("/load_lora_adapter", POST),
     everywhere("/load_lora_adapter_from_tensors", POST),
     entry("/milepost/trace", GET, Control, Handler::Trace),
+    entry("/milepost/trace/mark", POST, Control, Handler::Capture),
+    entry("/milepost/trace/rotate", POST, Control, Handler::Capture),
+    entry("/milepost/trace/start", POST, Control, Handler::Capture),
+    entry("/milepost/trace/status", GET, Control, Handler::Capture),
+    entry("/milepost/trace/stop", POST, Control, Handler::Capture),
     entry("/model_info", GET, Public, Handler::Info),
     everywhere("/pause_generation", POST),
     entry("/readiness", GET, Public, Handler::Readiness),

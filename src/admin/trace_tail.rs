@@ -1,10 +1,15 @@
-//! `GET /milepost/trace?from=BYTES`: the trace file from a byte on, up to its end at the time of the request.
+//! `GET /milepost/trace`: the trace as NDJSON, from a byte of the live file on, or page by page through all files of the capture.
 //!
-//! Rule: at most one chunk in memory, read off the request threads; whole lines only if `from` was one line's start.
-//! Deliberately not here: following the file.
+//! `?from=BYTES` (0 without it) is the live file from there to its end at the time of the request. `?from=oldest`, `?from=newest` or a
+//! cursor is one page: whole lines, at most [`PAGE_BYTES`] of them, and in `x-milepost-trace-next` the cursor of the next; it is the same
+//! again where nothing new was written yet. A cursor goes on over rotations. Rule: at most one chunk or page in memory, read off
+//! the request threads; only files of the capture that is written can be named. Deliberately not here: waiting for more, which is
+//! the client's (`milepost trace tail --follow`).
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -14,10 +19,16 @@ use http::header::CONTENT_TYPE;
 use crate::proxy::Shared;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::journey::Refusal;
+use crate::trace::capture::Place;
+use crate::trace::parts::{part_path, parts_of, whole_lines};
 use crate::wire::problem::Problem;
 
-/// Bytes read at one time.
+/// Bytes read at one time of a whole file.
 const CHUNK_BYTES: u64 = 256 * 1024;
+/// Bytes of a page at most; a line is shorter.
+const PAGE_BYTES: u64 = 4 << 20;
+/// The header that says where the next page begins.
+pub const NEXT: &str = "x-milepost-trace-next";
 
 /// A part of a file as a response body.
 #[derive(Debug)]
@@ -26,28 +37,127 @@ pub struct FileBody {
     left_bytes: u64,
 }
 
+/// A place in a capture: the name of its live file, the number of a file, a byte in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cursor {
+    name: String,
+    part: u64,
+    bytes: u64,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.name, self.part, self.bytes)
+    }
+}
+
+/// Where a client wants to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum From {
+    Byte(u64),
+    Oldest,
+    Newest,
+    Cursor(Cursor),
+}
+
+impl From {
+    fn parse(text: &str) -> Option<Self> {
+        let mut pieces = text.rsplitn(3, '/');
+        match (pieces.next()?, pieces.next(), pieces.next()) {
+            ("oldest", None, None) => Some(Self::Oldest),
+            ("newest", None, None) => Some(Self::Newest),
+            (bytes, None, None) => bytes.parse().ok().map(Self::Byte),
+            (bytes, Some(part), Some(name)) => {
+                let (part, bytes) = (part.parse().ok()?, bytes.parse().ok()?);
+                Some(Self::Cursor(Cursor { name: name.to_owned(), part, bytes }))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The trace as NDJSON.
-pub fn tail(shared: &Shared, query: &str) -> Result<Response<AnswerBody>, Refusal> {
-    let Some(path) = &shared.config.trace_log else {
-        return Err(Problem::new(404, "no_trace", "this router runs without --trace-log").into());
+pub async fn tail(shared: &Shared, query: &str) -> Result<Response<AnswerBody>, Refusal> {
+    let place = shared.capture.as_ref().and_then(|capture| capture.place());
+    let Some(place) = place else {
+        let message =
+            "there is no trace file: the router runs without --trace-log, or nothing was captured yet";
+        return Err(Problem::new(404, "no_trace", message).into());
     };
     let from = query.split('&').find_map(|pair| pair.strip_prefix("from="));
-    let Ok(from_bytes) = from.unwrap_or("0").parse::<u64>() else {
-        return Err(Problem::new(400, "bad_request", "from: expected a number of bytes").into());
+    let Some(from) = From::parse(&from.unwrap_or("0").replace("%2F", "/")) else {
+        let message =
+            "from: expected a number of bytes, oldest, newest, or a cursor as x-milepost-trace-next gives it";
+        return Err(Problem::new(400, "bad_request", message).into());
     };
-    let opened = File::open(path).and_then(|mut file| {
-        let len = file.metadata()?.len();
-        file.seek(SeekFrom::Start(from_bytes.min(len)))?;
-        Ok(FileBody { file: Some(file), left_bytes: len.saturating_sub(from_bytes) })
-    });
-    match opened {
-        Ok(body) => {
-            let mut response = Response::new(AnswerBody::File(body));
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-            Ok(response)
-        }
-        Err(error) => Err(Problem::new(500, "trace_unreadable", error.to_string()).into()),
+    if let From::Byte(from_bytes) = from {
+        let body = rest_of(&place.path, from_bytes).map_err(|error| unreadable(&error))?;
+        return Ok(ndjson(AnswerBody::File(body)));
     }
+    let page = tokio::task::spawn_blocking(move || page(&place, from));
+    let (lines, next) = page.await.map_err(|error| unreadable(&io::Error::other(error)))??;
+    let mut response = ndjson(AnswerBody::own(lines));
+    if let Ok(next) = HeaderValue::from_str(&next.to_string()) {
+        response.headers_mut().insert(NEXT, next);
+    }
+    Ok(response)
+}
+
+fn ndjson(body: AnswerBody) -> Response<AnswerBody> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    response
+}
+
+fn unreadable(error: &io::Error) -> Problem {
+    Problem::new(500, "trace_unreadable", error.to_string())
+}
+
+fn rest_of(path: &Path, from_bytes: u64) -> io::Result<FileBody> {
+    let mut file = File::open(path)?;
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(from_bytes.min(len)))?;
+    Ok(FileBody { file: Some(file), left_bytes: len.saturating_sub(from_bytes) })
+}
+
+/// A page and where the next one begins.
+fn page(place: &Place, from: From) -> Result<(Vec<u8>, Cursor), Problem> {
+    let name = place.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let at = |part, bytes| Cursor { name: name.clone(), part, bytes };
+    let parts = parts_of(&place.path).map_err(|error| unreadable(&error))?;
+    let oldest = at(parts.first().map_or(place.part, |part| part.number), 0);
+    let cursor = match from {
+        From::Oldest | From::Byte(_) => oldest.clone(),
+        From::Newest => {
+            let len = place.path.metadata().map_err(|error| unreadable(&error))?.len();
+            return Ok((Vec::new(), at(place.part, len)));
+        }
+        From::Cursor(cursor) => cursor,
+    };
+    // What was written before under another name has ended, and the folder may hold what is nobody's business here.
+    let is_gone = cursor.name != name || cursor.part < oldest.part || cursor.part > place.part;
+    let rotated = parts.iter().find(|part| part.number == cursor.part);
+    let path = match rotated {
+        _ if is_gone => None,
+        Some(part) => Some(&part.path),
+        None => (cursor.part == place.part).then_some(&place.path),
+    };
+    let Some(path) = path else {
+        let message =
+            format!("the trace has nothing at {cursor} any more; the oldest that is there is {oldest}");
+        return Err(Problem::new(410, "trace_gone", message));
+    };
+    let lines = whole_lines(path, cursor.bytes, PAGE_BYTES).map_err(|error| unreadable(&error))?;
+    if rotated.is_none() && part_path(&place.path, place.part).exists() {
+        // The live file was rotated in between, and this was read of the next one.
+        return page(place, From::Cursor(cursor));
+    }
+    let next = if lines.is_empty() && rotated.is_some() {
+        at(cursor.part + 1, 0)
+    } else {
+        at(cursor.part, cursor.bytes + lines.len() as u64)
+    };
+    Ok((lines, next))
 }
 
 impl FileBody {
@@ -68,6 +178,51 @@ impl FileBody {
                 Some(Ok(chunk.into()))
             }
             Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_goes_through_the_files_to_the_end_of_the_live_one() {
+        let folder = std::env::temp_dir().join(format!("milepost-tail-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("t.jsonl");
+        let place = Place { path: path.clone(), part: 4 };
+        std::fs::write(part_path(&path, 2), "two\n").unwrap();
+        std::fs::write(part_path(&path, 3), "three\n").unwrap();
+        std::fs::write(&path, "four\nfi").unwrap();
+        let mut from = From::Oldest;
+        let mut told = String::new();
+        for _ in 0..6 {
+            let (lines, next) = page(&place, from).unwrap();
+            told += &String::from_utf8(lines).unwrap();
+            from = From::parse(&next.to_string()).unwrap();
+        }
+        assert_eq!((told.as_str(), &from), ("two\nthree\nfour\n", &From::parse("t.jsonl/4/5").unwrap()));
+        std::fs::write(&path, "four\nfive\n").unwrap();
+        assert_eq!(page(&place, from).unwrap().0, b"five\n");
+        assert_eq!(page(&place, From::Newest).unwrap().1.to_string(), "t.jsonl/4/10");
+        // Rotated between two pages: the same cursor goes on in the file by its new name.
+        std::fs::rename(&path, part_path(&path, 4)).unwrap();
+        std::fs::write(&path, "six\n").unwrap();
+        let place = Place { part: 5, ..place };
+        let (lines, next) = page(&place, From::parse("t.jsonl/4/10").unwrap()).unwrap();
+        assert_eq!((lines.len(), next.to_string()), (0, "t.jsonl/5/0".to_owned()));
+        for gone in ["t.jsonl/1/0", "t.jsonl/6/0", "other.jsonl/4/0", "../t.jsonl/4/0"] {
+            let problem = page(&place, From::parse(gone).unwrap()).unwrap_err();
+            assert_eq!((problem.status, problem.code), (410, "trace_gone"), "{gone}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_place_is_refused() {
+        for text in ["", "x", "-1", "t.jsonl", "4/5", "t.jsonl/x/5"] {
+            assert_eq!(From::parse(text), None, "{text}");
         }
     }
 }

@@ -3,6 +3,8 @@
 use clap::{Parser, Subcommand};
 
 pub mod bench;
+mod capture;
+mod check;
 pub mod demo;
 pub mod exit;
 mod export;
@@ -35,7 +37,7 @@ enum Command {
     Worker(worker::WorkerArgs),
     /// Send load, join it with the router's trace, write one CSV row per request.
     Bench(Box<bench::BenchArgs>),
-    /// Look at a trace.
+    /// Look at a trace, or steer the capture of a router that runs.
     Trace(trace::TraceArgs),
     /// Make recorded decisions again, and try other policies on a trace.
     Replay(replay::ReplayArgs),

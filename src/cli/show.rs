@@ -10,6 +10,7 @@ use super::Failure;
 use crate::report::decision::decision_text;
 use crate::trace::reader::{ReadError, TraceReader};
 use crate::trace::record::{Record, RequestRecord};
+use crate::units::utc;
 
 /// Most requests shown of those that are named: clients use an id more than once.
 const MAX_NAMED: usize = 1_000;
@@ -36,9 +37,17 @@ pub fn show(args: &ShowArgs) -> Result<String, Failure> {
     let reader = TraceReader::open(&args.file).map_err(|e| Failure::Usage(e.to_string()))?;
     let mut missing: Vec<&str> = args.requests.iter().map(String::as_str).collect();
     let mut texts = VecDeque::new();
+    let mut mark_before = String::new();
     let most = if args.requests.is_empty() { usize::from(args.last) } else { MAX_NAMED };
     for record in reader {
-        let (_, Record::Request(request)) = record.map_err(unreadable)? else { continue };
+        let request = match record.map_err(unreadable)?.1 {
+            Record::Request(request) => request,
+            Record::Mark(mark) if args.requests.is_empty() => {
+                mark_before = format!("mark {}: {}\n\n", utc(mark.unix_ns), mark.label);
+                continue;
+            }
+            _ => continue,
+        };
         if args.differing && !is_contested(&request) {
             continue;
         }
@@ -49,7 +58,7 @@ pub fn show(args: &ShowArgs) -> Result<String, Failure> {
         if texts.len() == most {
             texts.pop_front();
         }
-        texts.push_back(decision_text(&request));
+        texts.push_back(format!("{}{}", std::mem::take(&mut mark_before), decision_text(&request)));
     }
     if !missing.is_empty() {
         let kind = if args.differing { "contested request" } else { "request" };

@@ -17,6 +17,7 @@ use self::split::Split;
 use self::worker_url::WorkerUrl;
 use crate::fleet::health::HealthConfig;
 use crate::fleet::loads::LoadConfig;
+use crate::trace::writer::CaptureConfig;
 
 pub mod access;
 pub mod flags;
@@ -44,6 +45,8 @@ pub struct RouteConfig {
     pub worker_prefix_bytes: Option<u64>,
     /// Where the trace goes, if anywhere.
     pub trace_log: Option<PathBuf>,
+    /// How it is captured.
+    pub capture: CaptureConfig,
     /// What the trace tells of each decision (`--trace-decisions`).
     pub trace_decisions: TraceDecisions,
     /// Records held for the writer.
@@ -104,6 +107,7 @@ impl Default for RouteConfig {
             policy_config: PolicyConfig::default(),
             worker_prefix_bytes: None,
             trace_log: None,
+            capture: CaptureConfig::default(),
             trace_decisions: TraceDecisions::default(),
             trace_buffer_records: crate::trace::sink::DEFAULT_CAPACITY_RECORDS,
             max_payload_bytes: 512 * 1024 * 1024,

@@ -53,7 +53,7 @@ impl Books {
             router_requests,
             records: requests().count() as u64,
             loaded: requests().filter(|r| r.path == path).count() as u64,
-            lost: trace.runs.iter().map(|r| r.lost).sum(),
+            lost: trace.runs.iter().map(|r| r.missing.requests).sum(),
             torn_lines: trace.torn_lines,
             order_broken: count(|r| r.order_broken),
             cached_tokens: (

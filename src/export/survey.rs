@@ -93,7 +93,7 @@ impl Survey {
                 let unix_ns = request.arrival_unix_ns;
                 self.first_unix_ns = Some(self.first_unix_ns.map_or(unix_ns, |first| first.min(unix_ns)));
             }
-            Record::Connection(_) | Record::Journal(_) => {}
+            Record::Connection(_) | Record::Journal(_) | Record::Mark(_) => {}
         }
     }
 }

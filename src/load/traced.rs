@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::net::Connector;
 use crate::trace::axis::{ClockTrack, Offsets};
 use crate::trace::reader::MAX_LINE_BYTES;
-use crate::trace::record::{Record, RequestRecord, WorkerRecord};
+use crate::trace::record::{Record, RequestRecord, RunRecord, WorkerRecord};
 use crate::trace::schema::SCHEMA;
 
 /// Between two looks.
@@ -51,6 +51,7 @@ impl std::error::Error for TraceError {}
 pub struct RouterRun {
     /// Boot id of the router's host.
     pub boot_id: Option<String>,
+    run: Option<RunRecord>,
     /// The router's clocks.
     pub clocks: ClockTrack,
     /// Clocks of remote workers.
@@ -109,11 +110,7 @@ impl Traced {
                     run.schema
                 ));
             }
-            Record::Run(run) => {
-                let mut clocks = ClockTrack::default();
-                clocks.add(run.clock);
-                self.runs.push(RouterRun { boot_id: run.boot_id, clocks, offsets: Offsets::default() });
-            }
+            Record::Run(run) => self.run_begins(run),
             Record::Worker(worker) => {
                 self.last_run(|run| run.offsets.know(&worker));
                 self.add_worker(worker);
@@ -126,9 +123,25 @@ impl Traced {
             }
             Record::Request(record) if ours && is_strange(&record) => self.strangers += 1,
             Record::Lost(lost) if ours => self.lost += lost.requests,
-            Record::Request(_) | Record::Lost(_) | Record::Connection(_) | Record::Journal(_) => {}
+            Record::Request(_)
+            | Record::Lost(_)
+            | Record::Connection(_)
+            | Record::Journal(_)
+            | Record::Mark(_) => {}
         }
         Ok(())
+    }
+
+    /// A run begins, or another file of the one that is being read.
+    fn run_begins(&mut self, run: RunRecord) {
+        let earlier = self.runs.last().and_then(|earlier| earlier.run.as_ref());
+        if !earlier.is_some_and(|earlier| run.continues(earlier)) {
+            self.runs.push(RouterRun { boot_id: run.boot_id.clone(), ..RouterRun::default() });
+        }
+        self.last_run(|last| {
+            last.clocks.add(run.clock);
+            last.run = Some(run);
+        });
     }
 
     /// The order in the file is not that of arrival: a request that was given up may be written after the one sent again.

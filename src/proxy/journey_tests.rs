@@ -54,6 +54,7 @@ fn shared(clock: Clock, told: &Arc<Mutex<Vec<Event>>>, request_timeout: Duration
         cors: Cors::Any,
         instance: "test".to_owned(),
         clock,
+        capture: None,
         sink,
         metrics: Metrics::new(),
         fallbacks: crate::proxy::fallback::Fallbacks::default(),

@@ -25,6 +25,7 @@ use crate::config::RouteConfig;
 use crate::fleet::Fleet;
 use crate::http1::Request;
 use crate::net::tls::ServerTls;
+use crate::trace::capture::Capture;
 use crate::trace::record::RequestKind;
 use crate::trace::sink::Sink;
 use crate::wire::Endpoint;
@@ -68,6 +69,8 @@ pub struct Shared {
     pub fleet: Arc<Fleet>,
     /// Where records go.
     pub sink: Arc<Sink>,
+    /// Steers the trace, where there is or may be one.
+    pub capture: Option<Arc<Capture>>,
     /// Memory for request bodies.
     pub budget: Arc<budget::Budget>,
     /// Memory for answers that are held to be read at their end.

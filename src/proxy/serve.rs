@@ -31,7 +31,7 @@ use crate::net::dialer::Dialer;
 use crate::net::tls::TlsError;
 use crate::net::{Connector, Listener};
 use crate::trace::boot_id;
-use crate::trace::record::RunRecord;
+use crate::trace::record::{CaptureRecord, RunRecord};
 use crate::trace::schema::SCHEMA;
 use crate::trace::sink::Sink;
 use crate::trace::writer::TraceWriter;
@@ -72,18 +72,8 @@ impl Router {
         connector: Connector,
     ) -> Result<Self, ConfigError> {
         sendable(&config.auth)?;
-        let sink = match &config.trace_log {
-            Some(_) => Arc::new(Sink::bounded(config.trace_buffer_records)),
-            None => Arc::new(Sink::off()),
-        };
-        let writer = match &config.trace_log {
-            Some(path) => {
-                let run = run_record(&config, listen, &clock);
-                let writer = TraceWriter::start(path, run, Arc::clone(&sink), clock.clone());
-                Some(writer.map_err(|e| ConfigError(e.to_string()))?)
-            }
-            None => None,
-        };
+        let instance = instance(&clock);
+        let (sink, writer) = trace(&config, listen, &instance, &clock)?;
         let tls = config.tls.incoming().map_err(|e| ConfigError(e.to_string()))?;
         let dialer = dialer(&config, connector)?;
         let fleet_config = FleetConfig {
@@ -108,7 +98,6 @@ impl Router {
             // Two equal URLs were refused with the configuration.
             let _ = fleet.add(spec);
         }
-        let instance = instance(&clock);
         let cors = Cors::new(&config.cors_allowed_origins)?;
         let limit = Limit::new(&config.limits)?;
         let shared = Arc::new(Shared {
@@ -120,6 +109,7 @@ impl Router {
             tls,
             fleet,
             sink,
+            capture: writer.as_ref().map(TraceWriter::capture),
             metrics: Metrics::with_buckets(&config.duration_buckets_s)
                 .with_arms(experiment.iter().flat_map(Experiment::names)),
             fallbacks: Fallbacks::default(),
@@ -233,7 +223,25 @@ fn dialer(config: &RouteConfig, connector: Connector) -> Result<Dialer, ConfigEr
     }
 }
 
-fn run_record(config: &RouteConfig, listen: &str, clock: &Clock) -> RunRecord {
+/// Where records go, and who writes them, if there is or may be a trace.
+fn trace(
+    config: &RouteConfig,
+    listen: &str,
+    instance: &str,
+    clock: &Clock,
+) -> Result<(Arc<Sink>, Option<TraceWriter>), ConfigError> {
+    let log = config.trace_log.as_deref();
+    if log.is_none() && config.capture.folder.is_none() {
+        return Ok((Arc::new(Sink::off()), None));
+    }
+    let sink = Arc::new(Sink::bounded(config.trace_buffer_records));
+    let run = run_record(config, listen, instance, clock);
+    let (capture, taken) = (config.capture.clone(), Arc::clone(&sink));
+    let writer = TraceWriter::start(log, capture, run, taken, clock.clone(), Vec::new());
+    Ok((sink, Some(writer.map_err(|e| ConfigError(format!("--{} {e}", e.flag())))?)))
+}
+
+fn run_record(config: &RouteConfig, listen: &str, instance: &str, clock: &Clock) -> RunRecord {
     RunRecord {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -245,6 +253,7 @@ fn run_record(config: &RouteConfig, listen: &str, clock: &Clock) -> RunRecord {
         shadow_policies: config.shadow_policies.clone(),
         seed: config.policy_config.seed,
         workers: config.workers.iter().map(|u| u.as_str().to_owned()).collect(),
+        capture: Some(CaptureRecord { instance: instance.to_owned(), ..CaptureRecord::default() }),
         clock: clock.snapshot(),
     }
 }

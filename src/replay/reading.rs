@@ -112,7 +112,7 @@ impl Reading {
             if line % 4096 == 0 {
                 lines(line);
             }
-            let begins = matches!(record, Record::Run(_));
+            let begins = matches!(&record, Record::Run(begun) if !run.is_gone_on_with(begun));
             runs += usize::from(begins || runs == 0);
             if limits.run.is_some_and(|run| runs > run) {
                 // Only how many there are is still to be found out.
@@ -191,9 +191,14 @@ impl Reading {
 }
 
 impl Reader {
+    /// A file that begins so goes on with what is being read.
+    fn is_gone_on_with(&self, begun: &RunRecord) -> bool {
+        self.reading.run.as_ref().is_some_and(|run| begun.continues(run))
+    }
+
     fn add(&mut self, record: Record, limits: &Limits) {
         match record {
-            Record::Run(run) => self.reading.run = Some(run),
+            Record::Run(run) => drop(self.reading.run.get_or_insert(run)),
             Record::Request(record) => {
                 self.reading.requests += 1;
                 if self.kept.len() >= limits.requests || self.hash_bytes > limits.hash_bytes {
@@ -205,7 +210,7 @@ impl Reader {
             Record::Worker(worker) => self.worker(&worker),
             Record::Lost(lost) => self.reading.lost += lost.requests,
             Record::Journal(record) => self.call(record, limits),
-            Record::Clock(_) | Record::Connection(_) => {}
+            Record::Clock(_) | Record::Connection(_) | Record::Mark(_) => {}
         }
     }
 

@@ -184,6 +184,7 @@ fn trace(policy: &str) -> String {
         shadow_policies: Vec::new(),
         seed: 5,
         workers: (0..WORKERS).map(|worker| url(worker).to_string()).collect(),
+        capture: None,
         clock,
     }));
     let start =

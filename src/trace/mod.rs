@@ -1,19 +1,25 @@
 //! The product: trace records, how they get to the file without holding up a request, and how they are read back.
 //!
-//! `record`, `decision` and `journal` (the schema) → `sink` (bounded, per thread) → `writer` (one thread, one file) → `reader` →
-//! `align` (on `axis`).
+//! `record`, `header`, `decision` and `journal` (the schema) → `sink` (bounded, per thread) → `writer` (one thread, the `scribe`,
+//! who writes a `live` file, does what `capture` asks and leaves `parts` behind) → `reader` → `align` (on `axis`).
 //! Rule: no request waits for the trace; what cannot be taken is counted in the file itself.
 
 pub mod align;
 mod awaited;
 pub mod axis;
+pub mod capture;
 pub mod decision;
+pub mod header;
 pub mod journal;
 pub mod json;
 pub mod leaves;
+mod live;
+mod outlet;
+pub mod parts;
 pub mod reader;
 pub mod record;
 pub mod schema;
+mod scribe;
 pub mod sink;
 pub mod writer;
 

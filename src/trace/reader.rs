@@ -10,7 +10,9 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::axis::ClockTrack;
-use super::record::{ConnectionRecord, Record, RequestRecord, RunRecord, WorkerRecord};
+use super::record::{
+    ConnectionRecord, LostRecord, MarkRecord, Record, RequestRecord, RunRecord, WorkerRecord,
+};
 use super::schema::SCHEMA;
 
 /// Longest line that is read; a record is a few kB.
@@ -247,12 +249,29 @@ pub struct TraceRun {
     pub connections: Vec<ConnectionRecord>,
     /// Changes in the fleet.
     pub workers: Vec<WorkerRecord>,
-    /// Request records that could not be written.
-    pub lost: u64,
+    /// Marks that somebody set.
+    pub marks: Vec<MarkRecord>,
+    /// Records that are missing, as the trace says.
+    pub missing: LostRecord,
+    /// Requests that are told of in files of this run that were not read.
+    pub elsewhere: u64,
     /// Calls of the journal; they are not kept, as there are three for each request.
     pub journal_calls: u64,
-    /// Calls of the journal that could not be written.
-    pub lost_journal_calls: u64,
+}
+
+impl TraceRun {
+    /// Requests that this trace accounts for: by a record, as missing, or as told elsewhere.
+    pub fn accounted(&self) -> u64 {
+        self.requests.len() as u64 + self.missing.all_requests() + self.elsewhere
+    }
+
+    /// One more file of this run begins.
+    fn goes_on(&mut self, run: RunRecord) {
+        let before = run.capture.as_ref().map_or(0, |capture| capture.requests_before);
+        self.elsewhere += before.saturating_sub(self.accounted());
+        self.clocks.add(run.clock);
+        self.run.get_or_insert(run);
+    }
 }
 
 /// A whole trace in memory.
@@ -285,10 +304,13 @@ impl TraceFile {
 
     fn add(&mut self, record: Record) {
         if let Record::Run(run) = record {
-            let mut trace = TraceRun::default();
-            trace.clocks.add(run.clock);
-            trace.run = Some(run);
-            self.runs.push(trace);
+            let earlier = self.runs.last().and_then(|trace| trace.run.as_ref());
+            if !earlier.is_some_and(|earlier| run.continues(earlier)) {
+                self.runs.push(TraceRun::default());
+            }
+            if let Some(trace) = self.runs.last_mut() {
+                trace.goes_on(run);
+            }
             return;
         }
         if self.runs.is_empty() {
@@ -307,10 +329,8 @@ impl TraceFile {
             Record::Connection(connection) => run.connections.push(connection),
             Record::Worker(worker) => run.workers.push(worker),
             Record::Journal(_) => run.journal_calls += 1,
-            Record::Lost(lost) => {
-                run.lost += lost.requests;
-                run.lost_journal_calls += lost.journal;
-            }
+            Record::Mark(mark) => run.marks.push(mark),
+            Record::Lost(lost) => run.missing.add(&lost),
         }
     }
 }

@@ -22,6 +22,7 @@ fn run(schema: u32) -> String {
         shadow_policies: Vec::new(),
         seed: 1,
         workers: vec!["http://w".into()],
+        capture: None,
         clock: ClockSnapshot { mono_ns: 5, unix_ns: 50, bracket_ns: 1 },
     }))
 }
@@ -75,7 +76,10 @@ fn every_kind_comes_back_in_its_run() {
     let file = read(text).unwrap();
     assert_eq!(seqs(&file), [[1], [1]]);
     let first = &file.runs[0];
-    assert_eq!((first.clock_records, first.lost, first.connections.len(), first.workers.len()), (1, 6, 1, 1));
+    assert_eq!(
+        (first.clock_records, first.missing.requests, first.connections.len(), first.workers.len()),
+        (1, 6, 1, 1)
+    );
     assert_eq!((file.torn_lines, file.runs[1].run.as_ref().unwrap().pid), (0, 7));
     assert_eq!(first.clocks.place_unix(90, 9).unwrap().mono_ns, 9);
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use super::decision::{CandidateRecord, DecisionRecord, Late, ShadowRecord};
+pub use super::header::{CaptureRecord, LostRecord, MarkRecord};
 use super::journal::JournalRecord;
 use crate::clock::ClockSnapshot;
 use crate::wire::Endpoint;
@@ -21,7 +22,7 @@ use crate::wire::meta_info::ServerStamps;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Record {
-    /// First line of each run of the router.
+    /// First line of each run of the router, and of each file of a run.
     Run(RunRecord),
     /// The router's two clocks, read together.
     Clock(ClockSnapshot),
@@ -33,7 +34,9 @@ pub enum Record {
     Worker(WorkerRecord),
     /// One call into the core that decides (`--trace-decisions journal`).
     Journal(Box<JournalRecord>),
-    /// Records that could not be written; request records + lost = requests.
+    /// Somebody set a mark (`milepost trace mark`).
+    Mark(MarkRecord),
+    /// Records that are missing; request records + lost = requests.
     Lost(LostRecord),
 }
 
@@ -63,8 +66,19 @@ pub struct RunRecord {
     pub seed: u64,
     /// Worker URLs at start.
     pub workers: Vec<String>,
-    /// The clocks at start.
+    /// How the capture is made; absent in traces from before there was more than one way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<CaptureRecord>,
+    /// The clocks when this was written.
     pub clock: ClockSnapshot,
+}
+
+impl RunRecord {
+    /// It tells of the same run as `earlier`: a file was rotated, or the capture stopped and started.
+    pub fn continues(&self, earlier: &Self) -> bool {
+        let instance = |run: &Self| run.capture.as_ref().map(|capture| capture.instance.clone());
+        instance(self).is_some() && instance(self) == instance(earlier)
+    }
 }
 
 /// Which part of the router answered a request.
@@ -366,21 +380,6 @@ pub struct WorkerRecord {
     /// nothing told that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router: Option<bool>,
-}
-
-/// Records that are missing before this line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LostRecord {
-    /// Request records since the last such line.
-    pub requests: u64,
-    /// Calls of the journal since the last such line: what follows can be replayed approximately at best.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub journal: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_zero(value: &u64) -> bool {
-    *value == 0
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@ use std::fmt::Write;
 pub const SCHEMA: u32 = 1;
 
 /// The files whose types are written to a trace.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     include_str!("record.rs"),
+    include_str!("header.rs"),
     include_str!("decision.rs"),
     include_str!("journal/mod.rs"),
     include_str!("../wire/mod.rs"),

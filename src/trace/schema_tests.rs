@@ -10,8 +10,8 @@ use crate::trace::journal::{
     PolicyCall, StartCall,
 };
 use crate::trace::record::{
-    AttemptRecord, CandidateRecord, ConnectionRecord, DecisionRecord, Late, LostRecord, Record,
-    RequestRecord, RunRecord, ShadowRecord, WorkerRecord,
+    AttemptRecord, CandidateRecord, CaptureRecord, ConnectionRecord, DecisionRecord, Late, LostRecord,
+    MarkRecord, Record, RequestRecord, RunRecord, ShadowRecord, WorkerRecord,
 };
 use crate::wire::answer::Tokens;
 use crate::wire::meta_info::ServerStamps;
@@ -138,7 +138,7 @@ fn request() -> RequestRecord {
     }
 }
 
-fn others() -> [Record; 5] {
+fn others() -> [Record; 6] {
     let clock = ClockSnapshot { mono_ns: 1, unix_ns: 1, bracket_ns: 1 };
     let run = RunRecord {
         schema: SCHEMA,
@@ -151,6 +151,7 @@ fn others() -> [Record; 5] {
         shadow_policies: vec!["s".into()],
         seed: 1,
         workers: vec!["w".into()],
+        capture: Some(CaptureRecord::default()),
         clock,
     };
     let worker = WorkerRecord {
@@ -171,7 +172,8 @@ fn others() -> [Record; 5] {
         Record::Clock(clock),
         Record::Connection(connection),
         Record::Worker(worker),
-        Record::Lost(LostRecord { requests: 1, journal: 1 }),
+        Record::Mark(MarkRecord { mono_ns: 1, unix_ns: 1, label: text_value() }),
+        Record::Lost(LostRecord { requests: 1, journal: 1, others: 1, stopped: 1 }),
     ]
 }
 

@@ -4,10 +4,10 @@
 //! writer comes round every few milliseconds. What does not fit is dropped and counted. Deliberately not here: files.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::record::Record;
+use super::record::{LostRecord, Record};
 
 /// Shards, so that threads do not meet on one lock.
 const SHARDS: usize = 16;
@@ -24,15 +24,48 @@ const JOURNAL_CAPACITY_BYTES: usize = 128 * 1024 * 1024;
 pub struct Sink {
     shards: Option<Vec<Mutex<Vec<Record>>>>,
     capacity_records: usize,
+    /// The capture is not stopped.
+    taking: AtomicBool,
     // One count for all shards: a limit of each would hold one sixteenth when one thread does the work.
     held: AtomicUsize,
-    lost: AtomicU64,
+    /// What has not been told in the trace yet.
+    lost: Lost,
     // `lost` starts again whenever the writer has told it; this one does not.
     lost_total: AtomicU64,
     offered: AtomicU64,
     journal_held_bytes: AtomicUsize,
-    journal_lost: AtomicU64,
     unshadowed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Lost {
+    requests: AtomicU64,
+    journal: AtomicU64,
+    others: AtomicU64,
+    stopped: AtomicU64,
+}
+
+impl Lost {
+    fn add(&self, lost: &LostRecord) {
+        let counts = [
+            (&self.requests, lost.requests),
+            (&self.journal, lost.journal),
+            (&self.others, lost.others),
+            (&self.stopped, lost.stopped),
+        ];
+        for (count, more) in counts.into_iter().filter(|(_, more)| *more > 0) {
+            count.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
+    fn read(&self, read: impl Fn(&AtomicU64) -> u64) -> LostRecord {
+        LostRecord {
+            requests: read(&self.requests),
+            journal: read(&self.journal),
+            others: read(&self.others),
+            stopped: read(&self.stopped),
+        }
+    }
 }
 
 impl Sink {
@@ -47,24 +80,34 @@ impl Sink {
         Self {
             shards: None,
             capacity_records: 0,
+            taking: AtomicBool::new(true),
             held: AtomicUsize::new(0),
-            lost: AtomicU64::new(0),
+            lost: Lost::default(),
             lost_total: AtomicU64::new(0),
             offered: AtomicU64::new(0),
             journal_held_bytes: AtomicUsize::new(0),
-            journal_lost: AtomicU64::new(0),
             unshadowed: AtomicU64::new(0),
         }
     }
 
-    /// Tracing is on.
+    /// Tracing is on, though the capture may be stopped.
     pub fn is_on(&self) -> bool {
         self.shards.is_some()
+    }
+
+    /// Stops or goes on: what is offered meanwhile is dropped, and requests among it are counted.
+    pub fn set_taking(&self, taking: bool) {
+        self.taking.store(taking, Ordering::Relaxed);
     }
 
     /// Takes a record, or counts it as lost.
     pub fn offer(&self, record: Record) {
         let Some(shards) = &self.shards else { return };
+        let is_request = matches!(record, Record::Request(_));
+        if !self.taking.load(Ordering::Relaxed) {
+            self.lost.stopped.fetch_add(u64::from(is_request), Ordering::Relaxed);
+            return;
+        }
         if let Record::Journal(call) = &record {
             let bytes = call.held_bytes();
             if !call.fits_a_line() {
@@ -79,7 +122,6 @@ impl Sink {
             }
             return;
         }
-        let is_request = matches!(record, Record::Request(_));
         if is_request {
             self.offered.fetch_add(1, Ordering::Relaxed);
         }
@@ -88,9 +130,10 @@ impl Sink {
             return;
         }
         self.held.fetch_sub(1, Ordering::Relaxed);
-        if is_request {
-            self.count_lost(1);
-        }
+        self.count_lost(&match record {
+            Record::Request(_) => LostRecord { requests: 1, ..LostRecord::default() },
+            _ => LostRecord { others: 1, ..LostRecord::default() },
+        });
     }
 
     /// Moves everything into `into`; how many records that were.
@@ -117,30 +160,29 @@ impl Sink {
         drained
     }
 
-    /// Calls of the journal lost since the last time.
-    pub fn take_lost_calls(&self) -> u64 {
-        self.journal_lost.swap(0, Ordering::Relaxed)
+    /// What was lost since the last call.
+    pub fn take_lost(&self) -> LostRecord {
+        self.lost.read(|count| count.swap(0, Ordering::Relaxed))
     }
 
-    /// Counts calls of the journal that are not written, now or when they are told again.
-    pub fn count_lost_calls(&self, calls: u64) {
-        self.journal_lost.fetch_add(calls, Ordering::Relaxed);
-    }
-
-    /// Request records lost since the last call.
-    pub fn take_lost(&self) -> u64 {
-        self.lost.swap(0, Ordering::Relaxed)
+    /// What the next [`Self::take_lost`] will say.
+    pub fn lost(&self) -> LostRecord {
+        self.lost.read(|count| count.load(Ordering::Relaxed))
     }
 
     /// What [`Self::take_lost`] said could not be written down: it says so again.
-    pub fn tell_again(&self, requests: u64) {
-        self.lost.fetch_add(requests, Ordering::Relaxed);
+    pub fn tell_again(&self, lost: &LostRecord) {
+        self.lost.add(lost);
     }
 
-    /// Counts records that were drained but could not be written.
-    pub fn count_lost(&self, requests: u64) {
-        self.lost.fetch_add(requests, Ordering::Relaxed);
-        self.lost_total.fetch_add(requests, Ordering::Relaxed);
+    /// Counts records that could not be taken, or were and could not be written.
+    pub fn count_lost(&self, lost: &LostRecord) {
+        self.lost.add(lost);
+        self.lost_total.fetch_add(lost.requests, Ordering::Relaxed);
+    }
+
+    fn count_lost_calls(&self, calls: u64) {
+        self.count_lost(&LostRecord { journal: calls, ..LostRecord::default() });
     }
 
     /// Counts request records that were written before the shadow policies had answered.
@@ -201,7 +243,8 @@ mod tests {
             (0..23).for_each(|_| sink.offer(request()));
             let mut out = Vec::new();
             assert_eq!(sink.drain(&mut out), 20);
-            assert_eq!((out.len(), sink.take_lost(), sink.take_lost()), (20, 3, 0));
+            assert_eq!((out.len(), sink.take_lost().requests), (20, 3));
+            assert_eq!(sink.take_lost(), LostRecord::default());
             assert_eq!(out[0], Record::Request(Box::<RequestRecord>::default()));
         }
         assert_eq!((sink.offered(), sink.lost_total(), sink.held_records()), (46, 6, 0));
@@ -225,7 +268,8 @@ mod tests {
             (0..3).for_each(|_| sink.offer(request()));
             let mut out = Vec::new();
             assert_eq!(sink.drain(&mut out), 12);
-            assert_eq!((sink.take_lost(), sink.take_lost_calls(), sink.held_records()), (1, 1, 0));
+            let lost = LostRecord { requests: 1, journal: 1, ..LostRecord::default() };
+            assert_eq!((sink.take_lost(), sink.held_records()), (lost, 0));
         }
     }
 
@@ -239,6 +283,18 @@ mod tests {
         });
         let mut out = Vec::new();
         sink.drain(&mut out);
-        assert_eq!((out.len() as u64, sink.take_lost()), (400, 0));
+        assert_eq!((out.len(), sink.take_lost()), (400, LostRecord::default()));
+    }
+
+    #[test]
+    fn records_of_other_kinds_are_counted_too_and_a_stopped_capture_loses_nothing() {
+        let sink = Sink::bounded(1);
+        let clock = || Record::Clock(crate::clock::Clock::system().snapshot());
+        (0..3).for_each(|_| sink.offer(clock()));
+        sink.set_taking(false);
+        (0..4).for_each(|_| sink.offer(request()));
+        sink.offer(clock());
+        let lost = LostRecord { others: 2, stopped: 4, ..LostRecord::default() };
+        assert_eq!((sink.lost(), sink.take_lost(), sink.lost_total()), (lost, lost, 0));
     }
 }

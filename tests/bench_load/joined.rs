@@ -62,6 +62,7 @@ fn run_record(clock: ClockSnapshot, boot_id: &str) -> Record {
         shadow_policies: Vec::new(),
         seed: 1,
         workers: vec![WORKER.to_owned()],
+        capture: None,
         clock,
     })
 }

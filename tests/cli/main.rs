@@ -4,6 +4,7 @@
 
 mod bench;
 mod canary;
+mod capture;
 mod decisions;
 mod descriptors;
 mod export;

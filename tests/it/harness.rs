@@ -262,6 +262,12 @@ impl TestRouter {
         self.stop.send_replace(true);
     }
 
+    /// Stops it and leaves its trace where it is, for tests of where that is.
+    pub async fn end(self) {
+        self.stop();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("the router stops").unwrap();
+    }
+
     /// Stops it and returns its whole trace; checks that requests = records + lost and that nothing is held any more.
     pub async fn finish(self) -> Vec<Record> {
         self.stop();

@@ -7,6 +7,7 @@ mod admin_control;
 mod admin_workers;
 mod auth;
 mod breaker;
+mod capture;
 mod certificates;
 mod correction;
 mod cors;

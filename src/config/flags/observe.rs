@@ -4,10 +4,21 @@ use super::flag::{Flag, Group, Origin, Takes, Value};
 use super::fleet::PORT_RANGE;
 
 /// `--trace-log`.
-pub const TRACE_LOG: Flag =
-    Flag::one("trace-log", "FILE", "Write one JSON line per request to this file (appended; mode 0600)")
-        .of(Value::Path)
-        .with_origin(Origin::Milepost);
+pub const TRACE_LOG: Flag = Flag::one(
+    "trace-log",
+    "FILE",
+    "Write one JSON line per request to this file (appended; mode 0600); - is standard output",
+)
+.of(Value::Path)
+.with_origin(Origin::Milepost);
+/// `--trace-dir`.
+pub const TRACE_DIR: Flag = Flag::one(
+    "trace-dir",
+    "FOLDER",
+    "Let POST /milepost/trace/start open captures by name in this folder; without --trace-log nothing is captured until then",
+)
+.of(Value::Path)
+.with_origin(Origin::Milepost);
 /// `--trace-decisions`.
 pub const TRACE_DECISIONS: Flag = Flag::one(
     "trace-decisions",
@@ -54,6 +65,7 @@ pub const OBSERVE: Group = Group {
     heading: "Trace, metrics, log",
     flags: &[
         TRACE_LOG,
+        TRACE_DIR,
         TRACE_DECISIONS,
         TRACE_BUFFER,
         PROMETHEUS_PORT,

@@ -16,6 +16,7 @@ use crate::config::{RouteConfig, TraceDecisions, worker_urls};
 use crate::fleet::health::HealthConfig;
 use crate::fleet::loads::LoadConfig;
 use crate::log::Level;
+use crate::trace::writer::CaptureConfig;
 
 /// Most bounds of a histogram: each is a time series for each label.
 const MAX_BUCKETS: usize = 100;
@@ -77,6 +78,7 @@ fn config(given: &Given, listen: &Endpoint) -> Result<RouteConfig, FlagError> {
         shadow_policies: compare::shadow_policies(given, &policy_config)?,
         policy_config,
         trace_log: given.path(&observe::TRACE_LOG)?,
+        capture: capture(given)?,
         trace_decisions: trace_decisions(given)?,
         trace_buffer_records: given.integer(&observe::TRACE_BUFFER)?,
         max_payload_bytes: given.integer(&requests::MAX_PAYLOAD)?,
@@ -150,14 +152,20 @@ fn trace_decisions(given: &Given) -> Result<TraceDecisions, FlagError> {
     let flag = &observe::TRACE_DECISIONS;
     match given.text(flag)? {
         Some("off") => Ok(TraceDecisions::Off),
-        Some("journal") if !given.has(&observe::TRACE_LOG) => Err(FlagError::Pair {
-            flag: flag.name,
-            other: observe::TRACE_LOG.name,
-            why: "the journal is a part of the trace, and no trace is written".to_owned(),
-        }),
+        Some("journal") if !given.has(&observe::TRACE_LOG) && !given.has(&observe::TRACE_DIR) => {
+            Err(FlagError::Pair {
+                flag: flag.name,
+                other: observe::TRACE_LOG.name,
+                why: "the journal is a part of the trace, and no trace is written".to_owned(),
+            })
+        }
         Some("journal") => Ok(TraceDecisions::Journal),
         _ => Ok(TraceDecisions::Record),
     }
+}
+
+fn capture(given: &Given) -> Result<CaptureConfig, FlagError> {
+    Ok(CaptureConfig { folder: given.path(&observe::TRACE_DIR)? })
 }
 
 fn retry(given: &Given) -> Result<RetryConfig, FlagError> {

@@ -1,0 +1,64 @@
+//! The records that tell of the capture itself: how it was made, its marks, what is missing in it.
+//!
+//! Rule: whoever reads a trace can tell from these alone what part of the traffic it holds and how to weigh it. Deliberately
+//! not here: the records of requests ([`super::record`]), who writes these (`scribe`).
+
+use serde::{Deserialize, Serialize};
+
+/// How a capture is made, in the `run` record that each of its files begins with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CaptureRecord {
+    /// The router's own name for this run: files that have the same one tell of one run.
+    pub instance: String,
+    /// Number of this file: 1, and one more after each rotation.
+    pub part: u64,
+    /// Requests of this run that were accounted for before this record: written, lost, left out or not captured.
+    pub requests_before: u64,
+}
+
+/// Something that a person wanted to find again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkRecord {
+    /// When, `CLOCK_MONOTONIC` of the router's host, nanoseconds.
+    pub mono_ns: u64,
+    /// When, Unix nanoseconds.
+    pub unix_ns: u64,
+    /// What was said, at most 200 bytes.
+    pub label: String,
+}
+
+/// Records that are missing before this line, since the last such line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostRecord {
+    /// Request records that there was no room for, or that could not be written.
+    pub requests: u64,
+    /// Calls of the journal: what follows can be replayed approximately at best.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub journal: u64,
+    /// Records of other kinds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub others: u64,
+    /// Requests that ended while the capture was stopped.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stopped: u64,
+}
+
+impl LostRecord {
+    /// Adds what another one counted.
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.journal += other.journal;
+        self.others += other.others;
+        self.stopped += other.stopped;
+    }
+
+    /// Requests without a record, whatever the reason.
+    pub fn all_requests(&self) -> u64 {
+        self.requests + self.stopped
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}

@@ -1,0 +1,125 @@
+//! The file that is being written: append only, mode 0600, locked against a second writer.
+//!
+//! Rule: what is in it are whole lines, whatever fails: a batch that could not be written is cut off again, and a line that a crash
+//! tore is ended before the next one. Rotation never writes over a file. Deliberately not here: what is written, and when it is
+//! rotated ([`super::scribe`]).
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+
+use super::parts::{part_path, parts_of};
+use super::writer::TraceOpenError;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct LiveFile {
+    file: File,
+    path: PathBuf,
+    number: u64,
+    whole_bytes: u64,
+    is_regular: bool,
+}
+
+impl LiveFile {
+    /// Opens the file, or makes it.
+    pub(super) fn open(path: &Path) -> Result<Self, TraceOpenError> {
+        let fail = |error| TraceOpenError::Open(path.to_owned(), error);
+        Self::lock(options().create(true).open(path).map_err(fail)?, path)
+    }
+
+    /// Makes a file that is not there yet; a link of that name is not followed.
+    pub(super) fn create(path: &Path) -> Result<Self, TraceOpenError> {
+        let file = options().create_new(true).open(path);
+        Self::lock(file.map_err(|error| TraceOpenError::Open(path.to_owned(), error))?, path)
+    }
+
+    fn lock(mut file: File, path: &Path) -> Result<Self, TraceOpenError> {
+        let fail = |error| TraceOpenError::Open(path.to_owned(), error);
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(TraceOpenError::Locked(path.to_owned())),
+            Err(error) => return Err(fail(error.into())),
+        }
+        end_torn_line(&mut file).map_err(fail)?;
+        let metadata = file.metadata().map_err(fail)?;
+        let last = if metadata.is_file() { parts_of(path).map_err(fail)?.pop() } else { None };
+        let number = last.map_or(1, |part| part.number + 1);
+        let (whole_bytes, is_regular) = (metadata.len(), metadata.is_file());
+        Ok(Self { file, path: path.to_owned(), number, whole_bytes, is_regular })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its number among the files of the capture.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Bytes in it.
+    pub(super) fn bytes(&self) -> u64 {
+        self.whole_bytes
+    }
+
+    /// Writes whole lines, all of them or, as far as the file can be cut, none.
+    pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        match self.file.write_all(lines) {
+            Ok(()) => {
+                self.whole_bytes += lines.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                // Half a batch may be in the file: cut it off, or the next record would be glued to a torn line. A pipe or a
+                // device cannot be cut; its reader counts the torn line.
+                let _ = self.file.set_len(self.whole_bytes);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the file its number as a name, and begins the next one. What fails leaves the file as it was.
+    pub(super) fn rotate(&mut self) -> io::Result<PathBuf> {
+        if !self.is_regular {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "only a plain file can be rotated"));
+        }
+        let part = part_path(&self.path, self.number);
+        renameat_with(CWD, &self.path, CWD, &part, RenameFlags::NOREPLACE)?;
+        match Self::open(&self.path) {
+            Ok(next) => {
+                *self = Self { number: self.number + 1, ..next };
+                Ok(part)
+            }
+            Err(error) => {
+                // If another process has made a file there meanwhile, that one stays and this one goes on under its number.
+                let _ = renameat_with(CWD, &part, CWD, &self.path, RenameFlags::NOREPLACE);
+                Err(io::Error::other(error.to_string()))
+            }
+        }
+    }
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).mode(0o600);
+    options
+}
+
+/// A line that a crash tore is ended, so that the next record starts on a line of its own; the reader counts it.
+fn end_torn_line(file: &mut File) -> io::Result<()> {
+    if !file.metadata()?.is_file() || file.metadata()?.len() == 0 {
+        return Ok(());
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    if last != *b"\n" {
+        file.write_all(b"\n")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! Tests of the writer's thread, step by step: a disk that is full, and how often it looks.
+
+use super::*;
+use crate::trace::capture::Capture;
+use crate::trace::record::RequestRecord;
+use crate::trace::writer::tests::{run_record, scratch};
+
+/// One that writes to /dev/full, which answers every write with ENOSPC.
+fn scribe_at(path: &Path, sink: &Arc<Sink>) -> Option<Scribe> {
+    let clock = Clock::system();
+    let config = CaptureConfig::default();
+    let (_, desk) = Capture::new();
+    let mut scribe = Scribe::new(Some(path), config, run_record(&clock), Arc::clone(sink), clock, desk);
+    scribe.outlet = Some(Outlet::File(LiveFile::open(path).ok()?));
+    scribe.is_headed = true;
+    Some(scribe)
+}
+
+fn requests(count: usize) -> Vec<Record> {
+    vec![Record::Request(Box::<RequestRecord>::default()); count]
+}
+
+#[test]
+fn a_full_disk_stops_the_capture_and_counts_what_it_cost() {
+    let sink = Arc::new(Sink::bounded(10));
+    let Some(mut scribe) = scribe_at(Path::new("/dev/full"), &sink) else { return };
+    scribe.write_records(&mut requests(4));
+    let lost = LostRecord { requests: 4, ..LostRecord::default() };
+    assert_eq!((sink.lost(), scribe.status().state), (lost, "failing"));
+    scribe.write_lost();
+    assert_eq!(
+        (sink.lost(), sink.lost_total(), scribe.status().lost),
+        (lost, 4, lost),
+        "told later, counted once"
+    );
+}
+
+#[test]
+fn a_disk_that_has_room_again_is_written_with_what_was_lost_and_the_first_lines() {
+    let sink = Arc::new(Sink::bounded(10));
+    let Some(mut scribe) = scribe_at(Path::new("/dev/full"), &sink) else { return };
+    // The first lines did not fit either.
+    scribe.begin_file();
+    assert!(!scribe.is_headed);
+    scribe.round(&mut requests(4), false);
+    let path = scratch("room");
+    scribe.outlet = Some(Outlet::File(LiveFile::open(&path).unwrap()));
+    scribe.round(&mut requests(1), false);
+    let lines = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = lines.lines().collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines[0].starts_with("{\"kind\":\"run\"") && lines[1].starts_with("{\"kind\":\"request\""));
+    assert_eq!(lines[2], "{\"kind\":\"lost\",\"requests\":4}");
+    assert_eq!((scribe.status().state, scribe.status().requests), ("capturing", 1));
+}
+
+#[test]
+fn a_small_buffer_is_emptied_as_often_as_it_fills() {
+    let after = |capacity, drained: [usize; 4]| {
+        drained.iter().fold(LONGEST_PAUSE, |pause, &records| next_pause(pause, records, capacity))
+    };
+    assert_eq!(after(65_536, [200; 4]), SHORTEST_PAUSE);
+    assert_eq!(after(65_536, [100; 4]), LONGEST_PAUSE);
+    for capacity in [1, 16, 100, 128] {
+        assert_eq!(after(capacity, [capacity; 4]), SHORTEST_PAUSE, "{capacity}");
+        assert_eq!(next_pause(SHORTEST_PAUSE, 0, capacity), 2 * SHORTEST_PAUSE);
+    }
+}

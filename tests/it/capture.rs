@@ -1,0 +1,165 @@
+//! The capture while the router runs: started, stopped, rotated, marked and read page by page, over its own endpoints.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use milepost::trace::parts::{part_path, parts_of};
+use milepost::trace::reader::TraceFile;
+use milepost::trace::record::Record;
+use serde_json::Value;
+
+use crate::harness::{Response, TestRouter, Worker, ask, json, post};
+
+fn folder() -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("milepost-it-capture-{}-{number}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+async fn worker() -> Worker {
+    Worker::start(|_| json(r#"{"text":"x","meta_info":{"id":"x","completion_tokens":1,"prompt_tokens":1}}"#))
+        .await
+}
+
+async fn steer(router: &TestRouter, verb: &str, body: &str) -> Response {
+    ask(router.addr, post(&format!("/milepost/trace/{verb}"), body)).await
+}
+
+async fn status(router: &TestRouter) -> Value {
+    ask(router.addr, get("/milepost/trace/status")).await.json()
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: r\r\n\r\n")
+}
+
+async fn generate(router: &TestRouter) {
+    assert_eq!(ask(router.addr, post("/generate", r#"{"text":"a"}"#)).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_captured_before_a_stop_and_after_a_start_is_one_run_and_what_came_between_is_counted() {
+    let worker = worker().await;
+    let router = TestRouter::start(&[&worker]).await;
+    generate(&router).await;
+    let stopped = steer(&router, "stop", "").await;
+    assert_eq!((stopped.status, &stopped.json()["state"]), (200, &Value::from("stopped")));
+    for _ in 0..3 {
+        generate(&router).await;
+    }
+    for (verb, body) in [("rotate", ""), ("mark", r#"{"label":"a"}"#)] {
+        let refused = steer(&router, verb, body).await;
+        assert_eq!((refused.status, refused.header("x-smg-error-code")), (409, Some("capture_stopped")));
+    }
+    let started = steer(&router, "start", "").await.json();
+    assert_eq!((&started["state"], &started["sink"]), (&Value::from("capturing"), &Value::from("file")));
+    assert_eq!(steer(&router, "start", "").await.status, 409);
+    let marked = steer(&router, "mark", r#"{"label":"rollout begins"}"#).await;
+    assert_eq!(marked.status, 200);
+    assert_eq!(steer(&router, "mark", r#"{"label":"two\nlines"}"#).await.status, 400);
+    generate(&router).await;
+    let trace = router.shared.config.trace_log.clone().unwrap();
+    let copy = trace.with_extension("copy.jsonl");
+    let (seen, shared) = (router.shared.requests.load(Ordering::Relaxed), router.shared.clone());
+    router.end().await;
+    std::fs::rename(&trace, &copy).unwrap();
+    let file = TraceFile::read(&copy).unwrap();
+    std::fs::remove_file(&copy).unwrap();
+    assert_eq!(file.runs.len(), 1);
+    let run = &file.runs[0];
+    assert_eq!(
+        (run.accounted(), seen, shared.sink.lost_total()),
+        (seen, seen, 0),
+        "requests = records + missing"
+    );
+    // Three to the worker, the stop and two that were refused.
+    assert_eq!((run.missing.stopped, run.marks.len(), &*run.marks[0].label), (6, 1, "rollout begins"));
+}
+
+#[tokio::test]
+async fn a_client_reads_the_trace_through_a_rotation_without_a_gap() {
+    let worker = worker().await;
+    let router = TestRouter::start(&[&worker]).await;
+    let mut from = "oldest".to_owned();
+    let mut lines = String::new();
+    for round in 0..3 {
+        generate(&router).await;
+        if round < 2 {
+            assert_eq!(steer(&router, "rotate", "").await.json()["part"], round + 2);
+        }
+        loop {
+            let page = ask(router.addr, get(&format!("/milepost/trace?from={from}"))).await;
+            assert_eq!((page.status, page.header("content-type")), (200, Some("application/x-ndjson")));
+            lines += &page.text();
+            let next = page.header("x-milepost-trace-next").unwrap().to_owned();
+            if next == std::mem::replace(&mut from, next.clone()) {
+                break;
+            }
+        }
+    }
+    let gone = ask(router.addr, get("/milepost/trace?from=other.jsonl/1/0")).await;
+    assert_eq!((gone.status, gone.header("x-smg-error-code")), (410, Some("trace_gone")));
+    assert_eq!(ask(router.addr, get("/milepost/trace?from=x")).await.status, 400);
+    let trace = router.shared.config.trace_log.clone().unwrap();
+    router.end().await;
+    let parts = parts_of(&trace).unwrap();
+    assert_eq!(parts.iter().map(|part| part.number).collect::<Vec<_>>(), [1, 2]);
+    let mut whole = String::new();
+    for path in [part_path(&trace, 1), part_path(&trace, 2), trace] {
+        whole += &std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
+    assert!(whole.starts_with(&lines), "what was read is the beginning of what is there");
+    let count =
+        |kind: &str| lines.lines().filter(|l| l.starts_with(&format!("{{\"kind\":\"{kind}\""))).count();
+    assert!(count("request") >= 3 && count("run") == 3, "{lines}");
+    assert!(whole.lines().all(|line| serde_json::from_str::<Record>(line).is_ok()));
+}
+
+#[tokio::test]
+async fn a_capture_is_named_by_a_client_and_nothing_outside_the_folder_can_be() {
+    let worker = worker().await;
+    let folder = folder();
+    let captures = folder.clone();
+    let router = TestRouter::with(&[&worker], move |config| {
+        config.trace_log = None;
+        config.capture.folder = Some(captures);
+    })
+    .await;
+    assert_eq!(status(&router).await["state"], "stopped");
+    assert_eq!(ask(router.addr, get("/milepost/trace")).await.status, 404);
+    for (body, status, code) in [
+        ("", 409, "capture_without_folder"),
+        (r#"{"name":"../x"}"#, 400, "bad_request"),
+        (r#"{"name":"/etc/passwd"}"#, 400, "bad_request"),
+        (r#"{"path":"x"}"#, 400, "bad_request"),
+    ] {
+        let refused = steer(&router, "start", body).await;
+        assert_eq!((refused.status, refused.header("x-smg-error-code")), (status, Some(code)), "{body}");
+    }
+    assert_eq!(steer(&router, "start", r#"{"name":"friday"}"#).await.status, 200);
+    generate(&router).await;
+    steer(&router, "stop", "").await;
+    assert_eq!(steer(&router, "start", r#"{"name":"friday"}"#).await.status, 409);
+    router.end().await;
+    let names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["friday.jsonl"]);
+    let file = TraceFile::read(&folder.join("friday.jsonl")).unwrap();
+    assert_eq!(file.runs[0].requests.iter().filter(|r| r.path == "/generate").count(), 1);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
+async fn a_router_that_can_have_no_trace_says_so() {
+    let worker = worker().await;
+    let router = TestRouter::with(&[&worker], |config| config.trace_log = None).await;
+    for request in [post("/milepost/trace/start", ""), get("/milepost/trace/status")] {
+        let answer = ask(router.addr, request).await;
+        assert_eq!((answer.status, answer.header("x-smg-error-code")), (404, Some("no_trace")));
+    }
+    assert_eq!(ask(router.addr, get("/milepost/trace/stop")).await.status, 405);
+    router.end().await;
+}
