@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here, with the place")]
 
+mod chinese;
 mod flags;
 #[path = "../kept_page/mod.rs"]
 mod kept_page;
