@@ -125,3 +125,15 @@ fn the_trace_page_is_what_the_code_says() {
     let page = with_part(&page, "schema", &format!("\n```text\n{}```\n\n", schema::text()));
     crate::kept_page::hold("trace.md", &page, REWRITER);
 }
+
+#[test]
+fn every_kind_of_line_is_in_the_table_at_the_top() {
+    let page = read(PAGE);
+    let schema = schema::text();
+    let kinds = schema.lines().filter_map(|line| line.strip_prefix("kind \"")?.split_once('"'));
+    let kinds: Vec<&str> = kinds.map(|(kind, _)| kind).collect();
+    assert!(kinds.len() >= 7, "{kinds:?}");
+    for kind in kinds {
+        assert!(page.contains(&format!("\n| `{kind}` | ")), "{PAGE} does not say what a line `{kind}` is");
+    }
+}
