@@ -20,6 +20,7 @@
 //! | [`replay`] | a trace decided again: exactly by its journal, or by other policies on simulated workers |
 //! | [`series`] | several runs that belong together: sweeps, repeats, the search for a rate |
 //! | [`demo`] | workers, router and load in one process: each policy on the same schedule |
+//! | [`doctor`] | what each server is, what it tells and what is missing |
 //! | [`cli`] | one file a command |
 
 pub mod admin;
@@ -28,6 +29,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod export;
 pub mod fleet;
 pub mod http1;

@@ -14,6 +14,7 @@ use super::fan_out::{ask_all, servers};
 use super::json as reply;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::journey::Refusal;
+use crate::wire::loads::tokens;
 
 /// Longest wait for one worker: 0.4.9 answers between two steps.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,13 +27,13 @@ pub async fn numbers(errand: &Errand<'_>) -> Response<AnswerBody> {
     let newer = errand.question("/v1/loads", TIMEOUT);
     let mut loads: Vec<Option<u64>> = Vec::with_capacity(workers.len());
     for heard in ask_all(shared, workers.clone(), &newer).all().await {
-        loads.push(heard.success().and_then(|answer| load(&answer.body)));
+        loads.push(heard.success().and_then(|answer| tokens(&answer.body)));
     }
     let (positions, left): (Vec<usize>, Vec<_>) =
         workers.iter().cloned().enumerate().filter(|(i, _)| loads[*i].is_none()).unzip();
     let older = errand.question("/get_load", TIMEOUT);
     for (position, heard) in positions.into_iter().zip(ask_all(shared, left, &older).all().await) {
-        loads[position] = heard.success().and_then(|answer| load(&answer.body));
+        loads[position] = heard.success().and_then(|answer| tokens(&answer.body));
     }
     let outside = |load: Option<u64>| load.map_or(json!(-1), |load| json!(load));
     let listed: Vec<Value> = workers
@@ -61,42 +62,4 @@ pub async fn answers(errand: &Errand<'_>) -> Result<Response<AnswerBody>, Refusa
         by_worker.insert(heard.worker.url.as_str().to_owned(), said);
     }
     Ok(reply(200, &json!({"workers": by_worker})))
-}
-
-/// The tokens in any generation's answer: `{"load":n}` (0.4.9), `[{"num_tokens":n},..]` (0.5.3), and
-/// `{"loads":[{"num_total_tokens":n},..]}` (0.5.8).
-fn load(body: &[u8]) -> Option<u64> {
-    let answer: Value = serde_json::from_slice(body).ok()?;
-    let sum = |ranks: &Value, field: &str| -> Option<u64> {
-        let ranks = ranks.as_array().filter(|ranks| !ranks.is_empty())?;
-        ranks.iter().map(|rank| rank.get(field)?.as_u64()).sum()
-    };
-    match &answer {
-        Value::Array(_) => sum(&answer, "num_tokens"),
-        Value::Object(members) => match members.get("loads") {
-            Some(loads) => sum(loads, "num_total_tokens"),
-            None => members.get("load")?.as_u64(),
-        },
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_generations_load_is_read_and_nothing_else_is_one() {
-        assert_eq!(load(br#"{"load":41}"#), Some(41));
-        assert_eq!(load(br#"[{"dp_rank":0,"num_tokens":3},{"dp_rank":1,"num_tokens":4}]"#), Some(7));
-        assert_eq!(
-            load(br#"{"version":"0.5.23","loads":[{"num_total_tokens":9,"num_used_tokens":2}]}"#),
-            Some(9)
-        );
-        for unknown in
-            ["{\"load\":-1}", "{\"loads\":[]}", "[]", "[{\"num_reqs\":1}]", "not json", "{}", "7", ""]
-        {
-            assert_eq!(load(unknown.as_bytes()), None, "{unknown}");
-        }
-    }
 }

@@ -5,8 +5,8 @@
 //! | 0 | done |
 //! | 1 | the run failed: something outside the command line went wrong, or no request succeeded |
 //! | 2 | usage: an argument, a file or an address that cannot be used as given |
-//! | 3 | `bench`: done and written, but the verdict is SUSPECT |
-//! | 4 | `bench`: done and written, but the verdict is INVALID; `--check-outputs`: workers differ |
+//! | 3 | `bench`: done and written, but the verdict is SUSPECT; `doctor`: all can be used, and something is missing |
+//! | 4 | `bench`: done and written, but the verdict is INVALID; `--check-outputs`: workers differ; `doctor`: some servers cannot be used |
 //! | 130 | interrupted by Ctrl-C; what was measured so far is written and marked |
 
 use std::fmt;
@@ -18,9 +18,9 @@ pub enum Failure {
     Run(String),
     /// The arguments cannot be used (2).
     Usage(String),
-    /// Done, and the verdict is SUSPECT (3).
+    /// Done, and the verdict is SUSPECT, or something is missing (3).
     Suspect(String),
-    /// Done, and the verdict is INVALID (4).
+    /// Done, and the verdict is INVALID, or some servers cannot be used (4).
     Invalid(String),
     /// Ctrl-C (130).
     Interrupted(String),

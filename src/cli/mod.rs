@@ -6,6 +6,7 @@ pub mod bench;
 mod capture;
 mod check;
 pub mod demo;
+pub mod doctor;
 pub mod exit;
 mod export;
 pub mod holder;
@@ -22,7 +23,7 @@ pub use exit::Failure;
 #[derive(Debug, Parser)]
 #[command(name = "milepost", version, about, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 the run failed, 2 usage, 3 bench: the verdict is SUSPECT, 4 INVALID, 130 interrupted."
+    after_help = "Exit codes: 0 done, 1 the run failed, 2 usage, 3 bench: the verdict is SUSPECT, 4 INVALID; doctor: 3 something is missing, 4 some servers cannot be used; 130 interrupted."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -37,12 +38,25 @@ enum Command {
     Worker(worker::WorkerArgs),
     /// Send load, join it with the router's trace, write one CSV row per request.
     Bench(Box<bench::BenchArgs>),
+    /// Ask servers and a router what they are, what they tell and what is missing.
+    Doctor(doctor::DoctorArgs),
     /// Look at a trace, or steer the capture of a router that runs.
     Trace(trace::TraceArgs),
     /// Make recorded decisions again, and try other policies on a trace.
     Replay(replay::ReplayArgs),
     /// Workers, router and load on this machine: the four policies side by side (SIMULATED).
     Demo(demo::DemoArgs),
+}
+
+/// Writes to standard output; a reader that went away (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Run(format!("standard output: {e}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Cli {
@@ -77,6 +91,7 @@ impl Cli {
             Command::Route(args) => route::run(&args),
             Command::Worker(args) => worker::run(args),
             Command::Bench(args) => bench::run(*args),
+            Command::Doctor(args) => doctor::run(args),
             Command::Trace(args) => trace::run(args),
             Command::Replay(args) => replay::run(args),
             Command::Demo(args) => demo::run(args),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::check::Report;
-use super::{Failure, capture, export, show};
+use super::{Failure, capture, export, print, show};
 use crate::trace::reader::TraceFile;
 use crate::trace::schema;
 
@@ -54,16 +54,5 @@ pub fn run(args: TraceArgs) -> Result<(), Failure> {
                 faults => Err(Failure::Run(format!("{}: {faults} faults", file.display()))),
             }
         }
-    }
-}
-
-/// Writes to standard output; a reader that went away (`| head`) is no failure.
-fn print(text: &str) -> Result<(), Failure> {
-    use std::io::Write;
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::Run(format!("standard output: {e}")))
-        }
-        _ => Ok(()),
     }
 }

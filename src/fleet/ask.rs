@@ -119,15 +119,15 @@ async fn ask_now(worker: &Worker, clock: &Clock, question: &Question) -> Result<
 
 /// Why a connection brought no answer.
 #[derive(Debug)]
-pub(super) struct Broken {
+pub struct Broken {
     /// In words.
-    pub(super) why: String,
+    pub why: String,
     /// It had been used before, and its peer was closing it: on a fresh one the question is no second try.
-    pub(super) closing_race: bool,
+    pub closing_race: bool,
 }
 
 /// Asks on a connection that is there; the question's time-out is the caller's to keep.
-pub(super) async fn exchange(
+pub async fn exchange(
     connection: &mut Connection,
     worker: &Worker,
     question: &Question,
@@ -152,7 +152,8 @@ pub(super) async fn exchange(
     Ok(Answer { status, content_type, routed, body })
 }
 
-fn head(worker: &Worker, question: &Question, path: &Uri) -> Buffer {
+/// The bytes of a question's head, as the worker at hand must see them.
+pub fn head(worker: &Worker, question: &Question, path: &Uri) -> Buffer {
     let has_body =
         !question.body.is_empty() || question.method == Method::POST || question.method == Method::PUT;
     let body_bytes = has_body.then_some(question.body.len() as u64);

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::Fleet;
 use super::ask::{NoAnswer, Question, ask, ask_whole};
 use super::spec::HealthOverrides;
-use super::worker::{Described, Worker};
+use super::worker::{Described, INFO_PATHS, Worker};
 use crate::log;
 
 /// First pause between two tries to reach a worker that has never answered.
@@ -280,14 +280,13 @@ fn tell_of_key(worker: &Worker, path: &str) {
     log::warn(&format!("worker {} wants a key for {path} (status 401), and {sent}: {what}", worker.added_as));
 }
 
-/// Asks a worker what it is: new names first, then the old ones, since 0.4.9 has only the latter and hangs on
-/// `/get_server_info` until its first request, and the Rust front end has only the former. False if its ranks are workers
+/// Asks a worker what it is. False if its ranks are workers
 /// now and it is none of them; `healthy` is what new ones are.
 async fn describe(fleet: &Arc<Fleet>, worker: &Arc<Worker>, timeout: Duration, healthy: bool) -> bool {
     let was_ranks = worker.described().dp_size;
     let mut described = Described::default();
     let (mut refused, mut answered) = (None, false);
-    for path in ["/server_info", "/get_server_info", "/get_model_info"] {
+    for path in INFO_PATHS {
         let Ok(answer) = ask_whole(worker, fleet.clock(), &Question::get(path, timeout)).await else {
             continue;
         };
@@ -301,28 +300,7 @@ async fn describe(fleet: &Arc<Fleet>, worker: &Arc<Worker>, timeout: Duration, h
         let Ok(info) = serde_json::from_slice::<serde_json::Value>(&answer.body) else {
             continue;
         };
-        let text = |key: &str| info.get(key).and_then(|v| v.as_str()).map(str::to_owned);
-        let ranks = |key: &str| info.get(key)?.as_u64()?.try_into().ok();
-        // sglang-router answers for itself and by this name; others pass the question on and say that they did.
-        let router = answer.routed || info.get("router_manager").is_some();
-        described = Described {
-            router: router.then_some(true).or(described.router),
-            model: text("model_path").or(described.model),
-            served_model_name: text("served_model_name").or(described.served_model_name),
-            dp_size: ranks("dp_size").or(described.dp_size),
-            tp_size: ranks("tp_size").or(described.tp_size),
-            version: text("version").or(described.version),
-            max_running_requests: info
-                .get("max_running_requests")
-                .and_then(serde_json::Value::as_u64)
-                .or(described.max_running_requests),
-            // A server that tells its version and not that it is simulated is a real one.
-            simulated: info
-                .get("simulated")
-                .and_then(serde_json::Value::as_bool)
-                .or_else(|| text("version").map(|_| false))
-                .or(described.simulated),
-        };
+        described = described.with(&info, answer.routed);
         if described.version.is_some() {
             break;
         }

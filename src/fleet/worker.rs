@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 use milepost_policies::WorkerId;
+use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -25,6 +26,10 @@ use crate::config::resilience::BreakerConfig;
 use crate::config::worker_url::WorkerUrl;
 use crate::http1::{Connection, Pool};
 use crate::net::dialer::Dialer;
+
+/// Where a server says what it is: new names first, then the old ones, since 0.4.9 has only the latter and hangs on
+/// `/get_server_info` until its first request, and the Rust front end has only the former.
+pub const INFO_PATHS: [&str; 3] = ["/server_info", "/get_server_info", "/get_model_info"];
 
 /// A worker in the fleet.
 #[derive(Debug)]
@@ -103,6 +108,35 @@ pub struct Described {
     pub max_running_requests: Option<u64>,
     /// It says that it is simulated.
     pub simulated: Option<bool>,
+}
+
+impl Described {
+    /// With what one more of its answers says. `passed_on`: a router handed the question to an engine, and said so.
+    #[must_use]
+    pub fn with(self, info: &Value, passed_on: bool) -> Self {
+        let text = |key: &str| info.get(key).and_then(Value::as_str).map(str::to_owned);
+        let ranks = |key: &str| info.get(key)?.as_u64()?.try_into().ok();
+        // sglang-router answers for itself and by this name.
+        let router = passed_on || info.get("router_manager").is_some();
+        Self {
+            router: router.then_some(true).or(self.router),
+            model: text("model_path").or(self.model),
+            served_model_name: text("served_model_name").or(self.served_model_name),
+            dp_size: ranks("dp_size").or(self.dp_size),
+            tp_size: ranks("tp_size").or(self.tp_size),
+            max_running_requests: info
+                .get("max_running_requests")
+                .and_then(Value::as_u64)
+                .or(self.max_running_requests),
+            // A server that tells its version and not that it is simulated is a real one.
+            simulated: info
+                .get("simulated")
+                .and_then(Value::as_bool)
+                .or_else(|| text("version").map(|_| false))
+                .or(self.simulated),
+            version: text("version").or(self.version),
+        }
+    }
 }
 
 impl fmt::Display for Described {

@@ -217,6 +217,15 @@ impl Connection {
         pin!(tokio::task::unconstrained(read)).poll(&mut cx).is_pending()
     }
 
+    /// Waits while nothing is asked, until the peer closes the connection or says something unasked.
+    pub async fn idle_end(&mut self) {
+        self.incoming.release();
+        let mut byte = [0];
+        let mut nothing = ReadBuf::new(&mut byte);
+        // Whatever it is, the connection has had its end.
+        let _ = poll_fn(|cx| Pin::new(&mut self.io).poll_read(cx, &mut nothing)).await;
+    }
+
     fn poll_head(
         &mut self,
         request: &mut Outgoing<'_>,

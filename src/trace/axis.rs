@@ -105,14 +105,27 @@ pub struct Offsets {
     contradictions: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_field_names, reason = "the unit comes last in every raw number")]
-struct Pair {
+/// What one exchange tells of a server's wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
     /// Server wall minus router monotonic.
-    offset_ns: i64,
-    delay_ns: u64,
-    at_ns: u64,
+    pub offset_ns: i64,
+    /// What the way there and back took together.
+    pub delay_ns: u64,
+    /// When, `CLOCK_MONOTONIC` of the router's host.
+    pub at_ns: u64,
 }
+
+impl Pair {
+    /// How far the offset may be off, when it was taken.
+    pub fn bound_ns(&self) -> u64 {
+        self.delay_ns / 2 + FLOAT_NS
+    }
+}
+
+/// The server claims to have held a request longer than the router waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contradiction;
 
 impl Offsets {
     /// Reads what a worker said about itself: behind one that is a router there are engines with clocks of their own.
@@ -129,6 +142,9 @@ impl Offsets {
 
     /// Learns from one request, if it was answered by a remote worker that told when it took and sent something.
     pub fn learn(&mut self, record: &RequestRecord) {
+        if record.same_host == Some(true) || record.outcome != Outcome::Done {
+            return;
+        }
         let (Some(worker), Some(pair)) = (&record.worker, exchange(record)) else {
             return;
         };
@@ -156,19 +172,15 @@ impl Offsets {
     pub fn place_unix(&self, worker: &str, unix_ns: i64, near_mono_ns: u64) -> Option<Placed> {
         let span = near_mono_ns / SPAN_NS;
         let near = span.saturating_sub(NEAR_SPANS)..=span + NEAR_SPANS;
-        let bound =
-            |pair: &Pair| pair.delay_ns / 2 + pair.at_ns.abs_diff(near_mono_ns) / DRIFT_PART + FLOAT_NS;
+        let bound = |pair: &Pair| pair.bound_ns() + pair.at_ns.abs_diff(near_mono_ns) / DRIFT_PART;
         let pairs = self.workers.get(worker)?.range(near).map(|(_, pair)| pair);
         let best = pairs.min_by_key(|pair| bound(pair))?;
         Some(Placed { mono_ns: unix_ns.saturating_sub(best.offset_ns), bound_ns: bound(best) })
     }
 }
 
-/// The four stamps of one exchange; `Err` if the delay they give is negative.
-fn exchange(record: &RequestRecord) -> Option<Result<Pair, ()>> {
-    if record.same_host == Some(true) || record.outcome != Outcome::Done {
-        return None;
-    }
+/// The four stamps of one exchange that ended well, wherever the server is.
+pub fn exchange(record: &RequestRecord) -> Option<Result<Pair, Contradiction>> {
     let arrival_ns = signed(record.arrival_mono_ns);
     let sent_ns = arrival_ns.saturating_add(signed(record.router_send_ns?));
     let taken_ns = nanos(created(&record.server)?);
@@ -176,7 +188,7 @@ fn exchange(record: &RequestRecord) -> Option<Result<Pair, ()>> {
     let read_ns = arrival_ns.saturating_add(signed(read_ns));
     let delay_ns = (read_ns.saturating_sub(sent_ns)).saturating_sub(answered_ns - taken_ns);
     let Ok(delay_ns) = u64::try_from(delay_ns) else {
-        return Some(Err(()));
+        return Some(Err(Contradiction));
     };
     // Halved before they are added: the sum of two Unix times in nanoseconds leaves i64.
     let offset_ns = taken_ns.saturating_sub(sent_ns) / 2 + answered_ns.saturating_sub(read_ns) / 2;

@@ -176,6 +176,24 @@ pub fn total(ranks: &[RankLoad]) -> ServerLoad {
     }
 }
 
+/// The tokens in any generation's answer: `{"load":n}` (0.4.9), `[{"num_tokens":n},..]` (0.5.3), and
+/// `{"loads":[{"num_total_tokens":n},..]}` (0.5.8).
+pub fn tokens(body: &[u8]) -> Option<u64> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    let sum = |ranks: &Value, field: &str| -> Option<u64> {
+        let ranks = ranks.as_array().filter(|ranks| !ranks.is_empty())?;
+        ranks.iter().map(|rank| rank.get(field)?.as_u64()).sum()
+    };
+    match &answer {
+        Value::Array(_) => sum(&answer, "num_tokens"),
+        Value::Object(members) => match members.get("loads") {
+            Some(loads) => sum(loads, "num_total_tokens"),
+            None => members.get("load")?.as_u64(),
+        },
+        _ => None,
+    }
+}
+
 fn told(ranks: Vec<RankLoad>) -> Result<Vec<RankLoad>, NoLoad> {
     let is_twice = |(at, rank): (usize, &RankLoad)| ranks[..at].iter().any(|other| other.rank == rank.rank);
     if ranks.iter().enumerate().any(is_twice) {

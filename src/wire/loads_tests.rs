@@ -169,3 +169,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn every_generations_load_is_read_and_nothing_else_is_one() {
+    assert_eq!(tokens(br#"{"load":41}"#), Some(41));
+    assert_eq!(tokens(br#"[{"dp_rank":0,"num_tokens":3},{"dp_rank":1,"num_tokens":4}]"#), Some(7));
+    assert_eq!(
+        tokens(br#"{"version":"0.5.23","loads":[{"num_total_tokens":9,"num_used_tokens":2}]}"#),
+        Some(9)
+    );
+    for unknown in ["{\"load\":-1}", "{\"loads\":[]}", "[]", "[{\"num_reqs\":1}]", "not json", "{}", "7", ""]
+    {
+        assert_eq!(tokens(unknown.as_bytes()), None, "{unknown}");
+    }
+}

@@ -67,7 +67,54 @@ pub struct ServerStamps {
     pub num_retractions: Option<u64>,
 }
 
+/// In which clock a stamp was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StampClock {
+    /// The server host's wall clock, Unix seconds.
+    Wall,
+    /// The server host's `CLOCK_MONOTONIC`, seconds.
+    Monotonic,
+    /// In none: seconds between two moments.
+    Duration,
+}
+
+impl StampClock {
+    /// The word for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wall => "wall",
+            Self::Monotonic => "monotonic",
+            Self::Duration => "duration",
+        }
+    }
+}
+
 impl ServerStamps {
+    /// Every timing field that was sent: its name, its clock and its seconds, in the order in which a request passes them.
+    pub fn sent(&self) -> impl Iterator<Item = (&'static str, StampClock, f64)> {
+        use StampClock::{Duration, Monotonic, Wall};
+        let all = [
+            ("server_created_time", Wall, self.server_created_time),
+            ("request_received_ts", Wall, self.request_received_ts),
+            ("request_sent_to_scheduler_ts", Wall, self.request_sent_to_scheduler_ts),
+            ("api_server_dispatch_finish_ts", Wall, self.api_server_dispatch_finish_ts),
+            ("queue_time_start", Monotonic, self.queue_time_start),
+            ("queue_time_end", Monotonic, self.queue_time_end),
+            ("queue_time", Duration, self.queue_time),
+            ("forward_entry_time", Wall, self.forward_entry_time),
+            ("prefill_finished_ts", Wall, self.prefill_finished_ts),
+            ("prefill_finished_time", Wall, self.prefill_finished_time),
+            ("server_first_token_time", Wall, self.server_first_token_time),
+            ("first_token_latency", Duration, self.first_token_latency),
+            ("decode_finished_ts", Wall, self.decode_finished_ts),
+            ("request_finished_ts", Wall, self.request_finished_ts),
+            ("response_sent_to_client_ts", Wall, self.response_sent_to_client_ts),
+            ("e2e_latency", Duration, self.e2e_latency),
+        ];
+        all.into_iter().filter_map(|(name, clock, seconds)| Some((name, clock, seconds?)))
+    }
+
     /// True if the server sent none of them.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -259,6 +306,19 @@ fn kind_name(kind: &[u8]) -> Cow<'static, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_timing_field_has_a_clock() {
+        let field = |line: &'static str| line.trim().strip_prefix("pub ")?.strip_suffix(": Option<f64>,");
+        let mut fields: Vec<&str> = include_str!("meta_info.rs").lines().filter_map(field).collect();
+        let one_each: serde_json::Map<_, _> =
+            fields.iter().map(|name| ((*name).into(), 1.5.into())).collect();
+        let stamps: ServerStamps = serde_json::from_value(one_each.into()).unwrap();
+        let mut sent: Vec<&str> = stamps.sent().map(|(name, ..)| name).collect();
+        fields.sort_unstable();
+        sent.sort_unstable();
+        assert_eq!(sent, fields);
+    }
 
     #[test]
     fn read_by_presence_whatever_the_type() {

@@ -22,6 +22,7 @@ fn every_command_has_a_help_that_names_its_flags() {
         ("replay", &["--policy", "--seed", "--json", "SIMULATED", "milepost replay t.jsonl"]),
         ("trace show", &["FILE", "--last", "--differing"]),
         ("demo", &["SIMULATED"]),
+        ("doctor", &["--worker-urls", "--router", "--api-key", "--json", "Exit codes"]),
     ] {
         let help = milepost(&folder, &format!("{command} --help"));
         assert_eq!(help.code, Some(0), "{command}: {}", help.stderr);

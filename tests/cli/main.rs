@@ -7,6 +7,7 @@ mod canary;
 mod capture;
 mod decisions;
 mod descriptors;
+mod doctor;
 mod export;
 mod flags;
 mod help;

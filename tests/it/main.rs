@@ -12,6 +12,7 @@ mod certificates;
 mod correction;
 mod cors;
 mod decision_record;
+mod doctor;
 mod dp_aware;
 mod drain;
 mod endpoints;

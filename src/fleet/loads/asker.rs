@@ -18,7 +18,7 @@ use crate::http1::{Connection, IDLE_LIMIT};
 use crate::wire::loads::{NoLoad, RankLoad, from_json, from_metrics};
 
 /// Largest answer read: 0.5.23's `/metrics` has 100 kB a scheduler process.
-const MAX_ANSWER_BYTES: usize = 2 * 1024 * 1024;
+pub const MAX_ANSWER_BYTES: usize = 2 * 1024 * 1024;
 /// Least and most time for an answer. 0.4.9 waits for its current step, which a long prefill makes a second.
 const LIMITS: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
 /// Time after which the order begins anew, and a server without any of the endpoints is asked again.
@@ -29,12 +29,16 @@ const NOWHERE: &str =
     "asked again in a minute; SGLang tells it from 0.5.8 on, and older ones with --enable-metrics";
 
 /// Where a load is told, and how.
-struct Endpoint {
-    path: &'static str,
-    read: fn(&[u8]) -> Result<Vec<RankLoad>, NoLoad>,
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint {
+    /// Path and query.
+    pub path: &'static str,
+    /// Reads an answer of it.
+    pub read: fn(&[u8]) -> Result<Vec<RankLoad>, NoLoad>,
 }
 
-const ENDPOINTS: [Endpoint; 3] = [
+/// All of them, in the order in which they are asked.
+pub const ENDPOINTS: [Endpoint; 3] = [
     Endpoint { path: "/v1/loads?include=core", read: from_json },
     Endpoint { path: "/get_load", read: from_json },
     Endpoint { path: "/metrics", read: from_metrics },

@@ -16,6 +16,7 @@ use milepost_policies::{Event, ServerLoad};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use self::asker::Asker;
+pub use self::asker::{ENDPOINTS, Endpoint, MAX_ANSWER_BYTES};
 pub use self::said::Said;
 use super::Fleet;
 use super::worker::Worker;

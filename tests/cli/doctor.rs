@@ -1,0 +1,76 @@
+//! `milepost doctor` as a user calls it: exit codes, JSON, what is no use typing, Ctrl-C.
+//!
+//! Deliberately not here: what it says of each kind of server, see `tests/it/doctor`.
+
+use rustix::process::Signal;
+
+use crate::process::{Folder, Process, milepost, worker};
+
+fn dead() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[test]
+fn the_exit_code_says_how_bad_it_is_and_standard_output_has_the_report_alone() {
+    let folder = Folder::new();
+    let (_well, well) = worker(&folder, "");
+    let (_lacking, lacking) = worker(&folder, "--dialect 0.5.23-rust");
+    let dead = dead();
+    let doctor = |args: String| Process::start(&folder.0, &format!("doctor {args}"));
+    // All at once: each waits for an idle connection to be closed.
+    let runs = [
+        (0, "", doctor(format!("--worker-urls {well} --skip-stop-check --json"))),
+        (
+            3,
+            "something is missing",
+            doctor(format!("--worker-urls {well} {lacking} --skip-stop-check --json")),
+        ),
+        (4, "some cannot be used", doctor(format!("--worker-urls {well} {dead} --skip-stop-check --json"))),
+        (1, "none can be used", doctor(format!("--router {dead} --json"))),
+    ];
+    for (code, words, run) in runs {
+        let ended = run.finish();
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        assert!(ended.stderr.contains(words) && ended.stderr.lines().count() <= 1, "{}", ended.stderr);
+        let report: serde_json::Value = serde_json::from_str(&ended.stdout).expect(&ended.stdout);
+        let targets = report["targets"].as_array().unwrap();
+        assert!(targets.iter().all(|t| t["url"].is_string() && t["verdict"].is_string()), "{report}");
+        if code == 0 {
+            assert_eq!(targets[0]["identity"]["simulated"], true);
+            assert!(targets[0]["idle"]["closed_after_ns"].as_u64().unwrap() > 4_500_000_000, "{report}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_asked_is_a_usage_error_that_says_what_to_type() {
+    let folder = Folder::new();
+    for (args, words) in [
+        ("", "nobody to examine: expected --worker-urls http://host:port"),
+        ("--worker-urls gpu0:8000", "--worker-urls: worker 1 of 1: expected http://host:port"),
+        ("--router gpu0:8000", "--router: expected http://host:port"),
+        ("--worker-urls https://gpu0:8000", "https workers need --ca-cert-paths"),
+        ("--worker-urls http://gpu0:8000 --ca-cert-paths none.pem", "--ca-cert-paths: none.pem"),
+        ("--worker-urls http://gpu0:8000 --client-cert-path a.pem", "--client-key-path"),
+        ("--worker-urls http://gpu0:8000 --api-key s\u{e9}cret", "--api-key: expected visible characters"),
+    ] {
+        let ended = milepost(&folder, &format!("doctor {args}"));
+        assert_eq!(ended.code, Some(2), "{args}: {}", ended.stderr);
+        assert!(ended.stderr.contains(words), "{args}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("cret"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn ctrl_c_ends_it_at_once() {
+    let folder = Folder::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let doctor = Process::start(&folder.0, &format!("doctor --worker-urls {url}"));
+    let (asked, _) = listener.accept().unwrap();
+    doctor.signal(Signal::INT);
+    let ended = doctor.finish();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(130), ""), "{}", ended.stderr);
+    drop(asked);
+}
