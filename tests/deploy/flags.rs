@@ -23,7 +23,7 @@ fn environments() -> Vec<PathBuf> {
 }
 
 /// What `name="..."` is in a file that shells and systemd read.
-fn value(text: &str, name: &str) -> Option<String> {
+pub fn value(text: &str, name: &str) -> Option<String> {
     let (_, rest) = text.split_once(&format!("\n{name}=\""))?;
     Some(rest.split_once('"').expect("a closing quote").0.to_owned())
 }
@@ -52,7 +52,7 @@ pub fn settings(words: &[String]) -> Settings {
     Settings::read(&given).unwrap_or_else(|e| panic!("{words:?}: {e}"))
 }
 
-fn words(text: &str) -> Vec<String> {
+pub fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
@@ -110,6 +110,39 @@ fn the_files_of_flags_for_bench_are_taken_by_it() {
         let said = String::from_utf8_lossy(&ended.stderr);
         assert!(!matches!(ended.status.code(), Some(2) | None), "{file}: {said}");
         assert!(!said.contains("error"), "{file}: {said}");
+    }
+}
+
+#[test]
+fn what_a_preset_quotes_from_the_page_of_policies_stands_on_it() {
+    let page = read("docs/policies.md");
+    for (preset, numbers) in [
+        (
+            "deploy/presets/high-throughput.env",
+            [
+                ("`cache_aware_improved`", "59.1"),
+                ("`sglang_router_032 cache_aware`", "53.2"),
+                ("`round_robin`", "28.3"),
+            ]
+            .as_slice(),
+        ),
+        (
+            "deploy/presets/low-latency.env",
+            &[
+                ("`lowest_ttft`", "133"),
+                ("`cache_aware`", "185"),
+                ("`lowest_ttft`", "320"),
+                ("`cache_aware`", "463"),
+            ],
+        ),
+    ] {
+        let text = read(preset);
+        for (arm, number) in numbers {
+            assert!(text.contains(number), "{preset} quotes {number} no more: mend this test");
+            let mut rows = page.lines().filter(|line| line.starts_with(&format!("| {arm} |")));
+            let there = rows.any(|row| row.split(" | ").any(|cell| cell.split(' ').next() == Some(number)));
+            assert!(there, "{preset} quotes {number} of {arm}, which docs/policies.md has not");
+        }
     }
 }
 

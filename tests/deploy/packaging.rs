@@ -1,11 +1,11 @@
-//! The unit and the image: the command they run exists, and they give the router the time and the files that it needs.
+//! The unit, the image and the patch: the command they run exists, and they give the router the time and the files that it needs.
 //!
 //! Rule: what can be checked without systemd and Docker is; `systemd-analyze` has its say where it is installed. Deliberately
 //! not here: building the image.
 
 use std::process::Command;
 
-use crate::flags::settings;
+use crate::flags::{settings, value, words};
 use crate::read;
 
 /// The values of a key of the unit.
@@ -24,8 +24,7 @@ fn one(key: &str) -> String {
 /// The example that the unit's header says to install.
 fn example() -> milepost::config::RouteConfig {
     let text = read("deploy/examples/staging-capture.env");
-    let flags = text.split_once("MILEPOST_FLAGS=\"").unwrap().1.split_once('"').unwrap().0.to_owned();
-    settings(&flags.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).config
+    settings(&words(&value(&text, "MILEPOST_FLAGS").unwrap())).config
 }
 
 #[test]
@@ -83,4 +82,31 @@ fn the_image_builds_with_the_oldest_rust_and_publishes_the_default_ports() {
     assert!(text.contains("\nUSER 65532:65532\n"), "Kubernetes checks a number");
     let ignored = read(".dockerignore");
     assert!(ignored.lines().any(|line| line == "target") && ignored.lines().any(|line| line == ".git"));
+}
+
+/// Lines of the old and of the new file that a hunk's head announces, `@@ -1,4 +1,5 @@`.
+fn announced(head: &str) -> (usize, usize) {
+    let mut counts = head.split(' ').skip(1).map(|part| part.split_once(',').unwrap().1.parse().unwrap());
+    (counts.next().unwrap(), counts.next().unwrap())
+}
+
+#[test]
+fn the_patch_is_whole_and_tells_the_four_fields_that_are_read() {
+    let patch = read("deploy/sglang-patch/sglang-0.4.9.patch");
+    let mut hunks = 0;
+    for hunk in patch.split("\n@@").skip(1) {
+        let (head, body) = hunk.split_once('\n').unwrap();
+        let body = body.split("\n---").next().unwrap();
+        let of = |sign| body.lines().filter(|line| line.starts_with(sign)).count();
+        let kept = body.lines().filter(|line| line.is_empty() || line.starts_with(' ')).count();
+        assert_eq!(announced(&format!("@@{head}")), (kept + of('-'), kept + of('+')), "{head}");
+        assert_eq!(of('-'), 0, "nothing of SGLang is taken away");
+        hunks += 1;
+    }
+    assert!(hunks > 5);
+    let schema = milepost::trace::schema::text();
+    for field in ["server_created_time", "server_first_token_time", "queue_time_start", "queue_time_end"] {
+        assert!(patch.contains(&format!("meta_info[\"{field}\"] = ")), "the patch tells {field}");
+        assert!(schema.contains(&format!("\n  {field} ")), "the router reads {field}");
+    }
 }
