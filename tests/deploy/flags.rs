@@ -100,6 +100,91 @@ fn flags_for_sglang_are_in_the_oldest_and_the_newest_release_that_are_supported(
     assert!(seen > 15, "the presets and scripts start servers");
 }
 
+/// What `milepost COMMAND --help` names.
+fn help(command: &[&str]) -> String {
+    let mut milepost = Command::new(env!("CARGO_BIN_EXE_milepost"));
+    let ended = milepost.args(command).arg("--help").output().unwrap();
+    String::from_utf8(ended.stdout).unwrap()
+}
+
+/// Every `--flag` in a text.
+fn named(text: &str) -> impl Iterator<Item = &str> {
+    let ends = |c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '-';
+    let found = text.match_indices("--").filter(|(at, _)| {
+        let before = text[..*at].chars().next_back();
+        before.is_none_or(|c| {
+            c.is_whitespace() || matches!(c, '`' | '(' | '\'' | '"' | '/' | '；' | '、' | '：' | '，')
+        })
+    });
+    let words = found.map(move |(at, _)| {
+        let rest = &text[at..];
+        &rest[..rest.find(ends).unwrap_or(rest.len())]
+    });
+    words.filter(|word| word.len() > 2 && !word.ends_with('-'))
+}
+
+#[test]
+fn every_flag_that_a_page_or_file_names_is_somebodys() {
+    // Of curl, cargo, pip, patch, docker and `sglang-router`'s way to be run.
+    const FOREIGN: &[&str] = &[
+        "--silent",
+        "--fail",
+        "--max-time",
+        "--output",
+        "--release",
+        "--locked",
+        "--bin",
+        "--workspace",
+        "--test",
+        "--force-reinstall",
+        "--no-deps",
+        "--dry-run",
+        "--rm",
+        "--network",
+        "--ulimit",
+        "--from",
+        "--chown",
+        "--time",
+        "--now",
+    ];
+    let sglang = read("tests/data/sglang_server_flags.txt");
+    let own = ["bench", "worker", "demo", "replay"].map(|command| help(&[command])).concat();
+    let trace = ["status", "tail", "export", "show"].map(|command| help(&["trace", command])).concat();
+    let known: Vec<&str> = named(&own).chain(named(&trace)).chain(sglang.lines()).collect();
+    let route = |name: &str| flags::all().any(|flag| flag.name == name || flag.aliases.contains(&name));
+    let files = [
+        "docs/troubleshooting.md",
+        "docs/trace.md",
+        "README.zh-CN.md",
+        "deploy/README.md",
+        "deploy/two-servers/common.sh",
+        "deploy/two-servers/start.sh",
+        "deploy/two-servers/send.sh",
+        "deploy/two-servers/stop.sh",
+        "deploy/systemd/milepost.service",
+        "deploy/container/Dockerfile",
+        "deploy/kubernetes/milepost.yaml",
+        "deploy/prometheus/alerts.yaml",
+        "deploy/grafana/milepost.json",
+        "deploy/sglang-patch/README.md",
+        "deploy/examples/ab-bench.toml",
+    ];
+    let (mut seen, mut unknown) = (0, Vec::new());
+    for file in
+        files.map(str::to_owned).into_iter().chain(environments().iter().map(|f| f.display().to_string()))
+    {
+        let text = std::fs::read_to_string(path(&file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+        for flag in named(&text) {
+            if !(route(&flag[2..]) || known.contains(&flag) || FOREIGN.contains(&flag)) {
+                unknown.push(format!("{file}: {flag}"));
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 150, "{seen}");
+    assert!(unknown.is_empty(), "flags that nobody has: {unknown:#?}");
+}
+
 #[test]
 fn the_files_of_flags_for_bench_are_taken_by_it() {
     for file in ["deploy/examples/ab-bench.toml", "deploy/two-servers/bench.toml"] {
