@@ -53,7 +53,7 @@ pub use beliefs::{Beliefs, Corrections};
 pub use cache_aware::CacheAwareMode;
 pub use chooser::{Chooser, Eligible, Joining, PolicyId};
 pub use decision::{Decision, MAX_PARTS, Standing};
-pub use hash::{name_hash, salted_hash};
+pub use hash::{PieceHash, name_hash, salted_hash};
 pub use policy::{Event, Needs, Policy, ServerLoad};
 pub use prefix::{PrefixIndex, PromptHashes};
 pub use registry::{AssignmentMode, POLICIES, PolicyConfig, PolicySpec, UnknownPolicy, build, build_from};

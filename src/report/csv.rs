@@ -5,6 +5,7 @@
 //! here: files.
 
 use std::fmt::Write;
+use std::io;
 
 use crate::load::row::Row;
 
@@ -76,19 +77,37 @@ pub const COLUMNS: [&str; 62] = [
 
 /// Header and rows; lines end with a line feed.
 pub fn csv(rows: &[Row]) -> String {
-    let mut out = String::with_capacity(512 + rows.len() * 512);
-    out.push_str(&COLUMNS.join(","));
-    out.push('\n');
+    let mut out = header();
     for row in rows {
-        for (i, cell) in cells(row).iter().enumerate() {
-            if i > 0 {
-                out.push(',');
-            }
-            quote(&mut out, cell);
-        }
-        out.push('\n');
+        add_line(&mut out, row);
     }
     out
+}
+
+/// Writes the same, row by row.
+pub fn write_csv(to: &mut impl io::Write, rows: &[Row]) -> io::Result<()> {
+    let mut line = header();
+    to.write_all(line.as_bytes())?;
+    for row in rows {
+        line.clear();
+        add_line(&mut line, row);
+        to.write_all(line.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn header() -> String {
+    COLUMNS.join(",") + "\n"
+}
+
+fn add_line(out: &mut String, row: &Row) {
+    for (i, cell) in cells(row).iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        quote(out, cell);
+    }
+    out.push('\n');
 }
 
 /// The cells of one row, in the order of [`COLUMNS`].
@@ -212,6 +231,9 @@ mod tests {
     #[test]
     fn every_definition_on_one_row() {
         let text = csv(&[example()]);
+        let mut written = Vec::new();
+        write_csv(&mut written, &[example()]).unwrap();
+        assert_eq!(written, text.as_bytes());
         let line = text.lines().nth(1).unwrap();
         let expected = "a-1,True,,127.0.0.1:31000,True,2,5,3,5,8,5,5,\
             1.000000000,1.001000000,1.002000000,1.003000000,1.013000000,1.021000000,1.061000000,\

@@ -3,13 +3,13 @@
 //! Rule: nothing is overwritten; all files are written whole and then moved into place. Deliberately not here: what is in the
 //! files, and how the folder of a run is called (`folder`).
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::csv::csv;
+use super::csv::write_csv;
 use super::folder;
-use super::json::{ExportedFiles, full_json, run_json};
+use super::json::{ExportedFiles, run_json, write_full};
 use super::manifest::{MANIFEST, manifest};
 use super::metrics::Metrics;
 use super::verdict::Verdict;
@@ -67,13 +67,18 @@ pub fn write_run(
     if let Some(path) = &to.collection {
         files.push(("output_file", path.display().to_string()));
     }
-    write_whole(&csv_path, &csv(&run.rows))?;
+    write_with(&csv_path, |out| write_csv(out, &run.rows))?;
     write_whole(&schedule_path, &run.schedule.to_text())?;
-    let full = full_json(run, metrics, verdict, &files);
-    write_whole(&json_path, &format!("{full}\n"))?;
-    if let Some(path) = &to.collection {
-        let line = if to.details { full } else { run_json(run, metrics, verdict, &files) };
-        append_line(path, &line.to_string())?;
+    let object = run_json(run, metrics, verdict, &files);
+    write_with(&json_path, |out| write_full(out, &object, &run.rows))?;
+    match &to.collection {
+        Some(path) if to.details => {
+            let mut line = Vec::new();
+            write_full(&mut line, &object, &run.rows)?;
+            append(path, &line)?;
+        }
+        Some(path) => append_line(path, &object.to_string())?,
+        None => {}
     }
     Ok(files)
 }
@@ -94,20 +99,31 @@ fn claim(folder: &Path) -> io::Result<[PathBuf; 3]> {
 
 /// Writes a file so that it is there whole or not at all; the error names it.
 pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    write_with(path, |out| out.write_all(text.as_bytes()))
+}
+
+/// The same for what is written piece by piece.
+fn write_with(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     let partial = path.with_extension("partial");
-    fs::write(&partial, text)
+    File::create(&partial)
+        .map(BufWriter::new)
+        .and_then(|mut out| write(&mut out).and_then(|()| out.flush()))
         .and_then(|()| fs::rename(&partial, path))
         .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
 }
 
 /// Appends one line to a file that collects runs.
 pub(crate) fn append_line(path: &Path, line: &str) -> io::Result<()> {
+    append(path, format!("{line}\n").as_bytes())
+}
+
+fn append(path: &Path, line: &[u8]) -> io::Result<()> {
     OpenOptions::new()
         .create(true)
         .append(true)
         .open(path)
         // In one write, so that two runs that end together do not mix.
-        .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()))
+        .and_then(|mut file| file.write_all(line))
         .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
 }
 

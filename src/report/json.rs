@@ -1,7 +1,10 @@
 //! A whole run as JSON.
 //!
-//! Rule: `run.json` holds everything; the line for `--output-file` is the same object without `per_request`, on one line.
+//! Rule: `run.json` holds everything, but no more than a million requests one by one (`requests.csv` has all of them); the line
+//! for `--output-file` is the same object without `per_request`, on one line.
 //! Numbers of the CSV come as numbers, an absent one as null. Deliberately not here: files.
+
+use std::io;
 
 use serde_json::{Map, Value, json};
 
@@ -12,6 +15,9 @@ use super::verdict::Verdict;
 use super::warnings::warnings;
 use crate::load::row::Row;
 use crate::load::run::RunReport;
+
+/// Rows in `per_request` at most: 1.5 GB of JSON.
+const MOST_DETAILED: usize = 1_000_000;
 
 /// Files that a run has written.
 pub type ExportedFiles = Vec<(&'static str, String)>;
@@ -44,11 +50,19 @@ pub fn run_json(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &E
     })
 }
 
-/// The whole object.
-pub fn full_json(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &ExportedFiles) -> Value {
-    let mut object = run_json(run, metrics, verdict, files);
-    object["per_request"] = run.rows.iter().map(row_json).collect();
-    object
+/// Writes the object of [`run_json`] with the rows as its `per_request`, on one line, row by row: as a tree they take six times
+/// the memory of the rows themselves. Of more than [`MOST_DETAILED`] rows it is null.
+pub fn write_full(out: &mut impl io::Write, object: &Value, rows: &[Row]) -> io::Result<()> {
+    let text = object.to_string();
+    out.write_all(text.strip_suffix('}').unwrap_or(&text).as_bytes())?;
+    if rows.len() > MOST_DETAILED {
+        return out.write_all(b",\"per_request\":null}\n");
+    }
+    out.write_all(b",\"per_request\":[")?;
+    for (index, row) in rows.iter().enumerate() {
+        write!(out, "{}{}", if index > 0 { "," } else { "" }, row_json(row))?;
+    }
+    out.write_all(b"]}\n")
 }
 
 /// One row, keyed by the CSV's columns.
@@ -85,5 +99,18 @@ mod tests {
         assert_eq!(row["actual_output_tokens"], json!(5));
         assert_eq!(row["error"], Value::Null);
         assert_eq!(row.as_object().unwrap().len(), COLUMNS.len());
+    }
+    #[test]
+    fn the_whole_is_the_object_with_each_row() {
+        let mut out = Vec::new();
+        write_full(&mut out, &json!({"a": {"b": 1}}), &[example(), example()]).unwrap();
+        let whole: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            whole,
+            json!({"a": {"b": 1}, "per_request": [row_json(&example()), row_json(&example())]})
+        );
+        out.clear();
+        write_full(&mut out, &json!({"a": 1}), &vec![Row::default(); MOST_DETAILED + 1]).unwrap();
+        assert_eq!(out, b"{\"a\":1,\"per_request\":null}\n");
     }
 }

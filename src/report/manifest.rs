@@ -4,9 +4,10 @@
 //! and of each file beside it. Secrets were masked before they came here. Deliberately not here: results (`json`).
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
+use milepost_policies::PieceHash;
 use serde_json::{Value, json};
 
 use super::verdict::Verdict;
@@ -17,7 +18,9 @@ use crate::units::utc;
 /// Its name.
 pub const MANIFEST: &str = "manifest.json";
 /// Files above this are not read again to be hashed.
-const MAX_HASHED_BYTES: u64 = 1 << 30;
+const MAX_HASHED_BYTES: u64 = 16 << 30;
+/// Read at a time.
+const PIECE_BYTES: usize = 1 << 16;
 
 /// The manifest of the run whose files lie in `folder`.
 ///
@@ -62,7 +65,7 @@ fn files(folder: &Path) -> io::Result<Vec<Value>> {
         let (meta, name) = (entry.metadata()?, entry.file_name().to_string_lossy().into_owned());
         if meta.is_file() && name != MANIFEST {
             let hash = if meta.len() <= MAX_HASHED_BYTES {
-                Some(format!("{:016x}", milepost_policies::name_hash(&fs::read(entry.path())?)))
+                Some(format!("{:016x}", hash_of(&entry.path())?))
             } else {
                 None
             };
@@ -70,4 +73,16 @@ fn files(folder: &Path) -> io::Result<Vec<Value>> {
         }
     }
     Ok(files)
+}
+
+/// XXH3 of a file, however large.
+fn hash_of(path: &Path) -> io::Result<u64> {
+    let mut file = fs::File::open(path)?;
+    let (mut hash, mut piece) = (PieceHash::default(), vec![0; PIECE_BYTES]);
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hash.hash()),
+            read => hash.add(&piece[..read]),
+        }
+    }
 }

@@ -141,12 +141,15 @@ async fn the_reports_agree_with_the_rows() {
     assert!(text.lines().skip(1).all(|l| l.split(',').count() == csv::COLUMNS.len() && l.contains(",True,")));
     let verdict = Verdict::of(&report, &metrics);
     let files = vec![("csv", "x.csv".to_owned())];
-    let full = json::full_json(&report, &metrics, &verdict, &files);
+    let object = json::run_json(&report, &metrics, &verdict, &files);
+    assert!(!object.to_string().contains('\n'));
+    let mut full = Vec::new();
+    json::write_full(&mut full, &object, &report.rows).unwrap();
+    let full: Value = serde_json::from_slice(&full).unwrap();
     assert_eq!(full["per_request"].as_array().unwrap().len(), 4);
     assert_eq!(full["metrics"]["completed"], Value::from(4));
     assert_eq!(full["metrics"]["success_rate"], Value::from(1.0));
     assert_eq!(full["exported_files"]["csv"], Value::from("x.csv"));
-    assert!(!json::run_json(&report, &metrics, &verdict, &files).to_string().contains('\n'));
     let printed = summary::summary(&report, &metrics, &verdict, &files);
     assert!(printed.contains("Successful requests:                 4 of 4 (100.0 %)"), "{printed}");
     assert!(printed.contains("max_running_requests 16") && printed.contains("csv: x.csv"), "{printed}");
