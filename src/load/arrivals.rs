@@ -3,26 +3,25 @@
 //! Rule: handing out arrivals waits for no answer; after a stop nothing more is written. Deliberately not here: what comes
 //! before and after, see `run`.
 
+use std::collections::VecDeque;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-use super::client::{Client, Exchange, Outgoing};
+use super::ahead::{self, Ahead};
+use super::client::{Client, Exchange};
 use super::config::LoadConfig;
 use super::failure::{Class, Failure};
 use super::join;
 use super::live::Histogram;
 use super::pacer;
-use super::plan::Planned;
+use super::plan::Plan;
 use super::progress::{Standing, Stop};
 use super::run::{RunContext, spare};
 use super::schedule::Schedule;
-use super::turns::{Maker, Turned, reply_text};
+use super::turns::{Turned, reply_text, turn};
 use crate::clock::{Clock, ClockSnapshot, Stamp};
 
 /// Seconds between two snapshots of both clocks, as the router's.
@@ -33,10 +32,17 @@ const STEP_NS: u64 = 1_000_000;
 /// Events with tokens whose times are kept, of all requests together: 320 MB.
 const MOST_TOKEN_TIMES: usize = 20_000_000;
 
+/// Why a request was never sent.
+const ENDED: &str = "the run or its session ended before its turn";
+
+/// Requests without a place that are taken from the pacer; those beyond are counted when they are, from their due time on.
+const MOST_WAITING: usize = 4096;
+
 /// What came of a load.
 pub(super) struct Made {
     /// One entry for each planned request.
-    pub seen: Vec<Seen>,
+    #[expect(clippy::vec_box, reason = "each is given up when its row is made")]
+    pub seen: Vec<Box<Seen>>,
     /// Requests whose token times were dropped for lack of room.
     pub without_token_times: u64,
     /// Time in flight of all requests together, as this loop counts them.
@@ -60,20 +66,32 @@ pub(super) struct Load<'a> {
     pub config: &'a LoadConfig,
     pub context: &'a RunContext,
     pub client: &'a Arc<Client>,
-    pub planned: &'a Arc<Vec<Planned>>,
+    pub plan: &'a Arc<Plan>,
     pub schedule: &'a Arc<Schedule>,
     pub start: Stamp,
-    pub maker: &'a Maker,
+}
+
+/// A request that is due.
+enum Due {
+    /// One with a due time of its own: its body comes from [`Ahead`].
+    Start(usize),
+    Turn(Box<Turned>),
 }
 
 /// A load in progress.
 struct Underway {
-    requests: JoinSet<(usize, Seen)>,
+    requests: JoinSet<(usize, Box<Seen>)>,
+    /// Due, and without a place under `--max-concurrency`. Places are given out in this order, so that prefix caches see the same
+    /// one in every run; what waits here has no task and no body.
+    waiting: VecDeque<Due>,
+    /// Places left.
+    places: usize,
     /// Turns whose time has not come.
     thinking: JoinSet<Turned>,
-    seen: Vec<Option<Seen>>,
+    seen: Vec<Option<Box<Seen>>>,
     standing: Standing,
-    places: Arc<Semaphore>,
+    /// Requests taken from the pacer.
+    starts: usize,
     ttft: Histogram,
     token_times: usize,
     without_token_times: u64,
@@ -89,45 +107,35 @@ impl Load<'_> {
     pub(super) async fn make(&self, clocks: &mut Vec<ClockSnapshot>) -> io::Result<Made> {
         let RunContext { clock, stop, .. } = self.context;
         let mut paced = pacer::start(Arc::clone(self.schedule), self.start.mono_ns, clock.clone())?;
-        let most = self.config.max_concurrency.unwrap_or(Semaphore::MAX_PERMITS);
-        let mut now = Underway {
-            requests: JoinSet::new(),
-            thinking: JoinSet::new(),
-            seen: std::iter::repeat_with(|| None).take(self.planned.len()).collect(),
-            standing: Standing { planned: self.planned.len(), ..Standing::default() },
-            places: Arc::new(Semaphore::new(most)),
-            ttft: Histogram::default(),
-            token_times: 0,
-            without_token_times: 0,
-            in_flight_ns: 0.0,
-            counted_ns: self.start.mono_ns,
-            tending: JoinSet::new(),
-        };
+        let mut bodies = Ahead::start(self.plan, self.schedule.at_ns.len(), clock)?;
+        let places = self.config.max_concurrency.unwrap_or(usize::MAX);
+        let mut now = Underway::new(self.plan.prompts.len(), places, self.start.mono_ns);
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut stopping = std::pin::pin!(stop.wait());
         let mut before = clock.snapshot();
         let (mut arrivals_left, mut stopped, mut ticks) = (true, false, 0_u64);
-        while arrivals_left || !now.requests.is_empty() || !now.thinking.is_empty() {
+        while arrivals_left || !now.is_over() {
             tokio::select! {
                 biased;
                 // Requests in flight see it too and end by themselves.
                 () = stopping.as_mut(), if !stopped => {
                     (stopped, arrivals_left) = (true, false);
                     now.thinking.abort_all();
+                    self.give_up(&mut now);
                 }
-                due = paced.next(), if arrivals_left => match due {
+                body = bodies.next(), if now.wants_body() => self.send(Some(body), &mut now),
+                due = paced.next(), if arrivals_left && now.waiting.len() < MOST_WAITING => match due {
                     None => arrivals_left = false,
                     Some(index) => {
-                        let plan = &self.planned[index];
-                        let said = plan.question.iter().cloned().collect();
-                        let scheduled_ns = self.start.mono_ns + self.schedule.at_ns[index];
-                        self.send(Turned { index, scheduled_ns, made: None, said }, &mut now);
+                        now.starts += 1;
+                        self.due(Due::Start(index), &mut now);
                     }
                 },
                 Some(turn) = now.thinking.join_next(), if !now.thinking.is_empty() => {
                     if let (Ok(turn), false) = (turn, stopped) {
-                        self.send(turn, &mut now);
+                        self.due(Due::Turn(Box::new(turn)), &mut now);
+                        self.send(None, &mut now);
                     }
                 }
                 Some(ended) = now.requests.join_next(), if !now.requests.is_empty() => {
@@ -137,6 +145,7 @@ impl Load<'_> {
                         self.follow(*index, seen, &mut now);
                     }
                     now.take(ended);
+                    self.send(None, &mut now);
                 }
                 _ = tick.tick() => {
                     ticks += 1;
@@ -153,66 +162,108 @@ impl Load<'_> {
         // Of a turn that never came only the beginning of its session is known.
         let scheduled_ns = |index: usize| {
             let mut first = index;
-            while let Some(after) = &self.planned[first].after {
+            while let Some(after) = self.plan.prompts[first].after() {
                 first = after.prompt;
             }
-            self.start.mono_ns + self.schedule.at_ns[first]
+            self.due_ns(first)
         };
         let Underway { without_token_times, in_flight_ns, .. } = now;
         let seen = now.seen.into_iter().enumerate();
-        let seen = seen.map(|(i, one)| one.unwrap_or_else(|| never_sent(scheduled_ns(i)))).collect();
+        let seen = seen
+            .map(|(i, one)| one.unwrap_or_else(|| Box::new(never_sent(scheduled_ns(i), ENDED))))
+            .collect();
         Ok(Made { seen, without_token_times, in_flight_ns })
+    }
+
+    /// When a request that has a due time of its own is due.
+    fn due_ns(&self, index: usize) -> u64 {
+        self.start.mono_ns + self.schedule.at_ns[index]
     }
 
     /// Lets the turns that waited for an answer be made and wait for their time. Without a good answer they never come.
     fn follow(&self, index: usize, seen: &Seen, now: &mut Underway) {
-        let plan = &self.planned[index];
-        if plan.followers.is_empty() || join::failure_of(&seen.exchange).is_some() {
+        let followers = self.plan.followers(index);
+        if followers.is_empty() || join::failure_of(&seen.exchange).is_some() {
             return;
         }
         let mut said = seen.said.clone();
-        if plan.outgoing.keep_answer {
+        if self.plan.keeps_answer(index) {
             let body = seen.exchange.body.clone().unwrap_or_default().freeze();
             let Some(text) = reply_text(self.config.backend, &body) else { return };
             said.push(text);
         }
-        let ended_ns = seen.ended_ns.unwrap_or(self.start.mono_ns);
-        for follower in &plan.followers {
-            let next = (*follower, self.planned[*follower].clone());
-            now.thinking.spawn(self.maker.clone().turn(next, said.clone(), ended_ns, self.start.mono_ns));
+        let times_ns = (self.start.mono_ns, seen.ended_ns.unwrap_or(self.start.mono_ns));
+        for follower in followers {
+            let clock = self.context.clock.clone();
+            now.thinking.spawn(turn(Arc::clone(self.plan), *follower, said.clone(), times_ns, clock));
         }
     }
 
-    fn send(&self, turn: Turned, now: &mut Underway) {
+    /// Takes a request into the queue for a place.
+    fn due(&self, due: Due, now: &mut Underway) {
+        let scheduled_ns = match &due {
+            Due::Start(index) => self.due_ns(*index),
+            Due::Turn(turn) => turn.scheduled_ns,
+        };
         let mono_ns = self.context.clock.mono_ns();
         now.count(mono_ns);
         // In flight since its due time: how late the pacer was is measured by itself.
-        now.in_flight_ns += mono_ns.saturating_sub(turn.scheduled_ns) as f64;
+        now.in_flight_ns += mono_ns.saturating_sub(scheduled_ns) as f64;
         now.standing.due += 1;
-        let arrival = Arrival {
-            index: turn.index,
-            scheduled_ns: turn.scheduled_ns,
-            made: turn.made,
-            said: turn.said,
-            client: Arc::clone(self.client),
-            place: queue(&now.places),
-            planned: Arc::clone(self.planned),
-            clock: self.context.clock.clone(),
-            stop: self.context.stop.clone(),
-        };
-        now.requests.spawn(arrival.go());
+        now.waiting.push_back(due);
+    }
+
+    /// Sends what is first in the queue: a start, whose body is here, and then the turns behind it. `None`: turns alone.
+    fn send(&self, mut body: Option<ahead::Made>, now: &mut Underway) {
+        while now.places > 0 {
+            let turned = match now.waiting.pop_front() {
+                Some(Due::Turn(turned)) => *turned,
+                Some(Due::Start(index)) => {
+                    let Some(body) = body.take() else {
+                        now.waiting.push_front(Due::Start(index));
+                        return;
+                    };
+                    let said = self.plan.prompts[index].question().cloned().into_iter().collect();
+                    Turned { index, scheduled_ns: self.due_ns(index), body, said }
+                }
+                None => return,
+            };
+            now.places -= 1;
+            let arrival = Arrival {
+                turned,
+                client: Arc::clone(self.client),
+                plan: Arc::clone(self.plan),
+                clock: self.context.clock.clone(),
+                stop: self.context.stop.clone(),
+            };
+            now.requests.spawn(arrival.go());
+        }
+    }
+
+    /// Ends what waits for a place.
+    fn give_up(&self, now: &mut Underway) {
+        now.count(self.context.clock.mono_ns());
+        for due in std::mem::take(&mut now.waiting) {
+            now.standing.ended += 1;
+            now.standing.failed += 1;
+            // A start that was not sent gets its entry at the end.
+            if let Due::Turn(turn) = due {
+                now.seen[turn.index] = Some(Box::new(never_sent(turn.scheduled_ns, ENDED)));
+            }
+        }
     }
 
     fn tell(&self, now: &mut Underway) {
         let elapsed_ns = self.context.clock.mono_ns().saturating_sub(self.start.mono_ns);
         now.standing.elapsed_s = elapsed_ns as f64 / 1e9;
-        let standing = &mut now.standing;
-        let places = self.config.max_concurrency.unwrap_or(usize::MAX);
-        standing.waiting = (standing.due - standing.ended).saturating_sub(places);
-        let paced = self.config.arrivals.mean_per_s().is_some();
-        standing.asked = paced.then(|| self.schedule.at_ns.partition_point(|at_ns| *at_ns <= elapsed_ns));
+        let asked = self.schedule.at_ns.partition_point(|at_ns| *at_ns <= elapsed_ns);
+        let with_pacer = asked.saturating_sub(now.starts);
+        let mut standing = now.standing;
+        standing.due += with_pacer;
+        standing.waiting = now.waiting.len() + with_pacer;
+        standing.asked = self.config.arrivals.mean_per_s().is_some().then_some(asked);
         standing.ttft_ms = now.ttft.percentile_ms(0.5).zip(now.ttft.percentile_ms(0.99));
-        self.context.progress.standing(now.standing);
+        self.context.progress.standing(standing);
     }
 
     fn tend(&self, now: &mut Underway, arrivals_left: bool) {
@@ -226,6 +277,34 @@ impl Load<'_> {
 }
 
 impl Underway {
+    fn new(planned: usize, places: usize, start_ns: u64) -> Self {
+        Self {
+            requests: JoinSet::new(),
+            waiting: VecDeque::new(),
+            places,
+            thinking: JoinSet::new(),
+            seen: std::iter::repeat_with(|| None).take(planned).collect(),
+            standing: Standing { planned, ..Standing::default() },
+            starts: 0,
+            ttft: Histogram::default(),
+            token_times: 0,
+            without_token_times: 0,
+            in_flight_ns: 0.0,
+            counted_ns: start_ns,
+            tending: JoinSet::new(),
+        }
+    }
+
+    /// Nothing is due, on its way or thought about.
+    fn is_over(&self) -> bool {
+        self.requests.is_empty() && self.thinking.is_empty() && self.waiting.is_empty()
+    }
+
+    /// A start is first in the queue, and there is a place for it.
+    fn wants_body(&self) -> bool {
+        self.places > 0 && matches!(self.waiting.front(), Some(Due::Start(_)))
+    }
+
     /// Books the time since the last change. To be called before each.
     fn count(&mut self, mono_ns: u64) {
         let in_flight = (self.standing.due - self.standing.ended) as f64;
@@ -234,8 +313,9 @@ impl Underway {
     }
 
     /// `None`: its task failed; the request stays without an entry.
-    fn take(&mut self, ended: Option<(usize, Seen)>) {
+    fn take(&mut self, ended: Option<(usize, Box<Seen>)>) {
         self.standing.ended += 1;
+        self.places += 1;
         match ended {
             Some((index, mut seen)) => {
                 seen.exchange.body = None;
@@ -244,6 +324,7 @@ impl Underway {
                     if let (Some(begun_ns), Some(first_ns)) = (stamps.write_begun_ns, answer.first_token_ns) {
                         self.ttft.add(first_ns.saturating_sub(begun_ns));
                     }
+                    answer.token_times.shrink_to_fit();
                     self.token_times += answer.token_times.len();
                     if self.token_times > MOST_TOKEN_TIMES {
                         answer.token_times = Vec::new();
@@ -271,8 +352,8 @@ fn watch(clocks: &mut Vec<ClockSnapshot>, before: ClockSnapshot, looked: ClockSn
     }
 }
 
-fn never_sent(scheduled_ns: u64) -> Seen {
-    let failure = Some(Failure::new(Class::NotSent, "the run or its session ended before its turn"));
+fn never_sent(scheduled_ns: u64, why: &str) -> Seen {
+    let failure = Some(Failure::new(Class::NotSent, why));
     Seen {
         scheduled_ns,
         dispatched_ns: None,
@@ -282,57 +363,29 @@ fn never_sent(scheduled_ns: u64) -> Seen {
     }
 }
 
-type Place = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
-
-/// A place in the queue for `--max-concurrency`. Places go out in the order of the first poll, so that is done here, in the
-/// order of the schedule: of spawned tasks the runtime would take any first, and prefix caches would see another order in
-/// every run. Unconstrained, as a poll beyond tokio's budget would not queue.
-fn queue(places: &Arc<Semaphore>) -> Place {
-    let mut place = Box::pin(tokio::task::unconstrained(Arc::clone(places).acquire_owned()));
-    match place.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(place) => Box::pin(std::future::ready(place)),
-        Poll::Pending => place,
-    }
-}
-
-/// One request from its due time to its end.
+/// One request from its place to its end.
 struct Arrival {
-    index: usize,
-    scheduled_ns: u64,
-    /// Of a turn that says what was answered: its request.
-    made: Option<Result<Outgoing, String>>,
-    said: Vec<String>,
+    turned: Turned,
     client: Arc<Client>,
-    place: Place,
-    planned: Arc<Vec<Planned>>,
+    plan: Arc<Plan>,
     clock: Clock,
     stop: Stop,
 }
 
 impl Arrival {
-    async fn go(self) -> (usize, Seen) {
-        let place = tokio::select! {
-            biased;
-            () = self.stop.wait() => None,
-            place = self.place => place.ok(),
+    async fn go(self) -> (usize, Box<Seen>) {
+        let Turned { index, scheduled_ns, body, said } = self.turned;
+        let outgoing = body.and_then(|body| self.plan.outgoing(index, body));
+        let outgoing = match outgoing {
+            // Stopped between its place and its task.
+            _ if self.stop.is_set() => return (index, Box::new(never_sent(scheduled_ns, ENDED))),
+            Ok(outgoing) => outgoing,
+            // It was made once, of a turn the same shape: there is no memory or no thread.
+            Err(why) => return (index, Box::new(never_sent(scheduled_ns, &why))),
         };
-        // The stop may have freed the place before its word reached this task.
-        if place.is_none() || self.stop.is_set() {
-            return (self.index, never_sent(self.scheduled_ns));
-        }
         let dispatched_ns = Some(self.clock.mono_ns());
-        let outgoing = match &self.made {
-            None => &self.planned[self.index].outgoing,
-            Some(Ok(made)) => made,
-            // The same shape was made for the first turn.
-            Some(Err(_)) => return (self.index, never_sent(self.scheduled_ns)),
-        };
-        let exchange = self.client.exchange(outgoing, self.stop.wait()).await;
+        let exchange = self.client.exchange(&outgoing, self.stop.wait()).await;
         let ended_ns = Some(self.clock.mono_ns());
-        drop(place);
-        (
-            self.index,
-            Seen { scheduled_ns: self.scheduled_ns, dispatched_ns, ended_ns, exchange, said: self.said },
-        )
+        (index, Box::new(Seen { scheduled_ns, dispatched_ns, ended_ns, exchange, said }))
     }
 }

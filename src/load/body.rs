@@ -1,7 +1,7 @@
 //! Request bodies, as `bench_serving` makes them.
 //!
-//! Rule: a body is made before the run starts, so that making it is in no latency. `--extra-request-body` is laid over it,
-//! object into object, and what is reported as asked for is read from the result. Deliberately not here: sending.
+//! Rule: `--extra-request-body` is laid over a body, object into object, and what is reported as asked for is read from the
+//! result. The same prompt has the same body, byte for byte. Deliberately not here: when bodies are made, and sending.
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -62,9 +62,17 @@ pub fn make(
         (Shape::Native, Content::Blocks(blocks)) => {
             native(json!({ "input_ids": blocks.token_ids() }), prompt, options)
         }
+        (Shape::Native, Content::Drawn(drawn)) if !drawn.as_words => {
+            native(json!({ "input_ids": drawn.token_ids() }), prompt, options)
+        }
         (_, Content::Blocks(blocks)) => {
-            let text = Prompt { content: Content::Text(blocks.words()), ..prompt.clone() };
-            return make(backend, model, &text, options);
+            return make(backend, model, &saying(prompt, blocks.words()), options);
+        }
+        (_, Content::Drawn(drawn)) if drawn.as_words => {
+            return make(backend, model, &saying(prompt, drawn.words()), options);
+        }
+        (_, Content::Drawn(_)) => {
+            return Err(format!("backend {}: token ids can only be sent to /generate", backend.name()));
         }
         (Shape::Chat, Content::Conversation(said)) => {
             let roles = ["user", "assistant"].into_iter().cycle();
@@ -77,10 +85,8 @@ pub fn make(
             let parts = said.iter().enumerate();
             let text =
                 parts.map(|(i, part)| if i > 0 && i % 2 == 0 { format!("\n\n{part}") } else { part.clone() });
-            let text = Prompt { content: Content::Text(text.collect()), ..prompt.clone() };
-            return make(backend, model, &text, options);
+            return make(backend, model, &saying(prompt, text.collect()), options);
         }
-        (Shape::Native, Content::Tokens(ids)) => native(json!({ "input_ids": ids }), prompt, options),
         (Shape::Completions, Content::Text(text)) => {
             open_ai(json!({ "model": model, "prompt": text }), prompt, options)
         }
@@ -90,9 +96,6 @@ pub fn make(
             options,
         ),
         (Shape::Triton, Content::Text(text)) => triton(json!({ "text_input": text }), prompt, options),
-        (_, Content::Tokens(_)) => {
-            return Err(format!("backend {}: token ids can only be sent to /generate", backend.name()));
-        }
     };
     lay_over(&mut body, &options.extra);
     let max_new_tokens = match backend.shape() {
@@ -101,6 +104,12 @@ pub fn make(
     };
     let stream = body["stream"].as_bool().unwrap_or(false);
     Ok(Body { bytes: Bytes::from(body.to_string()), max_new_tokens, stream })
+}
+
+/// The prompt as text.
+fn saying(prompt: &Prompt, text: String) -> Prompt {
+    let (planned_tokens, output_tokens) = (prompt.planned_tokens, prompt.output_tokens);
+    Prompt { id: None, content: Content::Text(text), planned_tokens, output_tokens, group: None, turn: None }
 }
 
 fn native(mut body: Value, prompt: &Prompt, options: &RequestOptions) -> Value {
@@ -157,6 +166,7 @@ pub(super) fn lay_over(body: &mut Value, extra: &Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::dataset::{Dataset, RandomOptions};
 
     fn prompt(content: Content) -> Prompt {
         Prompt { id: None, content, planned_tokens: 2, output_tokens: 7, group: None, turn: None }
@@ -199,11 +209,16 @@ mod tests {
 
     #[test]
     fn tokens_go_to_generate_only() {
-        let p = prompt(Content::Tokens(vec![300, 301]));
-        let body = make(Backend::Native, "", &p, &RequestOptions::default()).unwrap();
-        let body: Value = serde_json::from_slice(&body.bytes).unwrap();
-        assert_eq!(body["input_ids"], json!([300, 301]));
-        assert!(make(Backend::Chat, "", &p, &RequestOptions::default()).is_err());
+        let options = RandomOptions { input_tokens: 3, output_tokens: 7, range_ratio: 1.0 };
+        let made = |exact: bool, backend: Backend| {
+            let prompts = Dataset::Random(options).load(1, 1, exact).unwrap().prompts;
+            let body = make(backend, "", &prompts[0], &RequestOptions::default())?;
+            Ok::<Value, String>(serde_json::from_slice(&body.bytes).unwrap())
+        };
+        assert_eq!(made(true, Backend::Native).unwrap()["input_ids"].as_array().unwrap().len(), 3);
+        assert!(made(true, Backend::Chat).is_err());
+        let text = made(false, Backend::Completions).unwrap()["prompt"].as_str().unwrap().to_owned();
+        assert_eq!(text.split(' ').count(), 3);
     }
 
     #[test]

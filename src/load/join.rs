@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::arrivals::Seen;
 use super::client::Exchange;
 use super::config::LoadConfig;
+use super::dataset::Prompt;
 use super::failure::{Class, Failure};
 use super::offset::{Pair, offset};
-use super::plan::Planned;
+use super::plan::Plan;
 use super::probe::ServerInfo;
 use super::row::{Gap, Row};
 use super::target::{Target, host_port_of};
@@ -21,6 +22,7 @@ use crate::trace::align::{Aligned, TtftSource, align};
 use crate::trace::axis::{ClockTrack, Offsets};
 use crate::trace::record::{Outcome, RequestRecord};
 use crate::wire::Endpoint;
+use crate::wire::answer::Answer;
 
 /// Why the client takes a request for failed; `None` if it saw a whole answer with at least one token.
 pub fn failure_of(exchange: &Exchange) -> Option<Failure> {
@@ -55,14 +57,14 @@ fn unlooked(exchange: &Exchange) -> Option<Failure> {
 }
 
 /// Words of the prompt: of a turn that says what was answered they are known after the run only.
-fn words(plan: &Planned, seen: &Seen) -> Option<u64> {
+fn words(prompt: &Prompt, endpoint: Endpoint, seen: &Seen) -> Option<u64> {
     if seen.said.is_empty() {
-        return plan.words;
+        return prompt.words();
     }
     let each: usize = seen.said.iter().map(|text| text.split_whitespace().count()).sum();
     // Save in a chat an answer goes on where its prompt ended: in the middle of a word, it may be.
     let joined = seen.said.chunks_exact(2).filter(|pair| {
-        plan.outgoing.endpoint != Endpoint::Chat
+        endpoint != Endpoint::Chat
             && pair[0].ends_with(|c: char| !c.is_whitespace())
             && pair[1].starts_with(|c: char| !c.is_whitespace())
     });
@@ -90,29 +92,40 @@ pub(super) struct Joined {
 }
 
 impl Run<'_> {
-    /// One row for each planned request, and what else the trace told.
+    /// One row for each planned request, and what else the trace told. What was seen of a request is given up when its row is
+    /// made, so that not all of both are held at once.
+    #[expect(clippy::vec_box, reason = "each is given up when its row is made")]
     pub(super) async fn rows(
         mut self,
-        planned: &[Planned],
-        seen: Vec<Seen>,
+        plan: &Plan,
+        seen: Vec<Box<Seen>>,
         tracing: Option<Tracing>,
     ) -> Joined {
-        let traced = self.trace(planned, &seen, tracing).await;
-        let own: Vec<Option<RequestRecord>> = match traced {
-            None => planned.iter().zip(&seen).map(|(plan, seen)| self.own_record(plan, seen)).collect(),
-            Some(_) => Vec::new(),
-        };
+        let traced = self.trace(plan, &seen, tracing).await;
         let servers = self.servers(traced.as_ref());
         let axis = match &traced {
-            None => Axis::Client { clocks: track(&self.clocks), offsets: learned(&own), own },
-            Some(traced) => self.router_axis(traced, planned, &seen),
+            None => {
+                let mut offsets = Offsets::default();
+                let own =
+                    seen.iter().enumerate().filter_map(|(index, seen)| self.own_record(plan, index, seen));
+                own.for_each(|record| offsets.learn(&record));
+                Axis::Client { clocks: track(&self.clocks), offsets }
+            }
+            Some(traced) => self.router_axis(traced, plan, &seen),
         };
         let kinds: BTreeMap<&str, Option<bool>> =
             servers.iter().map(|s| (s.host.as_str(), s.simulated)).collect();
-        let mut rows = Vec::with_capacity(planned.len());
-        for (index, (plan, seen)) in planned.iter().zip(seen).enumerate() {
-            let mut row = self.client_row(plan, &seen);
-            self.place(&mut row, index, &axis);
+        let mut rows = Vec::with_capacity(seen.len());
+        for (index, seen) in seen.into_iter().enumerate() {
+            let mut row = self.client_row(plan, index, &seen);
+            match &axis {
+                Axis::Client { clocks, offsets } => {
+                    if let Some(record) = self.own_record(plan, index, &seen) {
+                        self.fill_without_router(&mut row, &record, clocks, offsets);
+                    }
+                }
+                Axis::Router { traced, shifts_ns } => from_trace(&mut row, traced, shifts_ns),
+            }
             let kind = row.host.as_deref().and_then(|host| kinds.get(host).copied().flatten());
             row.simulated = row.simulated.or(kind);
             rows.push(row);
@@ -121,12 +134,7 @@ impl Run<'_> {
     }
 
     /// The records of the requests that were sent. A trace that cannot be read now costs its columns, not the run.
-    async fn trace(
-        &mut self,
-        planned: &[Planned],
-        seen: &[Seen],
-        tracing: Option<Tracing>,
-    ) -> Option<Traced> {
+    async fn trace(&mut self, plan: &Plan, seen: &[Box<Seen>], tracing: Option<Tracing>) -> Option<Traced> {
         let Some(tracing) = tracing else {
             if seen.iter().any(|s| s.exchange.worker_url.is_some()) {
                 self.notes.push(
@@ -137,8 +145,9 @@ impl Run<'_> {
             }
             return None;
         };
-        let sent = planned.iter().zip(seen).filter(|(_, s)| s.exchange.stamps.sent_ns.is_some());
-        let wanted: BTreeSet<&str> = sent.map(|(p, _)| p.req_id.as_str()).collect();
+        let sent = seen.iter().enumerate().filter(|(_, s)| s.exchange.stamps.sent_ns.is_some());
+        let ids: Vec<String> = sent.map(|(index, _)| plan.id(index)).collect();
+        let wanted: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
         let traced = tracing.collect(&wanted, self.clock, self.config.trace_wait).await.unwrap_or_else(|e| {
             self.notes.push(format!("{e}: nothing of the router is known"));
             Traced::default()
@@ -146,24 +155,17 @@ impl Run<'_> {
         Some(traced)
     }
 
-    /// Fills in what router and server told.
-    fn place(&self, row: &mut Row, index: usize, axis: &Axis<'_>) {
-        match axis {
-            Axis::Client { own, clocks, offsets } => {
-                if let Some(record) = &own[index] {
-                    row.host = record.worker.as_deref().map(host_port_of);
-                    fill(row, record, align(record, clocks, offsets), -ns_of(self.start.mono_ns));
-                    without_router(row);
-                }
-            }
-            Axis::Router { traced, shifts_ns } => {
-                if let Some(TracedRequest { run, record }) = traced.records.get(&row.req_id) {
-                    let RouterRun { clocks, offsets, .. } = &traced.runs[*run];
-                    from_router(row, record, offsets);
-                    fill(row, record, align(record, clocks, offsets), shifts_ns[*run]);
-                }
-            }
-        }
+    /// Fills in what the client's own stamps and the server told.
+    fn fill_without_router(
+        &self,
+        row: &mut Row,
+        record: &RequestRecord,
+        clocks: &ClockTrack,
+        offsets: &Offsets,
+    ) {
+        row.host = record.worker.as_deref().map(host_port_of);
+        fill(row, record, align(record, clocks, offsets), -ns_of(self.start.mono_ns));
+        without_router(row);
     }
 
     /// The workers of the trace, else the target.
@@ -182,7 +184,8 @@ impl Run<'_> {
         workers.iter().map(info).collect()
     }
 
-    fn client_row(&self, plan: &Planned, seen: &Seen) -> Row {
+    fn client_row(&self, plan: &Plan, index: usize, seen: &Seen) -> Row {
+        let (prompt, asked) = (&plan.prompts[index], plan.asked[index]);
         let Exchange { stamps, answer, .. } = &seen.exchange;
         let failure = failure_of(&seen.exchange);
         let tokens = answer.as_ref().map(|a| a.tokens).unwrap_or_default();
@@ -191,14 +194,14 @@ impl Run<'_> {
         // A failed request ends when the client gives it up; a good one with its last byte.
         let end_ns = if failure.is_none() { stamps.last_byte_ns } else { seen.ended_ns };
         Row {
-            req_id: plan.req_id.clone(),
+            req_id: plan.id(index),
             status: seen.exchange.status,
             host: seen.exchange.worker_url.as_deref().map(host_port_of),
             has_generated_text: answer.as_ref().and_then(|a| a.has_text).unwrap_or(false),
-            input_words: words(plan, seen),
-            turn: plan.turn,
-            planned_tokens: plan.prompt_tokens,
-            max_new_tokens: plan.max_new_tokens,
+            input_words: words(prompt, self.config.backend.endpoint(), seen),
+            turn: prompt.turn.as_ref().map(|turn| (turn.session, turn.turn)),
+            planned_tokens: prompt.planned_tokens,
+            max_new_tokens: asked.max_new_tokens,
             prompt_tokens: tokens.prompt_tokens,
             completion_tokens: tokens.completion_tokens,
             cached_tokens: tokens.cached_tokens,
@@ -211,9 +214,9 @@ impl Run<'_> {
             client_first_token_ns: at(answer.as_ref().and_then(|a| a.first_token_ns)),
             client_end_ns: at(end_ns),
             gaps: times.windows(2).map(Gap::between).collect(),
-            streamed: plan.stream,
-            group: plan.group,
-            batch_size: Some(plan.batch_size),
+            streamed: asked.stream,
+            group: prompt.group,
+            batch_size: Some(asked.batch_size),
             reconnects: seen.exchange.reconnects,
             reused_connection: seen.exchange.reused_connection,
             simulated: seen.exchange.simulated.then_some(true),
@@ -227,23 +230,25 @@ impl Run<'_> {
     }
 
     /// The record a router would have made, from the client's stamps: arrival and send are one moment, the first write.
-    fn own_record(&self, plan: &Planned, seen: &Seen) -> Option<RequestRecord> {
+    fn own_record(&self, plan: &Plan, index: usize, seen: &Seen) -> Option<RequestRecord> {
         let Exchange { stamps, answer, .. } = &seen.exchange;
         let arrival_ns = stamps.write_begun_ns?;
         let after = |ns: Option<u64>| ns.map(|ns| ns.saturating_sub(arrival_ns));
-        let answer = answer.clone().unwrap_or_default();
+        let nothing = Answer::default();
+        let answer = answer.as_ref().unwrap_or(&nothing);
+        let asked = plan.asked[index];
         let target = self.target.is_worker().then(|| self.config.target.to_string());
         let worker = seen.exchange.worker_url.clone().or(target);
         let same_host = |worker: &String| {
             seen.exchange.same_host.map(|same| same && on_this_host(&self.config.target, worker))
         };
         Some(RequestRecord {
-            request_id: plan.req_id.clone(),
+            request_id: plan.id(index),
             method: "POST".into(),
-            path: plan.outgoing.path.path().to_owned().into(),
-            endpoint: plan.outgoing.endpoint,
-            stream: plan.stream,
-            max_new_tokens: plan.max_new_tokens,
+            path: plan.path(index).to_owned().into(),
+            endpoint: self.config.backend.endpoint(),
+            stream: asked.stream,
+            max_new_tokens: asked.max_new_tokens,
             same_host: worker.as_ref().and_then(same_host),
             worker: worker.map(Into::into),
             attempts: 1,
@@ -262,7 +267,7 @@ impl Run<'_> {
             sse_done: answer.done,
             tokens: answer.tokens,
             has_text: answer.has_text,
-            finish_reason: answer.finish_reason,
+            finish_reason: answer.finish_reason.clone(),
             server: answer.stamps,
             ..RequestRecord::default()
         })
@@ -272,7 +277,6 @@ impl Run<'_> {
 /// Whose stamps the rows rest on.
 enum Axis<'a> {
     Client {
-        own: Vec<Option<RequestRecord>>,
         clocks: ClockTrack,
         offsets: Offsets,
     },
@@ -284,7 +288,7 @@ enum Axis<'a> {
 }
 
 impl Run<'_> {
-    fn router_axis<'a>(&mut self, traced: &'a Traced, planned: &[Planned], seen: &[Seen]) -> Axis<'a> {
+    fn router_axis<'a>(&mut self, traced: &'a Traced, plan: &Plan, seen: &[Box<Seen>]) -> Axis<'a> {
         if traced.lost > 0 {
             self.notes
                 .push(format!("the router could not write {} request records of this time", traced.lost));
@@ -303,9 +307,8 @@ impl Run<'_> {
             ));
         }
         let ours = own_boot_id();
-        let shifts_ns = (0..traced.runs.len())
-            .map(|run| self.shift(traced, run, ours.as_deref(), planned, seen))
-            .collect();
+        let shifts_ns =
+            (0..traced.runs.len()).map(|run| self.shift(traced, run, ours.as_deref(), plan, seen)).collect();
         Axis::Router { traced, shifts_ns }
     }
 
@@ -315,14 +318,15 @@ impl Run<'_> {
         traced: &Traced,
         run: usize,
         ours: Option<&str>,
-        planned: &[Planned],
-        seen: &[Seen],
+        plan: &Plan,
+        seen: &[Box<Seen>],
     ) -> i64 {
         if ours.is_some() && ours == traced.runs[run].boot_id.as_deref() {
             return -ns_of(self.start.mono_ns);
         }
-        let pairs = planned.iter().zip(seen).filter_map(|(plan, seen)| {
-            let TracedRequest { record, .. } = traced.records.get(&plan.req_id).filter(|r| r.run == run)?;
+        let pairs = seen.iter().enumerate().filter_map(|(index, seen)| {
+            let TracedRequest { record, .. } =
+                traced.records.get(&plan.id(index)).filter(|r| r.run == run)?;
             let Exchange { stamps, failure: None, .. } = &seen.exchange else {
                 return None;
             };
@@ -357,12 +361,13 @@ fn track(snapshots: &[ClockSnapshot]) -> ClockTrack {
     clocks
 }
 
-fn learned(own: &[Option<RequestRecord>]) -> Offsets {
-    let mut offsets = Offsets::default();
-    for record in own.iter().flatten() {
-        offsets.learn(record);
+/// Fills in what router and server told, where the router's record was found.
+fn from_trace(row: &mut Row, traced: &Traced, shifts_ns: &[i64]) {
+    if let Some(TracedRequest { run, record }) = traced.records.get(&row.req_id) {
+        let RouterRun { clocks, offsets, .. } = &traced.runs[*run];
+        from_router(row, record, offsets);
+        fill(row, record, align(record, clocks, offsets), shifts_ns[*run]);
     }
-    offsets
 }
 
 fn from_router(row: &mut Row, record: &RequestRecord, offsets: &Offsets) {

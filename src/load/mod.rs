@@ -4,6 +4,7 @@
 //! [`run::run`] is the whole walk: dataset → plan → warm-up → probe → pacer → client → join. Deliberately not here:
 //! statistics and files, see [`crate::report`].
 
+mod ahead;
 mod arrivals;
 pub mod backend;
 pub mod body;

@@ -8,19 +8,19 @@ use std::sync::Arc;
 
 use super::arrivals::{Load, Made};
 use super::client::Client;
+use super::client::Outgoing;
 use super::config::LoadConfig;
 use super::connections::{CONNECT_TIMEOUT, Connections};
 use super::dataset::{DatasetError, Loaded, reuse, sessions};
 use super::descriptors;
 use super::failure::Class;
 use super::join::{self, Joined};
-use super::plan::{self, Planned};
+use super::plan::{Maker, Plan};
 use super::probe::{self, ServerInfo};
 use super::progress::{Progress, Stop};
 use super::row::Row;
 use super::schedule::{Arrivals, Pace, Rate, Schedule};
 use super::traced::{TraceError, Tracing};
-use super::turns::Maker;
 use crate::clock::{Clock, Stamp, process_cpu_ns};
 use crate::net::Connector;
 use crate::net::descriptors::raise;
@@ -144,26 +144,18 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
         None => None,
     };
     let mut notes = Vec::new();
-    let Prepared { client, planned, schedule, target, reuse, maker } =
-        prepare(&config, &context, &mut notes).await?;
+    let Prepared { client, plan, schedule, target, reuse } = prepare(&config, &context, &mut notes).await?;
     if let Pace::Trace { schedule: of_trace, .. } = &mut config.arrivals.pace {
         *of_trace = Arc::clone(&schedule);
     }
-    notes.extend(descriptors::shortage(at_once(&config, planned.len()), raise()));
+    notes.extend(descriptors::shortage(at_once(&config, plan.prompts.len()), raise()));
     let opened_before = client.connections.opened();
-    client.connections.tend(first_spare(&config, planned.len())).await;
+    client.connections.tend(first_spare(&config, plan.prompts.len())).await;
     let mut clocks = vec![clock.snapshot()];
     let now = clock.now();
     let start = Stamp { mono_ns: now.mono_ns + LEAD_NS, unix_ns: now.unix_ns + LEAD_NS };
-    let load = Load {
-        config: &config,
-        context: &context,
-        client: &client,
-        planned: &planned,
-        schedule: &schedule,
-        start,
-        maker: &maker,
-    };
+    let load =
+        Load { config: &config, context: &context, client: &client, plan: &plan, schedule: &schedule, start };
     let cpu_before_ns = process_cpu_ns();
     let Made { seen, without_token_times, in_flight_ns } =
         load.make(&mut clocks).await.map_err(LoadError::System)?;
@@ -183,7 +175,7 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
     // Closes the idle connections: their descriptors may be what reading the trace lacks.
     drop(client);
     let joined = join::Run { config: &config, start, clocks, target, clock, notes: &mut notes };
-    let Joined { rows, servers, strangers } = joined.rows(&planned, seen, tracing).await;
+    let Joined { rows, servers, strangers } = joined.rows(&plan, seen, tracing).await;
     Ok(RunReport {
         has_trace: config.router_trace.is_some(),
         config,
@@ -197,7 +189,7 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
         notes,
         connections_opened,
         client: work,
-        prompts_xxh3: plan::hash(&planned),
+        prompts_xxh3: plan.xxh3.clone(),
         ended_unix_ns: ended.unix_ns,
     })
 }
@@ -205,12 +197,11 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
 /// All that is there before the first arrival.
 struct Prepared {
     client: Arc<Client>,
-    planned: Arc<Vec<Planned>>,
-    /// One for each of `planned` that has a due time of its own: they come first.
+    plan: Arc<Plan>,
+    /// One for each of the plan that has a due time of its own: they come first.
     schedule: Arc<Schedule>,
     target: ServerInfo,
     reuse: Option<reuse::Reuse>,
-    maker: Maker,
 }
 
 async fn prepare(
@@ -228,9 +219,10 @@ async fn prepare(
     loaded.prompts = sessions::arrange(loaded.prompts, schedule.at_ns.len());
     let client = connect(config, context).await?;
     let model = model_name(config, &client).await?;
-    let now = clock.now();
-    let planned = plan::plan(config, &loaded.prompts, &model, now).map_err(LoadError::Options)?;
-    for request in plan::warmup(config, &loaded.prompts, &model, now).map_err(LoadError::Options)? {
+    let maker = Maker::new(config, model, clock.now()).map_err(LoadError::Options)?;
+    let warmup = maker.warmup(config.warmup_requests, &loaded.prompts).map_err(LoadError::Options)?;
+    let plan = maker.plan(loaded.prompts).map_err(LoadError::Options)?;
+    for request in warmup {
         warm_up(&client, &request, stop).await?;
     }
     // After the warm-up: SGLang 0.4.9 does not answer before its first generation.
@@ -243,10 +235,8 @@ async fn prepare(
             Err(e) => notes.push(format!("--flush-cache did not work, caches may be warm: {e}")),
         }
     }
-    let reuse = reuse::of(&loaded.prompts, warmed);
-    let maker =
-        Maker { backend: config.backend, model, request: config.request.clone(), clock: clock.clone() };
-    Ok(Prepared { client, planned: Arc::new(planned), schedule: Arc::new(schedule), target, reuse, maker })
+    let reuse = reuse::of(&plan.prompts, warmed);
+    Ok(Prepared { client, plan: Arc::new(plan), schedule: Arc::new(schedule), target, reuse })
 }
 
 /// When the prompts are due.
@@ -305,8 +295,8 @@ pub(super) async fn model_name(config: &LoadConfig, client: &Client) -> Result<S
     }
 }
 
-async fn warm_up(client: &Client, request: &Planned, stop: &Stop) -> Result<(), LoadError> {
-    let exchange = client.exchange(&request.outgoing, stop.wait()).await;
+async fn warm_up(client: &Client, request: &Outgoing, stop: &Stop) -> Result<(), LoadError> {
+    let exchange = client.exchange(request, stop.wait()).await;
     match join::failure_of(&exchange) {
         None => Ok(()),
         Some(failure) if failure.class == Class::Interrupted => Err(LoadError::Interrupted),

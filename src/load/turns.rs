@@ -3,16 +3,15 @@
 //! Rule: a turn leaves so long after the answer before it as was planned, and never before that answer; it says all that was
 //! said before and the answer as it came. Deliberately not here: which turns there are (`dataset`), sending (`arrivals`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::ahead::Made;
 use super::backend::{Backend, Shape};
-use super::body::{self, RequestOptions};
-use super::client::Outgoing;
-use super::dataset::{Content, Prompt};
-use super::plan::Planned;
+use super::plan::Plan;
 use crate::clock::Clock;
 
 /// A turn that is due.
@@ -20,54 +19,34 @@ use crate::clock::Clock;
 pub(super) struct Turned {
     pub index: usize,
     pub scheduled_ns: u64,
-    /// The request, where it could not be made before; or why it cannot be made.
-    pub made: Option<Result<Outgoing, String>>,
+    /// Its body, made while its user thought.
+    pub body: Made,
     /// What was said so far, its own question last.
     pub said: Vec<String>,
 }
 
-/// What it takes to make a turn's request.
-#[derive(Clone, Debug)]
-pub(super) struct Maker {
-    pub backend: Backend,
-    pub model: String,
-    pub request: RequestOptions,
-    pub clock: Clock,
-}
-
-impl Maker {
-    /// Makes the turn `index` after an answer that ended at `ended_ns`, and waits until it is due.
-    pub(super) async fn turn(
-        self,
-        (index, plan): (usize, Planned),
-        mut said: Vec<String>,
-        ended_ns: u64,
-        start_ns: u64,
-    ) -> Turned {
-        let after = plan.after.as_ref();
-        let (think_ns, not_before_ns) = after.map_or((0, 0), |a| (a.think_ns, a.not_before_ns));
-        let scheduled_ns = (ended_ns + think_ns).max(start_ns + not_before_ns);
-        let made = plan.question.clone().filter(|_| after.is_some_and(|a| a.carries_reply)).map(|question| {
-            said.push(question);
-            self.outgoing(&plan, &said)
-        });
-        let left_ns = scheduled_ns.saturating_sub(self.clock.mono_ns());
-        tokio::time::sleep(Duration::from_nanos(left_ns)).await;
-        Turned { index, scheduled_ns, made, said }
-    }
-
-    fn outgoing(&self, plan: &Planned, said: &[String]) -> Result<Outgoing, String> {
-        let prompt = Prompt {
-            id: None,
-            content: Content::Conversation(said.to_vec()),
-            planned_tokens: plan.prompt_tokens,
-            output_tokens: plan.output_tokens,
-            group: None,
-            turn: None,
-        };
-        let body = body::make(self.backend, &self.model, &prompt, &self.request)?;
-        Ok(Outgoing { body: body.bytes, ..plan.outgoing.clone() })
-    }
+/// Makes the turn `index` after an answer that ended at `ended_ns`, and waits until it is due.
+pub(super) async fn turn(
+    plan: Arc<Plan>,
+    index: usize,
+    mut said: Vec<String>,
+    (start_ns, ended_ns): (u64, u64),
+    clock: Clock,
+) -> Turned {
+    let prompt = &plan.prompts[index];
+    let after = prompt.after();
+    let (think_ns, not_before_ns) = after.map_or((0, 0), |a| (a.think_ns, a.not_before_ns));
+    let scheduled_ns = (ended_ns + think_ns).max(start_ns + not_before_ns);
+    let body = match prompt.question().filter(|_| after.is_some_and(|a| a.carries_reply)) {
+        Some(question) => {
+            said.push(question.clone());
+            plan.body_saying(index, &said)
+        }
+        None => plan.body(index),
+    };
+    let left_ns = scheduled_ns.saturating_sub(clock.mono_ns());
+    tokio::time::sleep(Duration::from_nanos(left_ns)).await;
+    Turned { index, scheduled_ns, body, said }
 }
 
 /// The text of a whole answer, streamed or not; `None` if it cannot be read.

@@ -21,18 +21,18 @@ use std::path::PathBuf;
 
 pub use blocks::Blocks;
 pub use multi_turn::MultiTurnOptions;
-pub use random::RandomOptions;
+pub use random::{Drawn, RandomOptions};
 pub use shared_prefix::{Popularity, SharedPrefixOptions};
 pub use trace::{TraceFormat, TraceOptions};
 pub use words::approximate_tokens;
 
-/// The text of a prompt, or its tokens.
+/// The text of a prompt, or what it is made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// Text.
     Text(String),
-    /// Token ids, for `/generate` only.
-    Tokens(Vec<u32>),
+    /// Random tokens or words, drawn when they are needed.
+    Drawn(Drawn),
     /// Blocks of a trace: token ids or words, made when they are needed.
     Blocks(Blocks),
     /// What user and model said, in turn, beginning and ending with the user.
@@ -81,6 +81,19 @@ pub struct Prompt {
 }
 
 impl Prompt {
+    /// What it waits for; without it it has a due time of its own.
+    pub fn after(&self) -> Option<&After> {
+        self.turn.as_ref()?.after.as_ref()
+    }
+
+    /// What the user says in it, where a later turn says it again.
+    pub fn question(&self) -> Option<&String> {
+        match (&self.content, &self.turn) {
+            (Content::Text(text), Some(_)) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Words, split on white space; `None` for token ids.
     pub fn words(&self) -> Option<u64> {
         match &self.content {
@@ -89,7 +102,7 @@ impl Prompt {
             Content::Conversation(said) => {
                 Some(said.iter().map(|text| text.split_whitespace().count() as u64).sum())
             }
-            Content::Tokens(_) => None,
+            Content::Drawn(drawn) => drawn.word_count(),
         }
     }
 }

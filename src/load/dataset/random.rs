@@ -2,7 +2,8 @@
 //!
 //! Lengths as in `bench_serving`: uniform whole numbers in [max(1, len·ratio), len], drawn from one seed. With `/generate`
 //! the prompt is sent as token ids, so its length is exact; with the OpenAI endpoints as frequent words, about one token
-//! each, and the servers' counts tell what they came to.
+//! each, and the servers' counts tell what they came to. A prompt is kept as its place in the stream of numbers that it is drawn
+//! from, so that ten million of them fit.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -32,6 +33,45 @@ impl Default for RandomOptions {
     }
 }
 
+/// A prompt that is drawn again when it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drawn {
+    seed: u64,
+    /// Where it begins: this many words of 32 bits into the stream of the seed.
+    begins: u64,
+    /// Tokens, or words.
+    count: u64,
+    /// Send words instead of token ids.
+    pub as_words: bool,
+}
+
+impl Drawn {
+    fn stream(&self) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_word_pos(u128::from(self.begins));
+        rng
+    }
+
+    /// Its token ids.
+    pub fn token_ids(&self) -> Vec<u32> {
+        token_ids(&mut self.stream(), self.count)
+    }
+
+    /// Its words, about one token each.
+    pub fn words(&self) -> String {
+        random_words(&mut self.stream(), self.count)
+    }
+
+    /// How many words, where it is made of words.
+    pub fn word_count(&self) -> Option<u64> {
+        self.as_words.then_some(self.count)
+    }
+}
+
+fn token_ids(rng: &mut ChaCha8Rng, count: u64) -> Vec<u32> {
+    (0..count).map(|_| rng.random_range(TOKEN_IDS)).collect()
+}
+
 pub(super) fn make(
     o: &RandomOptions,
     count: usize,
@@ -46,11 +86,14 @@ pub(super) fn make(
     for _ in 0..count {
         let planned_tokens = draw(&mut rng, o.input_tokens, o.range_ratio);
         let output_tokens = draw(&mut rng, o.output_tokens, o.range_ratio);
-        let content = if exact_tokens {
-            Content::Tokens((0..planned_tokens).map(|_| rng.random_range(TOKEN_IDS)).collect())
+        let begins = rng.get_word_pos() as u64;
+        let content = Content::Drawn(Drawn { seed, begins, count: planned_tokens, as_words: !exact_tokens });
+        // The next one begins where this one ends.
+        if exact_tokens {
+            token_ids(&mut rng, planned_tokens);
         } else {
-            Content::Text(random_words(&mut rng, planned_tokens))
-        };
+            random_words(&mut rng, planned_tokens);
+        }
         prompts.push(Prompt { id: None, content, planned_tokens, output_tokens, group: None, turn: None });
     }
     let (input, output): (u64, u64) =
@@ -98,8 +141,27 @@ mod tests {
             for p in &made.prompts {
                 let least = ((len as f64 * ratio) as u64).max(1);
                 prop_assert!((least..=len).contains(&p.planned_tokens) && (least..=len).contains(&p.output_tokens));
-                let Content::Tokens(ids) = &p.content else { panic!("tokens were asked for") };
-                prop_assert_eq!(ids.len() as u64, p.planned_tokens);
+                let Content::Drawn(drawn) = &p.content else { panic!("a place is kept") };
+                prop_assert_eq!(drawn.token_ids().len() as u64, p.planned_tokens);
+            }
+        }
+    }
+
+    /// Drawn again one by one, prompts are the ones that were drawn one after the other.
+    #[test]
+    fn a_place_in_the_stream_gives_the_prompt_that_was_there() {
+        let o = RandomOptions { input_tokens: 50, output_tokens: 9, range_ratio: 0.0 };
+        for exact in [true, false] {
+            let mut rng = ChaCha8Rng::seed_from_u64(5);
+            for p in make(&o, 30, 5, exact).unwrap().prompts {
+                let Content::Drawn(drawn) = &p.content else { panic!("a place is kept") };
+                let tokens = draw(&mut rng, 50, 0.0);
+                draw(&mut rng, 9, 0.0);
+                if exact {
+                    assert_eq!(drawn.token_ids(), token_ids(&mut rng, tokens));
+                } else {
+                    assert_eq!(drawn.words(), random_words(&mut rng, tokens));
+                }
             }
         }
     }

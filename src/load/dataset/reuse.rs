@@ -42,7 +42,7 @@ pub fn of(prompts: &[Prompt], warmed: usize) -> Option<Reuse> {
     let mut reuse = Reuse::default();
     for prompt in prompts {
         reuse.prompt_tokens += prompt.planned_tokens;
-        let carried = prompt.turn.as_ref().and_then(|turn| turn.after.as_ref()).filter(|a| a.carries_reply);
+        let carried = prompt.after().filter(|after| after.carries_reply);
         if let Some(before) = carried.and_then(|after| prompts.get(after.prompt)) {
             reuse.cached_tokens += before.planned_tokens + before.output_tokens;
             continue;
@@ -62,19 +62,24 @@ fn known(seen: &mut HashSet<u64>, prompt: &Prompt) -> u64 {
             let known = walk(seen, blocks.ids.iter().copied());
             (known as u64 * u64::from(blocks.block_tokens)).min(blocks.tokens)
         }
-        Content::Tokens(ids) => {
-            let bytes = |piece: &[u32]| piece.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>();
-            let pieces = ids.chunks(PIECE_TOKENS).map(|p| milepost_policies::name_hash(&bytes(p)));
-            ((walk(seen, pieces) * PIECE_TOKENS) as u64).min(prompt.planned_tokens)
-        }
+        Content::Drawn(drawn) if drawn.as_words => known_text(seen, &drawn.words(), prompt.planned_tokens),
+        Content::Drawn(drawn) => known_tokens(seen, &drawn.token_ids(), prompt.planned_tokens),
         // Made in the run only.
         Content::Conversation(_) => 0,
-        Content::Text(text) => {
-            let pieces = text.as_bytes().chunks(PIECE_BYTES).map(milepost_policies::name_hash);
-            let known = (walk(seen, pieces) * PIECE_BYTES).min(text.len());
-            (known as f64 / text.len().max(1) as f64 * prompt.planned_tokens as f64) as u64
-        }
+        Content::Text(text) => known_text(seen, text, prompt.planned_tokens),
     }
+}
+
+fn known_tokens(seen: &mut HashSet<u64>, ids: &[u32], planned_tokens: u64) -> u64 {
+    let bytes = |piece: &[u32]| piece.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>();
+    let pieces = ids.chunks(PIECE_TOKENS).map(|piece| milepost_policies::name_hash(&bytes(piece)));
+    ((walk(seen, pieces) * PIECE_TOKENS) as u64).min(planned_tokens)
+}
+
+fn known_text(seen: &mut HashSet<u64>, text: &str, planned_tokens: u64) -> u64 {
+    let pieces = text.as_bytes().chunks(PIECE_BYTES).map(milepost_policies::name_hash);
+    let known = (walk(seen, pieces) * PIECE_BYTES).min(text.len());
+    (known as f64 / text.len().max(1) as f64 * planned_tokens as f64) as u64
 }
 
 /// How many pieces from the beginning came before, in this order. Remembers all.
@@ -100,12 +105,12 @@ mod tests {
 
     #[test]
     fn what_came_before_counts_from_the_beginning_only() {
-        let tokens = |ids: Vec<u32>| prompt(Content::Tokens(ids.clone()), ids.len() as u64);
-        let a: Vec<u32> = (0..64).collect();
+        let first: Vec<u32> = (0..64).collect();
         let other_begin: Vec<u32> = (1000..1016).chain(16..64).collect();
         let half: Vec<u32> = (0..32).chain(2000..2032).collect();
-        let reuse = of(&[tokens(a.clone()), tokens(other_begin), tokens(half), tokens(a)], 0).unwrap();
-        assert_eq!(reuse, Reuse { cached_tokens: 32 + 64, prompt_tokens: 256 });
+        let mut seen = HashSet::new();
+        let known = [&first, &other_begin, &half, &first].map(|ids| known_tokens(&mut seen, ids, 64));
+        assert_eq!(known, [0, 0, 32, 64]);
         assert_eq!(Reuse::default().share(), None);
     }
 
@@ -117,8 +122,8 @@ mod tests {
     }
     #[test]
     fn what_the_warm_up_sent_is_cached_when_the_run_begins() {
-        let tokens = |first: u32| prompt(Content::Tokens((first..first + 32).collect()), 32);
-        let prompts = [tokens(0), tokens(1000), tokens(0)];
+        let text = |letter: &str| prompt(Content::Text(letter.repeat(64)), 32);
+        let prompts = [text("a"), text("b"), text("a")];
         let cached = |warmed| of(&prompts, warmed).unwrap().cached_tokens;
         assert_eq!([cached(0), cached(1), cached(2), cached(9)], [32, 64, 96, 96]);
     }

@@ -11,7 +11,7 @@ pub fn starts(prompts: &[Prompt]) -> usize {
 
 /// Whether a prompt waits for the answer to another.
 pub fn waits(prompt: &Prompt) -> bool {
-    prompt.turn.as_ref().is_some_and(|turn| turn.after.is_some())
+    prompt.after().is_some()
 }
 
 /// The first `most` prompts with due times of their own, in their order, then the turns that follow from them. A turn stands

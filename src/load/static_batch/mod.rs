@@ -147,9 +147,12 @@ impl StaticBatch {
         let seed = seed.wrapping_add(number);
         let loaded = Dataset::Random(random).load(case.batch_size as usize, seed, true);
         let prompts = loaded.map_err(|e| e.to_string())?.prompts;
-        let ids: Vec<&Vec<u32>> = prompts
+        let ids: Vec<Vec<u32>> = prompts
             .iter()
-            .filter_map(|prompt| if let Content::Tokens(ids) = &prompt.content { Some(ids) } else { None })
+            .filter_map(|prompt| match &prompt.content {
+                Content::Drawn(drawn) => Some(drawn.token_ids()),
+                _ => None,
+            })
             .collect();
         let mut body = json!({
             "input_ids": ids,
