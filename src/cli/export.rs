@@ -12,7 +12,7 @@ use clap::ValueEnum;
 
 use super::Failure;
 use crate::export::survey::Survey;
-use crate::export::{ExportError, csv};
+use crate::export::{ExportError, csv, perfetto};
 
 /// Bytes gathered before they are written.
 const GATHERED_BYTES: usize = 1 << 18;
@@ -40,6 +40,11 @@ pub struct ExportArgs {
 enum Format {
     /// One line a request, a column for each field of its record and for what alignment adds; lists are JSON.
     Csv,
+    /// The columns of csv, typed and compressed (zstd).
+    #[cfg(feature = "parquet")]
+    Parquet,
+    /// Chrome trace events (JSON) for ui.perfetto.dev: router and workers with the stages of each request.
+    Perfetto,
 }
 
 /// Runs `milepost trace export`.
@@ -114,6 +119,9 @@ impl ExportArgs {
     fn format(&self, survey: &Survey, out: &mut (dyn Write + Send)) -> Result<u64, ExportError> {
         match self.to {
             Format::Csv => csv::write(survey, out),
+            #[cfg(feature = "parquet")]
+            Format::Parquet => crate::export::parquet::write(survey, out),
+            Format::Perfetto => perfetto::write(survey, out),
         }
     }
 }

@@ -7,7 +7,12 @@
 
 pub mod columns;
 pub mod csv;
+pub mod lanes;
+#[cfg(feature = "parquet")]
+pub mod parquet;
+pub mod perfetto;
 pub mod source;
+pub mod stages;
 pub mod survey;
 
 use std::fmt;

@@ -4,11 +4,11 @@
 //! Deliberately not here: what becomes of a record.
 
 use super::ExportError;
-use super::survey::Survey;
+use super::survey::{Borders, Survey};
 use crate::clock::ClockSnapshot;
 use crate::trace::align::{Aligned, align};
 use crate::trace::reader::TraceReader;
-use crate::trace::record::{Record, RequestRecord};
+use crate::trace::record::{Record, RequestRecord, RunRecord};
 
 /// A request on the router's time axis.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct Placed<'a> {
 /// What stands in a trace.
 #[derive(Debug)]
 pub enum Item<'a> {
+    /// Another run of the router begins; without its record where the trace has none.
+    NewRun(Option<&'a RunRecord>),
     /// A request.
     Request(Placed<'a>),
     /// Any other record, and the latest reading of the router's two clocks before it.
@@ -35,19 +37,20 @@ pub fn each(
     survey: &Survey,
     mut take: impl FnMut(Item<'_>) -> Result<(), ExportError>,
 ) -> Result<(), ExportError> {
-    let mut run = 0;
-    let mut clock = None;
+    let (mut run, mut borders, mut clock) = (0, Borders::default(), None);
     for file in &survey.files {
         let records = usize::try_from(file.records).unwrap_or(usize::MAX);
         for (place, record) in TraceReader::open(&file.path)?.take(records).enumerate() {
             let (_, record) = record?;
-            match &record {
-                Record::Run(of) => (run, clock) = (run + 1, Some(of.clock)),
-                _ if place == 0 => (run, clock) = (run + 1, None),
-                _ => {}
+            let told = if let Record::Run(of) = &record { Some(of) } else { None };
+            if borders.is_new_run(&record, place == 0) {
+                (run, clock) = (run + 1, None);
+                take(Item::NewRun(told))?;
             }
-            if let Record::Clock(read) = &record {
-                clock = Some(*read);
+            match (&record, told) {
+                (_, Some(of)) => clock = Some(of.clock),
+                (Record::Clock(read), _) => clock = Some(*read),
+                _ => {}
             }
             match (&record, survey.runs.get(run - 1)) {
                 (Record::Request(record), Some(known)) => {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::ExportError;
 use crate::trace::axis::{ClockTrack, Offsets};
 use crate::trace::reader::TraceReader;
-use crate::trace::record::Record;
+use crate::trace::record::{Record, RunRecord};
 
 /// The clocks of one run of the router.
 #[derive(Debug, Default)]
@@ -35,16 +35,45 @@ pub struct SurveyedFile {
 pub struct Survey {
     /// Its files, in the order given.
     pub files: Vec<SurveyedFile>,
-    /// The clocks of its runs, in order. A file that begins in the middle of a run has one of its own.
+    /// The clocks of its runs, in order.
     pub runs: Vec<RunClocks>,
     /// Requests.
     pub requests: u64,
     /// Records that are no requests: changes of workers, connections, the journal, clocks.
     pub other_records: u64,
-    /// Requests that the router could not write.
+    /// Requests without a record: the router could not write it, or the capture was stopped.
     pub lost: u64,
-    /// The first arrival, Unix nanoseconds; absent without requests.
+    /// The first moment told, a run's beginning or an arrival, Unix nanoseconds.
     pub first_unix_ns: Option<u64>,
+    /// The longest that a request took, nanoseconds.
+    pub longest_ns: u64,
+    /// Bytes of the prompts whose tokens the server counted.
+    pub prompt_bytes: u64,
+    /// Tokens of these.
+    pub prompt_tokens: u64,
+    borders: Borders,
+}
+
+/// Where one run of the router ends and another begins.
+#[derive(Debug, Default)]
+pub(super) struct Borders(Option<RunRecord>);
+
+impl Borders {
+    /// The record is the first of a run. A file that begins in the middle of one is taken for a run of its own.
+    pub(super) fn is_new_run(&mut self, record: &Record, is_first_of_file: bool) -> bool {
+        match record {
+            Record::Run(run) => {
+                let goes_on = self.0.as_ref().is_some_and(|earlier| run.continues(earlier));
+                self.0 = Some(run.clone());
+                !goes_on
+            }
+            _ if is_first_of_file => {
+                self.0 = None;
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Survey {
@@ -67,7 +96,7 @@ impl Survey {
         let mut records = 0;
         for record in &mut reader {
             let (_, record) = record?;
-            if records == 0 || matches!(record, Record::Run(_)) {
+            if self.borders.is_new_run(&record, records == 0) {
                 self.runs.push(RunClocks::default());
             }
             records += 1;
@@ -82,18 +111,29 @@ impl Survey {
         let Some(run) = self.runs.last_mut() else { return };
         self.other_records += 1;
         match record {
-            Record::Run(record) => run.clocks.add(record.clock),
+            Record::Run(record) => {
+                run.clocks.add(record.clock);
+                self.begins(record.clock.unix_ns);
+            }
             Record::Clock(clock) => run.clocks.add(*clock),
             Record::Worker(worker) => run.offsets.know(worker),
-            Record::Lost(lost) => self.lost += lost.requests,
+            Record::Lost(lost) => self.lost += lost.all_requests(),
             Record::Request(request) => {
                 run.offsets.learn(request);
                 self.other_records -= 1;
                 self.requests += 1;
-                let unix_ns = request.arrival_unix_ns;
-                self.first_unix_ns = Some(self.first_unix_ns.map_or(unix_ns, |first| first.min(unix_ns)));
+                self.begins(request.arrival_unix_ns);
+                self.longest_ns = self.longest_ns.max(request.end_ns);
+                if let (Some(bytes), Some(tokens)) = (request.prompt_bytes, request.tokens.prompt_tokens) {
+                    self.prompt_bytes = self.prompt_bytes.saturating_add(bytes);
+                    self.prompt_tokens = self.prompt_tokens.saturating_add(tokens);
+                }
             }
             Record::Connection(_) | Record::Journal(_) | Record::Mark(_) => {}
         }
+    }
+
+    fn begins(&mut self, unix_ns: u64) {
+        self.first_unix_ns = Some(self.first_unix_ns.map_or(unix_ns, |first| first.min(unix_ns)));
     }
 }

@@ -3,6 +3,10 @@
 //! The trace is `tests/data/traces/two_workers.jsonl`. Deliberately not here: single cells and phases, see the unit tests.
 
 mod csv;
+mod others;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod perfetto;
 
 use crate::process::{Ended, Folder, milepost};
 
