@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use super::Failure;
+use crate::clock::Clock;
+use crate::export::otlp::send::{Collector, NotTaken, Sender};
 use crate::export::survey::Survey;
-use crate::export::{ExportError, csv, perfetto};
+use crate::export::{ExportError, csv, mooncake, otlp, perfetto};
 
 /// Bytes gathered before they are written.
 const GATHERED_BYTES: usize = 1 << 18;
@@ -28,7 +30,7 @@ pub struct ExportArgs {
     /// Format.
     #[arg(long, value_name = "FORMAT")]
     to: Format,
-    /// File to be written; - is standard output.
+    /// File to be written; - is standard output. For otlp also a collector's URL.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Replace the file if it is there.
@@ -45,13 +47,24 @@ enum Format {
     Parquet,
     /// Chrome trace events (JSON) for ui.perfetto.dev: router and workers with the stages of each request.
     Perfetto,
+    /// OpenTelemetry spans in OTLP's JSON encoding, one request a line; with `--out http://HOST:4318` sent to a
+    /// collector.
+    Otlp,
+    /// A workload as Mooncake's traces are: times, lengths, ids of 512-token blocks; needs a trace with a journal.
+    Mooncake,
 }
 
 /// Runs `milepost trace export`.
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
-    args.check()?;
+    let collector = args.collector()?;
+    if collector.is_none() {
+        args.check()?;
+    }
     let survey = Survey::of(&args.files).map_err(|e| failure(&e))?;
-    let rows = args.write(&survey)?;
+    let rows = match collector {
+        Some(collector) => send(&survey, collector)?,
+        None => args.write(&survey)?,
+    };
     eprint!("{}", report(&survey, rows, &args.out));
     Ok(())
 }
@@ -66,6 +79,13 @@ fn failure(error: &ExportError) -> Failure {
 impl ExportArgs {
     fn is_to_stdout(&self) -> bool {
         self.out.as_os_str() == "-"
+    }
+
+    /// The collector that spans are sent to, if `--out` names one.
+    fn collector(&self) -> Result<Option<Collector>, Failure> {
+        let named = self.out.to_str().filter(|out| out.contains("://"));
+        let Some(url) = named.filter(|_| self.to == Format::Otlp) else { return Ok(None) };
+        Collector::parse(url).map(Some).map_err(|why| Failure::Usage(format!("--out {why}")))
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -122,7 +142,26 @@ impl ExportArgs {
             #[cfg(feature = "parquet")]
             Format::Parquet => crate::export::parquet::write(survey, out),
             Format::Perfetto => perfetto::write(survey, out),
+            Format::Otlp => otlp::write(survey, out),
+            Format::Mooncake => mooncake::write(survey, out),
         }
+    }
+}
+
+/// Sends a trace to a collector, one request after the other.
+fn send(survey: &Survey, collector: Collector) -> Result<u64, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::Run(format!("no runtime: {e}")))?;
+    let (mut sender, mut rejected) = (Sender::to(collector, Clock::system()), 0);
+    let sent = otlp::batches(survey, |body| {
+        let taken = runtime.block_on(sender.send(&body));
+        rejected += taken.map_err(|why: NotTaken| ExportError::Write(io::Error::other(why)))?;
+        Ok(())
+    });
+    let requests = sent.map_err(|e| failure(&e))?;
+    match rejected {
+        0 => Ok(requests),
+        _ => Err(Failure::Run(format!("the collector refused {rejected} spans of {requests} requests"))),
     }
 }
 
@@ -134,7 +173,7 @@ fn is_same(a: &Path, b: &Path) -> bool {
 fn report(survey: &Survey, rows: u64, out: &Path) -> String {
     let beside = [
         (survey.other_records, "records of other kinds read"),
-        (survey.lost, "requests lost by the router"),
+        (survey.lost, "requests that the router has no record of"),
         (survey.torn_lines(), "torn lines stepped over"),
     ];
     let mut text = format!("{}: {rows} of {} requests", out.display(), survey.requests);

@@ -8,6 +8,8 @@
 pub mod columns;
 pub mod csv;
 pub mod lanes;
+pub mod mooncake;
+pub mod otlp;
 #[cfg(feature = "parquet")]
 pub mod parquet;
 pub mod perfetto;

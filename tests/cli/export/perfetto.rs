@@ -12,9 +12,11 @@ fn ns(value: &Value) -> i64 {
     (value.as_f64().unwrap() * 1_000.0).round() as i64
 }
 
-/// Slices of each lane, as (start, end, name).
-fn lanes(events: &[Value]) -> BTreeMap<(i64, i64), Vec<(i64, i64, String)>> {
-    let mut lanes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+/// Slices by process and lane, as (start, end, name).
+type Lanes = BTreeMap<(i64, i64), Vec<(i64, i64, String)>>;
+
+fn lanes(events: &[Value]) -> Lanes {
+    let mut lanes = Lanes::new();
     for event in events.iter().filter(|event| event["ph"] == "X") {
         let lane = (event["pid"].as_i64().unwrap(), event["tid"].as_i64().unwrap());
         let (start, long) = (ns(&event["ts"]), ns(&event["dur"]));
@@ -78,7 +80,7 @@ fn each_request_shows_its_stages_and_times_to_the_nanosecond() {
     for name in
         ["router queue", "decision", "at worker", "server queue", "prefill", "decode", "failed attempt"]
     {
-        assert!(names.iter().any(|n| *n == name), "no {name}");
+        assert!(names.contains(&name), "no {name}");
     }
     assert!(names.contains(&"worker healthy"));
     let t0: i64 = whole["otherData"]["t0_unix_ns"].as_str().unwrap().parse().unwrap();
