@@ -5,6 +5,8 @@
 //! was no measurement is told and left out. Proxies run on the last core, load and worker on the first. Deliberately not
 //! here: correctness, which the tests hold.
 
+#[path = "end_to_end/broken.rs"]
+mod broken;
 #[path = "end_to_end/cases.rs"]
 mod cases;
 #[path = "end_to_end/curves.rs"]
@@ -39,10 +41,11 @@ use page::{Page, Section};
 use peers::{Peer, Stage};
 use request_path::Steps;
 
+/// The words of the page's markers.
+const SECTIONS: &[&str] =
+    &["machine", "cpu", "latency", "memory", "budget", "policies", "workers", "cores", "lock", "trace"];
 /// Most workers that a part of the bench needs.
 const MOST_WORKERS: usize = 512;
-/// More than this of the machine is used by others: told before anything is measured.
-const NOISY: f64 = 0.10;
 
 /// As the router has it, for the steps that are called in this process.
 #[global_allocator]
@@ -69,7 +72,7 @@ fn main() -> ExitCode {
 fn measure(options: &Options) -> Result<(), Broken> {
     let broken = |e: std::io::Error| Broken::invalid(e.to_string());
     if let Some(path) = &options.write {
-        page::check(path).map_err(Broken::Invalid)?;
+        page::check(path, SECTIONS).map_err(Broken::Invalid)?;
     }
     process::watch_signals().map_err(broken)?;
     let open_files = process::raise_open_files();
@@ -100,7 +103,7 @@ fn measure(options: &Options) -> Result<(), Broken> {
 
 fn tell_machine(stage: &Stage, open_files: u64, peers: &[Peer], mut notes: Vec<String>, page: &mut Page) {
     let others = page::others_share();
-    if others > NOISY {
+    if others > page::NOISY {
         notes.push(format!(
             "others use {:.0} % of this machine: take no number below for good",
             others * 100.0

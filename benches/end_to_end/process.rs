@@ -17,7 +17,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::load::Broken;
+use crate::broken::Broken;
 
 /// Somebody wants the bench to end.
 static STOP: AtomicBool = AtomicBool::new(false);

@@ -24,8 +24,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 pub use self::case::{Case, LATE_NS, Pace};
 use self::line::{Got, Line};
 use self::message::Side;
-pub use self::tally::{Broken, Tally, quantile};
+pub use self::tally::{Tally, quantile};
 use self::worker::{Order, Stream};
+pub use crate::broken::Broken;
 use crate::process;
 
 /// Most bytes read at once.

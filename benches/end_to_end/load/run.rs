@@ -8,9 +8,10 @@ use std::net::TcpStream;
 use super::case::{Case, Pace, Template};
 use super::line::{Got, Line};
 use super::message::Side;
-use super::tally::{Broken, Tally};
+use super::tally::Tally;
 use super::worker::PLAIN_BYTES;
 use super::{Load, Socket};
+use crate::broken::Broken;
 use crate::process;
 
 /// The loop spins for the last stretch before a due time: longer than a late wake-up, short enough to let the core sleep.

@@ -1,30 +1,4 @@
-//! What one run saw, and why it may be no measurement.
-
-use std::fmt;
-
-/// Why there is no number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Broken {
-    /// Somebody wants the bench to end.
-    Interrupted,
-    /// The run was no measurement, in words.
-    Invalid(String),
-}
-
-impl Broken {
-    pub fn invalid(why: impl Into<String>) -> Self {
-        Self::Invalid(why.into())
-    }
-}
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Interrupted => f.write_str("interrupted"),
-            Self::Invalid(why) => f.write_str(why),
-        }
-    }
-}
+//! What one run saw.
 
 /// What one run saw.
 #[expect(clippy::struct_field_names, reason = "each is a time, and says its unit")]
