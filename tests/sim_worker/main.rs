@@ -5,6 +5,7 @@ mod captured;
 mod client;
 mod connections;
 mod shape;
+mod switch;
 
 use std::net::SocketAddr;
 

@@ -29,6 +29,8 @@ const RETRACT_DECODE_STEPS: u64 = 20;
 pub struct Engine {
     profile: Profile,
     speedup: f64,
+    /// Multiplies all times; 1.0 is well.
+    slowness: f64,
     max_queued_requests: Option<usize>,
     cache: PrefixCache,
     /// KV tokens of running requests that are not in the prefix cache.
@@ -100,6 +102,7 @@ impl Engine {
         Self {
             profile,
             speedup,
+            slowness: 1.0,
             max_queued_requests,
             cache: PrefixCache::default(),
             private_tokens: 0,
@@ -111,6 +114,11 @@ impl Engine {
             reserve: Reserve::default(),
             totals: Load::default(),
         }
+    }
+
+    /// From the next step on all times are `factor` times as long as they would be.
+    pub fn slow_down(&mut self, factor: f64) {
+        self.slowness = factor;
     }
 
     /// Takes a job; it enters the queue at its `queued_at_ns`.
@@ -337,7 +345,7 @@ impl Engine {
     }
 
     fn scaled_ns(&self, full_ns: f64) -> u64 {
-        ((full_ns / self.speedup) as u64).max(1)
+        ((full_ns * self.slowness / self.speedup) as u64).max(1)
     }
 }
 

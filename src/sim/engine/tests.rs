@@ -165,6 +165,15 @@ fn a_full_queue_refuses_and_speedup_divides_time() {
 }
 
 #[test]
+fn a_slowed_engine_takes_so_many_times_as_long() {
+    let mut engine = Engine::new(profile(), 10.0, None);
+    engine.slow_down(3.0);
+    engine.submit(job(1, prompt(1, 10), 1));
+    engine.receive(1);
+    assert_eq!(engine.step(1).expect("prefill").duration_ns, 2_100_000);
+}
+
+#[test]
 fn a_report_comes_every_so_many_tokens_or_at_the_end() {
     let mut engine = engine();
     engine.submit(Job { report_every: 50, ..job(1, prompt(1, 5), 120) });

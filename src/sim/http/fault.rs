@@ -9,8 +9,8 @@
 //! | `empty_200` | 200 with an empty JSON body |
 //! | `truncate` | half of a whole body, or one event of a stream, then the connection is closed without its end |
 //!
-//! Rule: an unknown value is a 400 that says so, never silently no fault. Deliberately not here: faults by chance; a load that
-//! wants one in a hundred sends the header on one request in a hundred.
+//! Rule: an unknown value is a 400 that says so, never silently no fault. Deliberately not here: faults by chance (a load that
+//! wants one in a hundred sends the header on one request in a hundred), and faults of the whole worker (`switch`).
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -23,6 +23,8 @@ use super::reply::{Cut, SimBody};
 
 /// The request header.
 pub const HEADER: &str = "x-milepost-sim-fault";
+/// The names of all faults.
+pub const EXPECTED: &str = "reset_before_head, reset_mid_stream:N, stall, error_500, empty_200 or truncate";
 
 /// What to do wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,21 +50,20 @@ impl Fault {
             return Ok(None);
         };
         let value = value.to_str().unwrap_or("");
-        Ok(Some(match value {
+        let expected = || format!("{HEADER}: expected {EXPECTED}, got {value}");
+        Self::parse(value).ok_or_else(expected).map(Some)
+    }
+
+    /// A fault by its name.
+    pub fn parse(value: &str) -> Option<Self> {
+        Some(match value {
             "reset_before_head" => Self::ResetBeforeHead,
             "stall" => Self::Stall,
             "error_500" => Self::Error500,
             "empty_200" => Self::Empty200,
             "truncate" => Self::Truncate,
-            _ => {
-                let chunks = value.strip_prefix("reset_mid_stream:").and_then(|n| n.parse().ok());
-                let expected =
-                    "reset_before_head, reset_mid_stream:N, stall, error_500, empty_200 or truncate";
-                Self::ResetMidStream(
-                    chunks.ok_or_else(|| format!("{HEADER}: expected {expected}, got {value}"))?,
-                )
-            }
-        }))
+            _ => Self::ResetMidStream(value.strip_prefix("reset_mid_stream:")?.parse().ok()?),
+        })
     }
 
     /// Cuts an answer short where the fault says so; others leave it alone.

@@ -14,6 +14,7 @@ mod openai;
 mod probes;
 mod problem;
 mod reply;
+mod switch;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use fault::Fault;
 use io::{HyperIo, HyperTimer};
 use problem::{Family, Refusal};
 use reply::{Cut, Replies, SimBody};
+use switch::Switch;
 
 /// Most bytes of a request body: a prompt of 16 MiB was seen to work on a real server.
 const LARGEST_BODY_BYTES: usize = 64 * 1024 * 1024;
@@ -58,6 +60,8 @@ pub struct Worker {
     clock: Clock,
     runner: Runner,
     rids: Rids,
+    /// Present where faults are allowed.
+    switch: Option<Switch>,
     next_id: AtomicU64,
 }
 
@@ -67,7 +71,15 @@ impl Worker {
         config.check().map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidInput, e))?;
         let engine = Engine::new(config.profile.clone(), config.speedup, config.max_queued_requests);
         let runner = Runner::start(engine, clock.clone())?;
-        Ok(Arc::new(Self { config, clock, runner, rids: Rids::default(), next_id: AtomicU64::new(0) }))
+        let switch = config.allow_faults.then(Switch::default);
+        Ok(Arc::new(Self {
+            config,
+            clock,
+            runner,
+            rids: Rids::default(),
+            switch,
+            next_id: AtomicU64::new(0),
+        }))
     }
 
     /// How well the engine kept its deadlines so far.
@@ -125,8 +137,14 @@ impl Worker {
         reset: Arc<AtomicBool>,
     ) -> Result<Response<SimBody>, Cut> {
         let exchange = Exchange { worker: self };
-        let fault = if exchange.worker.config.allow_faults { Fault::of(request.headers()) } else { Ok(None) };
-        let fault = match fault {
+        if request.uri().path() == switch::PATH {
+            return Ok(switch::answer(&exchange, &request));
+        }
+        let Some(switch) = &exchange.worker.switch else {
+            return Ok(exchange.dispatch(request).await);
+        };
+        switch.pass(&reset).await?;
+        let fault = match switch.fault_of(&request) {
             Ok(fault) => fault,
             Err(message) => {
                 return Ok(exchange.replies().json(
@@ -151,10 +169,17 @@ impl Worker {
             }
             Some(Fault::Truncate | Fault::ResetMidStream(_)) | None => {}
         }
-        let response = exchange.dispatch(request).await;
+        let response = tokio::select! {
+            response = exchange.dispatch(request) => response,
+            () = switch.resets() => {
+                reset.store(true, Ordering::Relaxed);
+                return Err(Cut);
+            }
+        };
+        switch.pass(&reset).await?;
         Ok(match fault {
             Some(fault) => fault.cut(response),
-            None => response,
+            None => switch.guard(response, reset),
         })
     }
 

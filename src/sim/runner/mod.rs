@@ -52,6 +52,7 @@ enum Command {
     Submit(Job, Sender, usize),
     Abort(JobId),
     Flush(tokio::sync::oneshot::Sender<bool>),
+    SlowDown(f64),
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -168,6 +169,11 @@ impl Runner {
         flushed.await.unwrap_or(false)
     }
 
+    /// Makes all times `factor` times as long as they would be, from the next step on.
+    pub fn slow_down(&self, factor: f64) {
+        self.send(std::iter::once(Command::SlowDown(factor)));
+    }
+
     /// Gauges and counters as of the last step's end.
     pub fn load(&self) -> Load {
         locked(&self.shared.status).load
@@ -280,6 +286,7 @@ impl Driver {
                     // Whoever asked may have gone.
                     let _ = answer.send(flushed);
                 }
+                Command::SlowDown(factor) => self.engine.slow_down(factor),
             }
         }
         if changed {
