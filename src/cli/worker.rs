@@ -61,9 +61,12 @@ pub struct WorkerArgs {
     /// Answer as a server started without --enable-metrics: most time stamps are left out.
     #[arg(long)]
     disable_metrics: bool,
-    /// Honour the request header x-milepost-sim-fault.
+    /// Honour the request header x-milepost-sim-fault and the switch POST /milepost/sim/fault.
     #[arg(long)]
     allow_faults: bool,
+    /// End when standard input does, that is, with whoever holds its other end.
+    #[arg(long)]
+    end_with_stdin: bool,
 }
 
 impl WorkerArgs {
@@ -104,10 +107,22 @@ pub fn run(args: WorkerArgs) -> Result<(), Failure> {
     let (config, address) = (args.config()?, args.address()?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|e| Failure::Run(format!("worker: cannot start its threads: {e}")))?;
-    runtime.block_on(serve(config, address))
+    runtime.block_on(serve(config, address, args.end_with_stdin))
 }
 
-async fn serve(config: SimConfig, address: SocketAddr) -> Result<(), Failure> {
+/// Returns when there is nothing more to read. A thread, as the runtime would wait for a read at its end.
+async fn end_of_stdin() {
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        // One that cannot be read has ended.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        drop(ended);
+    });
+    // The end is that nobody is left to send.
+    let _ = end.await;
+}
+
+async fn serve(config: SimConfig, address: SocketAddr, end_with_stdin: bool) -> Result<(), Failure> {
     let listener = TcpListener::bind(address).await.map_err(|e| {
         Failure::Usage(format!(
             "--port {}: cannot listen on {address}: {e}; choose another port, or 0 for a free one",
@@ -120,7 +135,16 @@ async fn serve(config: SimConfig, address: SocketAddr) -> Result<(), Failure> {
     let dialect = config.dialect.name();
     let worker = Worker::start(config, Clock::system()).map_err(|e| Failure::Run(format!("worker: {e}")))?;
     println!("SIMULATED SGLang worker ({dialect}) on http://{local}");
-    let ended = async move { signals.next().await };
+    let ended = async move {
+        if end_with_stdin {
+            tokio::select! {
+                () = signals.next() => {}
+                () = end_of_stdin() => {}
+            }
+        } else {
+            signals.next().await;
+        }
+    };
     let served = worker.clone().serve(listener, ended).await;
     let pace = worker.pace();
     if pace.late_share > WORTH_SAYING {

@@ -196,17 +196,33 @@ impl Client {
 
     /// A request without a body that is not part of the load, on a connection of its own.
     pub async fn simple(&self, method: Method, path: &str, limit: Duration) -> Result<SimpleAnswer, String> {
-        tokio::time::timeout(limit, self.simple_now(method, path))
+        self.simple_with(method, path, None, limit).await
+    }
+
+    /// As [`Self::simple`], with a body of JSON where there is one.
+    pub async fn simple_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        limit: Duration,
+    ) -> Result<SimpleAnswer, String> {
+        tokio::time::timeout(limit, self.simple_now(method, path, body.as_ref()))
             .await
             .map_err(|_| format!("{path}: no answer in {} s", limit.as_secs_f64()))?
     }
 
-    async fn simple_now(&self, method: Method, path: &str) -> Result<SimpleAnswer, String> {
+    async fn simple_now(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Bytes>,
+    ) -> Result<SimpleAnswer, String> {
         let fail = |e: &dyn std::fmt::Display| format!("{path}: {e}");
         let mut connection = self.connections.open().await.map_err(|e| fail(&e))?;
         let path: Uri = path.parse().map_err(|e| fail(&e))?;
-        let head = head(&method, &path, &self.headers, &HeaderMap::new(), None);
-        let request = http1::Outgoing::new([head.as_bytes()]);
+        let head = head(&method, &path, &self.headers, &HeaderMap::new(), body);
+        let request = http1::Outgoing::new([head.as_bytes(), body.map_or(&[], |body| body)]);
         let answer = connection.send(request, method == Method::HEAD).await.map_err(|e| fail(&e.error))?;
         let simulated = connection.field(SIMULATED).is_some();
         let body = connection.collect(SIMPLE_BYTES).await.map_err(|e| fail(&e))?;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::body::{Backend, RequestOptions};
 use super::dataset::Dataset;
+use super::faults::Faults;
 use super::schedule::{Arrivals, Pace, Rate};
 use super::target::Target;
 
@@ -67,6 +68,8 @@ pub struct LoadConfig {
     pub router_trace: Option<TraceSource>,
     /// Longest wait for the router's last records.
     pub trace_wait: Duration,
+    /// What goes wrong meanwhile.
+    pub faults: Option<Faults>,
     /// How it was asked for, secrets masked; empty where it did not come from a command line. Changes nothing.
     pub arguments: Vec<String>,
 }
@@ -90,6 +93,7 @@ impl LoadConfig {
             flush_cache: false,
             router_trace: None,
             trace_wait: Duration::from_secs(5),
+            faults: None,
             arguments: Vec::new(),
         }
     }
@@ -130,6 +134,7 @@ impl LoadConfig {
             "warmup_requests": self.warmup_requests,
             "flush_cache": self.flush_cache,
             "router_trace": trace,
+            "faults": self.faults.as_ref().map(|faults| faults.plan.to_text()),
         })
     }
 }

@@ -14,7 +14,7 @@ use super::failure::{Class, Failure};
 use super::offset::{Pair, offset};
 use super::plan::Plan;
 use super::probe::ServerInfo;
-use super::row::{Gap, Row};
+use super::row::{Gap, Row, Tried};
 use super::target::{Target, host_port_of};
 use super::traced::{RouterRun, Traced, TracedRequest, Tracing};
 use crate::clock::{Clock, ClockSnapshot, Stamp};
@@ -367,6 +367,7 @@ fn from_trace(row: &mut Row, traced: &Traced, shifts_ns: &[i64]) {
         let RouterRun { clocks, offsets, .. } = &traced.runs[*run];
         from_router(row, record, offsets);
         fill(row, record, align(record, clocks, offsets), shifts_ns[*run]);
+        row.tried = tried(record, shifts_ns[*run]);
     }
 }
 
@@ -387,6 +388,17 @@ fn from_router(row: &mut Row, record: &RequestRecord, offsets: &Offsets) {
             record.error.clone().unwrap_or_else(|| format!("the router's record says {:?}", record.outcome));
         row.failure = Some(Failure::new(Class::Router, text));
     }
+}
+
+/// The failed attempts of a record; `shift_ns` as in [`fill`].
+fn tried(record: &RequestRecord, shift_ns: i64) -> Vec<Tried> {
+    let at = |after_ns: u64| ns_of(record.arrival_mono_ns) + shift_ns + ns_of(after_ns);
+    let attempts = record.failed_attempts.iter().map(|attempt| Tried {
+        host: host_port_of(&attempt.worker),
+        send_ns: attempt.router_send_ns.map(at),
+        failed_ns: at(attempt.failed_ns),
+    });
+    attempts.collect()
 }
 
 /// A worker that a router on the target's host names by a loopback address or by the target's own is on that host.

@@ -14,6 +14,7 @@ pub mod connections;
 pub mod dataset;
 mod descriptors;
 pub mod failure;
+pub mod faults;
 mod join;
 mod live;
 mod offset;

@@ -25,6 +25,17 @@ impl Gap {
     }
 }
 
+/// A worker that the router tried and that gave no answer to pass on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// Its `host:port`.
+    pub host: String,
+    /// The router began to write to it; `None`: no connection was made.
+    pub send_ns: Option<i64>,
+    /// The attempt had failed.
+    pub failed_ns: i64,
+}
+
 /// One request.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "one for each truth of the CSV")]
@@ -116,9 +127,11 @@ pub struct Row {
     pub streamed: bool,
     /// Workers the router tried.
     pub attempts: Option<u32>,
+    /// Those before `host`, in order.
+    pub tried: Vec<Tried>,
     /// Which group of a shared prefix the prompt is of.
     pub group: Option<u32>,
-    /// Phase of the run that the request told the router.
+    /// Phase of the run that the request is of: what the schedule of failures makes of it, else what it told the router.
     pub phase: Option<String>,
     /// Members of the answer: prompts times samples of each; above 1 tokens are summed, created is the earliest and first token
     /// the latest.

@@ -14,6 +14,7 @@ use super::connections::{CONNECT_TIMEOUT, Connections};
 use super::dataset::{DatasetError, Loaded, reuse, sessions};
 use super::descriptors;
 use super::failure::Class;
+use super::faults::{Conducted, Conductor, Phases};
 use super::join::{self, Joined};
 use super::plan::{Maker, Plan};
 use super::probe::{self, ServerInfo};
@@ -113,6 +114,8 @@ pub struct RunReport {
     pub servers: Vec<ServerInfo>,
     /// Requests for tokens in the router's trace that are none of this run's; `None` without a trace.
     pub strangers: Option<u64>,
+    /// What was made of the schedule of failures, where there is one.
+    pub faults: Option<Conducted>,
     /// It was ended early.
     pub partial: bool,
     /// Rows were joined with a router's trace.
@@ -157,9 +160,15 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
     let load =
         Load { config: &config, context: &context, client: &client, plan: &plan, schedule: &schedule, start };
     let cpu_before_ns = process_cpu_ns();
-    let Made { seen, without_token_times, in_flight_ns } =
-        load.make(&mut clocks).await.map_err(LoadError::System)?;
+    let conductor =
+        config.faults.as_ref().map(|f| Conductor::start(f, start.mono_ns, clock, &context.progress));
+    let made = load.make(&mut clocks).await;
     let ended = clock.now();
+    let faults = match conductor {
+        Some(conductor) => Some(conductor.finish().await),
+        None => None,
+    };
+    let Made { seen, without_token_times, in_flight_ns } = made.map_err(LoadError::System)?;
     let work = ClientWork {
         cpu_ns: context.alone.then(|| process_cpu_ns() - cpu_before_ns),
         wall_ns: ended.mono_ns.saturating_sub(start.mono_ns),
@@ -175,7 +184,10 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
     // Closes the idle connections: their descriptors may be what reading the trace lacks.
     drop(client);
     let joined = join::Run { config: &config, start, clocks, target, clock, notes: &mut notes };
-    let Joined { rows, servers, strangers } = joined.rows(&plan, seen, tracing).await;
+    let Joined { mut rows, servers, strangers } = joined.rows(&plan, seen, tracing).await;
+    if let Some(faults) = &faults {
+        Phases::of(faults).mark(&mut rows);
+    }
     Ok(RunReport {
         has_trace: config.router_trace.is_some(),
         config,
@@ -184,6 +196,7 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
         rows,
         servers,
         strangers,
+        faults,
         partial,
         reuse,
         notes,

@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use super::faults::DEFINITIONS;
 use super::lines::{Lines, figure};
 use super::metrics::Metrics;
 use super::quantity::{self, Quantity};
@@ -45,6 +46,16 @@ pub fn shown(metrics: &Metrics) -> String {
     out.0
 }
 
+/// The figures of a schedule of failures with their definitions.
+pub fn of_faults() -> String {
+    let mut out = Lines::default();
+    for (name, title, definition) in DEFINITIONS {
+        out.line(&format!("{title} ({name})"));
+        out.wrapped(INDENT, definition);
+    }
+    out.0
+}
+
 /// Every definition.
 pub fn all() -> String {
     let mut out = Lines::default();
@@ -53,6 +64,7 @@ pub fn all() -> String {
         out.line(&format!("{} ({}){}{unit}", q.title, q.name, if unit.is_empty() { "" } else { ", " }));
         definition(&mut out, q);
     }
+    out.0.push_str(&of_faults());
     out.0
 }
 
@@ -79,6 +91,10 @@ pub fn page() -> String {
         }
     }
     out.push_str(RULES);
+    out.push_str(FAULTS);
+    for (name, title, definition) in DEFINITIONS {
+        let _ = writeln!(out, "| `{name}` | {title} | {definition} |");
+    }
     out.push_str("\n## Older names\n\n| name | here |\n|---|---|\n");
     for (older, here) in OLDER_STAMPS {
         let _ = writeln!(out, "| `{older}` | {here} |");
@@ -132,6 +148,17 @@ took, with Wilson's 95 % limits; `request_goodput` is good requests a second.
 
 `by_worker`, `by_prefix_group` and `by_phase` hold requests, successes, tokens, cache hits and latencies of each part (the first
 1,000 by requests; `left_out` counts the rest); the summary shows ten of each.
+";
+
+const FAULTS: &str = "
+## Failure schedule
+
+Of `--faults` ([how to write one](fault-schedule.md)). Errors of a phase with a fault are told and not held against the run
+(`errors_asked_for` in the verdict); a fault that was not made as asked makes it INVALID. `faults` in `run.json` has the phases,
+each action with when it was asked for, begun and done, and of each fault:
+
+| name | in the summary | definition |
+|---|---|---|
 ";
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ pub fn run_json(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &E
         "cache_hits": super::cache_hits::CacheHits::of(run).to_json(),
         "concurrency_over_time": metrics.in_flight.points,
         "running_over_time": metrics.running.points,
+        "faults": super::faults::to_json(run),
         "verdict": verdict.to_json(),
         "warnings": warnings(run),
         "exported_files": files.iter().map(|(what, path)| ((*what).to_owned(), json!(path))).collect::<Map<_, _>>(),

@@ -9,6 +9,7 @@ pub mod console;
 pub mod csv;
 pub mod decision;
 pub mod explain;
+pub mod faults;
 pub mod files;
 pub mod folder;
 pub mod gather;

@@ -5,6 +5,7 @@
 
 use super::breakdown::{self, KEYS};
 use super::cache_hits::CacheHits;
+use super::faults;
 use super::json::ExportedFiles;
 use super::lines::{LABEL, Lines, figure};
 use super::metrics::Metrics;
@@ -29,7 +30,10 @@ pub fn summary(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &Ex
     counts(&mut out, run, metrics);
     latencies(&mut out, metrics);
     limits(&mut out, metrics);
-    for (key, parts) in KEYS.iter().zip(&metrics.breakdown) {
+    faults::print(&mut out, run, metrics);
+    // Phases of faults are told in order of time above.
+    let told = |name| name == "phase" && run.faults.is_some();
+    for (key, parts) in KEYS.iter().zip(&metrics.breakdown).filter(|(key, _)| !told(key.name)) {
         breakdown::print(&mut out, key, parts, metrics.requests);
     }
     if let Some(goodput) = &metrics.goodput {

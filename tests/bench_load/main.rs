@@ -5,6 +5,7 @@ mod backends;
 mod cli;
 mod datasets;
 mod failures;
+mod faults;
 mod joined;
 #[path = "../kept_page/mod.rs"]
 mod kept_page;

@@ -9,6 +9,7 @@ mod decisions;
 mod descriptors;
 mod doctor;
 mod export;
+mod faults;
 mod flags;
 mod help;
 mod http;

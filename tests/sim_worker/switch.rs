@@ -51,8 +51,8 @@ async fn a_worker_that_resets_breaks_what_is_under_way_and_what_comes() {
     set(to, "reset_before_head").await;
     let mut rest = Vec::new();
     assert_eq!(stream.read_to_end(&mut rest).await.expect_err("reset").kind(), ErrorKind::ConnectionReset);
-    let reset = send(to, "GET", "/health", "", None).await.expect_err("no answer");
-    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+    let refused = send(to, "GET", "/health", "", None).await.expect_err("no answer");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionReset);
     set(to, "none").await;
     assert_eq!(post(to, "/generate", &generate(2, "")).await.status, "HTTP/1.1 200 OK");
 }

@@ -9,6 +9,7 @@ mod arrivals;
 mod check_outputs;
 mod config_file;
 mod dataset;
+mod faults;
 mod figures;
 mod output;
 mod pace;
@@ -27,6 +28,7 @@ use tokio::runtime::Runtime;
 use self::arrivals::{ArrivalArgs, requests};
 use self::check_outputs::CheckOutputsArgs;
 use self::dataset::DatasetArgs;
+use self::faults::FaultArgs;
 use self::figures::FigureArgs;
 use self::output::OutputArgs;
 use self::request::RequestArgs;
@@ -87,6 +89,8 @@ struct Flags {
     #[command(flatten)]
     figures: FigureArgs,
     #[command(flatten)]
+    faults: FaultArgs,
+    #[command(flatten)]
     series: SeriesArgs,
     /// Requests before the run, in no figure
     #[arg(long, help_heading = "Run", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10_000))]
@@ -125,7 +129,7 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     if args.pace_check {
         return check_pace(&args);
     }
-    let config =
+    let mut config =
         config(&args, &arguments, std::env::var("OPENAI_API_KEY").ok().as_deref()).map_err(Failure::Usage)?;
     if args.static_batch.static_batch {
         return static_batch::run(&args, config);
@@ -139,11 +143,24 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
                 .to_owned(),
         ));
     }
-    if args.series.wanted() {
-        return series::run(&args, &config);
+    let runtime = runtime()?;
+    let hands = runtime.block_on(args.faults.begin(&mut config))?;
+    let outcome = measure(&args, config, &runtime);
+    if let Some(hands) = hands
+        && let Err(why) = runtime.block_on(hands.end())
+    {
+        eprintln!("note: {why}");
     }
-    let mut session = Session::begin(&args)?;
-    let report = runtime()?.block_on(async {
+    outcome
+}
+
+/// One run, or a series of them.
+fn measure(args: &Flags, config: LoadConfig, runtime: &Runtime) -> Result<(), Failure> {
+    if args.series.wanted() {
+        return series::run(args, &config);
+    }
+    let mut session = Session::begin(args)?;
+    let report = runtime.block_on(async {
         let _watching = session.watch();
         session.measure(config).await
     })?;

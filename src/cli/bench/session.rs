@@ -101,6 +101,9 @@ impl Session {
         print!("{}", summary(report, &metrics, &verdict, &files));
         if self.explains {
             print!("{}", explain::shown(&metrics));
+            if report.faults.is_some() {
+                print!("{}", explain::of_faults());
+            }
         }
         Ok(Kept { metrics, verdict, files })
     }

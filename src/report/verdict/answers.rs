@@ -4,6 +4,7 @@
 //! why a request failed (its row), and which columns are empty (`warnings`).
 
 use super::Finding;
+use super::faults::Theirs;
 use crate::load::body::Backend;
 use crate::load::failure::Class;
 use crate::load::row::Row;
@@ -28,12 +29,18 @@ fn share_of(bad: usize, all: usize, limits: (f64, f64), text: String) -> Finding
     Finding::above(bad as f64 / all as f64, limits.0, limits.1, text)
 }
 
-pub(super) fn errors_of(metrics: &Metrics, rows: &[Row]) -> Finding {
-    // What Ctrl-C cut or kept from being sent is no failure of the server.
-    let cut = rows.iter().filter_map(|r| r.failure.as_ref());
-    let cut = cut.filter(|f| matches!(f.class, Class::Interrupted | Class::NotSent)).count();
-    let failed = (metrics.requests - metrics.completed) as usize - cut;
-    errors(failed, metrics.requests as usize - cut)
+pub(super) fn errors_of(metrics: &Metrics, run: &RunReport) -> Finding {
+    // Errors of a fault that was asked for are told apart, and what Ctrl-C cut or kept from being sent is no failure of the server.
+    let theirs = Theirs::of(run.faults.as_ref());
+    let cut = |row: &Row| {
+        row.failure.as_ref().is_some_and(|f| matches!(f.class, Class::Interrupted | Class::NotSent))
+    };
+    let left_out: Vec<&Row> = run.rows.iter().filter(|row| cut(row) || theirs.has(row)).collect();
+    let failed = left_out.iter().filter(|row| !row.success()).count();
+    errors(
+        (metrics.requests - metrics.completed) as usize - failed,
+        metrics.requests as usize - left_out.len(),
+    )
 }
 
 fn errors(failed: usize, all: usize) -> Finding {

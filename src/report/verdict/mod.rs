@@ -6,6 +6,7 @@
 
 mod answers;
 mod client;
+mod faults;
 mod pace;
 mod steady;
 
@@ -127,7 +128,11 @@ impl Verdict {
         for (rule, finding) in steady::trends_of(run) {
             add(Side::Server, rule, Some(finding));
         }
-        add(Side::Server, "errors", Some(answers::errors_of(metrics, &run.rows)));
+        if let Some(conducted) = &run.faults {
+            add(Side::Client, "faults", Some(faults::made(conducted)));
+            add(Side::Server, "errors_asked_for", Some(faults::asked_for(conducted, &run.rows)));
+        }
+        add(Side::Server, "errors", Some(answers::errors_of(metrics, run)));
         add(Side::Server, "output_tokens", answers::output_tokens_of(run));
         add(Side::Server, "prompt_tokens", answers::prompt_tokens_of(run));
         add(Side::Server, "trace_tokens", answers::trace_tokens_of(run));

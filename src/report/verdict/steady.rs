@@ -32,6 +32,10 @@ const UNEVEN: f64 = 0.25;
 
 /// All trends of a run.
 pub(super) fn trends_of(run: &RunReport) -> Vec<(&'static str, Finding)> {
+    if run.faults.is_some() {
+        let asked = "workers were made to fail: there is no steady state to have".to_owned();
+        return vec![("trend_e2e", Finding::Unjudged(asked))];
+    }
     let open = run.config.arrivals.mean_per_s().is_some();
     if !open && run.config.max_concurrency.is_none() {
         let burst = "all requests are due at once: there is no steady state to have".to_owned();

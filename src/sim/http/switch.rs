@@ -120,7 +120,7 @@ impl Switch {
 pub fn answer(exchange: &Exchange, request: &Request<Incoming>) -> Response<SimBody> {
     let worker = &exchange.worker;
     let refuse = |status: StatusCode, why: &str| {
-        exchange.replies().json(status, problem::object("error", why, "BadRequestError", status.as_u16().into()))
+        exchange.replies().json(status, problem::object("error", why, "BadRequestError", status.as_u16()))
     };
     let Some(switch) = &worker.switch else {
         return refuse(StatusCode::FORBIDDEN, "this worker was started without --allow-faults");

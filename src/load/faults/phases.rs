@@ -1,0 +1,149 @@
+//! Before, during and after: the phases into which the faults divide a run.
+//!
+//! Rule: a fault lasts from the moment at which its action is begun until the action that ends it is done, as both took place
+//! and not as they were asked for. A request is of the phase of the first fault that it met (it was due in it, or in flight when
+//! it began), else of the phase in which it was due: the requests before a fault are then those that it cannot have touched.
+//! Deliberately not here: figures of a phase.
+
+use super::Conducted;
+use crate::load::row::Row;
+
+/// A stretch of the run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Phase {
+    /// `before`, `during`, `after`; of several faults with their numbers (`during 1+2`).
+    pub name: String,
+    /// When it begins, nanoseconds after the start of the run.
+    pub from_ns: i64,
+    /// When the next one begins; `None`: the last.
+    pub to_ns: Option<i64>,
+    /// The faults in it, from 1.
+    pub faults: Vec<usize>,
+}
+
+/// All of them, without gap or overlap; the first one has no beginning.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Phases(pub Vec<Phase>);
+
+impl Phases {
+    /// By what was done. A fault that was never begun has none; one whose action failed has, as nobody knows what it did.
+    pub fn of(conducted: &Conducted) -> Self {
+        let single = conducted.plan.faults.len() == 1;
+        let spans: Vec<(usize, i64, i64)> = (0..conducted.plan.faults.len())
+            .filter_map(|fault| {
+                let end = conducted.act(fault, true);
+                // What only puts things back is after the last request.
+                let end_ns = end
+                    .filter(|act| !act.restores && act.failure.is_none())
+                    .map_or(i64::MAX, |act| act.done_ns);
+                Some((fault + 1, conducted.act(fault, false)?.began_ns, end_ns))
+            })
+            .collect();
+        let mut edges: Vec<i64> = spans.iter().flat_map(|(_, from_ns, to_ns)| [*from_ns, *to_ns]).collect();
+        edges.retain(|at_ns| *at_ns != i64::MAX);
+        edges.sort_unstable();
+        edges.dedup();
+        let mut phases = vec![Phase {
+            name: "before".to_owned(),
+            from_ns: i64::MIN,
+            to_ns: edges.first().copied(),
+            faults: Vec::new(),
+        }];
+        for (at, from_ns) in edges.iter().enumerate() {
+            let inside = spans.iter().filter(|(_, begin_ns, end_ns)| begin_ns <= from_ns && from_ns < end_ns);
+            let faults: Vec<usize> = inside.map(|span| span.0).collect();
+            let ended = spans.iter().filter(|span| span.2 <= *from_ns).max_by_key(|span| span.2);
+            let name = match (faults.is_empty(), ended) {
+                (false, _) if single => "during".to_owned(),
+                (false, _) => format!("during {}", numbers(&faults)),
+                (true, Some((number, _, _))) if !single => format!("after {number}"),
+                (true, _) => "after".to_owned(),
+            };
+            phases.push(Phase { name, from_ns: *from_ns, to_ns: edges.get(at + 1).copied(), faults });
+        }
+        Self(phases)
+    }
+
+    /// The phase of a request.
+    pub fn of_row(&self, row: &Row) -> Option<&Phase> {
+        let due = self.0.iter().rposition(|phase| phase.from_ns <= row.scheduled_ns)?;
+        if !self.0[due].faults.is_empty() {
+            return self.0.get(due);
+        }
+        let met = self.0.get(due + 1).filter(|phase| {
+            row.dispatched_ns.is_some() && row.client_end_ns.is_some_and(|end_ns| end_ns > phase.from_ns)
+        });
+        met.or(self.0.get(due))
+    }
+
+    /// Notes in each row the phase that it is of.
+    pub fn mark(&self, rows: &mut [Row]) {
+        for row in rows {
+            row.phase = self.of_row(row).map(|phase| phase.name.clone());
+        }
+    }
+}
+
+fn numbers(faults: &[usize]) -> String {
+    faults.iter().map(usize::to_string).collect::<Vec<_>>().join("+")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{Act, Plan};
+    use super::*;
+
+    const S: i64 = 1_000_000_000;
+
+    /// Each fault's beginning and end, seconds.
+    fn conducted(text: &str, spans: &[(i64, Option<i64>)]) -> Conducted {
+        let mut acts = Vec::new();
+        for (fault, (from_s, to_s)) in spans.iter().enumerate() {
+            acts.push(Act { fault, began_ns: from_s * S, done_ns: from_s * S, ..Act::default() });
+            let restores = to_s.is_none();
+            let done_ns = to_s.unwrap_or(99) * S;
+            acts.push(Act { fault, ends: true, restores, began_ns: done_ns - 1, done_ns, ..Act::default() });
+        }
+        Conducted { plan: Arc::new(Plan::parse(text).unwrap()), hosts: Vec::new(), acts }
+    }
+
+    fn names(phases: &Phases) -> Vec<&str> {
+        phases.0.iter().map(|phase| phase.name.as_str()).collect()
+    }
+
+    fn at(due_s: i64, end_s: i64) -> Row {
+        Row {
+            scheduled_ns: due_s * S,
+            dispatched_ns: Some(due_s * S),
+            client_end_ns: Some(end_s * S),
+            ..Row::default()
+        }
+    }
+
+    #[test]
+    fn one_fault_has_a_before_a_during_and_an_after() {
+        let phases = Phases::of(&conducted("at = 10s, for = 10s, hang worker 1", &[(10, Some(20))]));
+        assert_eq!(names(&phases), ["before", "during", "after"]);
+        let of = |due_s, end_s| phases.of_row(&at(due_s, end_s)).unwrap().name.as_str();
+        assert_eq!((of(0, 9), of(9, 10), of(9, 11), of(9, 30)), ("before", "before", "during", "during"));
+        assert_eq!((of(10, 10), of(19, 25), of(20, 21)), ("during", "during", "after"));
+        let unsent = Row { scheduled_ns: 9 * S, ..Row::default() };
+        assert_eq!(phases.of_row(&unsent).unwrap().name, "before");
+    }
+
+    #[test]
+    fn faults_that_overlap_have_a_phase_together() {
+        let text = "at = 10s, hang worker 1\nat = 15s, hang worker 2\nat = 50s, hang worker 3";
+        let phases = Phases::of(&conducted(text, &[(10, Some(20)), (15, Some(30)), (50, None)]));
+        assert_eq!(names(&phases), ["before", "during 1", "during 1+2", "during 2", "after 2", "during 3"]);
+        assert_eq!(phases.0[4].to_ns, Some(50 * S));
+    }
+
+    #[test]
+    fn what_was_never_begun_divides_nothing() {
+        let never = Conducted { acts: Vec::new(), ..conducted("at = 10s, hang worker 1", &[]) };
+        assert_eq!(names(&Phases::of(&never)), ["before"]);
+    }
+}

@@ -1,0 +1,130 @@
+//! What became of the requests when something was made to fail: phases, time to detect, time to recover, what was lost.
+//!
+//! Rule: pure functions of the rows and of what was done when; a moment that no row tells is unknown, never 0. Each figure has
+//! one definition in words, in [`DEFINITIONS`], which `--explain` and `docs/metrics.md` are made of. Deliberately not here: the
+//! figures of a phase, which are those of any part of the requests ([`super::breakdown`]).
+
+mod aftermath;
+mod recovery;
+mod table;
+
+use serde_json::{Value, json};
+
+pub use aftermath::{Aftermath, Detection, InFlight};
+pub use recovery::Recovery;
+pub use table::print;
+
+use crate::load::faults::{Act, Conducted, Phases};
+use crate::load::row::Row;
+use crate::load::run::RunReport;
+
+/// Each figure of a fault: its name in `run.json`, its title in the summary, its definition.
+pub const DEFINITIONS: [(&str, &str, &str); 11] = [
+    (
+        "phase",
+        "phase",
+        "a fault lasts from the moment its action was begun until the action that ends it was done. A request is of the phase of \
+         the first fault that it met (due in it, or in flight when it began), else of the one in which it was due",
+    ),
+    (
+        "detect_s",
+        "detected after",
+        "the earlier of first_error_s and first_rerouted_s: the first moment at which anybody was told",
+    ),
+    (
+        "first_error_s",
+        "first error",
+        "end at the client of the first request that failed after the action was begun - that moment",
+    ),
+    (
+        "first_rerouted_s",
+        "first request routed elsewhere",
+        "first send to another worker of a request whose attempt at this one had failed - the moment the action was begun. Needs the \
+         router's trace",
+    ),
+    (
+        "last_chosen_s",
+        "last chosen",
+        "last send to this worker, or attempt at it, while the fault lasted - the moment the action was begun; chosen counts them. \
+         Needs answers that name their worker; attempts that failed need the router's trace",
+    ),
+    (
+        "back_s",
+        "back in use after its end",
+        "first send to this worker after the action that ended the fault was done - that moment",
+    ),
+    (
+        "recover_s",
+        "recovered after",
+        "due time of the first request from which on, to the next fault or the end, every 20 requests in a row were within the \
+         band - the moment the action was begun. The band: at most 10 points of a hundred more bad requests than before the \
+         faults; bad is failed, or a TTFT from the send (E2E where nothing is streamed) above twice the p95 of before and 5 ms",
+    ),
+    (
+        "in_flight",
+        "in flight at it",
+        "requests at this worker when the action was begun (sent, not ended; of an unknown worker: all in flight), and what became of \
+         them",
+    ),
+    (
+        "unplaced",
+        "in flight, at nobody knows which",
+        "requests in flight when the action was begun whose worker neither an answer nor a trace told",
+    ),
+    ("lost_in_flight", "lost in flight", "those of in_flight that failed"),
+    (
+        "failed_later",
+        "failed later",
+        "requests of the fault's phases that failed and were not in flight at the worker when it was begun",
+    ),
+];
+
+/// Why a request failed is the run's own doing: Ctrl-C. Such a request tells nothing about a fault.
+fn cut_by_user(row: &Row) -> bool {
+    use crate::load::failure::Class;
+    row.failure.as_ref().is_some_and(|f| matches!(f.class, Class::Interrupted | Class::NotSent))
+}
+
+/// All faults that were begun, in order.
+pub fn aftermaths(conducted: &Conducted, rows: &[Row]) -> Vec<Aftermath> {
+    let phases = Phases::of(conducted);
+    (0..conducted.plan.faults.len())
+        .filter_map(|fault| Aftermath::of(conducted, &phases, fault, rows))
+        .collect()
+}
+
+/// For `run.json`; null without a schedule of failures.
+pub fn to_json(run: &RunReport) -> Value {
+    let Some(conducted) = &run.faults else { return Value::Null };
+    let phases = Phases::of(conducted);
+    let phase = |phase: &crate::load::faults::Phase| {
+        json!({
+            "name": phase.name,
+            "from_s": (phase.from_ns > i64::MIN).then(|| seconds(phase.from_ns)),
+            "to_s": phase.to_ns.map(seconds),
+            "faults": phase.faults,
+        })
+    };
+    json!({
+        "schedule": conducted.plan.to_text(),
+        "phases": phases.0.iter().map(phase).collect::<Vec<_>>(),
+        "actions": conducted.acts.iter().map(act_json).collect::<Vec<_>>(),
+        "faults": aftermaths(conducted, &run.rows).iter().map(Aftermath::to_json).collect::<Vec<_>>(),
+    })
+}
+
+fn act_json(act: &Act) -> Value {
+    json!({
+        "fault": act.fault + 1,
+        "ends": act.ends,
+        "restores": act.restores,
+        "asked_s": act.asked_ns.map(|ns| ns as f64 / 1e9),
+        "began_s": seconds(act.began_ns),
+        "done_s": seconds(act.done_ns),
+        "failure": act.failure,
+    })
+}
+
+fn seconds(ns: i64) -> f64 {
+    ns as f64 / 1e9
+}
