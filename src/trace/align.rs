@@ -15,7 +15,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::axis::{ClockTrack, Offsets, Placed, created, nanos, signed};
+use super::axis::{ClockTrack, Offsets, Placed, created, exchange, nanos, signed};
 use crate::trace::record::RequestRecord;
 use crate::wire::meta_info::ServerStamps;
 
@@ -27,12 +27,18 @@ pub const NO_OFFSET: &str = "remote_clock_unknown";
 pub const UNKNOWN_WORKER: &str = "worker_unknown";
 /// The stamp is of a remote host's monotonic clock, which nothing can place.
 pub const REMOTE_MONOTONIC: &str = "remote_monotonic_clock";
+/// The stamp lies outside its own request by more than a millisecond: the worker's clock is not this host's, though its address
+/// is (a forwarded port, a container with clocks of its own).
+pub const NOT_THIS_CLOCK: &str = "clock_not_of_this_host";
 /// The run has no clock record.
 pub const NO_CLOCK_RECORD: &str = "no_clock_record";
 /// The answer was not streamed, and the server's first token is not told right then (all before 0.5.23).
 pub const NOT_STREAMED: &str = "not_streamed";
 /// The request was retracted: `queue_time` holds later waits too.
 pub const RETRACTED: &str = "retracted";
+
+/// How far outside its request a stamp may lie: clocks are slewed, and what is less than this misleads nobody.
+const OUTSIDE_NS: u64 = 1_000_000;
 
 /// Which stamp the TTFT comes from, best first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -92,7 +98,7 @@ pub struct Aligned {
     pub ttft_source: TtftSource,
     /// The largest bound of a placed moment; absent if no server stamp was placed.
     pub clock_bound_ns: Option<u64>,
-    /// The stages are out of order by more than the bound.
+    /// The stages are out of order by more than the bound, or one lay outside the request and was not placed.
     pub order_broken: bool,
     /// CSV columns that stay empty, with the reason.
     pub missing: Vec<(&'static str, &'static str)>,
@@ -291,16 +297,30 @@ impl Aligner<'_> {
         let told = self.record.worker.as_deref().filter(|worker| !self.offsets.is_router(worker));
         let worker = told.ok_or(UNKNOWN_WORKER)?;
         match raw {
-            Raw::Mono(mono_ns) if same_host => Ok(Placed { mono_ns, bound_ns: 0 }),
+            Raw::Mono(mono_ns) if same_host => self.inside(Placed { mono_ns, bound_ns: 0 }),
             Raw::Mono(_) => Err(REMOTE_MONOTONIC),
             Raw::Wall(unix_ns) if same_host => {
-                self.clocks.place_unix(unix_ns, near_ns).ok_or(NO_CLOCK_RECORD)
+                self.inside(self.clocks.place_unix(unix_ns, near_ns).ok_or(NO_CLOCK_RECORD)?)
             }
-            Raw::Wall(unix_ns) => self.offsets.place_unix(worker, unix_ns, near_ns).ok_or(NO_OFFSET),
+            Raw::Wall(unix_ns) => {
+                let own = exchange(self.record).and_then(Result::ok);
+                self.offsets.place_unix(worker, unix_ns, near_ns, own).ok_or(NO_OFFSET)
+            }
         }
     }
 
-    /// arrival ≤ `router_send` ≤ created ≤ queue start ≤ queue end ≤ first token ≤ finish, each against all before it.
+    /// What was stamped for a request lies between its send and its end, or the clock is another one.
+    fn inside(&self, placed: Placed) -> Result<Placed, &'static str> {
+        let record = self.record;
+        let slack_ns = placed.bound_ns.saturating_add(OUTSIDE_NS);
+        let since = |after_ns: u64| record.arrival_mono_ns.saturating_add(after_ns);
+        let from_ns = signed(since(record.router_send_ns.unwrap_or(0)).saturating_sub(slack_ns));
+        let end_ns = record.last_byte_ns.unwrap_or(0).max(record.end_ns);
+        let to_ns = if end_ns == 0 { i64::MAX } else { signed(since(end_ns).saturating_add(slack_ns)) };
+        if (from_ns..=to_ns).contains(&placed.mono_ns) { Ok(placed) } else { Err(NOT_THIS_CLOCK) }
+    }
+
+    /// False for arrival ≤ `router_send` ≤ created ≤ queue start ≤ queue end ≤ first token ≤ finish, each against all before it.
     fn order_broken(&self) -> bool {
         let out = &self.out;
         let sent_ns = self.record.router_send_ns.map(signed);
@@ -314,7 +334,7 @@ impl Aligner<'_> {
         ];
         let slack_ns = i64::try_from(out.clock_bound_ns.unwrap_or(0)).unwrap_or(i64::MAX);
         let mut latest_ns = 0;
-        let mut broken = false;
+        let mut broken = out.missing.iter().any(|(_, why)| *why == NOT_THIS_CLOCK);
         for ns in stages.into_iter().flatten() {
             broken |= ns.saturating_add(slack_ns) < latest_ns;
             latest_ns = latest_ns.max(ns);

@@ -257,6 +257,25 @@ fn a_stamp_out_of_order_is_flagged_and_kept() {
 }
 
 #[test]
+fn an_address_of_this_host_is_not_believed_against_the_stamps() {
+    // A container: the wall clock of this host, and a monotonic clock that began elsewhere.
+    let mut r = patched();
+    r.server.queue_time_start = r.server.queue_time_start.map(|s| s + 86_400.0);
+    r.server.queue_time_end = r.server.queue_time_end.map(|s| s + 86_400.0);
+    let a = align(&r, &patched_clocks(), &Offsets::default());
+    assert_eq!((a.queue_start_ns, a.queue_end_ns), (None, None));
+    assert_eq!(reason(&a, "queue_time_start"), Some(NOT_THIS_CLOCK));
+    assert_eq!((a.ttft_source, a.order_broken), (TtftSource::ServerPatch, true));
+    near(a.pure_queue_ns, 226_919);
+    // A forwarded port: both clocks are of another host, here 250 ms behind.
+    let behind = clocks(4_110_000_000_000, PATCHED_OFFSET_NS + 250_000_000);
+    let a = align(&patched(), &behind, &Offsets::default());
+    assert_eq!((a.created_ns, a.first_token_ns, a.ttft_source), (None, None, TtftSource::Router));
+    assert_eq!(reason(&a, "server_first_token_time"), Some(NOT_THIS_CLOCK));
+    near(a.queue_in_server_ns, 15_754_300);
+}
+
+#[test]
 fn a_retracted_request_has_no_queue_start() {
     let mut r = newest();
     r.server.num_retractions = Some(1);

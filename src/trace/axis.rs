@@ -3,7 +3,8 @@
 //!
 //! Rule: every placed moment comes with a bound; what has no bound is not placed. Offsets between hosts are taken from
 //! request pairs: offset = ((t2 - t1) + (t3 - t4)) / 2, error at most half the delay (t4 - t1) - (t3 - t2) (RFC 5905 §8),
-//! the pair of least delay winning (§10). Path asymmetry cannot be seen and is inside the bound. Deliberately not here:
+//! the pair of least delay winning (§10), as long as no pair nearer to the moment contradicts it: then a clock was stepped
+//! between. Path asymmetry cannot be seen and is inside the bound. Deliberately not here:
 //! which stamp means what, see [`super::align`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,9 +18,9 @@ const DRIFT_PART: u64 = 20_000;
 /// Unix seconds in a double step by 238 ns: half a step for the server's rounding, one for reading the trace back.
 const FLOAT_NS: u64 = 360;
 /// One pair is kept for each span of this length and worker.
-const SPAN_NS: u64 = 10_000_000_000;
+const SPAN_NS: u64 = 2_000_000_000;
 /// Spans to either side that may lend their pair.
-const NEAR_SPANS: u64 = 6;
+const NEAR_SPANS: u64 = 30;
 
 /// Nanoseconds of seconds in a double, split first so that Unix seconds keep what they have. Beyond ±126 years, where no
 /// clock is, it stays at that edge, so that the sum of two is still a number.
@@ -121,6 +122,11 @@ impl Pair {
     pub fn bound_ns(&self) -> u64 {
         self.delay_ns / 2 + FLOAT_NS
     }
+
+    /// How far it may be off at another moment.
+    fn bound_at(&self, mono_ns: u64) -> u64 {
+        self.bound_ns().saturating_add(drift_ns(self.at_ns.abs_diff(mono_ns)))
+    }
 }
 
 /// The server claims to have held a request longer than the router waited.
@@ -168,15 +174,68 @@ impl Offsets {
     }
 
     /// Places a reading of `worker`'s wall clock, taken near `near_mono_ns`, by the pair of the smallest bound among those
-    /// of a minute to either side. `None` before anything is known of that minute.
-    pub fn place_unix(&self, worker: &str, unix_ns: i64, near_mono_ns: u64) -> Option<Placed> {
-        let span = near_mono_ns / SPAN_NS;
-        let near = span.saturating_sub(NEAR_SPANS)..=span + NEAR_SPANS;
-        let bound = |pair: &Pair| pair.bound_ns() + pair.at_ns.abs_diff(near_mono_ns) / DRIFT_PART;
-        let pairs = self.workers.get(worker)?.range(near).map(|(_, pair)| pair);
-        let best = pairs.min_by_key(|pair| bound(pair))?;
-        Some(Placed { mono_ns: unix_ns.saturating_sub(best.offset_ns), bound_ns: bound(best) })
+    /// of a minute to either side. `own` is the pair of the very request, if it has one. `None` before anything is known of
+    /// that minute.
+    pub fn place_unix(
+        &self,
+        worker: &str,
+        unix_ns: i64,
+        near_mono_ns: u64,
+        own: Option<Pair>,
+    ) -> Option<Placed> {
+        let best = self.best_near(worker, near_mono_ns, own)?;
+        let bound_ns = best.bound_at(near_mono_ns);
+        Some(Placed { mono_ns: unix_ns.saturating_sub(best.offset_ns), bound_ns })
     }
+
+    /// Pairs are looked at from the nearest on. All that agree with those before them are of one clock; one that cannot be
+    /// true together with them lies behind a step, and so does what is farther on its side. A step smaller than the delays
+    /// about it is not seen.
+    fn best_near(&self, worker: &str, near_ns: u64, own: Option<Pair>) -> Option<Pair> {
+        let spans = self.workers.get(worker)?;
+        let span = near_ns / SPAN_NS;
+        let before = spans.range(span.saturating_sub(NEAR_SPANS)..=span).rev().map(|(_, pair)| pair);
+        let after = spans.range(span..=span + NEAR_SPANS).map(|(_, pair)| pair);
+        let mut before = before.filter(|pair| pair.at_ns <= near_ns).peekable();
+        let mut after = after.filter(|pair| pair.at_ns > near_ns).peekable();
+        let (mut before_is_open, mut after_is_open) = (true, true);
+        let mut best = own;
+        let mut agreed = own.map(|pair| interval(&pair, near_ns));
+        loop {
+            let back = before.peek().filter(|_| before_is_open).map(|pair| near_ns - pair.at_ns);
+            let forth = after.peek().filter(|_| after_is_open).map(|pair| pair.at_ns - near_ns);
+            let Some(distance_ns) = back.into_iter().chain(forth).min() else { return best };
+            // No pair farther away has a smaller bound.
+            if best.is_some_and(|best| drift_ns(distance_ns) >= best.bound_at(near_ns)) {
+                return best;
+            }
+            let is_back = back == Some(distance_ns);
+            let Some(pair) = (if is_back { before.next() } else { after.next() }) else { return best };
+            let (low, high) = interval(pair, near_ns);
+            let (least, most) = agreed.unwrap_or((i64::MIN, i64::MAX));
+            let both = (least.max(low), most.min(high));
+            if both.0 > both.1 {
+                let side = if is_back { &mut before_is_open } else { &mut after_is_open };
+                *side = false;
+                continue;
+            }
+            agreed = Some(both);
+            if best.is_none_or(|best| pair.bound_at(near_ns) < best.bound_at(near_ns)) {
+                best = Some(*pair);
+            }
+        }
+    }
+}
+
+/// Between which the offset lies at another moment, by one pair.
+fn interval(pair: &Pair, mono_ns: u64) -> (i64, i64) {
+    let bound_ns = signed(pair.bound_at(mono_ns));
+    (pair.offset_ns.saturating_sub(bound_ns), pair.offset_ns.saturating_add(bound_ns))
+}
+
+/// What two clocks may drift apart in this time.
+fn drift_ns(span_ns: u64) -> u64 {
+    span_ns / DRIFT_PART
 }
 
 /// The four stamps of one exchange that ended well, wherever the server is.

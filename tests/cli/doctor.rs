@@ -74,3 +74,34 @@ fn ctrl_c_ends_it_at_once() {
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(130), ""), "{}", ended.stderr);
     drop(asked);
 }
+
+/// Its address is this host's, and its monotonic clock is a day ahead.
+#[test]
+fn a_server_in_a_time_namespace_of_its_own_is_found_out() {
+    let unshare = "unshare --user --map-root-user --time --monotonic 86400";
+    let mut allowed = std::process::Command::new("sh");
+    let allowed = allowed.arg("-c").arg(format!("{unshare} true")).stderr(std::process::Stdio::null());
+    if !allowed.status().is_ok_and(|status| status.success()) {
+        eprintln!("not run: this kernel lets nobody make a time namespace");
+        return;
+    }
+    let folder = Folder::new();
+    let within = format!("exec {unshare} \"$0\" \"$@\"; true");
+    let mut server = Process::start_within(&folder.0, &within, "worker --port 0 --dialect 0.4.9-patched");
+    let line = server.line("SIMULATED SGLang worker");
+    let url = line[line.find("http://").expect(&line)..].trim().to_owned();
+    let ended = milepost(&folder, &format!("doctor --worker-urls {url} --skip-stop-check --json"));
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    let found = &report["targets"][0];
+    assert_eq!((&found["same_host"], &found["other_clocks"]), (&true.into(), &"monotonic".into()), "{found}");
+    let columns = found["streamed"]["columns"].as_array().unwrap();
+    let column = |name: &str| columns.iter().find(|column| column["name"] == name).unwrap();
+    assert_eq!(column("queue_time_start")["missing"], "clock_not_of_this_host");
+    assert!(column("server_created_time")["at_ns"].is_i64(), "its wall clock is this host's: {found}");
+    assert!(
+        column("pure_queue_time")["at_ns"].is_i64(),
+        "a difference in one clock is right in any: {found}"
+    );
+    server.signal(Signal::TERM);
+}
