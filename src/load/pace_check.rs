@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn lateness_is_from_the_schedule() {
-        let schedule = Schedule { at_ns: vec![0, 1_000_000] };
+        let schedule = Schedule { at_ns: vec![0, 1_000_000], ..Schedule::default() };
         let check = measure(&schedule, 5_000_000, &[5_010_000, 6_030_000], 510_000).unwrap();
         assert!((check.late_us[0] - 10.0).abs() < 1e-9 && (check.late_us[1] - 30.0).abs() < 1e-9);
         assert!((check.took_s - 1.02e-3).abs() < 1e-12 && (check.cpu_cores - 0.5).abs() < 1e-9);

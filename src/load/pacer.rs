@@ -146,7 +146,7 @@ mod tests {
     #[tokio::test]
     async fn dropping_the_receiver_ends_the_thread() {
         let clock = Clock::system();
-        let schedule = Arc::new(Schedule { at_ns: vec![0, 3_600_000_000_000] });
+        let schedule = Arc::new(Schedule { at_ns: vec![0, 3_600_000_000_000], ..Schedule::default() });
         let mut paced = start(schedule, clock.mono_ns(), clock).unwrap();
         assert_eq!(paced.next().await, Some(0));
         let flag = Arc::clone(&paced.stopped);

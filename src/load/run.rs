@@ -11,7 +11,7 @@ use super::client::Client;
 use super::client::Outgoing;
 use super::config::LoadConfig;
 use super::connections::{CONNECT_TIMEOUT, Connections};
-use super::dataset::{DatasetError, Loaded, reuse, sessions};
+use super::dataset::{DatasetError, Loaded, Prompt, reuse, sessions};
 use super::descriptors;
 use super::failure::Class;
 use super::faults::{Conducted, Conductor, Phases};
@@ -227,9 +227,11 @@ async fn prepare(
     let mut loaded =
         config.dataset.load(config.num_prompts, config.seed, exact).map_err(LoadError::Dataset)?;
     loaded.notes.iter().for_each(|note| progress.note(note));
-    let schedule = schedule(config, &mut loaded, notes)?;
+    let mut schedule = schedule(config, &mut loaded, notes)?;
     notes.extend(unequal(&config.arrivals, &schedule, sessions::starts(&loaded.prompts)));
     loaded.prompts = sessions::arrange(loaded.prompts, schedule.at_ns.len());
+    notes.extend(wait_as_saved(&config.arrivals, &mut loaded.prompts));
+    schedule.waits = sessions::waits(&loaded.prompts);
     let client = connect(config, context).await?;
     let model = model_name(config, &client).await?;
     let maker = Maker::new(config, model, clock.now()).map_err(LoadError::Options)?;
@@ -270,14 +272,14 @@ fn schedule(
         let own: Vec<u64> = stamps_ns
             .into_iter()
             .zip(&loaded.prompts)
-            .filter_map(|(at_ns, prompt)| (!sessions::waits(prompt)).then_some(at_ns))
+            .filter_map(|(at_ns, prompt)| (!sessions::is_later_turn(prompt)).then_some(at_ns))
             .collect();
         let (at_ns, tick_ns) = pace.due_ns(&own, config.seed);
         notes.extend(tick_ns.map(|tick_ns| {
             let seconds = tick_ns as f64 / 1e9;
             format!("the trace's clock has ticks of {seconds} s: requests are spread uniformly between them, by the seed (--keep-ticks leaves them)")
         }));
-        *schedule = Arc::new(Schedule { at_ns });
+        *schedule = Arc::new(Schedule { at_ns, ..Schedule::default() });
     } else {
         // In another order of sessions than the trace's its times mean nothing.
         for after in loaded.prompts.iter_mut().filter_map(|p| p.turn.as_mut()?.after.as_mut()) {
@@ -318,6 +320,19 @@ async fn warm_up(client: &Client, request: &Outgoing, stop: &Stop) -> Result<(),
              (--warmup-requests 0 goes without)"
         ))),
     }
+}
+
+/// Takes think times from a saved schedule that has any; what to say where they do not fit.
+fn wait_as_saved(arrivals: &Arrivals, prompts: &mut [Prompt]) -> Option<String> {
+    let Pace::Saved(saved) = &arrivals.pace else { return None };
+    let fits = saved.waits.is_empty() || sessions::wait_as(prompts, &saved.waits);
+    (!fits).then(|| {
+        format!(
+            "the saved schedule has {} sessions with {} later turns, and those sent are others: think times are the data set's",
+            saved.at_ns.len(),
+            saved.waits.len()
+        )
+    })
 }
 
 /// What to say where prompts and due times are not equally many.

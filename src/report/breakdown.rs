@@ -1,4 +1,4 @@
-//! The same figures for parts of the requests: each worker, prefix group, phase.
+//! The same figures for parts of the requests: each worker, prefix group, phase, session, turn.
 //!
 //! Rule: a way to divide is one line of [`KEYS`]; a row that does not know its part is in none. Deliberately not here: the
 //! figures of the whole run.
@@ -26,10 +26,12 @@ pub struct Key {
 }
 
 /// All of them.
-pub const KEYS: [Key; 3] = [
+pub const KEYS: [Key; 5] = [
     Key { name: "worker", title: "worker", of: |r| r.host.clone() },
     Key { name: "prefix_group", title: "prefix group", of: |r| r.group.map(|g| g.to_string()) },
     Key { name: "phase", title: "phase", of: |r| r.phase.clone() },
+    Key { name: "session", title: "session", of: |r| r.turn.map(|(session, _)| session.to_string()) },
+    Key { name: "turn", title: "turn of a session", of: |r| r.turn.map(|(_, turn)| turn.to_string()) },
 ];
 
 /// One part of the requests.
@@ -147,5 +149,17 @@ mod tests {
         assert_eq!(out.0.lines().count(), 13);
         assert!(out.0.ends_with("and 2 more, in run.json\n"));
         assert!(out.0.lines().all(|l| l.chars().count() <= super::super::lines::WIDTH), "{}", out.0);
+    }
+
+    #[test]
+    fn sessions_and_turns_are_parts_where_there_are_any() {
+        let rows = [(1, 1), (1, 2), (2, 1)].map(|turn| Row { turn: Some(turn), ..example() });
+        let metrics = Metrics::of(&rows);
+        let told: Vec<Vec<_>> = metrics.breakdown[3..]
+            .iter()
+            .map(|parts| parts.iter().map(|p| (p.name.as_str(), p.requests)).collect())
+            .collect();
+        assert_eq!(told, vec![vec![("1", 2), ("2", 1)]; 2]);
+        assert!(Metrics::of(&[example()]).breakdown[3..].iter().all(Vec::is_empty));
     }
 }

@@ -146,8 +146,9 @@ took, with Wilson's 95 % limits; `request_goodput` is good requests a second.
 
 ## Parts of the requests
 
-`by_worker`, `by_prefix_group` and `by_phase` hold requests, successes, tokens, cache hits and latencies of each part (the first
-1,000 by requests; `left_out` counts the rest); the summary shows ten of each.
+`by_worker`, `by_prefix_group`, `by_phase`, `by_session` and `by_turn` hold requests, successes, tokens, cache hits and latencies
+of each part (the first 1,000 by requests; `left_out` counts the rest); the summary shows ten of each. `by_turn` takes the first
+turns of all sessions together, then the second ones and so on: with the history the prompts grow, and so should the cache hits.
 ";
 
 const FAULTS: &str = "

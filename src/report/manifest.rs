@@ -38,11 +38,24 @@ pub fn manifest(run: &RunReport, verdict: &Verdict, folder: &Path) -> io::Result
         "verdict": verdict.rating().to_string(),
         "prompts_xxh3": run.prompts_xxh3,
         "schedule_xxh3": run.schedule.hash(),
+        "dataset": dataset(run),
         "target": run.config.target.to_string(),
         "servers": run.servers.iter().map(ServerInfo::to_json).collect::<Vec<_>>(),
         "machine": machine(),
         "files": files(folder)?,
     }))
+}
+
+/// What was sent: how many requests, and of which file, by a hash of all of it. A file that is gone by now has no hash.
+fn dataset(run: &RunReport) -> Value {
+    let file = run.config.dataset.path().map(|path| {
+        json!({
+            "path": path.display().to_string(),
+            "bytes": fs::metadata(path).ok().map(|meta| meta.len()),
+            "xxh3": hash_of(path).ok().map(|hash| format!("{hash:016x}")),
+        })
+    });
+    json!({ "name": run.config.dataset.name(), "requests": run.rows.len(), "file": file })
 }
 
 /// The client's machine.

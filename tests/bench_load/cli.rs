@@ -139,6 +139,9 @@ fn manifest_holds(run: &std::path::Path) {
         assert_eq!(file["bytes"], bytes.len());
         assert_eq!(file["xxh3"], format!("{:016x}", milepost_policies::name_hash(&bytes)));
     }
+    let sent = &manifest["dataset"];
+    assert_eq!((&sent["name"], &sent["file"]), (&Value::from("random"), &Value::Null));
+    assert!(sent["requests"].as_u64() > Some(0), "{manifest}");
     assert!(manifest["machine"]["cores"].as_u64() > Some(0) && manifest["machine"]["kernel"].is_string());
     assert!(manifest["started"].as_str() < manifest["ended"].as_str(), "{manifest}");
     assert_eq!((&manifest["verdict"], &manifest["partial"]), (&Value::from("VALID"), &Value::from(false)));

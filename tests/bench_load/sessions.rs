@@ -148,3 +148,32 @@ async fn a_turn_of_a_trace_waits_for_its_chat_and_for_its_time() {
     let reuse = report.reuse.unwrap();
     assert_eq!((reuse.cached_tokens, reuse.prompt_tokens), (16 + 32 + 64, 190));
 }
+
+/// Another think time in the file is another think time in the run; the data set's own would be 3 s.
+#[tokio::test(start_paused = true)]
+async fn a_saved_schedule_says_when_turns_come() {
+    let first = LoadConfig { dataset: Dataset::MultiTurn(talk(2, 3)), ..config("http://pipe:1", 1000) };
+    let (report, _) = talked(first.clone(), |_| None).await;
+    let mut saved = (*report.schedule).clone();
+    assert_eq!(saved.waits.iter().map(|w| (w.after, w.think_ns)).collect::<Vec<_>>().len(), 4);
+    assert!(saved.waits.iter().all(|wait| wait.think_ns == 3_000_000_000));
+    saved.waits[0].think_ns = 7_000_000_000;
+    let again = |dataset| LoadConfig {
+        dataset,
+        arrivals: Arrivals { pace: Pace::Saved(Arc::new(saved.clone())), ..Rate::AllAtOnce.into() },
+        ..first.clone()
+    };
+    let (report, _) = talked(again(Dataset::MultiTurn(talk(2, 3))), |_| None).await;
+    assert_eq!(*report.schedule, saved);
+    let turn_2 =
+        |session: u32| report.rows.iter().find(|r| r.turn == Some((session, 2))).unwrap().scheduled_ns;
+    let later_ns = turn_2(1) - turn_2(2);
+    assert!((4 * SECOND_NS - 50_000_000..4 * SECOND_NS + 50_000_000).contains(&later_ns), "{later_ns}");
+    // Other sessions than it was made for.
+    let (report, _) = talked(again(Dataset::MultiTurn(talk(2, 2))), |_| None).await;
+    assert!(
+        report.notes.iter().any(|note| note.contains("think times are the data set's")),
+        "{:?}",
+        report.notes
+    );
+}

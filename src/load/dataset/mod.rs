@@ -17,7 +17,7 @@ mod words;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use blocks::Blocks;
 pub use multi_turn::MultiTurnOptions;
@@ -174,6 +174,15 @@ impl Dataset {
             Self::SharedPrefix(_) => "generated-shared-prefix",
             Self::MultiTurn(_) => "multi-turn",
             Self::Trace(options) => options.format.name(),
+        }
+    }
+
+    /// The file that it comes from.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::ShareGpt(options) | Self::Custom(options) => options.path.as_deref(),
+            Self::Trace(options) => options.path.as_deref(),
+            Self::Random(_) | Self::SharedPrefix(_) | Self::MultiTurn(_) => None,
         }
     }
 

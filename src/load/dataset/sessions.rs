@@ -2,15 +2,16 @@
 //!
 //! Rule: a turn whose session does not begin is not planned. Deliberately not here: waiting (`load::turns`).
 
-use super::Prompt;
+use super::{After, Prompt};
+use crate::load::schedule::Wait;
 
 /// How many prompts have a due time of their own.
 pub fn starts(prompts: &[Prompt]) -> usize {
-    prompts.iter().filter(|prompt| !waits(prompt)).count()
+    prompts.iter().filter(|prompt| !is_later_turn(prompt)).count()
 }
 
 /// Whether a prompt waits for the answer to another.
-pub fn waits(prompt: &Prompt) -> bool {
+pub fn is_later_turn(prompt: &Prompt) -> bool {
     prompt.after().is_some()
 }
 
@@ -20,7 +21,7 @@ pub fn arrange(prompts: Vec<Prompt>, most: usize) -> Vec<Prompt> {
     let mut new_place: Vec<Option<usize>> = vec![None; prompts.len()];
     let (mut arranged, mut later) = (Vec::with_capacity(prompts.len()), Vec::new());
     for (index, prompt) in prompts.into_iter().enumerate() {
-        if waits(&prompt) {
+        if is_later_turn(&prompt) {
             later.push((index, prompt));
         } else if arranged.len() < most {
             new_place[index] = Some(arranged.len());
@@ -41,10 +42,34 @@ pub fn arrange(prompts: Vec<Prompt>, most: usize) -> Vec<Prompt> {
     arranged
 }
 
+/// What each prompt waits for that waits, in order.
+pub fn waits(prompts: &[Prompt]) -> Vec<Wait> {
+    let wait = |after: &After| Wait {
+        after: after.prompt,
+        think_ns: after.think_ns,
+        not_before_ns: after.not_before_ns,
+    };
+    prompts.iter().filter_map(|prompt| prompt.after().map(wait)).collect()
+}
+
+/// Lets turns wait as a saved schedule says. False, and nothing is changed, where its turns are not those of the prompts.
+pub fn wait_as(prompts: &mut [Prompt], saved: &[Wait]) -> bool {
+    let same = |(own, saved): (&Wait, &Wait)| own.after == saved.after;
+    let own = waits(prompts);
+    if own.len() != saved.len() || !own.iter().zip(saved).all(same) {
+        return false;
+    }
+    let turns = prompts.iter_mut().filter_map(|prompt| prompt.turn.as_mut()?.after.as_mut());
+    for (after, saved) in turns.zip(saved) {
+        (after.think_ns, after.not_before_ns) = (saved.think_ns, saved.not_before_ns);
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::dataset::{After, Content, Turn};
+    use crate::load::dataset::{Content, Turn};
 
     #[test]
     fn turns_come_behind_what_they_wait_for_and_go_with_it() {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 pub use shape::Shape;
 pub use stages::{Stage, Stages, parse_seconds};
@@ -123,8 +124,22 @@ impl Arrivals {
 /// Due times of all requests of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Schedule {
-    /// Nanoseconds after the start of the run, in order; one for each request.
+    /// Nanoseconds after the start of the run, in order; one for each request that has a time of its own.
     pub at_ns: Vec<u64>,
+    /// The requests after those: turns of sessions, each due when another was answered.
+    pub waits: Vec<Wait>,
+}
+
+/// What a turn waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wait {
+    /// The answer to this request, counted from 0 over the due times and then the turns.
+    pub after: usize,
+    /// So long after that answer.
+    pub think_ns: u64,
+    /// And not before this time of the run.
+    pub not_before_ns: u64,
 }
 
 impl Schedule {
@@ -134,7 +149,7 @@ impl Schedule {
         let end_ns = arrivals.duration.map_or(u64::MAX, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
         if let Pace::Saved(schedule) | Pace::Trace { schedule, .. } = &arrivals.pace {
             let due = schedule.at_ns.iter().copied().take(most).take_while(|at_ns| *at_ns < end_ns);
-            return Self { at_ns: due.collect() };
+            return Self { at_ns: due.collect(), waits: Vec::new() };
         }
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut requests = 0.0;
@@ -155,7 +170,7 @@ impl Schedule {
             at_ns.push(due_ns);
             requests += arrivals.shape.gap(&mut rng);
         }
-        Self { at_ns }
+        Self { at_ns, waits: Vec::new() }
     }
 
     fn mean_per_s(&self) -> Option<f64> {

@@ -235,6 +235,7 @@ mod tests {
     fn a_ramp_is_no_even_load() {
         let at = |f: fn(f64) -> f64| Schedule {
             at_ns: (0..1000).map(|i| (f(f64::from(i) / 1000.0) * 1e9) as u64).collect(),
+            ..Schedule::default()
         };
         assert!(evenly(&at(|x| x)));
         assert!(!evenly(&at(f64::sqrt)));
