@@ -1,9 +1,10 @@
 //! A trace as Parquet: the table of CSV with typed columns, compressed.
 //!
 //! Why the `parquet` crate without Arrow: its column writer takes slices of values, which is all that is needed, and Arrow would
-//! be seven more crates. zstd, not snappy: a third smaller, and every reader has both. Moments are delta-coded (they grow and
-//! seldom repeat), the rest goes through a dictionary. Rule: rows are held up to a row group's limit and no longer. Counts are
-//! signed 64-bit numbers, so that a difference of two is one too. Deliberately not here: which columns there are (`columns`).
+//! be seven more crates. zstd, not snappy: a quarter smaller (149 bytes a request for 198, both by pyarrow), and every reader has
+//! both. Moments are delta-coded (they grow and seldom repeat), the rest goes through a dictionary. Rule: rows are held up to a
+//! row group's limit and no longer. Counts are signed 64-bit numbers, so that a difference of two is one too. Deliberately not
+//! here: which columns there are (`columns`).
 
 use std::io::{self, Write};
 use std::mem::take;
