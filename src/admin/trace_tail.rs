@@ -20,7 +20,7 @@ use crate::proxy::Shared;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::journey::Refusal;
 use crate::trace::capture::Place;
-use crate::trace::parts::{part_path, parts_of, whole_lines};
+use crate::trace::parts::{parts_of, whole_lines};
 use crate::wire::problem::Problem;
 
 /// Bytes read at one time of a whole file.
@@ -148,7 +148,9 @@ fn page(place: &Place, from: From) -> Result<(Vec<u8>, Cursor), Problem> {
         return Err(Problem::new(410, "trace_gone", message));
     };
     let lines = whole_lines(path, cursor.bytes, PAGE_BYTES).map_err(|error| unreadable(&error))?;
-    if rotated.is_none() && part_path(&place.path, place.part).exists() {
+    let has_been_rotated =
+        || parts_of(&place.path).is_ok_and(|now| now.iter().any(|part| part.number == cursor.part));
+    if rotated.is_none() && has_been_rotated() {
         // The live file was rotated in between, and this was read of the next one.
         return page(place, From::Cursor(cursor));
     }
@@ -185,6 +187,7 @@ impl FileBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::parts::part_path;
 
     #[test]
     fn a_cursor_goes_through_the_files_to_the_end_of_the_live_one() {

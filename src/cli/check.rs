@@ -31,7 +31,7 @@ impl Report {
         }
         report.line("torn lines", trace.torn_lines, "lines that are no record");
         for bad in &trace.bad_lines {
-            let _ = writeln!(report.text, "    line {}: {}", bad.line, bad.reason);
+            let _ = writeln!(report.text, "    {bad}");
         }
         report.faults += trace.torn_lines;
         report.text += match report.faults {
@@ -95,7 +95,13 @@ impl Report {
         self.line("lost requests", run.missing.requests, "the router could not write them");
         let rare = [
             ("not captured", run.missing.stopped, "requests that ended while the capture was stopped"),
+            (
+                "left out of the sample",
+                run.missing.sampled,
+                "each record without kept_for stands for 1/share requests",
+            ),
             ("in other files", run.elsewhere, "requests that files of this run tell of which were not read"),
+            ("prompts left out", run.missing.prompts, "for want of memory; their records are here"),
             ("lost other records", run.missing.others, "of connections and workers"),
         ];
         for (name, count, meaning) in rare.into_iter().filter(|(_, count, _)| *count > 0) {

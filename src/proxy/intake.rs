@@ -17,6 +17,7 @@ use super::journey::{Halt, Journey, Refusal};
 use super::routing::Routing;
 use super::visit::{Interrupt, Visit};
 use crate::http1::Request;
+use crate::trace::prompt::{PromptBlocks, PromptTrace};
 use crate::trace::record::Outcome;
 use crate::wire::Endpoint;
 use crate::wire::call;
@@ -179,6 +180,7 @@ fn look(shared: &Shared, call: &mut Call, journey: &mut Journey) -> Option<Strin
         };
         call.prompt = (hashed_bytes > 0).then(|| PromptHashes::of(&text[..hashed_bytes]));
     }
+    note_prompt(shared, journey, look.text.as_deref(), call.prompt.as_ref());
     (call.is_counted, call.prompt_ids) = (look.is_counted(), look.prompt_ids);
     call.multiple = look.multiple();
     journey.note(|r| {
@@ -191,4 +193,17 @@ fn look(shared: &Shared, call: &mut Call, journey: &mut Journey) -> Option<Strin
         r.prompt_bytes = look.text.as_ref().map(|t| t.len() as u64);
     });
     look.session.filter(|_| shared.experiment.is_some()).map(Cow::into_owned)
+}
+
+/// What the trace is to tell of the prompt. Its hashes are those that the policy has, where it has all of them.
+fn note_prompt(shared: &Shared, journey: &mut Journey, text: Option<&[u8]>, known: Option<&PromptHashes>) {
+    let told = shared.config.capture.prompt;
+    let Some(text) = text.filter(|_| told != PromptTrace::None && shared.sink.is_taking()) else { return };
+    if told == PromptTrace::Hash {
+        let whole = known.filter(|known| known.len_bytes() == text.len() as u64);
+        let prompt = whole.cloned().unwrap_or_else(|| PromptHashes::of(text));
+        journey.note(|r| r.prompt_hashes = Some(PromptBlocks::Raw(prompt)));
+    } else {
+        journey.note(|r| r.prompt_text = told.told(text));
+    }
 }

@@ -106,6 +106,7 @@ pub async fn handle(shared: &Arc<Shared>, visit: &mut Visit, request: Request) -
         None => (Asked::unreadable(&request), false),
     };
     let mut journey = Journey::begin(shared, &asked, &known, visit.client());
+    note_headers(shared, &request, &mut journey);
     visit.begin(&request, journey.deadline());
     let origin = known.origin.and_then(|value| HeaderValue::from_bytes(value).ok());
     let admitted = if is_readable {
@@ -140,6 +141,18 @@ pub async fn handle(shared: &Arc<Shared>, visit: &mut Visit, request: Request) -
         shared.cors.dress(origin, response.headers_mut());
     }
     answer::send(visit, response).await
+}
+
+/// The headers that the trace was asked to tell, as far as they are short visible text.
+fn note_headers(shared: &Shared, request: &Request, journey: &mut Journey) {
+    if shared.config.capture.headers.is_empty() || !shared.sink.is_taking() {
+        return;
+    }
+    let told = shared.config.capture.headers.iter().filter_map(|name| {
+        Some((name.as_str().to_owned(), headers::visible(request.field(name.as_str())?)?))
+    });
+    let told = told.collect();
+    journey.note(|r| r.headers = told);
 }
 
 /// The router answers it itself. What is for a model is not looked up, which is nearly every request.

@@ -14,6 +14,21 @@ pub struct CaptureRecord {
     pub part: u64,
     /// Requests of this run that were accounted for before this record: written, lost, left out or not captured.
     pub requests_before: u64,
+    /// Share of the requests that is kept; absent where all are. Each without `kept_for` stands for 1/share requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_share: Option<f64>,
+    /// The slowest of each minute that are kept besides, by whole time and by first token; absent where all are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowest_per_minute: Option<u64>,
+    /// What is told of prompts (`--trace-prompt`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// Bytes of routing text of a block in `prompt_hashes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_block_bytes: Option<u64>,
+    /// Tells the key of `prompt_hashes`, not what it is: only hashes of captures that have the same one can be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_key_id: Option<String>,
 }
 
 /// Something that a person wanted to find again.
@@ -41,6 +56,12 @@ pub struct LostRecord {
     /// Requests that ended while the capture was stopped.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub stopped: u64,
+    /// Requests that were left out of the sample.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sampled: u64,
+    /// Prompts that are missing in records, for want of memory while the writer was behind.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub prompts: u64,
 }
 
 impl LostRecord {
@@ -50,11 +71,13 @@ impl LostRecord {
         self.journal += other.journal;
         self.others += other.others;
         self.stopped += other.stopped;
+        self.sampled += other.sampled;
+        self.prompts += other.prompts;
     }
 
     /// Requests without a record, whatever the reason.
     pub fn all_requests(&self) -> u64 {
-        self.requests + self.stopped
+        self.requests + self.stopped + self.sampled
     }
 }
 

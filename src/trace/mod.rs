@@ -5,6 +5,7 @@
 //! Rule: no request waits for the trace; what cannot be taken is counted in the file itself.
 
 pub mod align;
+mod archive;
 mod awaited;
 pub mod axis;
 pub mod capture;
@@ -16,8 +17,11 @@ pub mod leaves;
 mod live;
 mod outlet;
 pub mod parts;
+mod pause;
+pub mod prompt;
 pub mod reader;
 pub mod record;
+pub mod sample;
 pub mod schema;
 mod scribe;
 pub mod sink;

@@ -1,16 +1,23 @@
 //! The files of a capture: the live one, and those that were rotated away from it.
 //!
-//! `trace.jsonl` is written; `trace.000007.jsonl` was the seventh file. Rule: the number alone says the order, it goes up for ever,
-//! and no file is ever written over. Deliberately not here: writing ([`super::live`]).
+//! `trace.jsonl` is written; `trace.000007.jsonl` was the seventh file, and is `trace.000007.jsonl.zst` once it is packed. Rule: the
+//! number alone says the order, it goes up for ever, and no file is ever written over. Deliberately not here: writing
+//! ([`super::live`]), packing ([`super::archive`]), what the lines mean ([`super::reader`]).
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+/// What the name of a packed file ends in.
+pub const PACKED_END: &str = ".zst";
+/// What the name of a file ends in while it is packed.
+pub(super) const UNFINISHED_END: &str = ".packing";
 /// Bytes read at one time.
 const READ_BYTES: usize = 1 << 16;
 /// Digits of a part's number, so that a plain listing is in order.
 const DIGITS: usize = 6;
+/// What the name of a trace ends in, where a folder is read.
+const TRACE_ENDS: [&str; 2] = [".jsonl", ".ndjson"];
 
 /// A file that was rotated away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,15 +28,17 @@ pub struct Part {
     pub path: PathBuf,
     /// Its size on disk.
     pub bytes: u64,
+    /// It is packed by zstd.
+    pub is_packed: bool,
 }
 
-/// The path of part `number` of the capture that writes `live`.
+/// The path of part `number` of the capture that writes `live`, while it is plain.
 pub fn part_path(live: &Path, number: u64) -> PathBuf {
     let (stem, end) = split(live);
     live.with_file_name(format!("{stem}.{number:0DIGITS$}{end}"))
 }
 
-/// The parts of the capture that writes `live`, in order.
+/// The parts of the capture that writes `live`, in order. One that is there plain and packed is the plain one: it is being packed.
 pub fn parts_of(live: &Path) -> io::Result<Vec<Part>> {
     let (stem, end) = split(live);
     let mut parts = Vec::new();
@@ -37,32 +46,123 @@ pub fn parts_of(live: &Path) -> io::Result<Vec<Part>> {
         let entry = entry?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
-        let number = name.strip_prefix(&*stem).and_then(|rest| rest.strip_prefix('.'));
+        let (plain, is_packed) = unpacked(name);
+        let number = plain.strip_prefix(&*stem).and_then(|rest| rest.strip_prefix('.'));
         let number = number.and_then(|rest| rest.strip_suffix(&*end)).and_then(number_of);
         if let Some(number) = number {
-            parts.push(Part { number, path: entry.path(), bytes: entry.metadata().map_or(0, |m| m.len()) });
+            let bytes = entry.metadata().map_or(0, |m| m.len());
+            parts.push(Part { number, path: entry.path(), bytes, is_packed });
         }
     }
-    parts.sort_by_key(|part| part.number);
+    parts.sort_by_key(|part| (part.number, part.is_packed));
+    parts.dedup_by_key(|part| part.number);
     Ok(parts)
 }
 
-/// Opens a file of a capture at this byte of its lines.
+/// Whether a file of this name is meant.
+type Fits<'a> = Box<dyn Fn(&str) -> bool + 'a>;
+
+/// The files that a path means, in the order in which they were written: itself, all traces in a folder, or those whose names fit a
+/// pattern (`*` and `?` in the last part of the path).
+pub fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let pattern = path.file_name().and_then(|name| name.to_str()).filter(|name| name.contains(['*', '?']));
+    let (folder, fits): (&Path, Fits<'_>) = match pattern {
+        _ if path.is_dir() => {
+            (path, Box::new(|name| TRACE_ENDS.iter().any(|end| unpacked(name).0.ends_with(end))))
+        }
+        Some(pattern) if !path.exists() => {
+            (folder(path), Box::new(|name| matches(pattern.as_bytes(), name.as_bytes())))
+        }
+        _ => return Ok(vec![path.to_owned()]),
+    };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if let Some(name) =
+            entry.file_name().to_str().filter(|name| fits(name) && !name.ends_with(UNFINISHED_END))
+            && entry.path().is_file()
+        {
+            found.push((order(name), entry.path()));
+        }
+    }
+    found.sort();
+    found.dedup_by(|(b, _), (a, _)| (&b.0, b.1) == (&a.0, a.1));
+    if found.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "there is no trace"));
+    }
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Opens a file of a capture at this byte of its lines, packed or not.
 pub fn open_at(path: &Path, from_bytes: u64) -> io::Result<Box<dyn BufRead + Send>> {
     let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(from_bytes))?;
-    Ok(Box::new(BufReader::with_capacity(READ_BYTES, file)))
+    if !is_packed(path) {
+        // What cannot seek is read from where it is, which is its beginning.
+        if from_bytes > 0 {
+            file.seek(SeekFrom::Start(from_bytes))?;
+        }
+        return Ok(Box::new(BufReader::with_capacity(READ_BYTES, file)));
+    }
+    let mut lines = BufReader::with_capacity(READ_BYTES, zstd::Decoder::new(file)?);
+    io::copy(&mut (&mut lines).take(from_bytes), &mut io::sink())?;
+    Ok(Box::new(lines))
+}
+
+/// The name says that it is packed.
+pub fn is_packed(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| unpacked(path).1)
 }
 
 /// Whole lines of a file from a byte on, at most so many bytes of them. A line longer than that is told in pieces.
 pub fn whole_lines(path: &Path, from_bytes: u64, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut lines = Vec::new();
-    open_at(path, from_bytes)?.take(max_bytes).read_to_end(&mut lines)?;
+    let read = open_at(path, from_bytes).and_then(|from| from.take(max_bytes).read_to_end(&mut lines));
+    // Of a packed file that is torn there is what comes before.
+    if let (Err(error), false) = (read, is_packed(path)) {
+        return Err(error);
+    }
     let whole = lines.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
     if whole > 0 || (lines.len() as u64) < max_bytes {
         lines.truncate(whole);
     }
     Ok(lines)
+}
+
+/// Where a file stands: its capture, its number (the live one is the last), plain before packed.
+fn order(name: &str) -> (String, u64, bool) {
+    let (plain, is_packed) = unpacked(name);
+    let (stem, end) = split(Path::new(plain));
+    let numbered = stem.rsplit_once('.').and_then(|(stem, digits)| Some((stem, number_of(digits)?)));
+    let (stem, number) = numbered.unwrap_or((&stem, u64::MAX));
+    (format!("{stem}{end}"), number, is_packed)
+}
+
+fn unpacked(name: &str) -> (&str, bool) {
+    name.strip_suffix(PACKED_END).map_or((name, false), |plain| (plain, true))
+}
+
+/// `*` is any characters, `?` is one.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut at, mut in_name) = (0, 0);
+    // Behind the last star, and the name from where it is to be tried next.
+    let mut star: Option<(usize, usize)> = None;
+    while in_name < name.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at + 1, in_name + 1));
+                at += 1;
+            }
+            Some(&byte) if byte == b'?' || byte == name[in_name] => {
+                (at, in_name) = (at + 1, in_name + 1);
+            }
+            _ => {
+                let Some((behind, next)) = star else { return false };
+                (at, in_name) = (behind, next);
+                star = Some((behind, next + 1));
+            }
+        }
+    }
+    pattern[at..].iter().all(|&byte| byte == b'*')
 }
 
 fn number_of(digits: &str) -> Option<u64> {
@@ -99,15 +199,42 @@ mod tests {
         for number in [12, 2, 1_000_000] {
             std::fs::write(part_path(&live, number), "x").unwrap();
         }
-        for other in
-            ["trace.jsonl", "trace.1.jsonl", "trace.00000x.jsonl", "other.000003.jsonl", "trace.000000.jsonl"]
-        {
+        let others = [
+            "trace.jsonl",
+            "trace.1.jsonl",
+            "trace.00000x.jsonl",
+            "other.000003.jsonl",
+            "trace.000000.jsonl",
+        ];
+        for other in others.into_iter().chain(["trace.000003.jsonl.zst", "trace.000012.jsonl.zst"]) {
             std::fs::write(folder.join(other), "x").unwrap();
         }
-        let numbers: Vec<u64> = parts_of(&live).unwrap().iter().map(|part| part.number).collect();
-        assert_eq!(numbers, [2, 12, 1_000_000]);
+        let found: Vec<(u64, bool)> =
+            parts_of(&live).unwrap().iter().map(|part| (part.number, part.is_packed)).collect();
+        assert_eq!(found, [(2, false), (3, true), (12, false), (1_000_000, false)]);
         assert_eq!(part_path(Path::new("d/t.jsonl"), 7), Path::new("d/t.000007.jsonl"));
         assert_eq!(part_path(Path::new("t"), 7), Path::new("t.000007"));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_folder_and_a_pattern_are_files_in_the_order_in_which_they_were_written() {
+        let folder = folder_of("files");
+        for name in
+            ["b.jsonl", "b.000002.jsonl", "b.000010.jsonl.zst", "a.jsonl", "b.000002.jsonl.zst", "x.csv"]
+        {
+            std::fs::write(folder.join(name), "x").unwrap();
+        }
+        let names = |path: &Path| -> Vec<String> {
+            let files = files_of(path).unwrap();
+            files.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(names(&folder), ["a.jsonl", "b.000002.jsonl", "b.000010.jsonl.zst", "b.jsonl"]);
+        assert_eq!(names(&folder.join("b.*")), ["b.000002.jsonl", "b.000010.jsonl.zst", "b.jsonl"]);
+        assert_eq!(names(&folder.join("?.jsonl")), ["a.jsonl", "b.jsonl"]);
+        assert_eq!(names(&folder.join("b*2*l")), ["b.000002.jsonl"]);
+        assert_eq!(names(&folder.join("a.jsonl")), ["a.jsonl"]);
+        assert!(files_of(&folder.join("c*")).is_err());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

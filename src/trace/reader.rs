@@ -4,12 +4,13 @@
 //! refused, as its numbers could mean something else; no line is held beyond [`MAX_LINE_BYTES`]. If a run was appended
 //! behind a torn line without a line end, its record is found inside that line. Deliberately not here: alignment.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 
 use super::axis::ClockTrack;
+use super::parts::{files_of, is_packed, open_at};
 use super::record::{
     ConnectionRecord, LostRecord, MarkRecord, Record, RequestRecord, RunRecord, WorkerRecord,
 };
@@ -82,16 +83,33 @@ impl std::error::Error for ReadError {
 /// A line that is no record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadLine {
+    /// The file that it is in, where there are several.
+    pub file: Option<PathBuf>,
     /// Its number, from 1.
     pub line: u64,
     /// What is wrong with it.
     pub reason: String,
 }
 
+impl fmt::Display for BadLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}: ", file.display())?;
+        }
+        write!(f, "line {}: {}", self.line, self.reason)
+    }
+}
+
 /// The records of a trace in order: an iterator.
 #[derive(Debug)]
 pub struct TraceReader<R> {
     input: R,
+    /// The file that is read, where it may be one of several.
+    file: Option<PathBuf>,
+    /// Those that come then.
+    more: VecDeque<PathBuf>,
+    open: fn(&Path) -> io::Result<R>,
+    files: usize,
     line: u64,
     buffer: Vec<u8>,
     records: u64,
@@ -100,11 +118,16 @@ pub struct TraceReader<R> {
     failed: bool,
 }
 
-impl TraceReader<BufReader<File>> {
-    /// Opens a trace file.
+impl TraceReader<Box<dyn BufRead + Send>> {
+    /// Opens a trace file, or all files of a folder or a pattern, in the order in which they were written; packed ones too.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        let file = File::open(path).map_err(|source| ReadError::Open { path: path.to_owned(), source })?;
-        Ok(Self::new(BufReader::with_capacity(1 << 16, file)))
+        let fail = |source| ReadError::Open { path: path.to_owned(), source };
+        let mut more: VecDeque<PathBuf> = files_of(path).map_err(fail)?.into();
+        let files = more.len();
+        let first = more.pop_front().unwrap_or_else(|| path.to_owned());
+        let open = |path: &Path| open_at(path, 0);
+        let input = open(&first).map_err(fail)?;
+        Ok(Self { file: Some(first), more, files, open, ..Self::new(input) })
     }
 }
 
@@ -113,6 +136,10 @@ impl<R: BufRead> TraceReader<R> {
     pub fn new(input: R) -> Self {
         Self {
             input,
+            file: None,
+            more: VecDeque::new(),
+            open: |_| Err(io::ErrorKind::NotFound.into()),
+            files: 1,
             line: 0,
             buffer: Vec::new(),
             records: 0,
@@ -134,15 +161,27 @@ impl<R: BufRead> TraceReader<R> {
 
     fn next_record(&mut self) -> Result<Option<(u64, Record)>, ReadError> {
         loop {
-            let line = self.line + 1;
             let whole = match self.next_line() {
                 Ok(Some(whole)) => whole,
+                Ok(None) if self.next_file()? => continue,
                 Ok(None) if self.records == 0 && self.torn_lines > 0 => {
                     return Err(ReadError::NotATrace { lines: self.torn_lines });
                 }
                 Ok(None) => return Ok(None),
-                Err(source) => return Err(ReadError::Read { line, source }),
+                Err(error) if self.file.as_deref().is_some_and(is_packed) => {
+                    // The frame is broken: what was packed behind this place cannot be had.
+                    self.torn(
+                        self.line + 1,
+                        format!("the packed file is torn here, and its rest is missing: {error}"),
+                    );
+                    if self.next_file()? {
+                        continue;
+                    }
+                    return Ok(None);
+                }
+                Err(source) => return Err(ReadError::Read { line: self.line + 1, source }),
             };
+            let line = self.line;
             if whole && self.buffer.trim_ascii().is_empty() {
                 continue;
             }
@@ -171,15 +210,35 @@ impl<R: BufRead> TraceReader<R> {
         } else {
             format!("longer than {MAX_LINE_BYTES} bytes")
         };
-        self.torn_lines += 1;
-        if self.bad_lines.len() < MAX_NOTED {
-            self.bad_lines.push(BadLine { line: self.line, reason });
-        }
+        self.torn(self.line, reason);
         let start = self.buffer.windows(9).rposition(|w| w == b"{\"kind\":\"")?;
         if start == 0 || !whole {
             return None;
         }
         serde_json::from_slice(&self.buffer[start..]).ok()
+    }
+
+    fn torn(&mut self, line: u64, reason: String) {
+        self.torn_lines += 1;
+        if self.bad_lines.len() < MAX_NOTED {
+            let file = self.file.clone().filter(|_| self.files > 1);
+            self.bad_lines.push(BadLine { file, line, reason });
+        }
+    }
+
+    /// Goes on to the next file, if there is one. One that was removed meanwhile, as the oldest are, is passed over.
+    fn next_file(&mut self) -> Result<bool, ReadError> {
+        while let Some(path) = self.more.pop_front() {
+            match (self.open)(&path) {
+                Ok(input) => {
+                    (self.input, self.line, self.file) = (input, 0, Some(path));
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(ReadError::Open { path, source }),
+            }
+        }
+        Ok(false)
     }
 
     /// Reads a line into the buffer, without its end; `Some(false)` if it was too long and stepped over.

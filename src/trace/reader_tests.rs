@@ -1,5 +1,7 @@
 //! Tests of the trace reader.
 
+use std::io::BufReader;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -125,4 +127,23 @@ proptest! {
         let text = [run(SCHEMA).as_bytes(), &junk, b"\n", request(5).as_bytes()].concat();
         prop_assert_eq!(seqs(&read(text).unwrap()), vec![vec![5]]);
     }
+}
+
+#[test]
+fn a_packed_file_that_is_torn_is_read_as_far_as_it_goes_and_the_next_file_after_it() {
+    let folder = std::env::temp_dir().join(format!("milepost-reader-{}-torn", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    let lines: String = std::iter::once(run(SCHEMA)).chain((1..=5_000).map(request)).collect();
+    let packed = zstd::encode_all(lines.as_bytes(), 3).unwrap();
+    std::fs::write(folder.join("t.000001.jsonl.zst"), &packed[..packed.len() / 2]).unwrap();
+    std::fs::write(folder.join("t.jsonl"), request(5_001)).unwrap();
+    let file = TraceFile::read(&folder).unwrap();
+    let seqs: Vec<u64> = file.runs[0].requests.iter().map(|r| r.seq).collect();
+    assert!(seqs.len() > 100 && seqs.last() == Some(&5_001), "{}", seqs.len());
+    // The line that was cut, if it was cut in one, and the end that is missing.
+    assert!((1..=2).contains(&file.torn_lines), "{:?}", file.bad_lines);
+    let told = file.bad_lines.last().unwrap().to_string();
+    assert!(told.contains("t.000001.jsonl.zst: line ") && told.contains("packed file is torn"), "{told}");
+    std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -3,9 +3,11 @@
 //! Rule: one quantity, one name, its unit last; an absent value is left out, never 0. The doc comment of a field is its
 //! schema (`milepost trace schema` prints this file's). Times inside a request are nanoseconds after its `arrival_mono_ns`
 //! on the router's `CLOCK_MONOTONIC`; server stamps stay raw, in the server's own clock, and are aligned when read.
-//! Deliberately not here: prompt or answer text, authorization, cookies, keys; how records are written or aligned.
+//! Deliberately not here: answer text, authorization, cookies, keys, and prompt text unless it was asked for; how records are written
+//! or aligned.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use super::decision::{CandidateRecord, DecisionRecord, Late, ShadowRecord};
 pub use super::header::{CaptureRecord, LostRecord, MarkRecord};
 use super::journal::JournalRecord;
+use super::prompt::PromptBlocks;
 use crate::clock::ClockSnapshot;
 use crate::wire::Endpoint;
 use crate::wire::answer::Tokens;
@@ -185,6 +188,16 @@ pub struct RequestRecord {
     /// Bytes of routing text in the body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_bytes: Option<u64>,
+    /// Hashes of the prompt's blocks of 256 bytes of routing text, 16 hexadecimal digits each (`--trace-prompt hash`): keyed, and each
+    /// stands for all text up to its block's end, so that equal ones mean an equal beginning. The last block may be shorter.
+    #[serde(default, skip_serializing_if = "PromptBlocks::is_untold")]
+    pub prompt_hashes: Option<PromptBlocks>,
+    /// The prompt's text or its beginning (`--trace-prompt full` or `head:N`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_text: Option<String>,
+    /// Request headers that were asked for (`--trace-headers`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
     /// Output tokens asked for (`max_new_tokens`, `max_tokens`, `max_completion_tokens`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_new_tokens: Option<u64>,
@@ -276,6 +289,10 @@ pub struct RequestRecord {
     /// The request was over and its lease released, nanoseconds after arrival.
     pub end_ns: u64,
 
+    /// Why the record was kept though it is not in the share that is (`--trace-sample`): `error`, `slow`. One with this stands for
+    /// itself alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_for: Option<Cow<'static, str>>,
     /// How it ended.
     pub outcome: Outcome,
     /// Status sent to the client; absent where no head was: the client had gone, the router was stopped or failed.

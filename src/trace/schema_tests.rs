@@ -9,6 +9,7 @@ use crate::trace::journal::{
     ChoiceCall, ConfigValues, DescribeCall, EventCall, JoinCall, JournalCall, JournalRecord, LeaveCall,
     PolicyCall, StartCall,
 };
+use crate::trace::prompt::PromptBlocks;
 use crate::trace::record::{
     AttemptRecord, CandidateRecord, CaptureRecord, ConnectionRecord, DecisionRecord, Late, LostRecord,
     MarkRecord, Record, RequestRecord, RunRecord, ShadowRecord, WorkerRecord,
@@ -101,6 +102,11 @@ fn request() -> RequestRecord {
         model: Some(text_value()),
         prompts: Some(1),
         prompt_bytes: Some(1),
+        prompt_hashes: Some(PromptBlocks::Keyed([1, 2][..].into())),
+        prompt_text: Some(text_value()),
+        // A name that has a row of its own.
+        headers: [("model".to_owned(), text_value())].into(),
+        kept_for: Some("slow".into()),
         max_new_tokens: Some(1),
         client: Some(text_value().into()),
         client_arrival_time: Some(text_value()),
@@ -151,7 +157,14 @@ fn others() -> [Record; 6] {
         shadow_policies: vec!["s".into()],
         seed: 1,
         workers: vec!["w".into()],
-        capture: Some(CaptureRecord::default()),
+        capture: Some(CaptureRecord {
+            sample_share: Some(0.5),
+            slowest_per_minute: Some(1),
+            prompt: Some(text_value()),
+            prompt_block_bytes: Some(1),
+            prompt_key_id: Some(text_value()),
+            ..CaptureRecord::default()
+        }),
         clock,
     };
     let worker = WorkerRecord {
@@ -173,7 +186,7 @@ fn others() -> [Record; 6] {
         Record::Connection(connection),
         Record::Worker(worker),
         Record::Mark(MarkRecord { mono_ns: 1, unix_ns: 1, label: text_value() }),
-        Record::Lost(LostRecord { requests: 1, journal: 1, others: 1, stopped: 1 }),
+        Record::Lost(LostRecord { requests: 1, journal: 1, others: 1, stopped: 1, sampled: 1, prompts: 1 }),
     ]
 }
 

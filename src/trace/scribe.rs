@@ -8,32 +8,29 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
+use super::archive::{Archive, Keeping};
 use super::awaited::Awaited;
 use super::capture::{CaptureError, Command, Desk, Order, Place, Status, file_name, label};
 use super::json::push_json;
 use super::live::LiveFile;
 use super::outlet::{Follower, MAX_BATCH_RECORDS, Outlet};
+use super::pause;
+use super::prompt::{BLOCK_BYTES, PromptKey, PromptTrace};
 use super::record::{CaptureRecord, LostRecord, MarkRecord, Record, RunRecord};
+use super::sample::{Sampler, Sampling, Verdict};
 use super::sink::Sink;
 use super::writer::{CaptureConfig, TraceOpenError, is_stdout};
 use crate::buffer::Buffer;
 use crate::clock::{Clock, ClockSnapshot};
 use crate::log;
 
-/// Shortest pause between two drains: what was noted lately is still in the caches.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(4);
-/// Longest pause, and so the time in which what is noted may be lost with the process. To be woken costs as much as some
-/// records do, so few records are waited for.
-const LONGEST_PAUSE: Duration = Duration::from_millis(32);
-/// Records of one drain, below which the next one may wait longer and above twice of which it comes sooner; of a small sink an
-/// eighth.
-const WORTH_WAKING_RECORDS: usize = 64;
 /// Pause between two `clock` records.
 const CLOCK_EVERY_NS: u64 = 10_000_000_000;
 /// A change of wall minus monotonic time by more than this is a step.
 const STEP_NS: u64 = 1_000_000;
+/// Pause after a rotation that failed.
+const ROTATE_AGAIN_NS: u64 = 60_000_000_000;
 /// Bytes serialised before they are written out, so that a large batch does not grow the buffer for ever.
 const WRITE_AT_BYTES: usize = 256 * 1024;
 
@@ -41,6 +38,9 @@ const WRITE_AT_BYTES: usize = 256 * 1024;
 pub(super) struct Scribe {
     config: CaptureConfig,
     run: RunRecord,
+    key: PromptKey,
+    sampler: Option<Sampler>,
+    archive: Option<Archive>,
     sink: Arc<Sink>,
     clock: Clock,
     desk: Desk,
@@ -56,6 +56,11 @@ pub(super) struct Scribe {
     since_unix_ns: u64,
     /// The file has its first lines.
     is_headed: bool,
+    /// When the file was begun, or its rotation failed, `CLOCK_MONOTONIC` nanoseconds.
+    begun_mono_ns: u64,
+    may_rotate_mono_ns: u64,
+    /// Requests that were left out of the sample and are not told of yet.
+    left_out: u64,
     error: Option<String>,
     requests: u64,
     bytes: u64,
@@ -66,13 +71,16 @@ impl Scribe {
     pub(super) fn new(
         path: Option<&Path>,
         config: CaptureConfig,
-        run: RunRecord,
+        (run, key): (RunRecord, PromptKey),
         sink: Arc<Sink>,
         clock: Clock,
         desk: Desk,
     ) -> Self {
         Self {
             path: path.map(Path::to_owned),
+            key,
+            sampler: Sampler::new(config.sampling),
+            archive: None,
             last: run.clock,
             config,
             run,
@@ -86,6 +94,9 @@ impl Scribe {
             awaited: Awaited::default(),
             since_unix_ns: 0,
             is_headed: false,
+            begun_mono_ns: 0,
+            may_rotate_mono_ns: 0,
+            left_out: 0,
             error: None,
             requests: 0,
             bytes: 0,
@@ -110,17 +121,18 @@ impl Scribe {
     /// Goes round until `stop`.
     pub(super) fn work(mut self, stop: &AtomicBool) {
         let mut records = Vec::new();
-        let mut pause = SHORTEST_PAUSE;
+        let mut pause = pause::SHORTEST;
         loop {
             let stopping = stop.load(Ordering::Acquire);
-            while let Ok(order) = self.desk.orders.try_recv() {
+            // One a round: whoever asks again and again must not keep records waiting.
+            if let Ok(order) = self.desk.orders.try_recv() {
                 self.obey(order, &mut records);
             }
             let drained = self.round(&mut records, stopping);
             if stopping {
                 return;
             }
-            pause = next_pause(pause, drained, self.sink.capacity_records());
+            pause = pause::next(pause, drained, self.sink.capacity_records());
             std::thread::park_timeout(pause);
         }
     }
@@ -143,6 +155,9 @@ impl Scribe {
             self.write_lost();
         }
         self.write_clock(is_last);
+        if !is_last {
+            self.rotate_if_due();
+        }
         drained
     }
 
@@ -155,7 +170,10 @@ impl Scribe {
             }
             Command::Rotate => self.rotate(records),
             Command::Mark(text) => self.mark(&text, records),
-            Command::Status => Ok(()),
+            Command::Status => {
+                self.round(records, false);
+                Ok(())
+            }
         };
         // Whoever asked may have gone.
         let _ = order.answer.try_send(done.map(|()| self.status()));
@@ -191,6 +209,7 @@ impl Scribe {
 
     /// Begins to write there.
     fn enter(&mut self, outlet: Outlet) {
+        self.keep_archive(&outlet);
         self.outlet = Some(outlet);
         self.since_unix_ns = self.clock.now().unix_ns;
         self.begin_file();
@@ -224,10 +243,48 @@ impl Scribe {
 
     /// Ends this file and begins the next.
     fn turn_over(&mut self) -> io::Result<()> {
+        // In the file of the requests that it is about.
+        self.write_left_out();
         let Some(Outlet::File(live)) = &mut self.outlet else { return Ok(()) };
         live.rotate()?;
+        let path = live.path().to_owned();
         self.begin_file();
+        if let Some(archive) = &self.archive {
+            archive.look(&path);
+        }
         Ok(())
+    }
+
+    /// Of a plain file, whatever it leaves behind is kept as asked, from former runs too.
+    fn keep_archive(&mut self, outlet: &Outlet) {
+        let Some(live) = outlet.file() else { return };
+        if self.archive.is_none() {
+            // What the live file may grow to is not the others'.
+            let live_bytes = self.config.rotate_bytes.unwrap_or(0);
+            let max_bytes = self.config.max_bytes.map(|bytes| bytes.saturating_sub(live_bytes));
+            self.archive = Archive::start(Keeping { packs: self.config.packs, max_bytes });
+        }
+        if let Some(archive) = &self.archive {
+            archive.look(live.path());
+        }
+    }
+
+    fn rotate_if_due(&mut self) {
+        let Some(live) = self.outlet.as_ref().and_then(Outlet::file) else { return };
+        let is_long = self.config.rotate_bytes.is_some_and(|bytes| live.bytes() >= bytes);
+        let now_ns = self.clock.mono_ns();
+        let age_ns = u128::from(now_ns.saturating_sub(self.begun_mono_ns));
+        let is_old = self.config.rotate_after.is_some_and(|after| age_ns >= after.as_nanos());
+        if !(is_long || is_old) || now_ns < self.may_rotate_mono_ns || self.error.is_some() {
+            return;
+        }
+        if let Err(error) = self.turn_over() {
+            self.may_rotate_mono_ns = now_ns + ROTATE_AGAIN_NS;
+            log::warn(&format!(
+                "trace {}: cannot be rotated: {error}; it goes on as it is and is tried again",
+                self.shown_path().unwrap_or_default()
+            ));
+        }
     }
 
     fn mark(&mut self, text: &str, records: &mut Vec<Record>) -> Result<(), CaptureError> {
@@ -250,6 +307,7 @@ impl Scribe {
         let file = self.outlet.as_ref().and_then(Outlet::file);
         let mut lost = self.lost;
         lost.add(&self.sink.lost());
+        lost.sampled += self.left_out;
         Status {
             state: match (&self.outlet, &self.error) {
                 (None, _) => "stopped",
@@ -280,15 +338,49 @@ impl Scribe {
         *self.desk.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
         let instance = self.run.capture.as_ref().map(|capture| capture.instance.clone()).unwrap_or_default();
         let requests_before = self.requests + self.lost.all_requests();
-        self.run.capture = Some(CaptureRecord { instance, part, requests_before });
+        let Sampling { share, slowest_per_minute } = self.config.sampling;
+        let is_sampled = self.sampler.is_some();
+        let hashes = self.config.prompt == PromptTrace::Hash;
+        self.run.capture = Some(CaptureRecord {
+            instance,
+            part,
+            requests_before,
+            sample_share: is_sampled.then_some(share),
+            slowest_per_minute: is_sampled.then_some(slowest_per_minute as u64),
+            prompt: Some(self.config.prompt.to_string()),
+            prompt_block_bytes: hashes.then_some(BLOCK_BYTES),
+            prompt_key_id: hashes.then(|| self.key.id()),
+        });
         self.run.clock = self.clock.snapshot();
         self.last = self.run.clock;
+        self.begun_mono_ns = self.run.clock.mono_ns;
         self.put(&Record::Run(self.run.clone()));
         self.write_out();
         self.is_headed = self.error.is_none();
     }
 
+    /// Leaves out what is not in the sample, and keys the hashes of the prompts of the others.
+    fn sift(&mut self, records: &mut Vec<Record>) {
+        let (sampler, key, left_out) = (&mut self.sampler, self.key, &mut self.left_out);
+        records.retain_mut(|record| {
+            let Record::Request(request) = record else { return true };
+            match sampler.as_mut().map(|sampler| sampler.judge(request)) {
+                Some(Verdict::LeftOut) => {
+                    *left_out += 1;
+                    return false;
+                }
+                Some(Verdict::For(why)) => request.kept_for = Some(why.into()),
+                Some(Verdict::InShare) | None => {}
+            }
+            if let Some(blocks) = &mut request.prompt_hashes {
+                blocks.key(key);
+            }
+            true
+        });
+    }
+
     fn write_records(&mut self, records: &mut Vec<Record>) {
+        self.sift(records);
         if !self.followers.is_empty() {
             for batch in records.chunks(MAX_BATCH_RECORDS) {
                 self.followers.iter_mut().for_each(|follower| follower.offer(batch));
@@ -316,6 +408,19 @@ impl Scribe {
         }
     }
 
+    /// Says how many were left out of the sample, once in a while: a line for each would be as many as those.
+    fn write_left_out(&mut self) {
+        let lost = LostRecord { sampled: self.left_out, ..LostRecord::default() };
+        if self.left_out > 0 {
+            self.put(&Record::Lost(lost));
+            self.write_out();
+            if self.error.is_none() {
+                self.left_out = 0;
+                self.lost.add(&lost);
+            }
+        }
+    }
+
     fn write_clock(&mut self, force: bool) {
         let now = self.clock.now();
         let stepped = offset(now.unix_ns, now.mono_ns).abs_diff(offset(self.last.unix_ns, self.last.mono_ns));
@@ -326,6 +431,7 @@ impl Scribe {
             let real = offset(snapshot.unix_ns, snapshot.mono_ns)
                 .abs_diff(offset(self.last.unix_ns, self.last.mono_ns));
             if force || due || real > STEP_NS {
+                self.write_left_out();
                 self.last = snapshot;
                 self.put(&Record::Clock(snapshot));
                 self.write_out();
@@ -376,19 +482,6 @@ impl Scribe {
             }
         }
         self.buffer.clear();
-    }
-}
-
-/// The pause after a drain of so many records from a sink of that capacity.
-fn next_pause(pause: Duration, drained: usize, capacity_records: usize) -> Duration {
-    // A small sink is full before there are as many.
-    let few = WORTH_WAKING_RECORDS.min(capacity_records / 8);
-    if drained == 0 || drained < few {
-        (pause * 2).min(LONGEST_PAUSE)
-    } else if drained > 2 * few {
-        (pause / 2).max(SHORTEST_PAUSE)
-    } else {
-        pause
     }
 }
 

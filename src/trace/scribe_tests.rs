@@ -1,7 +1,8 @@
-//! Tests of the writer's thread, step by step: a disk that is full, and how often it looks.
+//! Tests of the writer's thread, step by step: a disk that is full.
 
 use super::*;
 use crate::trace::capture::Capture;
+use crate::trace::prompt::PromptKey;
 use crate::trace::record::RequestRecord;
 use crate::trace::writer::tests::{run_record, scratch};
 
@@ -10,7 +11,14 @@ fn scribe_at(path: &Path, sink: &Arc<Sink>) -> Option<Scribe> {
     let clock = Clock::system();
     let config = CaptureConfig::default();
     let (_, desk) = Capture::new();
-    let mut scribe = Scribe::new(Some(path), config, run_record(&clock), Arc::clone(sink), clock, desk);
+    let mut scribe = Scribe::new(
+        Some(path),
+        config,
+        (run_record(&clock), PromptKey::drawn().unwrap()),
+        Arc::clone(sink),
+        clock,
+        desk,
+    );
     scribe.outlet = Some(Outlet::File(LiveFile::open(path).ok()?));
     scribe.is_headed = true;
     Some(scribe)
@@ -52,17 +60,4 @@ fn a_disk_that_has_room_again_is_written_with_what_was_lost_and_the_first_lines(
     assert!(lines[0].starts_with("{\"kind\":\"run\"") && lines[1].starts_with("{\"kind\":\"request\""));
     assert_eq!(lines[2], "{\"kind\":\"lost\",\"requests\":4}");
     assert_eq!((scribe.status().state, scribe.status().requests), ("capturing", 1));
-}
-
-#[test]
-fn a_small_buffer_is_emptied_as_often_as_it_fills() {
-    let after = |capacity, drained: [usize; 4]| {
-        drained.iter().fold(LONGEST_PAUSE, |pause, &records| next_pause(pause, records, capacity))
-    };
-    assert_eq!(after(65_536, [200; 4]), SHORTEST_PAUSE);
-    assert_eq!(after(65_536, [100; 4]), LONGEST_PAUSE);
-    for capacity in [1, 16, 100, 128] {
-        assert_eq!(after(capacity, [capacity; 4]), SHORTEST_PAUSE, "{capacity}");
-        assert_eq!(next_pause(SHORTEST_PAUSE, 0, capacity), 2 * SHORTEST_PAUSE);
-    }
 }

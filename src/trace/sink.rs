@@ -7,7 +7,8 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::record::{LostRecord, Record};
+use super::prompt::PromptBlocks;
+use super::record::{LostRecord, Record, RequestRecord};
 
 /// Shards, so that threads do not meet on one lock.
 const SHARDS: usize = 16;
@@ -18,6 +19,11 @@ pub const DEFAULT_CAPACITY_RECORDS: usize = 65_536;
 /// Memory that calls of the journal may take while the writer is away. A limit of their own and not in records: one may be as
 /// long as its prompt has hashes, and they must not take the place of a request's record.
 const JOURNAL_CAPACITY_BYTES: usize = 128 * 1024 * 1024;
+
+/// Memory that long prompts in records may take while the writer is away; beyond it a record is taken without its prompt.
+const PROMPTS_CAPACITY_BYTES: usize = 128 * 1024 * 1024;
+/// A prompt that takes no more is not counted: all records together would not take much.
+const SMALL_PROMPT_BYTES: usize = 512;
 
 /// A bounded, unordered buffer of records.
 #[derive(Debug)]
@@ -34,6 +40,7 @@ pub struct Sink {
     lost_total: AtomicU64,
     offered: AtomicU64,
     journal_held_bytes: AtomicUsize,
+    prompts_held_bytes: AtomicUsize,
     unshadowed: AtomicU64,
 }
 
@@ -43,6 +50,7 @@ struct Lost {
     journal: AtomicU64,
     others: AtomicU64,
     stopped: AtomicU64,
+    prompts: AtomicU64,
 }
 
 impl Lost {
@@ -52,6 +60,7 @@ impl Lost {
             (&self.journal, lost.journal),
             (&self.others, lost.others),
             (&self.stopped, lost.stopped),
+            (&self.prompts, lost.prompts),
         ];
         for (count, more) in counts.into_iter().filter(|(_, more)| *more > 0) {
             count.fetch_add(more, Ordering::Relaxed);
@@ -64,6 +73,9 @@ impl Lost {
             journal: read(&self.journal),
             others: read(&self.others),
             stopped: read(&self.stopped),
+            prompts: read(&self.prompts),
+            // The writer's own.
+            sampled: 0,
         }
     }
 }
@@ -86,6 +98,7 @@ impl Sink {
             lost_total: AtomicU64::new(0),
             offered: AtomicU64::new(0),
             journal_held_bytes: AtomicUsize::new(0),
+            prompts_held_bytes: AtomicUsize::new(0),
             unshadowed: AtomicU64::new(0),
         }
     }
@@ -95,13 +108,18 @@ impl Sink {
         self.shards.is_some()
     }
 
+    /// What is offered is taken.
+    pub fn is_taking(&self) -> bool {
+        self.shards.is_some() && self.taking.load(Ordering::Relaxed)
+    }
+
     /// Stops or goes on: what is offered meanwhile is dropped, and requests among it are counted.
     pub fn set_taking(&self, taking: bool) {
         self.taking.store(taking, Ordering::Relaxed);
     }
 
     /// Takes a record, or counts it as lost.
-    pub fn offer(&self, record: Record) {
+    pub fn offer(&self, mut record: Record) {
         let Some(shards) = &self.shards else { return };
         let is_request = matches!(record, Record::Request(_));
         if !self.taking.load(Ordering::Relaxed) {
@@ -122,18 +140,43 @@ impl Sink {
             }
             return;
         }
-        if is_request {
+        if let Record::Request(request) = &mut record {
             self.offered.fetch_add(1, Ordering::Relaxed);
+            self.admit_prompt(request);
         }
         if self.held.fetch_add(1, Ordering::Relaxed) < self.capacity_records {
             lock(&shards[thread_number() % SHARDS]).push(record);
             return;
         }
         self.held.fetch_sub(1, Ordering::Relaxed);
+        self.release_prompts(std::slice::from_ref(&record));
         self.count_lost(&match record {
             Record::Request(_) => LostRecord { requests: 1, ..LostRecord::default() },
             _ => LostRecord { others: 1, ..LostRecord::default() },
         });
+    }
+
+    /// Leaves the prompt out of a record if long ones take too much already.
+    fn admit_prompt(&self, request: &mut RequestRecord) {
+        let bytes = held_prompt_bytes(request);
+        if bytes > 0
+            && self.prompts_held_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > PROMPTS_CAPACITY_BYTES
+        {
+            self.prompts_held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            (request.prompt_hashes, request.prompt_text) = (None, None);
+            self.lost.prompts.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Their prompts no longer wait here. Where there are no long ones, nobody looks for one.
+    fn release_prompts(&self, records: &[Record]) {
+        if self.prompts_held_bytes.load(Ordering::Relaxed) > 0 {
+            let bytes = records.iter().map(|record| match record {
+                Record::Request(request) => held_prompt_bytes(request),
+                _ => 0,
+            });
+            self.prompts_held_bytes.fetch_sub(bytes.sum(), Ordering::Relaxed);
+        }
     }
 
     /// Moves everything into `into`; how many records that were.
@@ -144,6 +187,7 @@ impl Sink {
             into.append(&mut shard);
         }
         let drained = into.len() - before;
+        self.release_prompts(&into[before..]);
         let mut calls = 0;
         // Where there is no journal, nobody looks for one.
         if self.journal_held_bytes.load(Ordering::Relaxed) > 0 {
@@ -216,6 +260,13 @@ impl Sink {
     }
 }
 
+/// What the prompt in a record takes, if it is long.
+fn held_prompt_bytes(request: &RequestRecord) -> usize {
+    let text = request.prompt_text.as_ref().map_or(0, String::len);
+    let bytes = text + request.prompt_hashes.as_ref().map_or(0, PromptBlocks::held_bytes);
+    if bytes > SMALL_PROMPT_BYTES { bytes } else { 0 }
+}
+
 fn lock(shard: &Mutex<Vec<Record>>) -> MutexGuard<'_, Vec<Record>> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -230,7 +281,6 @@ fn thread_number() -> usize {
 mod tests {
     use super::*;
     use crate::trace::journal::{ChoiceCall, JournalCall, JournalRecord};
-    use crate::trace::record::RequestRecord;
 
     fn request() -> Record {
         Record::Request(Box::default())
@@ -284,6 +334,22 @@ mod tests {
         let mut out = Vec::new();
         sink.drain(&mut out);
         assert_eq!((out.len(), sink.take_lost()), (400, LostRecord::default()));
+    }
+
+    #[test]
+    fn long_prompts_have_room_of_their_own_and_a_record_is_taken_without_one() {
+        let sink = Sink::bounded(100);
+        let long = || {
+            let text = Some("x".repeat(PROMPTS_CAPACITY_BYTES / 4));
+            Record::Request(Box::new(RequestRecord { prompt_text: text, ..RequestRecord::default() }))
+        };
+        for _ in 0..2 {
+            (0..5).for_each(|_| sink.offer(long()));
+            let mut out = Vec::new();
+            assert_eq!((sink.drain(&mut out), sink.take_lost().prompts), (5, 1));
+            let with_text = out.iter().filter(|r| matches!(r, Record::Request(r) if r.prompt_text.is_some()));
+            assert_eq!(with_text.count(), 4);
+        }
     }
 
     #[test]

@@ -7,21 +7,59 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use std::{fmt, io};
+
+use http::HeaderName;
 
 use super::capture::Capture;
 use super::outlet::Follower;
+use super::prompt::{PromptKey, PromptTrace};
 use super::record::RunRecord;
+use super::sample::Sampling;
 use super::scribe::Scribe;
 use super::sink::Sink;
 use crate::clock::Clock;
 use crate::log;
 
+/// How long the end waits for whoever reads standard output, in steps.
+const STDOUT_WAIT: Duration = Duration::from_millis(5);
+const STDOUT_WAITS: u32 = 400;
+
 /// How a trace is captured, whatever file it goes to.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CaptureConfig {
     /// Folder in which captures may be started by name (`--trace-dir`).
     pub folder: Option<PathBuf>,
+    /// A file of so many bytes is rotated (`--trace-rotate-size`).
+    pub rotate_bytes: Option<u64>,
+    /// One that was begun so long ago is rotated (`--trace-rotate-secs`).
+    pub rotate_after: Option<Duration>,
+    /// All files of a capture together (`--trace-max-size`): beyond it the oldest is removed.
+    pub max_bytes: Option<u64>,
+    /// Rotated files are packed (`--trace-compress`).
+    pub packs: bool,
+    /// Which requests are kept.
+    pub sampling: Sampling,
+    /// What is told of prompts (`--trace-prompt`).
+    pub prompt: PromptTrace,
+    /// Request headers that are told (`--trace-headers`).
+    pub headers: Vec<HeaderName>,
+}
+
+impl Default for CaptureConfig {
+    fn default() -> Self {
+        Self {
+            folder: None,
+            rotate_bytes: None,
+            rotate_after: None,
+            max_bytes: None,
+            packs: true,
+            sampling: Sampling::default(),
+            prompt: PromptTrace::default(),
+            headers: Vec::new(),
+        }
+    }
 }
 
 /// The thread that writes.
@@ -30,6 +68,7 @@ pub struct TraceWriter {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     capture: Arc<Capture>,
+    is_stdout: bool,
 }
 
 /// Why a trace cannot be written.
@@ -43,6 +82,8 @@ pub enum TraceOpenError {
     Folder(PathBuf),
     /// There is no thread to be had.
     Thread(io::Error),
+    /// There is no key to be had for the hashes of prompts.
+    Key(io::Error),
 }
 
 impl fmt::Display for TraceOpenError {
@@ -58,6 +99,7 @@ impl fmt::Display for TraceOpenError {
             ),
             Self::Folder(path) => write!(f, "{}: is no folder", path.display()),
             Self::Thread(error) => write!(f, "no thread to write it: {error}"),
+            Self::Key(error) => write!(f, "no key for the hashes of prompts: {error}"),
         }
     }
 }
@@ -68,6 +110,7 @@ impl TraceOpenError {
         match self {
             Self::Folder(_) => "trace-dir",
             Self::Open(..) | Self::Locked(_) | Self::Thread(_) => "trace-log",
+            Self::Key(_) => "trace-prompt",
         }
     }
 }
@@ -89,7 +132,8 @@ impl TraceWriter {
             return Err(TraceOpenError::Folder(folder.clone()));
         }
         let (capture, desk) = Capture::new();
-        let mut scribe = Scribe::new(log, config, run, sink, clock, desk);
+        let key = PromptKey::drawn().map_err(TraceOpenError::Key)?;
+        let mut scribe = Scribe::new(log, config, (run, key), sink, clock, desk);
         scribe.followers = followers;
         scribe.begin()?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -99,7 +143,12 @@ impl TraceWriter {
             .spawn(move || scribe.work(&stop_thread))
             .map_err(TraceOpenError::Thread)?;
         capture.set_writer(thread.thread().clone());
-        Ok(Self { stop, thread: Some(thread), capture: Arc::new(capture) })
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+            capture: Arc::new(capture),
+            is_stdout: log.is_some_and(is_stdout),
+        })
     }
 
     /// Steers it.
@@ -114,6 +163,17 @@ impl Drop for TraceWriter {
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
+            // A file is written or fails; whoever reads standard output may have stopped to.
+            for _ in 0..STDOUT_WAITS {
+                if !self.is_stdout || thread.is_finished() {
+                    break;
+                }
+                std::thread::park_timeout(STDOUT_WAIT);
+            }
+            if self.is_stdout && !thread.is_finished() {
+                log::warn("nobody reads standard output; the end of the trace is missing");
+                return;
+            }
             if thread.join().is_err() {
                 log::warn("the trace writer failed; the end of the trace is missing");
             }

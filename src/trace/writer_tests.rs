@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::trace::capture::{CaptureError, Command, Status};
-use crate::trace::parts::part_path;
+use crate::trace::parts::{part_path, parts_of};
 use crate::trace::reader::TraceFile;
-use crate::trace::record::{CaptureRecord, LostRecord, Record, RequestRecord};
+use crate::trace::record::{CaptureRecord, LostRecord, Outcome, Record, RequestRecord};
 
 pub fn run_record(clock: &Clock) -> RunRecord {
     RunRecord {
@@ -69,7 +69,12 @@ fn start(log: Option<&Path>, config: CaptureConfig, sink: &Arc<Sink>) -> Result<
 }
 
 fn within(folder: &Path) -> CaptureConfig {
-    CaptureConfig { folder: Some(folder.to_owned()) }
+    CaptureConfig { folder: Some(folder.to_owned()), ..CaptureConfig::default() }
+}
+
+/// Rotated files stay as they are.
+fn plain() -> CaptureConfig {
+    CaptureConfig { packs: false, ..CaptureConfig::default() }
 }
 
 fn kinds(path: &Path) -> Vec<String> {
@@ -121,7 +126,7 @@ fn an_unwritable_path_says_so() {
 #[test]
 fn rotation_leaves_numbered_files_that_are_one_run_when_read_in_order() {
     let path = scratch("rotate");
-    let mut stage = Stage::start(Some(&path), CaptureConfig::default());
+    let mut stage = Stage::start(Some(&path), plain());
     for expected in 2..=3 {
         stage.requests(2);
         let status = stage.ask(Command::Rotate).unwrap();
@@ -141,14 +146,14 @@ fn rotation_leaves_numbered_files_that_are_one_run_when_read_in_order() {
     assert_eq!((read.runs.len(), read.runs[0].requests.len(), read.runs[0].elsewhere), (1, 5, 0));
     // The last file alone knows how many came before it; the next router goes on with the number.
     assert_eq!(TraceFile::read(&path).unwrap().runs[0].elsewhere, 4);
-    let next = Stage::start(Some(&path), CaptureConfig::default());
+    let next = Stage::start(Some(&path), plain());
     assert_eq!(next.ask(Command::Status).unwrap().part, Some(3));
 }
 
 #[test]
 fn a_file_that_is_in_the_way_of_a_rotation_is_left_alone() {
     let path = scratch("way");
-    let mut stage = Stage::start(Some(&path), CaptureConfig::default());
+    let mut stage = Stage::start(Some(&path), plain());
     stage.requests(1);
     std::fs::write(part_path(&path, 1), "mine").unwrap();
     let refused = stage.ask(Command::Rotate).unwrap_err();
@@ -235,4 +240,70 @@ fn a_follower_sees_what_is_written_in_bounded_batches() {
     let seen = seen.lock().unwrap();
     assert_eq!(seen.iter().sum::<usize>(), 1_000);
     assert!(seen.iter().all(|batch| *batch <= crate::trace::outlet::MAX_BATCH_RECORDS), "{seen:?}");
+}
+
+#[test]
+fn files_are_rotated_by_their_size_packed_and_limited_and_the_folder_is_read_as_one() {
+    let path = scratch("size");
+    let config = CaptureConfig {
+        rotate_bytes: Some(20_000),
+        max_bytes: Some(100_000_000),
+        ..CaptureConfig::default()
+    };
+    let mut stage = Stage::start(Some(&path), config);
+    while stage.ask(Command::Status).unwrap().part < Some(4) {
+        stage.requests(50);
+    }
+    stage.end();
+    let seqs = seqs(path.parent().unwrap());
+    assert_eq!(seqs, (1..=stage.seq).collect::<Vec<_>>());
+    let file = TraceFile::read(path.parent().unwrap()).unwrap();
+    assert_eq!((file.runs.len(), file.runs[0].elsewhere, file.torn_lines), (1, 0, 0));
+    // Whatever was not packed yet is by the next router, which begins with a look.
+    let next = Stage::start(Some(&path), CaptureConfig::default());
+    while parts_of(&path).unwrap().iter().any(|part| !part.is_packed) {
+        std::thread::yield_now();
+    }
+    drop(next);
+    assert!(parts_of(&path).unwrap().len() >= 3);
+    // A limit that is smaller than what is there takes the oldest.
+    let small = CaptureConfig { max_bytes: Some(1), ..CaptureConfig::default() };
+    let last = Stage::start(Some(&path), small);
+    while !parts_of(&path).unwrap().is_empty() {
+        std::thread::yield_now();
+    }
+    drop(last);
+    assert!(path.exists());
+}
+
+#[test]
+fn an_old_file_is_rotated_whatever_its_size() {
+    let path = scratch("age");
+    let config =
+        CaptureConfig { rotate_after: Some(Duration::ZERO), packs: false, ..CaptureConfig::default() };
+    let stage = Stage::start(Some(&path), config);
+    while stage.ask(Command::Status).unwrap().part < Some(3) {}
+    assert!(part_path(&path, 1).exists());
+}
+
+#[test]
+fn of_a_sample_the_rest_is_counted_and_those_that_failed_are_there() {
+    let path = scratch("sample");
+    let sampling = Sampling { share: 0.25, slowest_per_minute: 1 };
+    let mut stage = Stage::start(Some(&path), CaptureConfig { sampling, ..CaptureConfig::default() });
+    for seq in 1..=1_000_u64 {
+        let outcome = if seq % 100 == 0 { Outcome::WorkerReset } else { Outcome::Done };
+        let request_id = format!("id-{seq}");
+        let record = RequestRecord { seq, request_id, outcome, ..RequestRecord::default() };
+        stage.sink.offer(Record::Request(Box::new(record)));
+    }
+    stage.end();
+    let file = TraceFile::read(&path).unwrap();
+    let run = &file.runs[0];
+    let in_share = run.requests.iter().filter(|r| r.kept_for.is_none()).count();
+    let failed = run.requests.iter().filter(|r| r.outcome == Outcome::WorkerReset).count();
+    assert_eq!((failed, run.accounted()), (10, 1_000));
+    assert!((200..300).contains(&in_share) && run.missing.sampled > 650, "{in_share} {:?}", run.missing);
+    let header = run.run.as_ref().unwrap().capture.as_ref().unwrap();
+    assert_eq!((header.sample_share, header.slowest_per_minute), (Some(0.25), Some(1)));
 }

@@ -23,7 +23,7 @@ fn a_capture_is_steered_and_read_from_the_command_line() {
     let count = |kind: &str| tail.stdout.matches(&format!("{{\"kind\":\"{kind}\"")).count();
     assert_eq!((tail.code, count("mark"), count("run")), (Some(0), 1, 3), "{}", tail.stdout);
     assert_eq!(router.process.stop().code, Some(0));
-    let checked = milepost(&folder, "trace check t.000001.jsonl");
+    let checked = milepost(&folder, "trace check t.000001.*");
     assert!(checked.stdout.contains("marks") && checked.stdout.contains(" here\n"), "{checked:?}");
     let gone = run("status");
     assert_eq!((gone.code, gone.stdout.as_str()), (Some(1), ""));

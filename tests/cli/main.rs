@@ -5,6 +5,7 @@
 mod bench;
 mod canary;
 mod capture;
+mod crash;
 mod decisions;
 mod descriptors;
 mod doctor;

@@ -85,7 +85,7 @@ impl Process {
     fn run(mut command: Command, folder: &Path, args: &str) -> Self {
         command.current_dir(folder).args(args.split_whitespace());
         // What the machine has set is not the test's.
-        command.env_remove("OPENAI_API_KEY").env_remove("SSL_CERT_FILE");
+        command.env_remove("OPENAI_API_KEY").env_remove("MILEPOST_API_KEY").env_remove("SSL_CERT_FILE");
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

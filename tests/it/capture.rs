@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use milepost::trace::parts::{part_path, parts_of};
+use milepost::trace::parts::{files_of, parts_of, whole_lines};
 use milepost::trace::reader::TraceFile;
 use milepost::trace::record::Record;
 use serde_json::Value;
 
-use crate::harness::{Response, TestRouter, Worker, ask, json, post};
+use crate::harness::{Response, TestRouter, Worker, ask, json, post, post_with};
 
 fn folder() -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -108,8 +108,8 @@ async fn a_client_reads_the_trace_through_a_rotation_without_a_gap() {
     let parts = parts_of(&trace).unwrap();
     assert_eq!(parts.iter().map(|part| part.number).collect::<Vec<_>>(), [1, 2]);
     let mut whole = String::new();
-    for path in [part_path(&trace, 1), part_path(&trace, 2), trace] {
-        whole += &std::fs::read_to_string(&path).unwrap();
+    for path in parts.into_iter().map(|part| part.path).chain([trace]) {
+        whole += &String::from_utf8(lines_of(&path)).unwrap();
         std::fs::remove_file(&path).unwrap();
     }
     assert!(whole.starts_with(&lines), "what was read is the beginning of what is there");
@@ -162,4 +162,79 @@ async fn a_router_that_can_have_no_trace_says_so() {
     }
     assert_eq!(ask(router.addr, get("/milepost/trace/stop")).await.status, 405);
     router.end().await;
+}
+
+#[tokio::test]
+async fn hashes_tell_what_prompts_share_and_hold_no_word_of_them_in_any_file_of_the_capture() {
+    let worker = worker().await;
+    let (system, folder) = ("You are the CANARY of this mine. ".repeat(20), folder());
+    let log = folder.join("t.jsonl");
+    for policy in ["round_robin", "cache_aware"] {
+        let path = log.clone();
+        let router = TestRouter::with(&[&worker], move |config| {
+            config.trace_log = Some(path);
+            config.policy = policy.to_owned();
+        })
+        .await;
+        for (i, tail) in ["first", "second", "first"].into_iter().enumerate() {
+            let body = serde_json::json!({ "text": format!("{system}{tail}") }).to_string();
+            assert_eq!(ask(router.addr, post("/generate", &body)).await.status, 200);
+            if i == 0 {
+                assert_eq!(steer(&router, "rotate", "").await.status, 200);
+            }
+        }
+        router.end().await;
+        let file = TraceFile::read(&folder).unwrap();
+        let run = file.runs.last().unwrap();
+        let mut generated: Vec<_> = run.requests.iter().filter(|r| r.path == "/generate").collect();
+        generated.sort_by_key(|r| r.seq);
+        let hashes: Vec<&[u64]> =
+            generated.iter().map(|r| r.prompt_hashes.as_ref().unwrap().keyed()).collect();
+        // 665 and 666 bytes: two whole blocks and what is left.
+        assert_eq!(
+            (hashes.len(), hashes[0].len(), hashes[0]),
+            (3, 3, hashes[2]),
+            "{policy}: the key lasts over files"
+        );
+        assert_eq!(hashes[0][..2], hashes[1][..2], "{policy}: the same beginning");
+        assert_ne!(hashes[0][2], hashes[1][2], "{policy}: another end");
+    }
+    let file = TraceFile::read(&folder).unwrap();
+    let keys: Vec<_> =
+        file.runs.iter().map(|run| run.run.clone().unwrap().capture.unwrap().prompt_key_id).collect();
+    assert!(keys.len() == 2 && keys[0] != keys[1], "each run has a key of its own: {keys:?}");
+    for path in files_of(&folder).unwrap() {
+        let text = String::from_utf8(lines_of(&path)).unwrap();
+        assert!(!text.contains("CANARY") && text.lines().count() > 1, "{text}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+fn lines_of(path: &std::path::Path) -> Vec<u8> {
+    whole_lines(path, 0, u64::MAX).unwrap()
+}
+
+#[tokio::test]
+async fn text_and_headers_are_in_the_trace_only_where_they_were_asked_for() {
+    use milepost::trace::prompt::PromptTrace;
+    let worker = worker().await;
+    for (told, text) in [
+        (PromptTrace::None, None),
+        (PromptTrace::Hash, None),
+        (PromptTrace::Head(3), Some("abc")),
+        (PromptTrace::Full, Some("abcdef")),
+    ] {
+        let router = TestRouter::with(&[&worker], move |config| {
+            config.capture.prompt = told;
+            config.capture.headers = vec!["x-tenant".parse().unwrap()];
+        })
+        .await;
+        let request = post_with("/generate", "x-tenant: blue\r\nx-other: red\r\n", r#"{"text":"abcdef"}"#);
+        assert_eq!(ask(router.addr, request).await.status, 200);
+        let requests = router.finish_requests().await;
+        assert_eq!(requests[0].prompt_text.as_deref(), text);
+        assert_eq!(requests[0].prompt_hashes.is_some(), told == PromptTrace::Hash);
+        let headers: Vec<_> = requests[0].headers.iter().collect();
+        assert_eq!(headers, [(&"x-tenant".to_owned(), &"blue".to_owned())]);
+    }
 }

@@ -6,6 +6,7 @@
 
 mod absent;
 mod access;
+mod capture;
 mod compare;
 mod error;
 mod flag;

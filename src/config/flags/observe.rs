@@ -19,6 +19,70 @@ pub const TRACE_DIR: Flag = Flag::one(
 )
 .of(Value::Path)
 .with_origin(Origin::Milepost);
+/// `--trace-rotate-size`.
+pub const TRACE_ROTATE_SIZE: Flag = Flag::one(
+    "trace-rotate-size",
+    "BYTES",
+    "Begin another trace file when this one has so many bytes; the full one is named by its number [default: never]",
+)
+.of(Value::Integer(65_536, 1 << 50))
+.with_origin(Origin::Milepost);
+/// `--trace-rotate-secs`.
+pub const TRACE_ROTATE_SECS: Flag =
+    Flag::one("trace-rotate-secs", "SECS", "Begin another trace file after so many seconds [default: never]")
+        .of(Value::Integer(1, 31_536_000))
+        .with_origin(Origin::Milepost);
+/// `--trace-max-size`.
+pub const TRACE_MAX_SIZE: Flag = Flag::one(
+    "trace-max-size",
+    "BYTES",
+    "All files of the trace together; beyond it the oldest is removed, and files are rotated at an eighth of it if nothing else is said [default: no limit]",
+)
+.of(Value::Integer(524_288, 1 << 53))
+.with_origin(Origin::Milepost);
+/// `--trace-compress`.
+pub const TRACE_COMPRESS: Flag = Flag::one(
+    "trace-compress",
+    "WORD",
+    "How rotated trace files are packed; every command reads them as they are",
+)
+.of(Value::Word(&["zstd", "off"]))
+.or("zstd")
+.with_origin(Origin::Milepost);
+/// `--trace-sample`.
+pub const TRACE_SAMPLE: Flag = Flag::one(
+    "trace-sample",
+    "SHARE",
+    "Share of the requests that is written, by a hash of their ids; what failed and the slowest are written besides",
+)
+.of(Value::Number(0.0, 1.0))
+.or("1")
+.with_origin(Origin::Milepost);
+/// `--trace-slowest`.
+pub const TRACE_SLOWEST: Flag = Flag::one(
+    "trace-slowest",
+    "N",
+    "With --trace-sample: of each minute the N slowest are written too, by whole time and by first token",
+)
+.of(Value::Integer(0, 10_000))
+.or("10")
+.with_origin(Origin::Milepost);
+/// `--trace-prompt`.
+pub const TRACE_PROMPT: Flag = Flag::one(
+    "trace-prompt",
+    "WORD",
+    "What the trace tells of prompts: none (their length), hash (keyed hashes of their blocks: what is shared and no word), head:N (N characters), full (the text, up to 128 KiB)",
+)
+.or("hash")
+.with_origin(Origin::Milepost);
+/// `--trace-headers`.
+pub const TRACE_HEADERS: Flag = Flag::list(
+    "trace-headers",
+    Takes::OneOrMore,
+    "NAME",
+    "Request headers that the trace tells; none that may carry a key or a cookie",
+)
+.with_origin(Origin::Milepost);
 /// `--trace-decisions`.
 pub const TRACE_DECISIONS: Flag = Flag::one(
     "trace-decisions",
@@ -66,6 +130,14 @@ pub const OBSERVE: Group = Group {
     flags: &[
         TRACE_LOG,
         TRACE_DIR,
+        TRACE_ROTATE_SIZE,
+        TRACE_ROTATE_SECS,
+        TRACE_MAX_SIZE,
+        TRACE_COMPRESS,
+        TRACE_SAMPLE,
+        TRACE_SLOWEST,
+        TRACE_PROMPT,
+        TRACE_HEADERS,
         TRACE_DECISIONS,
         TRACE_BUFFER,
         PROMETHEUS_PORT,

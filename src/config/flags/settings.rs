@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use milepost_policies::{AssignmentMode, CacheAwareMode, PolicyConfig};
 
 use super::notice::refusal;
-use super::{Flag, FlagError, Given, access, compare, fleet, observe, requests, routing, secrets};
+use super::{Flag, FlagError, Given, access, capture, compare, fleet, observe, requests, routing, secrets};
 use crate::config::access::{Identity, TlsConfig};
 use crate::config::policy_file::PolicyName;
 use crate::config::resilience::{BreakerConfig, LimitConfig, RetryConfig};
@@ -16,7 +16,6 @@ use crate::config::{RouteConfig, TraceDecisions, worker_urls};
 use crate::fleet::health::HealthConfig;
 use crate::fleet::loads::LoadConfig;
 use crate::log::Level;
-use crate::trace::writer::CaptureConfig;
 
 /// Most bounds of a histogram: each is a time series for each label.
 const MAX_BUCKETS: usize = 100;
@@ -78,7 +77,7 @@ fn config(given: &Given, listen: &Endpoint) -> Result<RouteConfig, FlagError> {
         shadow_policies: compare::shadow_policies(given, &policy_config)?,
         policy_config,
         trace_log: given.path(&observe::TRACE_LOG)?,
-        capture: capture(given)?,
+        capture: capture::capture(given)?,
         trace_decisions: trace_decisions(given)?,
         trace_buffer_records: given.integer(&observe::TRACE_BUFFER)?,
         max_payload_bytes: given.integer(&requests::MAX_PAYLOAD)?,
@@ -162,10 +161,6 @@ fn trace_decisions(given: &Given) -> Result<TraceDecisions, FlagError> {
         Some("journal") => Ok(TraceDecisions::Journal),
         _ => Ok(TraceDecisions::Record),
     }
-}
-
-fn capture(given: &Given) -> Result<CaptureConfig, FlagError> {
-    Ok(CaptureConfig { folder: given.path(&observe::TRACE_DIR)? })
 }
 
 fn retry(given: &Given) -> Result<RetryConfig, FlagError> {
@@ -266,7 +261,7 @@ fn loads(given: &Given) -> Result<LoadConfig, FlagError> {
     Ok(LoadConfig { interval: given.seconds(flag)?, always: given.has(flag) })
 }
 
-fn header_names(given: &Given, flag: &Flag) -> Result<Vec<HeaderName>, FlagError> {
+pub(super) fn header_names(given: &Given, flag: &Flag) -> Result<Vec<HeaderName>, FlagError> {
     let name = |text: &str| text.parse().map_err(|_| FlagError::expected(flag, "names of headers", text));
     given.texts(flag)?.into_iter().map(name).collect()
 }

@@ -34,8 +34,10 @@ fn without_flags_the_settings_are_the_defaults_of_the_code() {
 fn another(flag: &Flag) -> String {
     let default = flag.default.unwrap_or_default();
     match flag.value {
+        Value::Integer(least, _) if flag.default.is_none() => (least + 7).to_string(),
         Value::Integer(..) => (default.parse::<i128>().unwrap_or(0) + 7).to_string(),
         Value::Number(..) if flag.name == "consistent-hash-load-factor" => "1.25".to_owned(),
+        Value::Number(..) if flag.name == "trace-sample" => "0.5".to_owned(),
         Value::Number(..) => (default.parse::<f64>().unwrap_or(0.0) + 0.25).to_string(),
         Value::Word(words) => words.iter().rfind(|word| **word != default).unwrap().to_string(),
         Value::Path => "file.pem".to_owned(),
@@ -45,6 +47,7 @@ fn another(flag: &Flag) -> String {
             "health-check-endpoint" => "/other",
             "policy" | "shadow-policy" => "random",
             "split" => "random=1,bucket=1",
+            "trace-prompt" => "head:200",
             "worker-urls" => "http://w:1",
             _ => "another",
         }
@@ -81,6 +84,11 @@ fn values_that_only_fit_together_are_checked_together() {
     let backoff = error(&[(&requests::INITIAL_BACKOFF, &["80"]), (&requests::MAX_BACKOFF, &["20"])]);
     assert!(backoff.contains("--retry-initial-backoff-ms and --retry-max-backoff-ms"), "{backoff}");
     assert!(backoff.contains("got 80 ms and 20 ms"), "{backoff}");
+    let (log, rotate) = (&observe::TRACE_LOG, &observe::TRACE_ROTATE_SIZE);
+    let few = error(&[(&observe::TRACE_MAX_SIZE, &["1000000"]), (rotate, &["500000"])]);
+    assert!(few.contains("room for 4 files; got 1000000 and 500000 bytes"), "{few}");
+    let stdout = error(&[(log, &["-"]), (rotate, &["500000"])]);
+    assert!(stdout.contains("standard output cannot be rotated"), "{stdout}");
     let journal = error(&[(&observe::TRACE_DECISIONS, &["journal"])]);
     assert!(journal.starts_with("--trace-decisions and --trace-log: "), "{journal}");
     for (one, other) in [
@@ -112,6 +120,9 @@ fn values_are_refused_with_flag_value_and_expectation() {
         (&observe::DURATION_BUCKETS, &["0.1", "0"], "a number above 0, got 0"),
         (&observe::DURATION_BUCKETS, &["0.1", "inf"], "a number above 0, got inf"),
         (&observe::TRACE_LOG, &[""], "a path, got an empty text"),
+        (&observe::TRACE_PROMPT, &["head"], "none, hash, head:N (N characters) or full, got head"),
+        (&observe::TRACE_HEADERS, &["x-tenant", "X-Api-Key"], "that carry no secret"),
+        (&observe::TRACE_HEADERS, &["cookie"], "got cookie"),
         (&routing::POLICY, &["cache-awre"], "did you mean cache_aware?"),
         (
             &routing::SPLIT,

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::blocks::{Blocks, mixed};
 use super::{Content, DatasetError, Loaded, Prompt, file};
+use crate::trace::prompt;
 
 /// Blocks of all prompts together: 2 GB of ids.
 const MOST_BLOCKS: usize = 250_000_000;
@@ -82,6 +83,8 @@ struct TraceRow {
     output_tokens: u64,
     /// Ids of its blocks; none where the trace does not tell.
     ids: Vec<u64>,
+    /// Bytes of text that its blocks are of, where they are not of tokens.
+    text_bytes: u64,
     /// Its chat and the one it goes on from.
     chat: Option<(i64, i64)>,
 }
@@ -128,6 +131,9 @@ struct Taken {
     too_long: u64,
     misfits: u64,
     unordered: bool,
+    /// Of the prompts whose blocks are of text.
+    text_bytes: u64,
+    text_tokens: u64,
 }
 
 impl Taken {
@@ -153,7 +159,10 @@ impl Taken {
             return (o.format == TraceFormat::Milepost).then_some(());
         }
         let blocks = row.input_tokens.div_ceil(u64::from(o.format.block_tokens())) as usize;
-        if !row.ids.is_empty() && row.ids.len() != blocks {
+        if row.text_bytes > 0 {
+            self.text_bytes += row.text_bytes;
+            self.text_tokens += row.input_tokens;
+        } else if !row.ids.is_empty() && row.ids.len() != blocks {
             self.misfits += 1;
             row.ids.truncate(blocks);
         }
@@ -169,6 +178,7 @@ impl Taken {
             self.rows.sort_by_key(|row| row.at_ns);
         }
         let notes = self.notes(o, exact_tokens);
+        let block_tokens = self.block_tokens(o.format);
         let first_ns = self.rows.first().map_or(0, |row| row.at_ns);
         let at_ns: Vec<u64> = self.rows.iter().map(|row| row.at_ns - first_ns).collect();
         let turns = turns::of(&self.rows, &at_ns);
@@ -180,7 +190,7 @@ impl Taken {
             turn,
             content: Content::Blocks(Blocks {
                 ids: row.ids.into(),
-                block_tokens: o.format.block_tokens(),
+                block_tokens,
                 tokens: row.input_tokens,
                 own: mixed(mixed(seed) ^ index),
                 vocabulary: o.vocabulary,
@@ -188,6 +198,21 @@ impl Taken {
             }),
         });
         Loaded { prompts: prompts.collect(), notes, at_ns: Some(at_ns) }
+    }
+
+    /// Tokens of a block: where blocks are of text, as many as its bytes had on the average of all prompts, and what has none is
+    /// of its own.
+    fn block_tokens(&mut self, format: TraceFormat) -> u32 {
+        if self.text_bytes == 0 {
+            return format.block_tokens();
+        }
+        let tokens = prompt::BLOCK_BYTES as f64 * self.text_tokens as f64 / self.text_bytes as f64;
+        let block_tokens = tokens.round().clamp(1.0, f64::from(u32::MAX)) as u32;
+        for row in &mut self.rows {
+            let blocks = row.input_tokens.div_ceil(u64::from(block_tokens)) as usize;
+            row.ids.truncate(if row.text_bytes > 0 { blocks } else { 0 });
+        }
+        block_tokens
     }
 
     fn notes(&self, o: &TraceOptions, exact_tokens: bool) -> Vec<String> {
@@ -216,6 +241,9 @@ impl Taken {
         match o.format {
             TraceFormat::Azure | TraceFormat::BurstGpt => {
                 notes.push(format!("{name}: the trace tells nothing of sharing; every prompt is of its own"));
+            }
+            TraceFormat::Milepost if self.text_bytes > 0 => {
+                notes.push(format!("{name}: {}", own_log::BY_HASHES));
             }
             TraceFormat::Milepost => notes.push(format!("{name}: {}", own_log::APPROXIMATE)),
             TraceFormat::Mooncake | TraceFormat::Bailian => {}

@@ -1,6 +1,6 @@
 //! milepost's own trace log as a workload: the same arrivals and lengths, and as much sharing as the records tell.
 //!
-//! Rule: the log holds no text. What a server found in its cache is taken to be shared with the latest earlier request to the
+//! Rule: the log holds no text. Where it has hashes of the prompts' blocks, those tell what is shared. Else what a server found in its cache is taken to be shared with the latest earlier request to the
 //! same worker that is long enough; without such a figure nothing is shared. Deliberately not here: the format (`trace::record`).
 
 use std::collections::{HashMap, VecDeque};
@@ -9,12 +9,17 @@ use std::sync::Arc;
 
 use super::TraceRow;
 use crate::load::dataset::DatasetError;
+use crate::trace::prompt::PromptBlocks;
 use crate::trace::reader::TraceReader;
 use crate::trace::record::{Record, RequestRecord};
 
 /// What has to be said of such a workload.
 pub(super) const APPROXIMATE: &str = "approximate: lengths are the servers' token counts (without one, a token for 4 bytes), \
      and what was found in a cache is shared with the latest earlier request to the same worker";
+
+/// The same of one with hashes.
+pub(super) const BY_HASHES: &str = "lengths are the servers' token counts (without one, a token for 4 bytes), and what is shared is told by \
+     the hashes of the prompts' blocks of 256 bytes, to a block";
 
 /// Tokens of a block; what is shared is rounded down to it.
 const BLOCK_TOKENS: u64 = 16;
@@ -56,6 +61,11 @@ impl Sharing {
         let input_tokens = record.tokens.prompt_tokens.unwrap_or(bytes.div_ceil(BYTES_PER_TOKEN));
         let output_tokens =
             record.tokens.completion_tokens.or(record.max_new_tokens).unwrap_or(OUTPUT_TOKENS);
+        if let Some(hashes) = record.prompt_hashes.as_ref().map(PromptBlocks::keyed).filter(|h| !h.is_empty())
+        {
+            let (at_ns, ids) = (record.arrival_unix_ns, hashes.to_vec());
+            return TraceRow { at_ns, input_tokens, output_tokens, ids, text_bytes: bytes, chat: None };
+        }
         let cached = record.tokens.cached_tokens.unwrap_or(0).min(input_tokens) / BLOCK_TOKENS;
         // More than any model reads is left out by its length; its ids need not be made.
         let blocks = input_tokens.min(super::MOST_TOKENS).div_ceil(BLOCK_TOKENS) as usize;
@@ -72,7 +82,7 @@ impl Sharing {
             }
             recent.push_back(ids.clone());
         }
-        TraceRow { at_ns: record.arrival_unix_ns, input_tokens, output_tokens, ids, chat: None }
+        TraceRow { at_ns: record.arrival_unix_ns, input_tokens, output_tokens, ids, ..TraceRow::default() }
     }
 }
 
@@ -103,6 +113,20 @@ mod tests {
         assert_eq!(second.ids[..4], first.ids[..4]);
         assert!(second.ids[4..].iter().all(|id| !first.ids.contains(id)));
         assert!(elsewhere.ids.iter().all(|id| !first.ids.contains(id)));
+    }
+
+    #[test]
+    fn hashes_of_blocks_tell_what_is_shared_whoever_answered() {
+        let hashed = |worker: &str, hashes: &[u64]| RequestRecord {
+            prompt_hashes: Some(PromptBlocks::Keyed(hashes.into())),
+            prompt_bytes: Some(600),
+            ..record(worker, 150, 0)
+        };
+        let mut sharing = Sharing::default();
+        let first = sharing.row(&hashed("a", &[1, 2, 3]));
+        let second = sharing.row(&hashed("b", &[1, 2, 4]));
+        assert_eq!((first.text_bytes, first.input_tokens), (600, 150));
+        assert_eq!((first.ids, second.ids), (vec![1, 2, 3], vec![1, 2, 4]));
     }
 
     #[test]

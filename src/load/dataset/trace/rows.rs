@@ -52,7 +52,7 @@ impl Rows {
                     input_tokens: row.input_length,
                     output_tokens: row.output_length,
                     ids: row.hash_ids,
-                    chat: None,
+                    ..TraceRow::default()
                 }))
             }
             TraceFormat::Bailian => {
@@ -63,6 +63,7 @@ impl Rows {
                     output_tokens: row.output_length,
                     ids: row.hash_ids,
                     chat: Some((row.chat_id, row.parent_chat_id)),
+                    ..TraceRow::default()
                 }))
             }
             TraceFormat::Azure => self.of_csv(line, ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]),

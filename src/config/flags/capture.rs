@@ -1,0 +1,75 @@
+//! From flags to how a trace is captured.
+//!
+//! Rule: what would write a secret, or could not be done, is refused before the router serves. Deliberately not here: the flags
+//! ([`super::observe`]), the capture (`trace::writer`).
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::{Flag, FlagError, Given, observe, settings};
+use crate::trace::prompt::PromptTrace;
+use crate::trace::sample::Sampling;
+use crate::trace::writer::CaptureConfig;
+
+/// A file is so small a part of all that the oldest can go without half of the trace going with it.
+const LEAST_FILES: u64 = 4;
+/// Files that a limit on all of them makes where nobody says how long one is.
+const USUAL_FILES: u64 = 8;
+/// Parts of names of headers that carry secrets.
+const SECRET: [&str; 8] = ["auth", "cookie", "token", "secret", "password", "key", "credential", "signature"];
+
+/// Reads them.
+pub(super) fn capture(given: &Given) -> Result<CaptureConfig, FlagError> {
+    let max_bytes: Option<u64> = given.optional_integer(&observe::TRACE_MAX_SIZE)?;
+    let rotate_bytes: Option<u64> = given.optional_integer(&observe::TRACE_ROTATE_SIZE)?;
+    if let (Some(max_bytes), Some(bytes)) = (max_bytes, rotate_bytes)
+        && max_bytes / LEAST_FILES < bytes
+    {
+        let why = format!("there must be room for {LEAST_FILES} files; got {max_bytes} and {bytes} bytes");
+        return Err(pair(&observe::TRACE_MAX_SIZE, &observe::TRACE_ROTATE_SIZE, why));
+    }
+    let rotates = given.has(&observe::TRACE_ROTATE_SECS) || rotate_bytes.or(max_bytes).is_some();
+    if rotates && given.path(&observe::TRACE_LOG)?.is_some_and(|path| path.as_os_str() == "-") {
+        let why = "standard output cannot be rotated; leave the limits of files out".to_owned();
+        return Err(pair(&observe::TRACE_LOG, &observe::TRACE_ROTATE_SIZE, why));
+    }
+    let rotate_after = given.optional_integer(&observe::TRACE_ROTATE_SECS)?.map(Duration::from_secs);
+    Ok(CaptureConfig {
+        folder: given.path(&observe::TRACE_DIR)?,
+        rotate_bytes: rotate_bytes.or(max_bytes.map(|bytes| bytes / USUAL_FILES)),
+        rotate_after,
+        max_bytes,
+        packs: given.text(&observe::TRACE_COMPRESS)? == Some("zstd"),
+        sampling: Sampling {
+            share: given.number(&observe::TRACE_SAMPLE)?,
+            slowest_per_minute: given.integer(&observe::TRACE_SLOWEST)?,
+        },
+        prompt: prompt(given)?,
+        headers: headers(given)?,
+    })
+}
+
+fn pair(flag: &Flag, other: &Flag, why: String) -> FlagError {
+    FlagError::Pair { flag: flag.name, other: other.name, why }
+}
+
+fn prompt(given: &Given) -> Result<PromptTrace, FlagError> {
+    let flag = &observe::TRACE_PROMPT;
+    let word = given.text(flag)?.unwrap_or_default();
+    PromptTrace::parse(word)
+        .ok_or_else(|| FlagError::expected(flag, "none, hash, head:N (N characters) or full", word))
+}
+
+fn headers(given: &Given) -> Result<Vec<HeaderName>, FlagError> {
+    let flag = &observe::TRACE_HEADERS;
+    let names = settings::header_names(given, flag)?;
+    match names.iter().find(|name| SECRET.iter().any(|part| name.as_str().contains(part))) {
+        Some(name) => {
+            let expected =
+                "names of headers that carry no secret; a trace never holds keys, tokens or cookies";
+            Err(FlagError::expected(flag, expected, name.as_str()))
+        }
+        None => Ok(names),
+    }
+}
