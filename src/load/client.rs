@@ -12,7 +12,7 @@ use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::connections::Connections;
-use super::failure::{Class, Failure, of_connection};
+use super::failure::{Class, Failure, of_connection, of_opening};
 use crate::buffer::Buffer;
 use crate::clock::Clock;
 use crate::http1::head::ResponseHead;
@@ -250,7 +250,7 @@ impl Client {
                 Some(connection) => connection,
                 None => {
                     let opened = self.connections.open().await;
-                    opened.map_err(|e| Failure::new(Class::Connect, e.to_string()))?
+                    opened.map_err(|e| of_opening(&e))?
                 }
             };
             progress.seen.stamps.connected_ns.get_or_insert_with(|| self.clock.mono_ns());

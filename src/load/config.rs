@@ -14,6 +14,7 @@ use super::dataset::Dataset;
 use super::faults::Faults;
 use super::schedule::{Arrivals, Pace, Rate};
 use super::target::Target;
+use crate::config::access::TlsConfig;
 
 /// Where the router's trace is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub struct LoadConfig {
     pub request: RequestOptions,
     /// Headers of every request.
     pub headers: HeaderMap,
+    /// Who signs the certificates of https targets, and what is shown to them.
+    pub tls: TlsConfig,
     /// Longest time from connecting to the last byte.
     pub request_timeout: Duration,
     /// Requests before the run, in no figure.
@@ -88,6 +91,7 @@ impl LoadConfig {
             model: None,
             request: RequestOptions::default(),
             headers: HeaderMap::new(),
+            tls: TlsConfig::default(),
             request_timeout: Duration::from_secs(1800),
             warmup_requests: 1,
             flush_cache: false,

@@ -6,11 +6,15 @@
 use std::fmt;
 use std::io;
 
+use crate::net::tls::{HandshakeError, TlsError};
+
 /// What a failed request is counted under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// No connection to the target.
     Connect,
+    /// A connection, but no TLS handshake on it.
+    Tls,
     /// The connection broke before the answer's head, or was reset.
     Reset,
     /// The answer was cut: its body ended before its end, or a stream without its `[DONE]`.
@@ -40,6 +44,7 @@ impl Class {
     pub fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
+            Self::Tls => "tls",
             Self::Reset => "reset",
             Self::Truncated => "truncated",
             Self::Timeout => "timeout",
@@ -77,11 +82,19 @@ impl fmt::Display for Failure {
     }
 }
 
+/// The class of what kept a connection from being opened.
+pub(super) fn of_opening(error: &io::Error) -> Failure {
+    let inner = error.get_ref();
+    let tls = inner.is_some_and(|inner| inner.is::<HandshakeError>() || inner.is::<TlsError>());
+    Failure::new(if tls { Class::Tls } else { Class::Connect }, error.to_string())
+}
+
 /// The class of a connection's error; `head` says that the answer's head had come.
 pub(super) fn of_connection(error: &io::Error, head: bool) -> Failure {
     let reset = match error.kind() {
         io::ErrorKind::InvalidData => {
-            return Failure::new(Class::Malformed, format!("not HTTP/1.1: {error}"));
+            let hint = if head { "" } else { " (an https port needs https://)" };
+            return Failure::new(Class::Malformed, format!("not HTTP/1.1: {error}{hint}"));
         }
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => true,
         _ => false,

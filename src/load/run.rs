@@ -10,7 +10,7 @@ use super::arrivals::{Load, Made};
 use super::client::Client;
 use super::client::Outgoing;
 use super::config::LoadConfig;
-use super::connections::{CONNECT_TIMEOUT, Connections};
+use super::connections::{CONNECT_TIMEOUT, Connections, Handshakes};
 use super::dataset::{DatasetError, Loaded, Prompt, reuse, sessions};
 use super::descriptors;
 use super::failure::Class;
@@ -25,6 +25,7 @@ use super::traced::{TraceError, Tracing};
 use crate::clock::{Clock, Stamp, process_cpu_ns};
 use crate::net::Connector;
 use crate::net::descriptors::raise;
+use crate::net::dialer::Dialer;
 
 /// From planning to the first arrival: time for the pacer's thread to start.
 const LEAD_NS: u64 = 20_000_000;
@@ -126,6 +127,8 @@ pub struct RunReport {
     pub notes: Vec<String>,
     /// Connections the client opened for the load; those of the warm-up and of questions about the server are not in it.
     pub connections_opened: u64,
+    /// TLS handshakes of these connections.
+    pub handshakes: Handshakes,
     /// What the load was for the client.
     pub client: ClientWork,
     /// XXH3 of the bodies of all requests, one after the other, in hexadecimal: two runs with one hash asked the same.
@@ -142,7 +145,7 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
     let clock = &context.clock;
     let tracing = match &config.router_trace {
         Some(source) => {
-            Some(Tracing::begin(source, &context.connector, clock).await.map_err(LoadError::Trace)?)
+            Some(Tracing::begin(source, dialer(&config, &context), clock).await.map_err(LoadError::Trace)?)
         }
         None => None,
     };
@@ -152,7 +155,7 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
         *of_trace = Arc::clone(&schedule);
     }
     notes.extend(descriptors::shortage(at_once(&config, plan.prompts.len()), raise()));
-    let opened_before = client.connections.opened();
+    let opened_before = (client.connections.opened(), client.connections.handshakes());
     client.connections.tend(first_spare(&config, plan.prompts.len())).await;
     let mut clocks = vec![clock.snapshot()];
     let now = clock.now();
@@ -180,7 +183,8 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
     }
     clocks.push(clock.snapshot());
     let partial = context.stop.is_set();
-    let connections_opened = client.connections.opened() - opened_before;
+    let connections_opened = client.connections.opened() - opened_before.0;
+    let handshakes = client.connections.handshakes().since(opened_before.1);
     // Closes the idle connections: their descriptors may be what reading the trace lacks.
     drop(client);
     let joined = join::Run { config: &config, start, clocks, target, clock, notes: &mut notes };
@@ -201,6 +205,7 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
         reuse,
         notes,
         connections_opened,
+        handshakes,
         client: work,
         prompts_xxh3: plan.xxh3.clone(),
         ended_unix_ns: ended.unix_ns,
@@ -289,9 +294,14 @@ fn schedule(
     Ok(Schedule::new(&arrivals, sessions::starts(&loaded.prompts), config.seed))
 }
 
+/// How targets are reached; certificates that cannot be used are told by whoever needs them.
+fn dialer(config: &LoadConfig, context: &RunContext) -> Dialer {
+    Dialer::new(context.connector.clone(), config.tls.outgoing())
+}
+
 pub(super) async fn connect(config: &LoadConfig, context: &RunContext) -> Result<Arc<Client>, LoadError> {
-    let (connector, clock) = (context.connector.clone(), context.clock.clone());
-    let connections = Connections::to(&config.target, connector, clock.clone()).await.map_err(|e| {
+    let (dialer, clock) = (dialer(config, context), context.clock.clone());
+    let connections = Connections::to(&config.target, dialer, clock.clone()).await.map_err(|e| {
         LoadError::Target(format!("{}: cannot look up {}: {e}", config.target, config.target.host))
     })?;
     let host = config.target.host_port();

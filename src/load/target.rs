@@ -1,11 +1,12 @@
-//! Where requests go: `http://host[:port][/prefix]`.
+//! Where requests go: `http://host[:port][/prefix]`, or https.
 //!
-//! Rule: an address that cannot be used is refused with what was expected, before the run. Deliberately not here: TLS (put a
-//! proxy that speaks it in front) and connecting, see `connection`.
+//! Rule: an address that cannot be used is refused with what was expected, before the run. Deliberately not here:
+//! connecting, and who signs certificates (`connections`).
 
 use std::fmt;
 
 use crate::config::worker_url::WorkerUrl;
+use crate::net::tls::{ServerName, server_name};
 
 /// A base URL of a server or router.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,24 +15,22 @@ pub struct Target {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// It is spoken to by TLS.
+    pub https: bool,
     /// Path before every endpoint's, without a slash at its end; mostly empty.
     pub prefix: String,
 }
 
 impl Target {
-    /// Reads a base URL. A port left out is 80.
+    /// Reads a base URL. A port left out is 80, or 443 of https.
     pub fn parse(url: &str) -> Result<Self, String> {
         let expected = || format!("expected http://host:port, got {url}");
         let uri: http::Uri = url.parse().map_err(|_| expected())?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(format!(
-                    "https is not spoken by this client; expected http://host:port, got {url}"
-                ));
-            }
+        let https = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
             _ => return Err(expected()),
-        }
+        };
         let authority = uri.authority().ok_or_else(expected)?;
         if uri.query().is_some() || authority.as_str().contains('@') {
             return Err(expected());
@@ -40,12 +39,21 @@ impl Target {
         let after_host = &authority.as_str()[authority.host().len()..];
         let port = match after_host.strip_prefix(':') {
             Some(text) => text.parse().map_err(|_| expected())?,
+            None if https => 443,
             None => 80,
         };
         if host.is_empty() || port == 0 {
             return Err(expected());
         }
-        Ok(Self { host, port, prefix: uri.path().trim_end_matches('/').to_owned() })
+        if https && server_name(&host).is_none() {
+            return Err(format!("{}: no certificate can be for this host", expected()));
+        }
+        Ok(Self { host, port, https, prefix: uri.path().trim_end_matches('/').to_owned() })
+    }
+
+    /// Whose certificate must be shown there; none where nothing is shown.
+    pub fn server_name(&self) -> Option<ServerName<'static>> {
+        self.https.then(|| server_name(&self.host)).flatten()
     }
 
     /// `host:port`, with brackets round an IPv6 address: the form of the `Host` header and of the CSV's `host`.
@@ -65,7 +73,8 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.host_port(), self.prefix)
+        let scheme = if self.https { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.host_port(), self.prefix)
     }
 }
 
@@ -88,6 +97,9 @@ mod tests {
         assert_eq!((t.host_port().as_str(), t.path("/generate").as_str()), ("gpu3:8000", "/v0/generate"));
         assert_eq!(Target::parse("http://[::1]:7").unwrap().host_port(), "[::1]:7");
         assert_eq!(Target::parse("http://a").unwrap().port, 80);
+        let secure = Target::parse("https://gpu3/v0").unwrap();
+        assert_eq!((secure.port, secure.to_string().as_str()), (443, "https://gpu3:443/v0"));
+        assert!(secure.server_name().is_some() && t.server_name().is_none());
         for url in ["http://127.0.0.1:31000", "https://127.0.0.1:31000/", "http://127.0.0.1:31000@3"] {
             assert_eq!(host_port_of(url), "127.0.0.1:31000");
         }
@@ -97,7 +109,7 @@ mod tests {
     fn others_are_refused() {
         for bad in [
             "gpu3:8000",
-            "https://a:1",
+            "https://a..b:1",
             "http://",
             "http://a:99999",
             "http://a:0",

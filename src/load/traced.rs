@@ -20,7 +20,7 @@ use super::config::TraceSource;
 use super::connections::Connections;
 use super::target::Target;
 use crate::clock::Clock;
-use crate::net::Connector;
+use crate::net::dialer::Dialer;
 use crate::trace::axis::{ClockTrack, Offsets};
 use crate::trace::reader::MAX_LINE_BYTES;
 use crate::trace::record::{Record, RequestRecord, RunRecord, WorkerRecord};
@@ -210,11 +210,7 @@ impl Tracing {
     ///
     /// # Errors
     /// The file or address cannot be read.
-    pub async fn begin(
-        source: &TraceSource,
-        connector: &Connector,
-        clock: &Clock,
-    ) -> Result<Self, TraceError> {
+    pub async fn begin(source: &TraceSource, dialer: Dialer, clock: &Clock) -> Result<Self, TraceError> {
         match source {
             TraceSource::File(path) => {
                 let fail = |what: String| TraceError(format!("{}: {what}", path.display()));
@@ -224,7 +220,7 @@ impl Tracing {
             }
             TraceSource::Url(url) => {
                 let fail = |what: String| TraceError(format!("{url}: {what}"));
-                let connections = Connections::to(url, connector.clone(), clock.clone());
+                let connections = Connections::to(url, dialer, clock.clone());
                 let connections = connections.await.map_err(|e| fail(e.to_string()))?;
                 let client =
                     Client::new(connections, clock.clone(), &url.host_port(), &HeaderMap::new(), GET_TIMEOUT)

@@ -36,6 +36,11 @@ impl Dialer {
         self.tls.as_ref()
     }
 
+    /// The transport.
+    pub fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
     /// The addresses of a name.
     pub async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         self.connector.resolve(host, port).await
@@ -51,21 +56,28 @@ impl Dialer {
         let Some(server) = server else {
             return self.connector.connect(addrs).await;
         };
-        let tls = self.tls.as_ref().map_err(|error| io::Error::other(error.clone()))?;
+        self.secured_by()?;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
         for addr in addrs {
             let shaken = match self.connector.connect(std::slice::from_ref(addr)).await {
-                Ok((io, link)) => tls.connect(io, server.clone()).await.map(|io| (io, link)),
-                Err(error) => {
-                    last = error;
-                    continue;
-                }
+                Ok((io, link)) => self.secure(io, server).await.map(|io| (io, link)),
+                Err(error) => Err(error),
             };
             match shaken {
                 Ok(connected) => return Ok(connected),
-                Err(error) => last = io::Error::other(error),
+                Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    /// The client's handshake on a connection to `server`. A failed one has a [`super::tls::HandshakeError`] inside, one without
+    /// what it takes a [`TlsError`].
+    pub async fn secure(&self, io: Io, server: &ServerName<'static>) -> io::Result<Io> {
+        self.secured_by()?.connect(io, server.clone()).await.map_err(io::Error::other)
+    }
+
+    fn secured_by(&self) -> io::Result<&ClientTls> {
+        self.tls.as_ref().map_err(|error| io::Error::other(error.clone()))
     }
 }

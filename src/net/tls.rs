@@ -57,7 +57,7 @@ pub enum TlsError {
         /// The certificate.
         cert_path: PathBuf,
     },
-    /// Nobody was named who signs the certificates of https workers.
+    /// Nobody was named who signs the certificates of those that are spoken to by https.
     NoRoots {
         /// What became of `SSL_CERT_FILE`, which is tried where the flag is absent.
         fallback: String,
@@ -78,7 +78,7 @@ impl fmt::Display for TlsError {
             ),
             Self::NoRoots { fallback } => write!(
                 f,
-                "https workers need --ca-cert-paths FILE (PEM): who signs their certificates; {fallback}"
+                "https needs --ca-cert-paths FILE (PEM): who signs the certificates of the other side; {fallback}"
             ),
             Self::Library(why) => write!(f, "TLS cannot be set up: {why}"),
         }
@@ -119,6 +119,12 @@ fn hint(error: &io::Error) -> &'static str {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
             " (signed by nobody in --ca-cert-paths)"
         }
+        Some(Error::InvalidCertificate(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        )) => " (make it anew, or set this machine's clock)",
         // rustls has no name for it but the verifier's own.
         Some(Error::InvalidCertificate(CertificateError::Other(other)))
             if format!("{other:?}").contains("CaUsedAsEndEntity") =>

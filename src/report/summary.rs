@@ -114,6 +114,12 @@ fn counts(out: &mut Lines, run: &RunReport, m: &Metrics) {
         out.pair("Prompt tokens from caches", &hits);
     }
     out.pair("Connections opened by the client", &run.connections_opened.to_string());
+    if let Some(mean_ms) = run.handshakes.mean_ms() {
+        out.pair(
+            "TLS handshakes (mean, in no latency from send)",
+            &format!("{} ({mean_ms:.2} ms)", run.handshakes.count),
+        );
+    }
     let reconnects: u64 = run.rows.iter().map(|r| u64::from(r.reconnects)).sum();
     if reconnects > 0 {
         out.pair("Dead idle connections replaced", &reconnects.to_string());

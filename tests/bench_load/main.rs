@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where an unwrap does")]
 
 mod backends;
+#[path = "../it/certificates.rs"]
+#[expect(dead_code, reason = "the tests of the router use more of it")]
+mod certificates;
 mod cli;
 mod datasets;
 mod failures;
@@ -15,6 +18,7 @@ mod series;
 mod server;
 mod sessions;
 mod static_batch;
+mod tls;
 mod traces;
 mod virtual_time;
 

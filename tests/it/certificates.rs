@@ -52,8 +52,13 @@ impl Authority {
     /// A certificate for these names or addresses, with its key.
     pub fn identity(&self, file: &str, names: &[&str]) -> Identity {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        self.sign(file, &CertificateParams::new(names).unwrap())
+    }
+
+    /// A certificate of this kind, with its key.
+    pub fn sign(&self, file: &str, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
-        let cert = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
         Identity {
             cert_path: self.file(&format!("{file}.pem"), &cert.pem()),
             key_path: self.file(&format!("{file}.key"), &key.serialize_pem()),

@@ -18,12 +18,15 @@ pub(super) struct Apart {
 }
 
 /// Flags that mean the same to both.
-const BOTH: [&str; 10] = [
+const BOTH: [&str; 13] = [
     "backend",
     "base-url",
     "host",
     "port",
     "config",
+    "ca-cert-paths",
+    "client-cert-path",
+    "client-key-path",
     "header",
     "extra-request-body",
     "request-timeout-secs",

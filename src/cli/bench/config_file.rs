@@ -14,8 +14,15 @@ use super::arguments::MASK;
 const MAX_BYTES: u64 = 8 << 30;
 
 /// Flags that take several values at a time.
-const LISTS: [&str; 6] =
-    ["--batch-size", "--input-len", "--output-len", "--worker-urls", "--prompt", "--goodput"];
+const LISTS: [&str; 7] = [
+    "--ca-cert-paths",
+    "--batch-size",
+    "--input-len",
+    "--output-len",
+    "--worker-urls",
+    "--prompt",
+    "--goodput",
+];
 
 /// What is read of a run's file.
 #[derive(Deserialize)]

@@ -20,6 +20,7 @@ mod static_batch;
 mod target;
 mod unneeded;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -98,7 +99,7 @@ struct Flags {
     /// Empty the prefix caches before the run
     #[arg(long, help_heading = "Run")]
     flush_cache: bool,
-    /// Trace of the router: the file it writes, or an http:// address that gives it
+    /// Trace of the router: the file it writes, or an http:// or https:// address that gives it
     #[arg(long, help_heading = "Run", value_name = "FILE|URL")]
     router_trace: Option<String>,
 
@@ -211,6 +212,10 @@ fn config(args: &Flags, arguments: &[String], api_key: Option<&str>) -> Result<L
         .map(TraceSource::parse)
         .transpose()
         .map_err(|e| format!("--router-trace: {e}"))?;
+    let target = args.target.target()?;
+    let traced_by_tls = matches!(&router_trace, Some(TraceSource::Url(url)) if url.https);
+    let ssl_cert_file = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let tls = args.target.tls(ssl_cert_file, target.https || traced_by_tls)?;
     let arrivals = args.arrivals.arrivals(args.dataset.is_trace())?;
     let dataset = args.dataset.dataset(&arrivals)?;
     Ok(LoadConfig {
@@ -227,6 +232,7 @@ fn config(args: &Flags, arguments: &[String], api_key: Option<&str>) -> Result<L
         flush_cache: args.flush_cache,
         router_trace,
         arguments: arguments.to_vec(),
-        ..LoadConfig::new(args.target.target()?, dataset)
+        tls,
+        ..LoadConfig::new(target, dataset)
     })
 }

@@ -2,10 +2,14 @@
 //!
 //! Rule: names and defaults are `bench_serving`'s where it has them. Deliberately not here: connecting (`load::connections`).
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 
+use crate::config::access::{Identity, TlsConfig};
 use crate::load::backend::Backend;
 use crate::load::target::Target;
+use crate::net::tls::TlsError;
 
 /// `--backend`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -37,9 +41,18 @@ pub(super) struct TargetArgs {
     /// Which endpoint, in which shape
     #[arg(long, value_enum, default_value = "sglang")]
     backend: BackendName,
-    /// Router or server, http://host:port
+    /// Router or server, http://host:port or https://host:port
     #[arg(long)]
     base_url: Option<String>,
+    /// Who signs the certificates of https targets, PEM; without it the file of `SSL_CERT_FILE`
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    ca_cert_paths: Vec<PathBuf>,
+    /// The certificate shown to https targets that ask for one, PEM
+    #[arg(long, value_name = "FILE", requires = "client_key_path")]
+    client_cert_path: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "client_cert_path")]
+    client_key_path: Option<PathBuf>,
     /// Host, if there is no --base-url
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
@@ -63,6 +76,21 @@ impl TargetArgs {
             BackendName::Lmdeploy => Backend::Lmdeploy,
             BackendName::LmdeployChat => Backend::LmdeployChat,
             BackendName::Trt => Backend::Triton,
+        }
+    }
+
+    /// Certificates, looked at now where they are `needed` or named.
+    pub(super) fn tls(&self, ssl_cert_file: Option<PathBuf>, needed: bool) -> Result<TlsConfig, String> {
+        let own = self.client_cert_path.clone().zip(self.client_key_path.clone());
+        let tls = TlsConfig {
+            server: None,
+            client: own.map(|(cert_path, key_path)| Identity { cert_path, key_path }),
+            ca_cert_paths: self.ca_cert_paths.clone(),
+            ssl_cert_file,
+        };
+        match tls.outgoing() {
+            Err(error) if needed || !matches!(error, TlsError::NoRoots { .. }) => Err(error.to_string()),
+            _ => Ok(tls),
         }
     }
 
