@@ -47,6 +47,17 @@ pub(super) struct Made {
     pub without_token_times: u64,
     /// Time in flight of all requests together, as this loop counts them.
     pub in_flight_ns: f64,
+    /// Steps of the wall clock.
+    pub steps: WallSteps,
+}
+
+/// Steps of the wall clock that were seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct WallSteps {
+    /// How many.
+    pub count: u64,
+    /// The first: when, on the monotonic clock, and by how much.
+    pub first_ns: Option<(u64, i64)>,
 }
 
 /// What the client knows of one planned request.
@@ -115,6 +126,7 @@ impl Load<'_> {
         let mut stopping = std::pin::pin!(stop.wait());
         let mut before = clock.snapshot();
         let (mut arrivals_left, mut stopped, mut ticks) = (true, false, 0_u64);
+        let mut steps = WallSteps::default();
         while arrivals_left || !now.is_over() {
             tokio::select! {
                 biased;
@@ -150,13 +162,14 @@ impl Load<'_> {
                 _ = tick.tick() => {
                     ticks += 1;
                     let looked = clock.snapshot();
-                    watch(clocks, before, looked, ticks.is_multiple_of(SNAPSHOT_SECONDS));
+                    steps.take(watch(clocks, before, looked, ticks.is_multiple_of(SNAPSHOT_SECONDS)));
                     before = looked;
                     self.tell(&mut now);
                     self.tend(&mut now, arrivals_left);
                 }
             }
         }
+        steps.take(watch(clocks, before, clock.snapshot(), false));
         self.tell(&mut now);
         now.tending.shutdown().await;
         // Of a turn that never came only the beginning of its session is known.
@@ -172,7 +185,7 @@ impl Load<'_> {
         let seen = seen
             .map(|(i, one)| one.unwrap_or_else(|| Box::new(never_sent(scheduled_ns(i), ENDED))))
             .collect();
-        Ok(Made { seen, without_token_times, in_flight_ns })
+        Ok(Made { seen, without_token_times, in_flight_ns, steps })
     }
 
     /// When a request that has a due time of its own is due.
@@ -339,17 +352,44 @@ impl Underway {
     }
 }
 
-/// Keeps a snapshot where one is due, and both sides of a step, so that no more than its second is in doubt.
-fn watch(clocks: &mut Vec<ClockSnapshot>, before: ClockSnapshot, looked: ClockSnapshot, due: bool) {
+impl WallSteps {
+    fn take(&mut self, step_ns: Option<(u64, i64)>) {
+        self.count += u64::from(step_ns.is_some());
+        self.first_ns = self.first_ns.or(step_ns);
+    }
+
+    /// What a reader of the figures has to know; `start_ns` is the zero of their times.
+    pub(super) fn note(&self, start_ns: u64) -> Option<String> {
+        let (at_ns, by_ns) = self.first_ns?;
+        let seconds = at_ns.saturating_sub(start_ns) as f64 / 1e9;
+        let more =
+            if self.count > 1 { format!(", and {} times more", self.count - 1) } else { String::new() };
+        Some(format!(
+            "the wall clock was stepped by {:+.3} ms about {seconds:.1} s into the run{more}: no latency rests on it; times of day do, and \
+             servers' stamps of about that second are in doubt",
+            by_ns as f64 / 1e6
+        ))
+    }
+}
+
+/// Keeps a snapshot where one is due, and both sides of a step, so that no more than its second is in doubt; the step, if there
+/// was one.
+fn watch(
+    clocks: &mut Vec<ClockSnapshot>,
+    before: ClockSnapshot,
+    looked: ClockSnapshot,
+    due: bool,
+) -> Option<(u64, i64)> {
     let wall_ns = looked.unix_ns.wrapping_sub(before.unix_ns);
-    let moved_ns = wall_ns.cast_signed().abs_diff(looked.mono_ns.wrapping_sub(before.mono_ns).cast_signed());
-    let stepped = moved_ns > STEP_NS;
+    let moved_ns = wall_ns.wrapping_sub(looked.mono_ns.wrapping_sub(before.mono_ns)).cast_signed();
+    let stepped = moved_ns.unsigned_abs() > STEP_NS;
     if stepped {
         clocks.push(before);
     }
     if stepped || due {
         clocks.push(looked);
     }
+    stepped.then_some((looked.mono_ns, moved_ns))
 }
 
 fn never_sent(scheduled_ns: u64, why: &str) -> Seen {

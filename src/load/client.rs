@@ -5,6 +5,7 @@
 //! request. Whatever ends it, what was seen up to then stays. Deliberately not here: when requests are sent, see `arrivals`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -110,7 +111,23 @@ pub struct Client {
     clock: Clock,
     /// Of every request.
     headers: HeaderMap,
-    timeout: Duration,
+    limits: Limits,
+}
+
+/// What an exchange may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From connecting to the last byte.
+    pub whole: Duration,
+    /// From one byte of the answer to the next.
+    pub silence: Duration,
+}
+
+impl From<Duration> for Limits {
+    /// One for both.
+    fn from(limit: Duration) -> Self {
+        Self { whole: limit, silence: limit }
+    }
 }
 
 /// A request in progress: kept outside the future that a time-out drops.
@@ -142,20 +159,20 @@ struct Unanswered {
 }
 
 impl Client {
-    /// `headers` go with every request; `timeout` is for a whole exchange.
+    /// `headers` go with every request.
     pub fn new(
         connections: Connections,
         clock: Clock,
         host_port: &str,
         headers: &HeaderMap,
-        timeout: Duration,
+        limits: impl Into<Limits>,
     ) -> Result<Self, String> {
         let host =
             HeaderValue::from_str(host_port).map_err(|_| format!("{host_port} cannot be a Host header"))?;
         let mut all = HeaderMap::with_capacity(headers.len() + 4);
         all.insert(HOST, host);
         all.extend(headers.clone());
-        Ok(Self { connections: Arc::new(connections), clock, headers: all, timeout })
+        Ok(Self { connections: Arc::new(connections), clock, headers: all, limits: limits.into() })
     }
 
     /// Sends one request and reads its answer. `stop` ends it early.
@@ -172,16 +189,22 @@ impl Client {
     ) -> Exchange {
         let mut progress = Progress::default();
         progress.seen.body = outgoing.keep_answer.then(BytesMut::new);
+        let heard_ns = AtomicU64::new(0);
+        let mut watch = |piece: &[u8], at_ns: u64| {
+            heard_ns.store(at_ns, Ordering::Relaxed);
+            watch(piece, at_ns);
+        };
         let travelled = async {
             tokio::select! {
                 biased;
                 () = stop => Some(Failure::new(Class::Interrupted, "ended by Ctrl-C")),
-                result = self.travel(outgoing, &mut progress, watch) => result.err(),
+                result = self.travel(outgoing, &mut progress, &mut watch) => result.err(),
+                () = self.silence(&heard_ns) => Some(self.fell_silent()),
             }
         };
         // Not one more branch: a target that always has more to read would never let the time be looked at.
         let ended =
-            tokio::time::timeout(self.timeout, travelled).await.map_or(Some(None), |end| end.map(Some));
+            tokio::time::timeout(self.limits.whole, travelled).await.map_or(Some(None), |end| end.map(Some));
         progress.note_connection();
         let Progress { mut seen, reader, connection } = progress;
         match connection {
@@ -229,13 +252,36 @@ impl Client {
         Ok(SimpleAnswer { status: answer.status, body, simulated })
     }
 
+    /// Returns once nothing was heard for too long after the last piece of a body. One timer, moved when it rings: a stream has
+    /// many pieces.
+    async fn silence(&self, heard_ns: &AtomicU64) {
+        loop {
+            let left = match heard_ns.load(Ordering::Relaxed) {
+                0 => self.limits.silence,
+                at_ns => {
+                    let silent = Duration::from_nanos(self.clock.mono_ns().saturating_sub(at_ns));
+                    match self.limits.silence.checked_sub(silent) {
+                        Some(left) if !left.is_zero() => left,
+                        _ => return,
+                    }
+                }
+            };
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    fn fell_silent(&self) -> Failure {
+        let silence_s = self.limits.silence.as_secs_f64();
+        Failure::new(Class::Timeout, format!("the answer stopped: no byte for {silence_s} s, and no end"))
+    }
+
     fn timed_out(&self, stamps: &Stamps) -> Failure {
         let what = match (stamps.connected_ns, stamps.first_byte_ns) {
             (None, _) => "no connection",
             (_, None) => "no byte",
             _ => "no end of the answer",
         };
-        Failure::new(Class::Timeout, format!("{what} for {} s", self.timeout.as_secs_f64()))
+        Failure::new(Class::Timeout, format!("{what} for {} s", self.limits.whole.as_secs_f64()))
     }
 
     async fn travel(
@@ -362,8 +408,8 @@ mod tests {
         let clock = Clock::virtual_time(1_000, 0);
         let target = Target::parse("http://pipe:1").unwrap();
         let connections = Connections::to(&target, Connector::Pipes(net), clock.clone()).await.unwrap();
-        let limit = Duration::from_secs(5);
-        let client = Client::new(connections, clock, "pipe:1", &HeaderMap::new(), limit).unwrap();
+        let limits = Limits { whole: Duration::from_secs(5), silence: Duration::from_secs(60) };
+        let client = Client::new(connections, clock, "pipe:1", &HeaderMap::new(), limits).unwrap();
         let outgoing = Outgoing {
             path: Uri::from_static("/x"),
             endpoint: Endpoint::Other,

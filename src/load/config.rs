@@ -63,6 +63,8 @@ pub struct LoadConfig {
     pub tls: TlsConfig,
     /// Longest time from connecting to the last byte.
     pub request_timeout: Duration,
+    /// Longest silence inside an answer, from its first byte on.
+    pub idle_timeout: Duration,
     /// Requests before the run, in no figure.
     pub warmup_requests: usize,
     /// `POST /flush_cache` before the run.
@@ -93,6 +95,7 @@ impl LoadConfig {
             headers: HeaderMap::new(),
             tls: TlsConfig::default(),
             request_timeout: Duration::from_secs(1800),
+            idle_timeout: Duration::from_secs(600),
             warmup_requests: 1,
             flush_cache: false,
             router_trace: None,
@@ -135,6 +138,7 @@ impl LoadConfig {
             "extra_request_body": self.request.extra,
             "headers": self.headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(),
             "request_timeout_secs": self.request_timeout.as_secs_f64(),
+            "idle_timeout_secs": self.idle_timeout.as_secs_f64(),
             "warmup_requests": self.warmup_requests,
             "flush_cache": self.flush_cache,
             "router_trace": trace,

@@ -7,8 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::arrivals::{Load, Made};
-use super::client::Client;
-use super::client::Outgoing;
+use super::client::{Client, Limits, Outgoing};
 use super::config::LoadConfig;
 use super::connections::{CONNECT_TIMEOUT, Connections, Handshakes};
 use super::dataset::{DatasetError, Loaded, Prompt, reuse, sessions};
@@ -150,7 +149,11 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
         None => None,
     };
     let mut notes = Vec::new();
-    let Prepared { client, plan, schedule, target, reuse } = prepare(&config, &context, &mut notes).await?;
+    let Prepared { client, plan, schedule, target, reuse } = tokio::select! {
+        biased;
+        () = context.stop.wait() => return Err(LoadError::Interrupted),
+        prepared = prepare(&config, &context, &mut notes) => prepared?,
+    };
     if let Pace::Trace { schedule: of_trace, .. } = &mut config.arrivals.pace {
         *of_trace = Arc::clone(&schedule);
     }
@@ -171,7 +174,8 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
         Some(conductor) => Some(conductor.finish().await),
         None => None,
     };
-    let Made { seen, without_token_times, in_flight_ns } = made.map_err(LoadError::System)?;
+    let Made { seen, without_token_times, in_flight_ns, steps } = made.map_err(LoadError::System)?;
+    notes.extend(steps.note(start.mono_ns));
     let work = ClientWork {
         cpu_ns: context.alone.then(|| process_cpu_ns() - cpu_before_ns),
         wall_ns: ended.mono_ns.saturating_sub(start.mono_ns),
@@ -305,9 +309,8 @@ pub(super) async fn connect(config: &LoadConfig, context: &RunContext) -> Result
         LoadError::Target(format!("{}: cannot look up {}: {e}", config.target, config.target.host))
     })?;
     let host = config.target.host_port();
-    Client::new(connections, clock, &host, &config.headers, config.request_timeout)
-        .map(Arc::new)
-        .map_err(LoadError::Options)
+    let limits = Limits { whole: config.request_timeout, silence: config.idle_timeout };
+    Client::new(connections, clock, &host, &config.headers, limits).map(Arc::new).map_err(LoadError::Options)
 }
 
 pub(super) async fn model_name(config: &LoadConfig, client: &Client) -> Result<String, LoadError> {

@@ -6,7 +6,6 @@
 use super::breakdown::{self, KEYS};
 use super::cache_hits::CacheHits;
 use super::faults;
-use super::json::ExportedFiles;
 use super::lines::{LABEL, Lines, figure};
 use super::metrics::Metrics;
 use super::quantity;
@@ -21,7 +20,12 @@ const LIMITED: [&str; 7] =
     ["ttft", "itl", "icl", "tpot", "total_latency", "ttft_from_schedule", "latency_from_schedule"];
 
 /// The whole text, ending with a line feed.
-pub fn summary(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &ExportedFiles) -> String {
+pub fn summary(
+    run: &RunReport,
+    metrics: &Metrics,
+    verdict: &Verdict,
+    files: &[(&'static str, String)],
+) -> String {
     let mut out = Lines::default();
     let title = if run.partial { " milepost bench (PARTIAL: interrupted) " } else { " milepost bench " };
     out.rule('=', title);

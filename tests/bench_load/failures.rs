@@ -48,6 +48,9 @@ async fn broken_connections() {
 #[tokio::test]
 async fn answers_that_end_but_are_none() {
     assert_failed(&one(vec![sse(), chunk(EVENT), end()]).await, Class::Truncated, "[DONE]");
+    let half = one(vec![sse(), chunk(EVENT), chunk(&EVENT[..EVENT.len() / 2]), end()]).await;
+    assert_failed(&half, Class::Truncated, "[DONE]");
+    assert_eq!(half.completion_tokens, Some(1), "half an event counts for nothing");
     assert_failed(&one(vec![sse(), chunk("data: [DONE]\n\n"), end()]).await, Class::Empty, "no token");
     assert_failed(&one(json("200 OK", "")).await, Class::Malformed, "");
     let empty = r#"{"text":"","meta_info":{"id":"x","finish_reason":{"type":"length","length":0},"prompt_tokens":6,"completion_tokens":0}}"#;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where an unwrap does")]
 
 mod backends;
+mod bad_input;
 #[path = "../it/certificates.rs"]
 #[expect(dead_code, reason = "the tests of the router use more of it")]
 mod certificates;

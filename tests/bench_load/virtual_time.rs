@@ -84,6 +84,12 @@ async fn a_clock_step_is_in_doubt_for_a_second_only() {
     let config = LoadConfig { arrivals: Rate::PerSecond(20.0).into(), ..config("http://pipe:1", 160) };
     let report = run(config, server.context()).await.unwrap();
     assert!(report.rows.last().unwrap().arrival_ns.unwrap() > 6_500_000_000);
+    let told = report.notes.iter().filter(|note| note.contains("the wall clock was stepped by +50.000 ms"));
+    assert_eq!(told.count(), 1, "{:?}", report.notes);
+    for row in &report.rows {
+        let latency_ms = row.client_latency_ns().unwrap() / 1_000_000;
+        assert!((20..25).contains(&latency_ms), "a step is in no latency: {latency_ms} ms");
+    }
     for row in &report.rows {
         let sent_ns = row.arrival_ns.unwrap();
         let off_ns = (row.created_ns.unwrap() - sent_ns).unsigned_abs();

@@ -18,7 +18,7 @@ pub(super) struct Apart {
 }
 
 /// Flags that mean the same to both.
-const BOTH: [&str; 13] = [
+const BOTH: [&str; 14] = [
     "backend",
     "base-url",
     "host",
@@ -30,6 +30,7 @@ const BOTH: [&str; 13] = [
     "header",
     "extra-request-body",
     "request-timeout-secs",
+    "idle-timeout-secs",
     "output-len",
     "disable-tqdm",
 ];

@@ -228,6 +228,7 @@ fn config(args: &Flags, arguments: &[String], api_key: Option<&str>) -> Result<L
         request: args.request.options()?,
         headers: request_headers(&args.request.header, api_key)?,
         request_timeout: Duration::from_secs(args.request.request_timeout_secs),
+        idle_timeout: Duration::from_secs(args.request.idle_timeout_secs),
         warmup_requests: args.warmup_requests as usize,
         flush_cache: args.flush_cache,
         router_trace,

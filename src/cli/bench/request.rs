@@ -31,6 +31,9 @@ pub(super) struct RequestArgs {
     /// Longest time from connecting to the last byte
     #[arg(long, default_value_t = 1800, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(super) request_timeout_secs: u64,
+    /// Longest silence inside an answer, from its first byte on
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(super) idle_timeout_secs: u64,
 }
 
 impl RequestArgs {

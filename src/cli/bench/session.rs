@@ -74,6 +74,8 @@ impl Session {
 
     /// Begins to listen; once, inside a runtime.
     pub(super) fn watch(&mut self) -> Option<Watching> {
+        // A disk that is full is told, not died of. Without a handler it is as it was.
+        let _ = signal::outlive_file_limits();
         let handle = self.handle.take()?;
         Some(Watching(tokio::spawn(signal::stop_measuring(handle)).abort_handle()))
     }
@@ -96,9 +98,14 @@ impl Session {
     pub(super) fn keep(&self, report: &RunReport) -> Result<Kept, Failure> {
         let metrics = Metrics::of(&report.rows).judged(&report.rows, &self.slos);
         let verdict = Verdict::of(report, &metrics);
-        let files = write_dated(report, &metrics, &verdict, &self.destination)
-            .map_err(|e| Failure::Run(format!("cannot write the results: {e}")))?;
-        print!("{}", summary(report, &metrics, &verdict, &files));
+        let written = write_dated(report, &metrics, &verdict, &self.destination);
+        // What was measured is told though it cannot be kept.
+        print!("{}", summary(report, &metrics, &verdict, written.as_deref().unwrap_or_default()));
+        let files = written.map_err(|e| {
+            Failure::Run(format!(
+                "cannot write the results: {e}; what was written before it is kept, and the summary is on standard output"
+            ))
+        })?;
         if self.explains {
             print!("{}", explain::shown(&metrics));
             if report.faults.is_some() {
