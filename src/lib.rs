@@ -16,7 +16,7 @@
 //! | [`admin`] | the router's own endpoints |
 //! | [`sim`] | the simulated SGLang worker |
 //! | [`load`] | the load generator |
-//! | [`report`] | pure functions from rows to CSV, JSON and the console summary |
+//! | [`report`] | from rows to CSV, JSON, the console summary and a page with charts, and from those files back to rows |
 //! | [`replay`] | a trace decided again: exactly by its journal, or by other policies on simulated workers |
 //! | [`series`] | several runs that belong together: sweeps, repeats, the search for a rate |
 //! | [`demo`] | workers, router and load in one process: each policy on the same schedule |

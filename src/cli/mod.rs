@@ -11,6 +11,7 @@ pub mod exit;
 mod export;
 pub mod holder;
 pub mod replay;
+pub mod report;
 pub mod route;
 mod show;
 pub mod signal;
@@ -41,6 +42,9 @@ enum Command {
     /// Ask servers and a router what they are, what they tell and what is missing.
     Doctor(doctor::DoctorArgs),
     /// Look at a trace, or steer the capture of a router that runs.
+    /// Make the figures of runs again from their files, with charts, side by side.
+    Report(report::ReportArgs),
+    /// Look at a trace.
     Trace(trace::TraceArgs),
     /// Make recorded decisions again, and try other policies on a trace.
     Replay(replay::ReplayArgs),
@@ -92,6 +96,7 @@ impl Cli {
             Command::Worker(args) => worker::run(args),
             Command::Bench(args) => bench::run(*args),
             Command::Doctor(args) => doctor::run(args),
+            Command::Report(args) => report::run(args),
             Command::Trace(args) => trace::run(args),
             Command::Replay(args) => replay::run(args),
             Command::Demo(args) => demo::run(args),

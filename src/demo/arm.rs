@@ -13,7 +13,7 @@ use super::{Audience, DemoConfig, DemoContext, DemoError};
 use crate::load::progress::{Progress, Standing};
 use crate::load::target::Target;
 use crate::load::{LoadConfig, LoadError, RunContext, RunReport, TraceSource, run as run_load};
-use crate::report::files::{Destination, write_run};
+use crate::report::files::{Destination, Extras, write_run};
 use crate::report::{Metrics, Verdict};
 use crate::trace::reader::TraceFile;
 
@@ -90,7 +90,8 @@ pub(super) async fn run(
     let traced = TraceFile::read(&trace).map_err(|e| DemoError::Run(e.to_string()))?;
     let books = Books::of(&run, &traced, router_requests, &workers);
     let metrics = Metrics::of(&run.rows);
-    let to = Destination { folder: folder.clone(), collection: None, details: false };
+    let to =
+        Destination { folder: folder.clone(), collection: None, details: false, extras: Extras::default() };
     write_run(&run, &metrics, &Verdict::of(&run, &metrics), &to)
         .map_err(|e| DemoError::Run(format!("cannot write the results: {e}")))?;
     Ok(Arm { policy: policy.to_owned(), run, metrics, workers, books, folder })

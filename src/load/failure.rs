@@ -37,9 +37,28 @@ pub enum Class {
     Interrupted,
     /// Ctrl-C came before its turn: never sent.
     NotSent,
+    /// Read from a file whose words are none of these.
+    Other,
 }
 
 impl Class {
+    /// Every class.
+    const ALL: [Self; 13] = [
+        Self::Connect,
+        Self::Reset,
+        Self::Truncated,
+        Self::Timeout,
+        Self::HttpStatus,
+        Self::ErrorEvent,
+        Self::Abort,
+        Self::Empty,
+        Self::Malformed,
+        Self::Router,
+        Self::Interrupted,
+        Self::NotSent,
+        Self::Other,
+    ];
+
     /// Its name in the CSV and the summary.
     pub fn name(self) -> &'static str {
         match self {
@@ -56,7 +75,13 @@ impl Class {
             Self::Router => "router",
             Self::Interrupted => "interrupted",
             Self::NotSent => "not_sent",
+            Self::Other => "other",
         }
+    }
+
+    /// The class of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
     }
 }
 

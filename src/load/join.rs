@@ -14,11 +14,12 @@ use super::failure::{Class, Failure};
 use super::offset::{Pair, offset};
 use super::plan::Plan;
 use super::probe::ServerInfo;
+use super::recorded::{fill, from_router, ns_of};
 use super::row::{Gap, Row, Tried};
 use super::target::{Target, host_port_of};
 use super::traced::{RouterRun, Traced, TracedRequest, Tracing};
 use crate::clock::{Clock, ClockSnapshot, Stamp};
-use crate::trace::align::{Aligned, TtftSource, align};
+use crate::trace::align::{TtftSource, align};
 use crate::trace::axis::{ClockTrack, Offsets};
 use crate::trace::record::{Outcome, RequestRecord};
 use crate::wire::Endpoint;
@@ -371,25 +372,6 @@ fn from_trace(row: &mut Row, traced: &Traced, shifts_ns: &[i64]) {
     }
 }
 
-fn from_router(row: &mut Row, record: &RequestRecord, offsets: &Offsets) {
-    row.in_trace = true;
-    // A router behind is not the host: what its answer said of the engine, or nothing, stays in the cell.
-    if !record.worker.as_deref().is_some_and(|worker| offsets.is_router(worker)) {
-        row.host = record.worker.as_deref().map(host_port_of);
-    }
-    row.decision_ns = record.decision.as_ref().map(|d| ns_of(d.took_ns));
-    row.router_wait_ns = Some(ns_of(record.body_read_ns.unwrap_or(0) + record.limit_wait_ns.unwrap_or(0)));
-    row.phase.clone_from(&record.phase);
-    row.attempts = Some(record.attempts);
-    row.policy = record.policy.as_deref().map(str::to_owned);
-    row.trace_completion_tokens = record.tokens.completion_tokens;
-    if row.failure.is_none() && record.outcome != Outcome::Done {
-        let text =
-            record.error.clone().unwrap_or_else(|| format!("the router's record says {:?}", record.outcome));
-        row.failure = Some(Failure::new(Class::Router, text));
-    }
-}
-
 /// The failed attempts of a record; `shift_ns` as in [`fill`].
 fn tried(record: &RequestRecord, shift_ns: i64) -> Vec<Tried> {
     let at = |after_ns: u64| ns_of(record.arrival_mono_ns) + shift_ns + ns_of(after_ns);
@@ -414,38 +396,10 @@ fn own_boot_id() -> Option<String> {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
 }
 
-/// Monotonic nanoseconds are far below 2^63: 292 years of uptime.
-fn ns_of(ns: u64) -> i64 {
-    i64::try_from(ns).unwrap_or(i64::MAX)
-}
-
 /// The record was made from the client's stamps: none of them is a router's.
 fn without_router(row: &mut Row) {
     row.ttft_router_ns = None;
     if row.ttft_source == TtftSource::Router.as_str() {
         row.ttft_source = "client";
     }
-}
-
-/// The aligned stamps of a record; `shift_ns` added to its host's monotonic clock gives time after the start of the run.
-fn fill(row: &mut Row, record: &RequestRecord, aligned: Aligned, shift_ns: i64) {
-    let arrival_ns = ns_of(record.arrival_mono_ns) + shift_ns;
-    let at = |after_ns: Option<i64>| after_ns.map(|ns| arrival_ns + ns);
-    row.arrival_ns = Some(arrival_ns);
-    row.decided_ns = at(record.decided_ns.map(ns_of));
-    row.router_send_ns = at(record.router_send_ns.map(ns_of));
-    row.created_ns = at(aligned.created_ns);
-    row.queue_start_ns = at(aligned.queue_start_ns);
-    row.queue_end_ns = at(aligned.queue_end_ns);
-    row.server_first_token_ns = at(aligned.first_token_ns);
-    row.finish_ns = at(aligned.finish_ns);
-    row.ttft_ns = aligned.ttft_ns;
-    row.ttft_source = aligned.ttft_source.as_str();
-    row.ttft_router_ns = record.first_token_ns.map(ns_of);
-    row.tokenize_ns = aligned.tokenize_ns;
-    row.pure_queue_ns = aligned.pure_queue_ns;
-    row.queue_in_server_ns = aligned.queue_in_server_ns;
-    row.clock_bound_ns = aligned.clock_bound_ns;
-    row.order_broken = aligned.order_broken;
-    row.missing = aligned.missing;
 }

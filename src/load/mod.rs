@@ -24,6 +24,7 @@ mod pacer;
 mod plan;
 pub mod probe;
 pub mod progress;
+pub mod recorded;
 pub mod row;
 pub mod run;
 pub mod schedule;

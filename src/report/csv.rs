@@ -10,7 +10,7 @@ use std::io;
 use crate::load::row::Row;
 
 /// The header, inherited columns first.
-pub const COLUMNS: [&str; 62] = [
+pub const COLUMNS: [&str; 63] = [
     "req_id",
     "success",
     "error",
@@ -71,6 +71,7 @@ pub const COLUMNS: [&str; 62] = [
     "prefix_group",
     "phase",
     "batch_size",
+    "planned_prompt_tokens",
     "session",
     "turn",
 ];
@@ -111,7 +112,7 @@ fn add_line(out: &mut String, row: &Row) {
 }
 
 /// The cells of one row, in the order of [`COLUMNS`].
-pub fn cells(row: &Row) -> [String; 62] {
+pub fn cells(row: &Row) -> [String; 63] {
     [
         row.req_id.clone(),
         truth(row.success()),
@@ -173,6 +174,7 @@ pub fn cells(row: &Row) -> [String; 62] {
         number(row.group),
         row.phase.clone().unwrap_or_default(),
         number(row.batch_size),
+        row.planned_tokens.to_string(),
         number(row.turn.map(|(session, _)| session)),
         number(row.turn.map(|(_, turn)| turn)),
     ]
@@ -240,7 +242,7 @@ mod tests {
             0.060000000,0.061000000,0.021000000,0.001000000,0.019000000,0.001000000,0.010000000,\
             server_patch,0.023100000,0.022000000,0.008000000,0.040000000,0.001000000,0.010000000,0.010000000,1,1,round_robin,\
             0.999000000,0.999500000,0.062600000,real,0.000000500,False,,200,0.999100000,,1.022500000,1.062000000,0.000500000,0.063000000,0.023500000,0,0.999400000,\
-            1.000700000,0.000050000,0.000200000,2,,1,,";
+            1.000700000,0.000050000,0.000200000,2,,1,2,,";
         assert_eq!(line, expected);
     }
 

@@ -12,11 +12,23 @@ use super::folder;
 use super::json::{ExportedFiles, run_json, write_full};
 use super::manifest::{MANIFEST, manifest};
 use super::metrics::Metrics;
+use super::recount::Arm;
 use super::verdict::Verdict;
+use super::{page, tokens};
 use crate::load::run::RunReport;
 
-/// Files of a run.
-const FILES: [&str; 3] = ["requests.csv", "run.json", "schedule.jsonl"];
+/// One row a request.
+pub const CSV: &str = "requests.csv";
+/// The whole run.
+pub const JSON: &str = "run.json";
+/// When the tokens of each answer came, where it was asked for.
+pub const TOKENS: &str = "tokens.jsonl";
+
+/// The page with charts, where it was asked for.
+pub const PAGE: &str = "report.html";
+
+/// Files of every run.
+const FILES: [&str; 3] = [CSV, JSON, "schedule.jsonl"];
 
 /// Where results go.
 #[derive(Clone, Debug)]
@@ -27,6 +39,17 @@ pub struct Destination {
     pub collection: Option<PathBuf>,
     /// Put `per_request` into that line too.
     pub details: bool,
+    /// What else to write.
+    pub extras: Extras,
+}
+
+/// Files that are written where they are asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extras {
+    /// When the tokens of each answer came.
+    pub token_times: bool,
+    /// The page with charts.
+    pub report: bool,
 }
 
 /// Writes everything into a new folder of the run's own, with its manifest; what was written, by kind and path.
@@ -69,6 +92,16 @@ pub fn write_run(
     }
     write_with(&csv_path, |out| write_csv(out, &run.rows))?;
     write_whole(&schedule_path, &run.schedule.to_text())?;
+    if to.extras.token_times {
+        let path = to.folder.join(TOKENS);
+        files.push(("token_times", path.display().to_string()));
+        write_with(&path, |out| tokens::write(out, &run.rows))?;
+    }
+    if to.extras.report {
+        let path = to.folder.join(PAGE);
+        files.push(("report", path.display().to_string()));
+        write_whole(&path, &page::page(&[Arm::of_run(run, verdict, &to.folder)]))?;
+    }
     let object = run_json(run, metrics, verdict, &files);
     write_with(&json_path, |out| write_full(out, &object, &run.rows))?;
     match &to.collection {

@@ -28,6 +28,22 @@ pub struct Slo {
 }
 
 impl Slo {
+    /// All that `--goodput` was given; each name once.
+    ///
+    /// # Errors
+    /// In words what is wrong.
+    pub fn all(texts: &[String]) -> Result<Vec<Self>, String> {
+        let mut slos: Vec<Self> = Vec::new();
+        for text in texts {
+            let slo = Self::parse(text).map_err(|e| format!("--goodput: {e}"))?;
+            if slos.iter().any(|earlier| earlier.name == slo.name) {
+                return Err(format!("--goodput: {} has two limits", slo.name));
+            }
+            slos.push(slo);
+        }
+        Ok(slos)
+    }
+
     /// `NAME:LIMIT`.
     ///
     /// # Errors

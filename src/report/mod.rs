@@ -1,10 +1,11 @@
-//! Rows → CSV, JSON, the console summary; records → the text of a decision.
+//! Rows → CSV, JSON, the console summary, a page with charts; files → rows; records → the text of a decision.
 //!
-//! Rule: pure functions, the same rows give the same bytes; only `files` and `console` write. Deliberately not here: the
+//! Rule: pure functions, the same rows give the same bytes; only `files` and `console` write, only `read` reads. Deliberately not here: the
 //! making of rows ([`crate::load`]).
 
 pub mod breakdown;
 pub mod cache_hits;
+pub mod chart;
 pub mod console;
 pub mod csv;
 pub mod decision;
@@ -20,12 +21,16 @@ pub mod lines;
 pub mod manifest;
 pub mod metrics;
 pub mod outputs;
+pub mod page;
 pub mod quantity;
+pub mod read;
+pub mod recount;
 pub mod split;
 pub mod static_batch;
 pub mod stats;
 pub mod summary;
 pub mod timeline;
+pub mod tokens;
 pub mod verdict;
 pub mod warnings;
 

@@ -45,6 +45,8 @@ const BALANCED: f64 = 1.2;
 /// Where the time went.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Split {
+    /// Whose stamps begin and end the whole.
+    pub side: Side,
     /// Successful requests.
     pub requests: u64,
     /// Mean latency from schedule, milliseconds: the whole.
@@ -100,14 +102,35 @@ impl Split {
         self.parts.iter().find(|p| p.name == name).and_then(|p| p.share)
     }
 
-    /// As a table.
+    /// As a table, with what is only known of a run in memory.
     pub fn print(&self, out: &mut Lines, run: &RunReport, metrics: &Metrics) {
-        out.rule('-', " Where the time went (ms, due time to last byte) ");
+        self.table(out, run.has_trace, metrics);
+        let (rows, records) = one_sided(run);
+        if let (Some(rows), Some(records)) = (rows, records) {
+            out.pair(
+                "Found on one side only",
+                &format!("{rows} sent without a record, {records} records of others' requests"),
+            );
+        }
+        if let Some(hint) = hint(run, metrics, self) {
+            out.wrapped("hint: ", &hint);
+        }
+    }
+
+    /// As a table. `has_trace`: a router's trace told its part.
+    pub(super) fn table(&self, out: &mut Lines, has_trace: bool, metrics: &Metrics) {
+        let (whole, title) = match self.side {
+            Side::Client => ("All: client E2E, from schedule", "due time to last byte"),
+            Side::Router => ("All: E2E at the router", "arrival to last byte"),
+        };
+        out.rule('-', &format!(" Where the time went (ms, {title}) "));
         out.line(&format!(
             "{:<LABEL$}{:>10}{:>10}{:>10}{:>12}{:>10}",
             "", "mean", "p50", "p99", "share", "n"
         ));
-        for part in self.parts.iter().filter(|p| run.has_trace || !ROUTERS.contains(&p.name)) {
+        for part in
+            self.parts.iter().filter(|p| (has_trace || !ROUTERS.contains(&p.name)) && self.side.knows(p.name))
+        {
             let title = named(part.name).map_or(part.name, |q| q.title);
             match (part.summary, part.share) {
                 (Some(s), Some(share)) => out.line(&format!(
@@ -130,23 +153,13 @@ impl Split {
         }
         out.line(&format!(
             "{:<LABEL$}{:>10}{:>32}{:>10}",
-            "All: client E2E, from schedule",
+            whole,
             figure(self.whole_ms),
             percent(1.0),
             self.requests
         ));
         if let Some(s) = metrics.summary("router_overhead") {
             out.pair("Router overhead (ms)", &format!("p50 {:.3}, p99 {:.3}", s.median, s.p99));
-        }
-        let (rows, records) = one_sided(run);
-        if let (Some(rows), Some(records)) = (rows, records) {
-            out.pair(
-                "Found on one side only",
-                &format!("{rows} sent without a record, {records} records of others' requests"),
-            );
-        }
-        if let Some(hint) = hint(run, metrics, self) {
-            out.wrapped("hint: ", &hint);
         }
     }
 }
@@ -198,7 +211,7 @@ impl Tally {
         let known: f64 = parts.iter().filter_map(|p| p.share).sum();
         let unknown_share = if (1.0 - known).abs() < 1e-9 { 0.0 } else { 1.0 - known };
         let whole_ms = self.whole_ms / self.requests as f64;
-        Some(Split { requests: self.requests, whole_ms, parts, unknown_share })
+        Some(Split { side: self.side, requests: self.requests, whole_ms, parts, unknown_share })
     }
 }
 

@@ -178,6 +178,16 @@ impl Sorted {
         }
     }
 
+    /// Up to `points` pairs of value and the share of samples not above it, both ends included.
+    pub(super) fn curve(&self, points: usize) -> Vec<(f64, f64)> {
+        let most = points.max(2) - 1;
+        let mut curve: Vec<(f64, f64)> =
+            (0..=most).map(|i| i as f64 / most as f64).map(|share| (self.percentile(share), share)).collect();
+        // Of equal values the first and the last draw the same line.
+        curve.dedup_by(|next, last| next == last);
+        curve
+    }
+
     fn percentile(&self, q: f64) -> f64 {
         let rank = q * (self.count - 1) as f64;
         let below = rank.floor();

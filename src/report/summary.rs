@@ -3,6 +3,8 @@
 //! Rule: labels and numbers in two columns as `bench_serving` prints them; a figure without a sample is left out, never 0,
 //! and a percentile that its samples cannot bear is marked. Deliberately not here: the figures themselves, see `metrics`.
 
+use std::collections::BTreeMap;
+
 use super::breakdown::{self, KEYS};
 use super::cache_hits::CacheHits;
 use super::faults;
@@ -32,25 +34,11 @@ pub fn summary(
     head(&mut out, run);
     judged(&mut out, verdict);
     counts(&mut out, run, metrics);
-    latencies(&mut out, metrics);
-    limits(&mut out, metrics);
+    times(&mut out, metrics);
     faults::print(&mut out, run, metrics);
     // Phases of faults are told in order of time above.
-    let told = |name| name == "phase" && run.faults.is_some();
-    for (key, parts) in KEYS.iter().zip(&metrics.breakdown).filter(|(key, _)| !told(key.name)) {
-        breakdown::print(&mut out, key, parts, metrics.requests);
-    }
-    if let Some(goodput) = &metrics.goodput {
-        goodput.print(&mut out);
-    }
-    if !metrics.errors.is_empty() {
-        out.rule('-', " Errors by class ");
-        for (class, count) in &metrics.errors {
-            let example =
-                run.rows.iter().filter_map(|r| r.failure.as_ref()).find(|f| f.class.name() == *class);
-            out.pair(class, &format!("{count}  ({})", example.map(|f| f.text.as_str()).unwrap_or_default()));
-        }
-    }
+    let told = |name: &str| name == "phase" && run.faults.is_some();
+    figures(&mut out, metrics, &examples(run), &told);
     if let Some(split) = Split::of(&run.rows) {
         split.print(&mut out, run, metrics);
     }
@@ -62,6 +50,43 @@ pub fn summary(
         out.line(&format!("{what}: {path}"));
     }
     out.0
+}
+
+/// The text of the first failure of each class.
+fn examples(run: &RunReport) -> BTreeMap<&'static str, String> {
+    let mut examples = BTreeMap::new();
+    for failure in run.rows.iter().filter_map(|r| r.failure.as_ref()) {
+        examples.entry(failure.class.name()).or_insert_with(|| failure.text.clone());
+    }
+    examples
+}
+
+/// Latencies and the limits of their percentiles.
+pub(super) fn times(out: &mut Lines, metrics: &Metrics) {
+    latencies(out, metrics);
+    limits(out, metrics);
+}
+
+/// Parts of the requests by the keys that are not `told` elsewhere, goodput and errors.
+pub(super) fn figures(
+    out: &mut Lines,
+    metrics: &Metrics,
+    examples: &BTreeMap<&'static str, String>,
+    told: &dyn Fn(&str) -> bool,
+) {
+    for (key, parts) in KEYS.iter().zip(&metrics.breakdown).filter(|(key, _)| !told(key.name)) {
+        breakdown::print(out, key, parts, metrics.requests);
+    }
+    if let Some(goodput) = &metrics.goodput {
+        goodput.print(out);
+    }
+    if !metrics.errors.is_empty() {
+        out.rule('-', " Errors by class ");
+        for (class, count) in &metrics.errors {
+            let example = examples.get(class).map(String::as_str).unwrap_or_default();
+            out.pair(class, &format!("{count}  ({example})"));
+        }
+    }
 }
 
 fn head(out: &mut Lines, run: &RunReport) {
@@ -92,6 +117,25 @@ fn judged(out: &mut Lines, verdict: &Verdict) {
 }
 
 fn counts(out: &mut Lines, run: &RunReport, m: &Metrics) {
+    totals(out, m);
+    if let Some(hits) = CacheHits::of(run).line() {
+        out.pair("Prompt tokens from caches", &hits);
+    }
+    out.pair("Connections opened by the client", &run.connections_opened.to_string());
+    if let Some(mean_ms) = run.handshakes.mean_ms() {
+        out.pair(
+            "TLS handshakes (mean, in no latency from send)",
+            &format!("{} ({mean_ms:.2} ms)", run.handshakes.count),
+        );
+    }
+    let reconnects: u64 = run.rows.iter().map(|r| u64::from(r.reconnects)).sum();
+    if reconnects > 0 {
+        out.pair("Dead idle connections replaced", &reconnects.to_string());
+    }
+}
+
+/// Requests, tokens, rates, concurrency.
+pub(super) fn totals(out: &mut Lines, m: &Metrics) {
     let number = |out: &mut Lines, label: &str, value: Option<f64>| {
         if let Some(value) = value {
             out.pair(label, &format!("{value:.2}"));
@@ -113,20 +157,6 @@ fn counts(out: &mut Lines, run: &RunReport, m: &Metrics) {
     out.pair("Concurrency (mean, peak)", &format!("{:.2}, {}", m.in_flight.mean, m.in_flight.peak));
     if m.running.peak > 0 {
         out.pair("Past server queue (mean, peak)", &format!("{:.2}, {}", m.running.mean, m.running.peak));
-    }
-    if let Some(hits) = CacheHits::of(run).line() {
-        out.pair("Prompt tokens from caches", &hits);
-    }
-    out.pair("Connections opened by the client", &run.connections_opened.to_string());
-    if let Some(mean_ms) = run.handshakes.mean_ms() {
-        out.pair(
-            "TLS handshakes (mean, in no latency from send)",
-            &format!("{} ({mean_ms:.2} ms)", run.handshakes.count),
-        );
-    }
-    let reconnects: u64 = run.rows.iter().map(|r| u64::from(r.reconnects)).sum();
-    if reconnects > 0 {
-        out.pair("Dead idle connections replaced", &reconnects.to_string());
     }
 }
 

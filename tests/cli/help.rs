@@ -16,6 +16,7 @@ fn every_command_has_a_help_that_names_its_flags() {
         ("route", &["--worker-urls", "--policy", "--trace-log", "--prometheus-port"][..]),
         ("worker", &["--dialect", "--speedup", "SIMULATED"]),
         ("bench", &["--dataset-name", "--request-rate", "--router-trace"]),
+        ("report", &["requests.csv", "--out", "--svg", "milepost report trace.jsonl"]),
         ("trace", &["schema", "check", "show"]),
         ("trace schema", &["Print every field"]),
         ("trace check", &["FILE"]),

@@ -18,4 +18,5 @@ mod http;
 mod kept_page;
 mod process;
 mod replay;
+mod report;
 mod route;

@@ -31,15 +31,7 @@ pub(super) struct FigureArgs {
 impl FigureArgs {
     /// The limits; each name once.
     pub(super) fn slos(&self) -> Result<Vec<Slo>, String> {
-        let mut slos: Vec<Slo> = Vec::new();
-        for text in &self.goodput {
-            let slo = Slo::parse(text).map_err(|e| format!("--goodput: {e}"))?;
-            if slos.iter().any(|earlier| earlier.name == slo.name) {
-                return Err(format!("--goodput: {} has two limits", slo.name));
-            }
-            slos.push(slo);
-        }
-        Ok(slos)
+        Slo::all(&self.goodput)
     }
 
     /// Definitions and nothing else.

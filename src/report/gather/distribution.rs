@@ -6,6 +6,9 @@
 use super::sketch::Sketch;
 use crate::report::stats::{Moments, Samples, Sorted, Summary};
 
+/// Points of the line of a distribution.
+const POINTS: usize = 401;
+
 /// Samples, kept or counted by size.
 #[derive(Clone, Debug, Default)]
 pub(in crate::report) struct Distribution {
@@ -66,6 +69,11 @@ impl Distribution {
     pub(in crate::report) fn summary(self) -> Option<Summary> {
         let moments = self.moments;
         Some(self.sorted()?.summary(&moments))
+    }
+
+    /// The line of its cumulative distribution: values, each with the share of samples not above it.
+    pub(in crate::report) fn line(&self) -> Vec<(f64, f64)> {
+        self.clone().sorted().map(|sorted| sorted.curve(POINTS)).unwrap_or_default()
     }
 
     fn sorted(self) -> Option<Sorted> {

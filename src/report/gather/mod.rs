@@ -6,6 +6,7 @@
 //! from, and how figures are printed or drawn.
 
 mod distribution;
+mod drawing;
 mod intervals;
 mod parts;
 mod sketch;
@@ -13,6 +14,8 @@ mod sketch;
 use std::collections::BTreeMap;
 
 pub(super) use self::distribution::Distribution;
+use self::drawing::Drawing;
+pub use self::drawing::{Drawn, Line, Over};
 use self::intervals::Intervals;
 use self::parts::Parts;
 use super::breakdown::KEYS;
@@ -48,6 +51,12 @@ impl Side {
             Self::Client => Some((row.sent_ns?, row.client_end_ns?)),
             Self::Router => Some((row.arrival_ns?, row.finish_ns?)),
         }
+    }
+
+    /// This part of a request's way can be told.
+    pub fn knows(self, part: &str) -> bool {
+        const CLIENTS: [&str; 4] = ["client_queue", "client_connect", "to_router", "network_back"];
+        self == Self::Client || !CLIENTS.contains(&part)
     }
 
     /// When a request was over.
@@ -92,6 +101,12 @@ pub struct Gathering {
     scheduled: Events,
     sent: Events,
     split: Tally,
+    /// Prompt tokens found in caches, and prompt tokens, of the requests that tell both.
+    cached: (u64, u64),
+    reconnects: u64,
+    rows_in_trace: u64,
+    sent_without_record: u64,
+    drawing: Option<Box<Drawing>>,
 }
 
 /// What came of it.
@@ -107,6 +122,16 @@ pub struct Gathered {
     pub rounded: bool,
     /// Rows of parts beyond the first so many of their key, in no breakdown.
     pub unnamed: u64,
+    /// Share of prompt tokens that came from caches, of the requests that tell it.
+    pub cache_hit_share: Option<f64>,
+    /// Dead idle connections that the client replaced.
+    pub reconnects: u64,
+    /// Rows that a router's trace knows.
+    pub rows_in_trace: u64,
+    /// Sent, and in no trace.
+    pub sent_without_record: u64,
+    /// What charts are made of, where it was asked for.
+    pub drawn: Option<Drawn>,
 }
 
 impl Gathering {
@@ -143,7 +168,18 @@ impl Gathering {
             scheduled: Events::default(),
             sent: Events::default(),
             split: Tally::of(side),
+            cached: (0, 0),
+            reconnects: 0,
+            rows_in_trace: 0,
+            sent_without_record: 0,
+            drawing: None,
         }
+    }
+
+    /// With what charts are made of.
+    #[must_use]
+    pub fn drawn(self) -> Self {
+        Self { drawing: Some(Box::default()), ..self }
     }
 
     /// Judged by limits too.
@@ -191,6 +227,15 @@ impl Gathering {
         self.scheduled.add(Some(row.scheduled_ns));
         self.sent.add(row.sent_ns);
         self.split.add(row);
+        if let (Some(cached), Some(prompt)) = (row.cached_tokens, row.prompt_tokens) {
+            self.cached = (self.cached.0 + cached, self.cached.1 + prompt);
+        }
+        self.reconnects += u64::from(row.reconnects);
+        self.rows_in_trace += u64::from(row.in_trace);
+        self.sent_without_record += u64::from(row.sent_ns.is_some() && !row.in_trace);
+        if let Some(drawing) = &mut self.drawing {
+            drawing.add(row, self.side);
+        }
         if self.requests.is_multiple_of(LOOK) && self.kept() > self.most {
             self.shrink();
         }
@@ -201,13 +246,21 @@ impl Gathering {
         let distributions = self.quantities.iter().map(Distribution::kept).sum::<usize>();
         let parts = self.parts.iter().map(Parts::kept).sum::<usize>();
         // An interval is as large as two samples.
-        distributions + parts + self.split.kept() + 2 * (self.in_flight.kept() + self.running.kept())
+        let drawing = self.drawing.as_ref().map_or(0, |d| d.kept());
+        distributions
+            + parts
+            + drawing
+            + self.split.kept()
+            + 2 * (self.in_flight.kept() + self.running.kept())
     }
 
     fn shrink(&mut self) {
         self.quantities.iter_mut().for_each(|d| d.shrink(KEPT_OF_ONE));
         self.parts.iter_mut().for_each(|p| p.shrink(KEPT_OF_ONE));
         self.split.shrink(KEPT_OF_ONE);
+        if let Some(drawing) = &mut self.drawing {
+            drawing.shrink(KEPT_OF_ONE);
+        }
         self.in_flight.shrink(KEPT_OF_ONE);
         self.running.shrink(KEPT_OF_ONE);
         self.rounded = true;
@@ -218,6 +271,11 @@ impl Gathering {
         let duration_s = self.end_ns as f64 / 1e9;
         let unnamed = self.parts.iter().map(|p| p.unnamed).sum();
         let names = quantity::all().map(|q| q.name);
+        let line = |name: &str| {
+            let found = quantity::all().zip(&self.quantities).find(|(q, _)| q.name == name);
+            found.map(|(_, samples)| samples.line()).unwrap_or_default()
+        };
+        let drawn = self.drawing.map(|drawing| drawing.drawn(line, self.parts[0].lines()));
         let metrics = Metrics {
             requests: self.requests,
             completed: self.completed,
@@ -235,12 +293,18 @@ impl Gathering {
             offered_rate: self.scheduled.rate(),
             sent_rate: self.sent.rate(),
         };
+        let (cached, prompt) = self.cached;
         Gathered {
             metrics,
             split: self.split.split(),
             examples: self.examples,
             rounded: self.rounded,
             unnamed,
+            cache_hit_share: (prompt > 0).then(|| cached as f64 / prompt as f64),
+            reconnects: self.reconnects,
+            rows_in_trace: self.rows_in_trace,
+            sent_without_record: self.sent_without_record,
+            drawn,
         }
     }
 }

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use super::Distribution;
+use super::{Distribution, Line};
 use crate::load::row::Row;
 use crate::report::breakdown::{Key, Part, ordered};
 use crate::report::quantity::named;
 
+/// Parts that a chart tells apart.
+const MOST_LINES: usize = 8;
 /// What is measured of each part.
 const MEASURED: [&str; 3] = ["ttft", "tpot", "total_latency"];
 
@@ -55,6 +57,16 @@ impl Parts {
 
     pub(super) fn shrink(&mut self, most: usize) {
         self.by_name.values_mut().flat_map(|p| &mut p.measured).for_each(|d| d.shrink(most));
+    }
+
+    /// The distribution of the first thing measured of each part, those with the most requests first.
+    pub(super) fn lines(&self) -> Vec<Line> {
+        let mut largest: Vec<(&String, &PartTally)> = self.by_name.iter().collect();
+        largest.sort_by_key(|(_, part)| std::cmp::Reverse(part.requests));
+        largest.truncate(MOST_LINES);
+        // In the order of their names, so that a worker has the same colour in every arm.
+        largest.sort_by_key(|(name, _)| *name);
+        largest.into_iter().map(|(name, part)| Line::of(name, &part.measured[0])).collect()
     }
 
     /// In the order in which they are told.

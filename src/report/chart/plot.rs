@@ -1,0 +1,170 @@
+//! Lines over two axes: curves over time, cumulative distributions.
+//!
+//! Rule: the legend stands between title and axes and takes the lines it needs, so that it hides nothing; a picture without a
+//! point says so. Deliberately not here: which curves.
+
+use super::scale::Scale;
+use super::svg::{Anchor, COLOURS, Svg, fitted, fitted_title, width_px};
+
+/// Size of a picture, pixels.
+pub const WIDTH: f64 = 560.0;
+/// Height of the axes.
+const AXES: f64 = 210.0;
+const LEFT: f64 = 58.0;
+const RIGHT: f64 = 18.0;
+const TITLE: f64 = 30.0;
+const LEGEND_LINE: f64 = 17.0;
+const FOOT: f64 = 42.0;
+/// A name in the legend at most.
+const NAME_PX: f64 = 210.0;
+
+/// A curve.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// In the legend.
+    pub name: String,
+    /// Which colour, from 0; they begin again after [`COLOURS`].
+    pub colour: usize,
+    /// Drawn with gaps.
+    pub dashed: bool,
+    /// In order of x.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// How an axis is laid out and what it says.
+#[derive(Clone, Copy, Debug)]
+pub struct Axis {
+    /// Its name and unit.
+    pub label: &'static str,
+    /// Its values.
+    pub scale: Scale,
+}
+
+/// A picture of curves.
+#[derive(Clone, Debug)]
+pub struct Plot {
+    /// Above it.
+    pub title: String,
+    /// Left to right.
+    pub x: Axis,
+    /// Bottom to top.
+    pub y: Axis,
+    /// Points are held until the next one, as counts are.
+    pub steps: bool,
+    /// The curves.
+    pub series: Vec<Series>,
+}
+
+impl Plot {
+    /// Draws it.
+    pub fn svg(&self) -> Svg {
+        let rows = self.legend();
+        let top = TITLE + LEGEND_LINE * rows.len() as f64 + 8.0;
+        let mut svg = Svg::new(WIDTH, top + AXES + FOOT, &self.title);
+        svg.text("h", (LEFT - 40.0, 19.0), Anchor::Start, &fitted_title(&self.title, WIDTH - 36.0));
+        for (line, row) in rows.iter().enumerate() {
+            let y = TITLE + LEGEND_LINE * (line as f64 + 0.6);
+            for (x, series) in row {
+                svg.path(&class(series), [(*x, y - 4.0), (*x + 18.0, y - 4.0)]);
+                svg.text("t", (*x + 23.0, y), Anchor::Start, &fitted(&series.name, NAME_PX));
+            }
+        }
+        self.axes(&mut svg, top);
+        let x = |value: f64| LEFT + self.x.scale.place(value) * (WIDTH - LEFT - RIGHT);
+        let y = |value: f64| top + AXES * (1.0 - self.y.scale.place(value));
+        for series in &self.series {
+            let mut last = None;
+            let points = series.points.iter().flat_map(|(px, py)| {
+                let (px, py) = (x(*px), y(*py));
+                let corner = last.replace(py).filter(|_| self.steps).map(|before| (px, before));
+                corner.into_iter().chain(Some((px, py)))
+            });
+            svg.path(&class(series), points);
+        }
+        if self.series.iter().all(|s| s.points.is_empty()) {
+            svg.text(
+                "t",
+                (f64::midpoint(LEFT, WIDTH - RIGHT), top + AXES / 2.0),
+                Anchor::Middle,
+                "nothing to show",
+            );
+        }
+        svg
+    }
+
+    /// Where each name of the legend begins, by line; one curve alone needs none.
+    fn legend(&self) -> Vec<Vec<(f64, &Series)>> {
+        let mut rows: Vec<Vec<(f64, &Series)>> = Vec::new();
+        let mut x = f64::INFINITY;
+        for series in self.series.iter().filter(|s| self.series.len() > 1 || s.dashed) {
+            let wide = 23.0 + width_px(&series.name).min(NAME_PX) + 16.0;
+            if x + wide > WIDTH - RIGHT {
+                rows.push(Vec::new());
+                x = LEFT - 40.0;
+            }
+            if let Some(row) = rows.last_mut() {
+                row.push((x, series));
+            }
+            x += wide;
+        }
+        rows
+    }
+
+    fn axes(&self, svg: &mut Svg, top: f64) {
+        let (right, bottom) = (WIDTH - RIGHT, top + AXES);
+        for (value, text) in self.y.scale.ticks() {
+            let y = top + AXES * (1.0 - self.y.scale.place(value));
+            svg.line("g", (LEFT, y), (right, y));
+            svg.text("t", (LEFT - 6.0, y + 4.0), Anchor::End, &text);
+        }
+        for (value, text) in self.x.scale.ticks() {
+            let x = LEFT + self.x.scale.place(value) * (right - LEFT);
+            svg.line("g", (x, top), (x, bottom));
+            svg.text("t", (x, bottom + 15.0), Anchor::Middle, &text);
+        }
+        svg.line("a", (LEFT, bottom), (right, bottom));
+        svg.text("t", (f64::midpoint(LEFT, right), bottom + 33.0), Anchor::Middle, self.x.label);
+        svg.upright("t", (14.0, top + AXES / 2.0), self.y.label);
+    }
+}
+
+fn class(series: &Series) -> String {
+    format!("s{}{}", series.colour % COLOURS, if series.dashed { " d" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plot(names: &[&str]) -> Plot {
+        let axis = Axis { label: "s", scale: Scale::from_zero(10.0) };
+        let series = names.iter().enumerate().map(|(colour, name)| Series {
+            name: (*name).to_owned(),
+            colour,
+            dashed: false,
+            points: vec![(0.0, 1.0), (10.0, 10.0)],
+        });
+        Plot { title: "t".to_owned(), x: axis, y: axis, steps: true, series: series.collect() }
+    }
+
+    #[test]
+    fn a_legend_takes_the_lines_it_needs() {
+        assert_eq!(plot(&["alone"]).legend().len(), 0);
+        assert_eq!(plot(&["a", "b"]).legend().len(), 1);
+        let many = ["a name of some length"; 8];
+        let wide = plot(&many);
+        let rows = wide.legend();
+        assert!(rows.len() >= 3, "{}", rows.len());
+        for (x, series) in rows.iter().flatten() {
+            assert!(x + 23.0 + width_px(&series.name) <= WIDTH, "{x}");
+        }
+    }
+
+    #[test]
+    fn steps_hold_a_value_until_the_next_and_no_point_is_said() {
+        let text = plot(&["a"]).svg().inline();
+        assert!(text.contains("d=\"M58.0 227.0L542.0 227.0L542.0 38.0\""), "{text}");
+        let empty = Plot { series: Vec::new(), ..plot(&[]) };
+        assert!(empty.svg().inline().contains("nothing to show"));
+    }
+}

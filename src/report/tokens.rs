@@ -1,0 +1,86 @@
+//! `tokens.jsonl`: when the tokens of each answer came.
+//!
+//! Rule: one line a request, in the order of the CSV, of those with a token; times are nanoseconds after the start of the run, at the
+//! client. `at_ns` has a moment for each event that brought tokens, `tokens` how many there were by then. Deliberately not here:
+//! files.
+
+use std::io::{self, Write};
+
+use serde::{Deserialize, Serialize};
+
+use crate::load::row::{Gap, Row};
+
+/// The times of one answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenTimes {
+    /// The `x-request-id` sent.
+    pub req_id: String,
+    /// Each event with tokens, nanoseconds after the start of the run.
+    pub at_ns: Vec<i64>,
+    /// Tokens by then.
+    pub tokens: Vec<u64>,
+}
+
+impl TokenTimes {
+    /// Of a row; `None` where no token came.
+    pub fn of(row: &Row) -> Option<Self> {
+        let mut now_ns = row.client_first_token_ns?;
+        let later: u64 = row.gaps.iter().map(|gap| u64::from(gap.tokens)).sum();
+        // A client that lost count of the first event had at least one in it.
+        let mut tokens = row.counted_tokens.map_or(1, |all| all.saturating_sub(later).max(1));
+        let mut times = Self { req_id: row.req_id.clone(), at_ns: vec![now_ns], tokens: vec![tokens] };
+        for gap in &row.gaps {
+            now_ns = now_ns.saturating_add_unsigned(gap.ns);
+            tokens += u64::from(gap.tokens);
+            times.at_ns.push(now_ns);
+            times.tokens.push(tokens);
+        }
+        Some(times)
+    }
+
+    /// The gaps between the events; `None` where the lists do not fit each other.
+    pub fn gaps(&self) -> Option<Vec<Gap>> {
+        if self.at_ns.len() != self.tokens.len() {
+            return None;
+        }
+        let pairs = self.at_ns.windows(2).zip(self.tokens.windows(2));
+        pairs
+            .map(|(at_ns, tokens)| {
+                let ns = u64::try_from(at_ns[1].checked_sub(at_ns[0])?).ok()?;
+                Some(Gap { ns, tokens: u32::try_from(tokens[1].checked_sub(tokens[0])?).ok()?.max(1) })
+            })
+            .collect()
+    }
+}
+
+/// Writes a line for each row with a token.
+pub fn write(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
+    for times in rows.iter().filter_map(TokenTimes::of) {
+        serde_json::to_writer(&mut *out, &times)?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::row::example;
+
+    #[test]
+    fn gaps_come_back_as_they_were() {
+        let row = Row { counted_tokens: Some(5), ..example() };
+        let mut text = Vec::new();
+        write(&mut text, &[row.clone(), Row::default()]).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(
+            text,
+            "{\"req_id\":\"a-1\",\"at_ns\":[1022500000,1032500000,1062500000],\"tokens\":[1,2,5]}\n"
+        );
+        let back: TokenTimes = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.gaps(), Some(row.gaps));
+        let torn = TokenTimes { tokens: vec![1], ..back.clone() };
+        let backwards = TokenTimes { at_ns: vec![3, 2, 4], ..back };
+        assert_eq!((torn.gaps(), backwards.gaps()), (None, None));
+    }
+}

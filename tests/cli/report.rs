@@ -1,0 +1,93 @@
+//! `milepost report`: the figures of a run from its files alone, and a page that shows them.
+//!
+//! Deliberately not here: what is in the page, chart by chart, see `src/report/page`.
+
+use serde_json::Value;
+
+use crate::process::{Folder, Router, milepost, worker};
+
+/// Both sides of a figure: as far apart as the last digit of a cell.
+fn same(a: &Value, b: &Value, at: &str) {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>(), "{at}");
+            for (key, value) in a {
+                same(value, &b[key], &format!("{at}.{key}"));
+            }
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            assert_eq!(a.len(), b.len(), "{at}");
+            a.iter().zip(b).for_each(|(a, b)| same(a, b, at));
+        }
+        (Value::Number(a), Value::Number(b)) => {
+            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+            assert!((a - b).abs() <= 1e-9 * a.abs().max(1.0), "{at}: {a} {b}");
+        }
+        _ => assert_eq!(a, b, "{at}"),
+    }
+}
+
+#[test]
+fn every_figure_of_a_run_comes_out_of_its_files_again() {
+    let folder = Folder::new();
+    let (sim, worker) = worker(&folder, "--speedup 200");
+    let router = Router::start(
+        &folder,
+        &format!("--worker-urls {worker} --trace-log trace.jsonl --policy round_robin"),
+    );
+    let url = format!("http://{}", router.address);
+    let args = "--dataset-name generated-shared-prefix --gsp-num-groups 3 --gsp-prompts-per-group 6 --gsp-output-len 9 \
+                --gsp-system-prompt-len 64 --gsp-question-len 16 --request-rate 200 --token-times --report --disable-tqdm \
+                --router-trace trace.jsonl --goodput ttft:200";
+    let ended = milepost(&folder, &format!("bench --base-url {url} {args}"));
+    assert!(matches!(ended.code, Some(0 | 3 | 4)), "{} {}", ended.stdout, ended.stderr);
+    let run: Value = serde_json::from_str(&folder.read("milepost-bench/latest/run.json")).unwrap();
+    let page = folder.read("milepost-bench/latest/report.html");
+    assert!(page.contains("<svg") && page.contains("Verdict of the run") && !page.contains("<script"));
+
+    let again = "milepost-bench/latest --json figures.json --svg charts --out again.html --goodput ttft:200";
+    let ended = milepost(&folder, &format!("report {again}"));
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("milepost report") && ended.stdout.contains("Where the time went"));
+    let figures: Value = serde_json::from_str(&folder.read("figures.json")).unwrap();
+    // A run is called what its folder is called, whatever link led there.
+    let (name, of_files) = figures.as_object().unwrap().iter().next().unwrap();
+    assert!(name.contains("-generated-shared-prefix-200rps"), "{name}");
+    assert_eq!(of_files["metrics"]["count_itl"].as_u64().map(|n| n > 0), Some(true));
+    same(&of_files["metrics"], &run["metrics"], "metrics");
+    for key in ["where_the_time_went", "concurrency_over_time", "running_over_time"] {
+        same(&of_files[key], &run[key], key);
+    }
+    assert!(folder.read("again.html").contains("</html>"));
+    assert!(folder.read("charts/ttft.svg").starts_with("<svg xmlns"));
+
+    // run.json alone and the trace alone, beside each other.
+    let ended = milepost(&folder, "report milepost-bench/latest/run.json trace.jsonl --json two.json");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("side by side") && ended.stdout.contains("as the router saw them"));
+    assert!(folder.read("report.html").contains("2 runs side by side"));
+    let two: Value = serde_json::from_str(&folder.read("two.json")).unwrap();
+    for figure in ["p99_total_latency_ms", "median_ttft_ms", "total_output_tokens", "completed"] {
+        same(&two[name.as_str()]["metrics"][figure], &run["metrics"][figure], figure);
+        same(&two["trace.jsonl"]["metrics"][figure], &run["metrics"][figure], figure);
+    }
+    assert_eq!((router.process.stop().code, sim.stop().code), (Some(0), Some(0)));
+}
+
+#[test]
+fn what_is_no_run_is_usage_and_named() {
+    let folder = Folder::new();
+    folder.write("a.txt", "hello");
+    for (args, words) in [
+        ("", "FILE|FOLDER"),
+        ("none.csv", "none.csv: No such file"),
+        ("a.txt", "a.txt: expected requests.csv or run.json"),
+        (".", "no requests.csv or run.json in it"),
+        ("a.txt --goodput ttft", "--goodput: expected NAME:MILLISECONDS"),
+    ] {
+        let ended = milepost(&folder, &format!("report {args}"));
+        assert_eq!(ended.code, Some(2), "{args}: {}", ended.stderr);
+        assert!(ended.stderr.contains(words), "{args}: {}", ended.stderr);
+    }
+    assert!(!folder.0.join("report.html").exists());
+}
