@@ -17,6 +17,7 @@ use milepost::net::{Connector, PipeNet};
 use milepost::proxy::Shared;
 use milepost::proxy::serve::Router;
 use milepost::replay::reading::{Limits, Reading};
+use milepost::trace::prompt::PromptTrace;
 use milepost::trace::reader::TraceReader;
 use milepost::trace::record::{ConnectionRecord, Record, RequestRecord};
 use milepost_policies::{Decision, Event, Needs, Policy, RequestView, Time, Workers as Views};
@@ -126,6 +127,8 @@ async fn live(plan: Plan) -> Ended {
     let mut config = plan.config.clone();
     config.trace_log = Some(trace.clone());
     config.trace_decisions = TraceDecisions::Journal;
+    // Their key is drawn from the system, so that no two runs have the same hashes.
+    config.capture.prompt = PromptTrace::None;
     let inner = milepost_policies::build(&config.policy, &config.policy_config).unwrap();
     let policy = Box::new(Panicky { inner, every: plan.panic_every });
     let clock = Clock::virtual_time(BOOT_NS, 1_700_000_000_000_000_000);
