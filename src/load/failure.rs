@@ -43,8 +43,9 @@ pub enum Class {
 
 impl Class {
     /// Every class.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Connect,
+        Self::Tls,
         Self::Reset,
         Self::Truncated,
         Self::Timeout,
@@ -129,5 +130,19 @@ pub(super) fn of_connection(error: &io::Error, head: bool) -> Failure {
         (true, false) => Failure::new(Class::Truncated, "the connection ended inside the answer"),
         (false, true) => Failure::new(Class::Reset, "the connection was reset before an answer"),
         (false, false) => Failure::new(Class::Reset, "the connection was closed before an answer"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A class that is missing from the list would be read back as another's words.
+    #[test]
+    fn every_class_is_known_by_its_name() {
+        for (place, class) in Class::ALL.into_iter().enumerate() {
+            assert_eq!((class as usize, Class::named(class.name())), (place, Some(class)));
+        }
+        assert_eq!(Class::ALL.last(), Some(&Class::Other));
     }
 }
