@@ -17,9 +17,6 @@ const FAILED: (f64, f64) = (0.01, 0.1);
 const MISCOUNTED: (f64, f64) = (0.01, 0.25);
 /// Requests without a record: their router and server columns are empty, and who they are is no chance.
 const UNRECORDED: (f64, f64) = (0.001, 0.1);
-/// Requests whose stamps are out of order by more than their clocks can be off: their times from one clock to another are wrong or
-/// left out.
-const DISORDERED: (f64, f64) = (0.01, f64::INFINITY);
 /// Requests of others at the same router, over ours: the load was not this run's alone. Never INVALID: several clients may make
 /// one load together.
 const FOREIGN: (f64, f64) = (0.01, f64::INFINITY);
@@ -96,24 +93,6 @@ fn trace_tokens((bad, all): (usize, usize)) -> Finding {
     share_of(bad, all, MISCOUNTED, text)
 }
 
-pub(super) fn clocks_of(run: &RunReport) -> Option<Finding> {
-    let broken = run.rows.iter().filter(|row| row.order_broken).count();
-    let compared = run.rows.iter().filter(|row| row.order_broken || row.clock_bound_ns.is_some()).count();
-    (compared > 0).then(|| clocks(broken, compared))
-}
-
-fn clocks(broken: usize, compared: usize) -> Finding {
-    let mut text = format!(
-        "the stamps of {broken} of {compared} requests are out of order by more than the clock bound"
-    );
-    if broken > 0 {
-        text.push_str(
-            ": a worker's clock is off (milepost doctor says which); their times between router and server are wrong or left out",
-        );
-    }
-    share_of(broken, compared, DISORDERED, text)
-}
-
 pub(super) fn trace_missing_of(run: &RunReport) -> Option<Finding> {
     let sent: Vec<&Row> = run.rows.iter().filter(|r| r.sent_ns.is_some()).collect();
     let missing = sent.iter().filter(|r| !r.in_trace).count();
@@ -170,8 +149,6 @@ mod tests {
         assert_eq!(trace_missing(0, 3).rating(), Some(Rating::Valid));
         assert_eq!(trace_missing(1, 100).rating(), Some(Rating::Suspect));
         assert_eq!(trace_missing(1, 3).rating(), Some(Rating::Invalid));
-        assert_eq!(clocks(1, 100).rating(), Some(Rating::Valid));
-        assert_eq!(clocks(40, 100).rating(), Some(Rating::Suspect));
         assert_eq!(trace_extra(1, 1000).rating(), Some(Rating::Valid));
         assert_eq!(trace_extra(20, 1000).rating(), Some(Rating::Suspect));
         assert_eq!(trace_extra(6000, 1000).rating(), Some(Rating::Suspect));

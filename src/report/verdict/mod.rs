@@ -136,7 +136,6 @@ impl Verdict {
         add(Side::Server, "output_tokens", answers::output_tokens_of(run));
         add(Side::Server, "prompt_tokens", answers::prompt_tokens_of(run));
         add(Side::Server, "trace_tokens", answers::trace_tokens_of(run));
-        add(Side::Client, "clocks", answers::clocks_of(run));
         add(Side::Client, "trace_missing", answers::trace_missing_of(run));
         add(Side::Client, "trace_extra", answers::trace_extra_of(run));
         Self { checks }
