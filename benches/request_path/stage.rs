@@ -73,6 +73,7 @@ impl Stage {
             tls: None,
             fleet,
             capture: None,
+            live: milepost::admin::live::Live::default(),
             sink,
             metrics: Metrics::with_buckets(&[]),
             fallbacks: Fallbacks::default(),

@@ -1,8 +1,8 @@
 //! The router's own endpoints.
 //!
 //! `table` says which they are. `workers` and `legacy` change the fleet; `describe`, `loads` and `engine_metrics` ask the
-//! workers what they are and do; `capture` and `trace_tail` steer and show the trace; `control` and `responses` pass a request on to all of them, by means of `fan_out`. Every
-//! other path is a worker's. Rule: these answers never wait for a worker without a time-out. Deliberately not here:
+//! workers what they are and do; `capture` and `trace_tail` steer and show the trace, `live` is a page that does so for people;
+//! `control` and `responses` pass a request on to all of them, by means of `fan_out`. Every other path is a worker's. Rule: these answers never wait for a worker without a time-out. Deliberately not here:
 //! `/metrics`, which has a port of its own (`metrics::serve`).
 
 use std::sync::Arc;
@@ -29,6 +29,7 @@ pub mod engine_metrics;
 pub mod errand;
 pub mod fan_out;
 pub mod legacy;
+pub mod live;
 pub mod loads;
 pub mod metrics;
 pub mod probes;
@@ -106,6 +107,9 @@ async fn perform(
         Handler::ListWorkers => legacy::list(errand),
         Handler::Trace => return trace_tail::tail(errand.shared, &errand.query).await,
         Handler::Capture => return capture::steer(errand).await,
+        Handler::LivePage => live::page(),
+        Handler::Fleet => live::fleet::fleet(errand),
+        Handler::Requests => return live::tail::requests(errand).await,
         Handler::Nothing => return Err(nothing()),
         Handler::Models => return describe::models(errand).await,
         Handler::Info => return describe::info(errand, journey).await,
@@ -122,7 +126,7 @@ async fn perform(
 }
 
 fn nothing() -> Refusal {
-    Problem::new(404, "not_found", "no such path under /milepost/; there are /milepost/trace and, under it, status, start, stop, rotate and mark").into()
+    Problem::new(404, "not_found", "no such path under /milepost/; there are /milepost/live (a page), /milepost/fleet, /milepost/requests, /milepost/trace and, under it, status, start, stop, rotate and mark").into()
 }
 
 fn not_allowed(journey: Journey, methods: &'static str) -> Response<AnswerBody> {

@@ -43,6 +43,12 @@ pub enum Handler {
     Trace,
     /// `capture`: what the last part of the path says.
     Capture,
+    /// `live`: the page.
+    LivePage,
+    /// `live::fleet`.
+    Fleet,
+    /// `live::tail`.
+    Requests,
     /// Under `/milepost/`, but nothing.
     Nothing,
     /// `describe`: the models of all workers.
@@ -100,6 +106,9 @@ impl Handler {
             | Self::ListWorkers
             | Self::Trace
             | Self::Capture
+            | Self::LivePage
+            | Self::Fleet
+            | Self::Requests
             | Self::Nothing => RequestKind::Local,
             _ => RequestKind::FanOut,
         }
@@ -152,6 +161,9 @@ pub(super) const WHOLE: &[Entry] = &[
     entry("/liveness", GET, Public, Handler::Alive),
     everywhere("/load_lora_adapter", POST),
     everywhere("/load_lora_adapter_from_tensors", POST),
+    entry("/milepost/fleet", GET, Control, Handler::Fleet),
+    entry("/milepost/live", GET, Public, Handler::LivePage),
+    entry("/milepost/requests", GET, Control, Handler::Requests),
     entry("/milepost/trace", GET, Control, Handler::Trace),
     entry("/milepost/trace/mark", POST, Control, Handler::Capture),
     entry("/milepost/trace/rotate", POST, Control, Handler::Capture),

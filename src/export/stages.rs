@@ -7,11 +7,13 @@
 
 use std::borrow::Cow;
 
+use serde::Serialize;
+
 use super::source::Placed;
 use crate::trace::record::{AttemptRecord, RequestRecord};
 
 /// A part of a request's time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stage {
     /// What went on.
     pub name: Cow<'static, str>,
@@ -35,6 +37,9 @@ pub struct Visit<'a> {
     /// Why the attempt failed.
     pub error: Option<&'a str>,
 }
+
+/// The stage at the router while the request is at a worker.
+const AT_WORKER: &str = "at worker";
 
 /// Stages that follow each other.
 struct Walk {
@@ -98,7 +103,7 @@ pub fn at_router(record: &RequestRecord) -> Vec<Stage> {
     walk.perhaps("connect", record.connected_ns.map(signed));
     if let Some(sent_ns) = record.router_send_ns.map(signed) {
         walk.to("send", Some(sent_ns));
-        walk.to("at worker", record.last_byte_ns.or(Some(record.end_ns)).map(signed));
+        walk.to(AT_WORKER, record.last_byte_ns.or(Some(record.end_ns)).map(signed));
     }
     walk.to("finish", Some(signed(record.end_ns)));
     walk.stages
@@ -114,6 +119,20 @@ pub fn at_workers<'a>(placed: &'a Placed<'_>) -> Vec<Visit<'a>> {
         visits.push(Visit { worker, start_ns: sent_ns, end_ns, stages, error: None });
     }
     visits
+}
+
+/// The request from arrival to its end in one row: at the router, and while it was at the worker that answered, there.
+pub fn whole(placed: &Placed<'_>) -> Vec<Stage> {
+    let mut answered = at_workers(placed).pop().map(|visit| visit.stages).unwrap_or_default();
+    let mut stages = Vec::new();
+    for stage in at_router(placed.record) {
+        if stage.name == AT_WORKER && !answered.is_empty() {
+            stages.append(&mut answered);
+        } else {
+            stages.push(stage);
+        }
+    }
+    stages
 }
 
 fn failed(attempt: &AttemptRecord) -> Visit<'_> {
@@ -217,6 +236,28 @@ mod tests {
         );
         let silent = Placed { run: 1, record: &record, aligned: Aligned::default() };
         assert_eq!(names(&at_workers(&silent)[0].stages), [("answer", 20, 90)]);
+    }
+
+    #[test]
+    fn in_one_row_the_workers_stages_stand_where_the_request_was_there() {
+        let record = record();
+        let aligned = Aligned {
+            created_ns: Some(25),
+            queue_start_ns: Some(26),
+            queue_end_ns: Some(40),
+            ttft_ns: Some(50),
+            ..Aligned::default()
+        };
+        let stages = whole(&Placed { run: 1, record: &record, aligned });
+        let told: Vec<&str> = stages.iter().map(|stage| stage.name.as_ref()).collect();
+        assert_eq!(
+            told[3..],
+            ["connect", "to server", "tokenize", "server queue", "prefill", "decode", "finish"]
+        );
+        assert!(stages.windows(2).all(|two| two[0].end_ns == two[1].start_ns), "without a gap");
+        let refused = RequestRecord { end_ns: 50, ..RequestRecord::default() };
+        let placed = Placed { run: 1, record: &refused, aligned: Aligned::default() };
+        assert_eq!(names(&whole(&placed)), [("finish", 0, 50)]);
     }
 
     #[test]

@@ -71,6 +71,8 @@ pub struct Shared {
     pub sink: Arc<Sink>,
     /// Steers the trace, where there is or may be one.
     pub capture: Option<Arc<Capture>>,
+    /// What the live page was shown last.
+    pub live: admin::live::Live,
     /// Memory for request bodies.
     pub budget: Arc<budget::Budget>,
     /// Memory for answers that are held to be read at their end.

@@ -17,6 +17,7 @@ use super::experiment::Experiment;
 use super::fallback::Fallbacks;
 use super::limit::Limit;
 use super::{Shared, accept};
+use crate::admin::live::Live;
 use crate::admin::metrics::{self, Metrics};
 use crate::clock::Clock;
 use crate::config::access::AuthConfig;
@@ -110,6 +111,7 @@ impl Router {
             fleet,
             sink,
             capture: writer.as_ref().map(TraceWriter::capture),
+            live: Live::default(),
             metrics: Metrics::with_buckets(&config.duration_buckets_s)
                 .with_arms(experiment.iter().flat_map(Experiment::names)),
             fallbacks: Fallbacks::default(),

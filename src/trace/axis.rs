@@ -168,6 +168,14 @@ impl Offsets {
         }
     }
 
+    /// Forgets what was learned before this moment, save for some seconds: for who learns without an end.
+    pub fn forget_before(&mut self, mono_ns: u64) {
+        self.workers.retain(|_, spans| {
+            *spans = spans.split_off(&(mono_ns / SPAN_NS));
+            !spans.is_empty()
+        });
+    }
+
     /// Requests whose stamps contradict themselves: the server claims to have held them longer than the router waited.
     pub fn contradictions(&self) -> u64 {
         self.contradictions

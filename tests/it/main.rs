@@ -26,6 +26,7 @@ mod ids;
 mod intake;
 mod journal;
 mod limits;
+mod live;
 mod loads;
 mod metrics;
 mod metrics_page;

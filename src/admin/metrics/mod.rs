@@ -100,6 +100,11 @@ impl Metrics {
         self
     }
 
+    /// Requests that have ended, each outcome at its own number.
+    pub fn ended(&self) -> &[AtomicU64; Outcome::ALL.len()] {
+        &self.ended
+    }
+
     /// A request was accepted at `arrival_mono_ns`.
     pub fn request_began(&self, endpoint: Endpoint, method: &str, path: &str, arrival_mono_ns: u64) {
         let series = self.counts.http(method_index(method), path_index(endpoint, path));

@@ -1,0 +1,247 @@
+//! `GET /milepost/requests`: the last requests of the trace, with their stages.
+//!
+//! `?after=N` is those after number N, which the answer's `next` was. What is told is what the trace file holds, so nothing is shown
+//! that is not kept, and a request costs nothing more for it. Rule: one look at a time, off the threads that serve requests, at
+//! most [`READ_BYTES`] of a file; whoever comes meanwhile is told what is there. What grew by more since the last look is passed
+//! over and counted (`skipped_bytes`). Requests that the router answered itself and well (probes, this page) are left out.
+//! Deliberately not here: the whole trace (`trace_tail`).
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::Response;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::rows::Rows;
+use super::{EVERY_NS, momentary};
+use crate::admin::errand::Errand;
+use crate::clock::ClockSnapshot;
+use crate::export::source::Placed;
+use crate::proxy::Shared;
+use crate::proxy::body::AnswerBody;
+use crate::proxy::journey::Refusal;
+use crate::trace::align::align;
+use crate::trace::axis::{ClockTrack, Offsets};
+use crate::trace::capture::{Capture, Command, Place, Status};
+use crate::trace::parts::{part_path, whole_lines};
+use crate::trace::record::{CaptureRecord, Record, RequestKind, RequestRecord};
+use crate::wire::problem::Problem;
+
+/// Bytes of a file read in one look: some 500 requests.
+const READ_BYTES: u64 = 1 << 20;
+/// Longest line that becomes a row.
+const MAX_LINE_BYTES: usize = 64 << 10;
+/// Readings of the clocks that are held; the trace has one every ten seconds.
+const MAX_CLOCKS: usize = 64;
+/// How long what was learned of other hosts' clocks is held.
+const OFFSETS_HELD_NS: u64 = 300_000_000_000;
+/// How a line begins that says nothing of a request; these may be most of a trace.
+const JOURNAL: &[u8] = br#"{"kind":"journal""#;
+
+/// The end of the trace as it was seen last.
+#[derive(Debug, Default)]
+pub struct Tail {
+    // Held while a file is read.
+    reader: Mutex<Reader>,
+    // Never held for long.
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    rows: Rows,
+    skipped_bytes: u64,
+    status: Option<Status>,
+    error: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Reader {
+    looked_ns: Option<u64>,
+    at: Option<At>,
+    clocks: VecDeque<ClockSnapshot>,
+    offsets: Offsets,
+}
+
+/// A place in the trace.
+#[derive(Clone, Debug)]
+struct At {
+    place: Place,
+    bytes: u64,
+}
+
+/// What a file has from some byte on.
+struct End {
+    lines: Vec<u8>,
+    next_bytes: u64,
+    skipped_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    instance: &'a str,
+    next: u64,
+    skipped_bytes: u64,
+    /// How the capture stands; absent where there is and can be none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<&'a Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    requests: Box<RawValue>,
+}
+
+/// Answers `/milepost/requests`.
+pub async fn requests(errand: &Errand<'_>) -> Result<Response<AnswerBody>, Refusal> {
+    let after = errand.query.split('&').find_map(|pair| pair.strip_prefix("after=")).unwrap_or("0");
+    let Ok(after) = after.parse() else {
+        return Err(Problem::new(400, "bad_request", "after: expected the number that next was").into());
+    };
+    if let Some(capture) = errand.shared.capture.clone() {
+        let shared = Arc::clone(errand.shared);
+        let looked = tokio::task::spawn_blocking(move || look(&shared, &capture)).await;
+        looked.map_err(|error| Problem::new(500, "trace_unreadable", error.to_string()))?;
+    }
+    Ok(momentary(told(errand.shared, after)))
+}
+
+fn told(shared: &Shared, after: u64) -> String {
+    let seen = shared.live.tail.seen();
+    let answer = Answer {
+        instance: &shared.instance,
+        next: seen.rows.newest(),
+        skipped_bytes: seen.skipped_bytes,
+        trace: seen.status.as_ref(),
+        error: seen.error.as_deref(),
+        // Rows are JSON.
+        requests: RawValue::from_string(seen.rows.after(after)).unwrap_or_default(),
+    };
+    serde_json::to_string(&answer).unwrap_or_default()
+}
+
+/// Reads what is new, unless somebody else does or has just done so.
+fn look(shared: &Shared, capture: &Capture) {
+    let now = shared.clock.snapshot();
+    let tail = &shared.live.tail;
+    let Ok(mut reader) = tail.reader.try_lock() else { return };
+    if reader.looked_ns.is_some_and(|at_ns| now.mono_ns.saturating_sub(at_ns) < EVERY_NS) {
+        return;
+    }
+    reader.looked_ns = Some(now.mono_ns);
+    let status = capture.ask(Command::Status);
+    let read = capture.place().map_or(Ok((Vec::new(), 0)), |place| reader.read(&place));
+    let mut seen = tail.seen();
+    seen.error = status.as_ref().err().map(ToString::to_string);
+    seen.status = status.ok();
+    match read {
+        Ok((lines, skipped_bytes)) => {
+            seen.skipped_bytes += skipped_bytes;
+            reader.take(&lines, &shared.instance, now, &mut seen.rows);
+        }
+        Err(error) => seen.error = Some(format!("the trace cannot be read: {error}")),
+    }
+}
+
+impl Tail {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader {
+    /// The lines that are new at this place, and how many bytes before them were passed over.
+    fn read(&mut self, place: &Place) -> io::Result<(Vec<u8>, u64)> {
+        let (mut lines, mut skipped_bytes) = (Vec::new(), 0);
+        let is_next = |at: &At| at.place.path == place.path && at.place.part + 1 == place.part;
+        if let Some(at) = self.at.take_if(|at| is_next(at)) {
+            // Rotated since; if it was deleted meanwhile there is nothing more to be told of it.
+            if let Ok(end) = end_of(&part_path(&place.path, at.place.part), at.bytes) {
+                (lines, skipped_bytes) = (end.lines, end.skipped_bytes);
+            }
+        }
+        let from_bytes = self.at.as_ref().filter(|at| at.place == *place).map_or(0, |at| at.bytes);
+        let is_first = self.at.is_none() && lines.is_empty();
+        self.at = Some(At { place: place.clone(), bytes: from_bytes });
+        let end = end_of(&place.path, from_bytes)?;
+        if part_path(&place.path, place.part).exists() {
+            // Rotated in between, and this was read of the next file: the next look goes on.
+            return Ok((lines, skipped_bytes));
+        }
+        self.at = Some(At { place: place.clone(), bytes: end.next_bytes });
+        lines.extend_from_slice(&end.lines);
+        // Whoever begins to look has missed nothing.
+        Ok((lines, if is_first { 0 } else { skipped_bytes + end.skipped_bytes }))
+    }
+
+    /// Makes rows of the requests among these lines.
+    fn take(&mut self, lines: &[u8], instance: &str, now: ClockSnapshot, rows: &mut Rows) {
+        let mut new: Vec<(Box<RequestRecord>, &RawValue)> = Vec::new();
+        for line in lines.split(|&byte| byte == b'\n') {
+            if line.is_empty() || line.len() > MAX_LINE_BYTES || line.starts_with(JOURNAL) {
+                continue;
+            }
+            match serde_json::from_slice(line) {
+                Ok(Record::Run(run)) => {
+                    let goes_on = |of: &CaptureRecord| of.instance == instance && of.requests_before > 0;
+                    if !run.capture.as_ref().is_some_and(goes_on) {
+                        // What stands before it in the file is another router's.
+                        new.clear();
+                        rows.clear();
+                        (self.clocks, self.offsets) = (VecDeque::new(), Offsets::default());
+                    }
+                    self.clocks.push_back(run.clock);
+                }
+                Ok(Record::Clock(read)) => self.clocks.push_back(read),
+                Ok(Record::Worker(worker)) => self.offsets.know(&worker),
+                Ok(Record::Request(request)) if is_shown(&request) => {
+                    self.offsets.learn(&request);
+                    new.extend(serde_json::from_slice(line).ok().map(|line| (request, line)));
+                }
+                _ => {}
+            }
+        }
+        let clocks = self.clocks(now);
+        for (record, line) in &new {
+            let aligned = align(record, &clocks, &self.offsets);
+            rows.add(&Placed { run: 1, record, aligned }, line);
+        }
+    }
+
+    /// The router's clocks as they are known now; what is too old is forgotten.
+    fn clocks(&mut self, now: ClockSnapshot) -> ClockTrack {
+        let too_many = self.clocks.len().saturating_sub(MAX_CLOCKS);
+        self.clocks.drain(..too_many);
+        self.offsets.forget_before(now.mono_ns.saturating_sub(OFFSETS_HELD_NS));
+        let mut track = ClockTrack::default();
+        for read in self.clocks.iter().chain([&now]) {
+            track.add(*read);
+        }
+        track
+    }
+}
+
+fn is_shown(record: &RequestRecord) -> bool {
+    let is_own = record.request_kind == RequestKind::Local && record.error.is_none();
+    !is_own && !record.path.starts_with("/milepost/")
+}
+
+/// Whole lines from a byte on, the last ones where there are too many.
+fn end_of(path: &Path, from_bytes: u64) -> io::Result<End> {
+    let len = path.metadata()?.len();
+    // A file that is shorter than it was is another one.
+    let from_bytes = if from_bytes > len { 0 } else { from_bytes };
+    let start_bytes = from_bytes.max(len.saturating_sub(READ_BYTES));
+    let mut lines = whole_lines(path, start_bytes, READ_BYTES)?;
+    let next_bytes = start_bytes + lines.len() as u64;
+    if start_bytes > from_bytes {
+        let torn = lines.iter().position(|&byte| byte == b'\n').map_or(lines.len(), |at| at + 1);
+        lines.drain(..torn);
+    }
+    Ok(End { lines, next_bytes, skipped_bytes: start_bytes - from_bytes })
+}
+
+#[cfg(test)]
+#[path = "tail_tests.rs"]
+mod tests;

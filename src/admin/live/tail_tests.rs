@@ -1,0 +1,136 @@
+//! What is seen of a trace file that grows, is rotated, or is another router's.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::*;
+use crate::trace::record::{Outcome, RunRecord};
+
+const NOW: ClockSnapshot = ClockSnapshot { mono_ns: 1_000, unix_ns: 2_000, bracket_ns: 0 };
+
+struct Scene {
+    folder: PathBuf,
+    place: Place,
+    reader: Reader,
+    rows: Rows,
+    skipped_bytes: u64,
+}
+
+impl Scene {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("milepost-live-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let place = Place { path: folder.join("t.jsonl"), part: 1 };
+        Self { folder, place, reader: Reader::default(), rows: Rows::default(), skipped_bytes: 0 }
+    }
+
+    fn append(&self, texts: &[&str]) {
+        let mut file = File::options().create(true).append(true).open(&self.place.path).unwrap();
+        file.write_all(texts.concat().as_bytes()).unwrap();
+    }
+
+    fn rotate(&mut self) {
+        std::fs::rename(&self.place.path, part_path(&self.place.path, self.place.part)).unwrap();
+        self.place.part += 1;
+    }
+
+    /// The paths of the requests that are held after a look.
+    fn look(&mut self) -> Vec<String> {
+        let (lines, skipped_bytes) = self.reader.read(&self.place).unwrap();
+        self.skipped_bytes += skipped_bytes;
+        self.reader.take(&lines, "me", NOW, &mut self.rows);
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&self.rows.after(0)).unwrap();
+        rows.iter().map(|row| row["record"]["path"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn request(path: &str) -> String {
+    let record =
+        RequestRecord { path: path.to_owned().into(), outcome: Outcome::Done, ..RequestRecord::default() };
+    serde_json::to_string(&Record::Request(Box::new(record))).unwrap() + "\n"
+}
+
+fn run(instance: &str, requests_before: u64) -> String {
+    let capture =
+        CaptureRecord { instance: instance.to_owned(), part: 1, requests_before, ..CaptureRecord::default() };
+    let run = RunRecord {
+        schema: 1,
+        version: String::new(),
+        pid: 1,
+        boot_id: None,
+        listen: String::new(),
+        policy: String::new(),
+        split: None,
+        shadow_policies: Vec::new(),
+        seed: 0,
+        workers: Vec::new(),
+        capture: Some(capture),
+        clock: NOW,
+    };
+    serde_json::to_string(&Record::Run(run)).unwrap() + "\n"
+}
+
+#[test]
+fn what_is_appended_is_seen_once_over_a_rotation_and_a_torn_line_when_it_is_whole() {
+    let mut scene = Scene::new("grows");
+    let second = request("/b");
+    let (torn, rest) = second.split_at(20);
+    scene.append(&[&run("me", 0), &request("/a"), torn]);
+    assert_eq!(scene.look(), ["/a"]);
+    scene.append(&[rest]);
+    assert_eq!((scene.look(), scene.look().len()), (vec!["/a".to_owned(), "/b".to_owned()], 2));
+    scene.append(&[&request("/c")]);
+    scene.rotate();
+    scene.append(&[&run("me", 3), &request("/d")]);
+    assert_eq!(scene.look(), ["/a", "/b", "/c", "/d"]);
+    assert_eq!(scene.skipped_bytes, 0);
+}
+
+#[test]
+fn a_file_that_was_begun_by_another_router_shows_this_one_alone() {
+    let mut scene = Scene::new("other");
+    scene.append(&[&run("other", 0), &request("/old"), &run("me", 0), &request("/new")]);
+    assert_eq!(scene.look(), ["/new"]);
+    scene.append(&[&run("me", 1), &request("/after a stop")]);
+    assert_eq!(scene.look(), ["/new", "/after a stop"]);
+}
+
+#[test]
+fn of_what_grew_too_fast_the_end_is_seen_and_the_rest_counted() {
+    let mut scene = Scene::new("fast");
+    scene.append(&[&request("/first")]);
+    assert_eq!(scene.look(), ["/first"]);
+    let filler = format!("{}\n", "x".repeat(READ_BYTES as usize));
+    let grown = [request("/missed"), filler, request("/last")].concat();
+    scene.append(&[&grown]);
+    assert_eq!(scene.look(), ["/first", "/last"]);
+    assert_eq!(scene.skipped_bytes, grown.len() as u64 - READ_BYTES);
+    // Somebody began the file anew under its name.
+    std::fs::write(&scene.place.path, request("/anew")).unwrap();
+    assert_eq!(scene.look().last().unwrap(), "/anew");
+}
+
+#[test]
+fn probes_and_the_page_itself_are_not_shown_and_a_strange_line_harms_nothing() {
+    let mut scene = Scene::new("shown");
+    let local = |path: &str, error: Option<&str>| {
+        let record = RequestRecord {
+            path: path.to_owned().into(),
+            request_kind: RequestKind::Local,
+            error: error.map(str::to_owned),
+            ..RequestRecord::default()
+        };
+        serde_json::to_string(&Record::Request(Box::new(record))).unwrap() + "\n"
+    };
+    scene.append(&[&local("/health", None), "no JSON\n{}\n", &local("/milepost/fleet", Some("401"))]);
+    scene.append(&[&local("/workers/x", Some("no such worker")), &request("/generate")]);
+    assert_eq!(scene.look(), ["/workers/x", "/generate"]);
+}

@@ -1,0 +1,211 @@
+//! The live page and what it reads: who may have it, what it says, and the page itself in a browser.
+
+use std::process::Command;
+
+use milepost::config::access::ApiKey;
+use milepost::trace::record::Outcome;
+use serde_json::Value;
+
+use crate::harness::{PATIENCE, Response, Step, TestRouter, Worker, ask, generate_stream, post_with};
+
+/// What a client may call its request, and no page may run.
+const HOSTILE: &str = "<img/src=x/onerror=\"document.title='TAKEN'\">";
+
+/// The stage of a server that tells no stamps.
+const UNTOLD: &str = "to server + tokenize + server queue + prefill";
+
+fn get(path: &str, headers: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: r\r\n{headers}\r\n")
+}
+
+async fn read(router: &TestRouter, path: &str) -> Response {
+    ask(router.addr, get(path, "")).await
+}
+
+/// Sends a request of this name, and waits for the end of its answer.
+async fn generate(router: &TestRouter, id: &str) -> u16 {
+    let headers = format!("x-request-id: {id}\r\n");
+    ask(router.addr, post_with("/generate", &headers, r#"{"text":"a b c","stream":true}"#)).await.status
+}
+
+/// Asks until the answer is as wanted: the trace is written a little later than an answer.
+async fn until(router: &TestRouter, path: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+    let wait = async {
+        loop {
+            let said = read(router, path).await.json();
+            if is_wanted(&said) {
+                return said;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("the router says it in time")
+}
+
+fn rows(said: &Value) -> &Vec<Value> {
+    said["requests"].as_array().unwrap()
+}
+
+async fn streaming() -> Worker {
+    Worker::start(|_| generate_stream(2)).await
+}
+
+async fn failing() -> Worker {
+    Worker::start(|_| vec![Step::Send(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 3\r\n\r\nno!".to_vec())])
+        .await
+}
+
+#[tokio::test]
+async fn the_page_is_for_everybody_and_its_policy_lets_it_do_nothing_else() {
+    let worker = streaming().await;
+    let router = TestRouter::with(&[&worker], |config| config.auth.api_key = ApiKey::new("K")).await;
+    let page = read(&router, "/milepost/live").await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
+    assert!(!policy.contains("unsafe") && policy.contains("connect-src 'self'"), "{policy}");
+    assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+    assert!(!page.text().contains(&worker.url), "there is no data in it");
+    for path in ["/milepost/fleet", "/milepost/requests"] {
+        assert_eq!(read(&router, path).await.status, 401, "{path}");
+        let told = ask(router.addr, get(path, "authorization: Bearer K\r\n")).await;
+        assert_eq!((told.status, told.header("content-type")), (200, Some("application/json")), "{path}");
+        assert_eq!(told.header("cache-control"), Some("no-store"));
+    }
+    let records = router.finish_requests().await;
+    assert_eq!(records.iter().filter(|r| r.outcome == Outcome::Refused).count(), 2);
+}
+
+#[tokio::test]
+async fn the_fleet_is_told_with_what_each_worker_did() {
+    let (good, bad) = (streaming().await, failing().await);
+    let router = TestRouter::start(&[&good, &bad]).await;
+    for id in ["a", "b", "c", "d"] {
+        generate(&router, id).await;
+    }
+    let fleet = until(&router, "/milepost/fleet", |fleet| {
+        fleet["workers"][1]["counted"]["ended"]["worker_error"] == 2
+    })
+    .await;
+    assert_eq!((&fleet["policy"], &fleet["trace"]["on"]), (&Value::from("round_robin"), &Value::from(true)));
+    let worker = &fleet["workers"][0];
+    assert_eq!((worker["url"].as_str(), &worker["healthy"]), (Some(good.url.as_str()), &Value::from(true)));
+    assert_eq!((&worker["breaker"], &worker["in_flight"]), (&Value::from("closed"), &Value::from(0)));
+    let counted = &worker["counted"];
+    assert_eq!((&counted["ended"]["done"], &counted["ttft"]["count"]), (&Value::from(2), &Value::from(2)));
+    assert_eq!((&counted["prompt_tokens"], &counted["cached_tokens"]), (&Value::from(10), &Value::from(4)));
+    assert!(worker["queue_depth"].is_null(), "nobody asked the server, so it is not known");
+    router.finish().await;
+}
+
+#[tokio::test]
+async fn the_last_requests_are_told_with_their_stages_and_then_only_what_is_new() {
+    let worker = streaming().await;
+    let router = TestRouter::start(&[&worker]).await;
+    read(&router, "/health").await;
+    generate(&router, "first").await;
+    let said = until(&router, "/milepost/requests", |said| !rows(said).is_empty()).await;
+    assert_eq!(
+        (rows(&said).len(), &said["trace"]["state"]),
+        (1, &Value::from("capturing")),
+        "no probe is shown"
+    );
+    let row = &rows(&said)[0];
+    assert_eq!(
+        (&row["record"]["request_id"], &row["record"]["kind"]),
+        (&Value::from("first"), &Value::from("request"))
+    );
+    let stages = row["stages"].as_array().unwrap();
+    assert_eq!(stages[0]["start_ns"], 0);
+    assert_eq!(stages.last().unwrap()["end_ns"], row["record"]["end_ns"]);
+    assert!(stages.windows(2).all(|two| two[0]["end_ns"] == two[1]["start_ns"]), "{stages:?}");
+    // The script tells no stamps, so these are one.
+    assert!(stages.iter().any(|stage| stage["name"] == UNTOLD), "{stages:?}");
+    assert_eq!(
+        (&row["ttft_ns"], &row["ttft_source"]),
+        (&row["record"]["first_token_ns"], &Value::from("router"))
+    );
+    generate(&router, "second").await;
+    let after = format!("/milepost/requests?after={}", said["next"]);
+    let said = until(&router, &after, |said| !rows(said).is_empty()).await;
+    let ids: Vec<&Value> = rows(&said).iter().map(|row| &row["record"]["request_id"]).collect();
+    assert_eq!(ids, ["second"]);
+    assert_eq!(read(&router, "/milepost/requests?after=x").await.status, 400);
+    router.finish().await;
+}
+
+#[tokio::test]
+async fn without_a_trace_the_fleet_is_told_alone() {
+    let worker = streaming().await;
+    let router = TestRouter::with(&[&worker], |config| config.trace_log = None).await;
+    generate(&router, "a").await;
+    let said = read(&router, "/milepost/requests").await.json();
+    assert_eq!((said.get("trace"), rows(&said).len()), (None, 0));
+    assert_eq!(read(&router, "/milepost/fleet").await.json()["trace"]["on"], false);
+    router.end().await;
+}
+
+/// The page as a browser has it after a while; `None` where there is no browser.
+async fn in_browser(router: &TestRouter, name: &str, hash: &str) -> Option<String> {
+    let profile = std::env::temp_dir().join(format!("milepost-it-live-{}-{name}", std::process::id()));
+    let url = format!("http://{}/milepost/live{hash}", router.addr);
+    let mut command = Command::new("chromium");
+    command
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(["--virtual-time-budget=4000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(url);
+    let run = tokio::task::spawn_blocking(move || command.output());
+    let output = tokio::time::timeout(6 * PATIENCE, run).await.expect("the browser ends").unwrap();
+    let _ = std::fs::remove_dir_all(&profile);
+    match output {
+        Ok(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Err(error) => {
+            eprintln!("not looked at in a browser: chromium: {error}");
+            None
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_browser_the_page_shows_requests_with_bars_and_runs_nothing_that_a_client_said() {
+    let (good, bad) = (streaming().await, failing().await);
+    let router = TestRouter::start(&[&good, &bad]).await;
+    for id in ["plain", "refused", HOSTILE, "also-refused"] {
+        generate(&router, id).await;
+    }
+    until(&router, "/milepost/requests", |said| rows(said).len() == 4).await;
+    if let Some(page) = in_browser(&router, "rows", "#plain").await {
+        let body = |id: &str| {
+            let (_, rest) = page.split_once(&format!("<table id=\"{id}\">")).expect("the table");
+            rest.split_once("<tbody>").unwrap().1.split_once("</tbody>").unwrap().0.to_owned()
+        };
+        let (fleet, requests) = (body("fleet"), body("requests"));
+        assert_eq!((fleet.matches("<tr>").count(), requests.matches("<tr>").count()), (2, 4), "{page}");
+        assert!(fleet.contains(&good.url) && fleet.contains("healthy"), "{fleet}");
+        assert_eq!(requests.matches("class=\"bar\"").count(), 4, "{requests}");
+        assert!(requests.matches(&format!("class=\"mixed\" title=\"{UNTOLD} ")).count() == 2, "{requests}");
+        assert_eq!(requests.matches("400 worker error").count(), 2, "{requests}");
+        assert!(requests.contains("&lt;img/src=x") && !page.contains("<img"), "{requests}");
+        assert!(page.contains("<title>milepost</title>"), "nothing was run");
+        let (_, one) = page.split_once("<dialog id=\"one\"").expect("the dialog");
+        assert!(
+            one.contains("open=\"\"") && one.contains("\"request_id\": \"plain\""),
+            "the link opens its record: {one}"
+        );
+        assert!(one.contains("round_robin: ") && one.contains("2 of 2 eligible workers"), "{one}");
+    }
+    router.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_browser_a_locked_router_asks_for_its_key_and_says_nothing() {
+    let worker = streaming().await;
+    let router = TestRouter::with(&[&worker], |config| config.auth.api_key = ApiKey::new("K")).await;
+    if let Some(page) = in_browser(&router, "locked", "").await {
+        assert!(page.contains("<form id=\"door\">") && page.contains(">locked</span>"), "{page}");
+        assert!(!page.contains(&worker.url), "{page}");
+    }
+    router.finish().await;
+}
