@@ -36,6 +36,15 @@ impl TraceSource {
     }
 }
 
+/// A metric of the user's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnColumn {
+    /// Its name, unlike any of the CSV's.
+    pub name: String,
+    /// Over the cells of a row.
+    pub expression: String,
+}
+
 /// A run.
 #[derive(Clone, Debug)]
 pub struct LoadConfig {
@@ -75,6 +84,8 @@ pub struct LoadConfig {
     pub trace_wait: Duration,
     /// What goes wrong meanwhile.
     pub faults: Option<Faults>,
+    /// Metrics of the user's own. They change nothing of the load.
+    pub columns: Vec<OwnColumn>,
     /// How it was asked for, secrets masked; empty where it did not come from a command line. Changes nothing.
     pub arguments: Vec<String>,
 }
@@ -101,6 +112,7 @@ impl LoadConfig {
             router_trace: None,
             trace_wait: Duration::from_secs(5),
             faults: None,
+            columns: Vec::new(),
             arguments: Vec::new(),
         }
     }

@@ -7,6 +7,7 @@
 use std::fmt::Write;
 use std::io;
 
+use super::column::Columns;
 use crate::load::row::Row;
 
 /// The header, inherited columns first.
@@ -85,13 +86,21 @@ pub fn csv(rows: &[Row]) -> String {
     out
 }
 
-/// Writes the same, row by row.
-pub fn write_csv(to: &mut impl io::Write, rows: &[Row]) -> io::Result<()> {
-    let mut line = header();
-    to.write_all(line.as_bytes())?;
+/// Writes the same row by row, with columns of the user's own at the end.
+pub fn write_csv(to: &mut impl io::Write, rows: &[Row], mut own: Columns) -> io::Result<()> {
+    let names: String = own.names().flat_map(|name| [",", name]).collect();
+    writeln!(to, "{}{names}", COLUMNS.join(","))?;
+    let mut line = String::new();
     for row in rows {
         line.clear();
         add_line(&mut line, row);
+        line.pop();
+        for value in own.take(row) {
+            line.push(',');
+            // Writing to a String cannot fail.
+            let _ = value.map(|value| write!(line, "{value}"));
+        }
+        line.push('\n');
         to.write_all(line.as_bytes())?;
     }
     Ok(())
@@ -218,6 +227,7 @@ fn quote(out: &mut String, cell: &str) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::column;
     use super::*;
     use crate::load::failure::{Class, Failure};
     use crate::load::row::example;
@@ -234,8 +244,13 @@ mod tests {
     fn every_definition_on_one_row() {
         let text = csv(&[example()]);
         let mut written = Vec::new();
-        write_csv(&mut written, &[example()]).unwrap();
+        write_csv(&mut written, &[example()], Columns::of(&[])).unwrap();
         assert_eq!(written, text.as_bytes());
+        let own = [column::parse("ms=ttft*1000").unwrap(), column::parse("no=ttft/attempts/host").unwrap()];
+        let mut with_own = Vec::new();
+        write_csv(&mut with_own, &[example()], Columns::of(&own)).unwrap();
+        let with_own = String::from_utf8(with_own).unwrap();
+        assert_eq!(with_own, text.replacen(",turn\n", ",turn,ms,no\n", 1).trim_end().to_owned() + ",21,\n");
         let line = text.lines().nth(1).unwrap();
         let expected = "a-1,True,,127.0.0.1:31000,True,2,5,3,5,8,5,5,\
             1.000000000,1.001000000,1.002000000,1.003000000,1.013000000,1.021000000,1.061000000,\

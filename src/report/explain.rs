@@ -112,6 +112,11 @@ Token counts are the server's, else the router's record's, else the client's. A 
 
 A metric of one's own is one file in `src/report/quantity/` with a `QUANTITIES` table and its line in `TOPICS`: name, title, unit,
 definition and a function of a row. The summary, `run.json`, `--explain`, `--goodput` and this page have it then.
+
+Without Rust it is `--column NAME=EXPR`, such as `--column 'ttft_a_token=ttft*1000/actual_prompt_tokens'`: an expression over the
+columns of `requests.csv` (times in seconds; text in quotes; `&&`, `||`, `if a { b } else { c }`; `or(cached_tokens, 0)` where a cell may be
+empty). It is a column at the end of `requests.csv`, a line of the summary and an entry of `columns` in `run.json`. A row of which
+it cannot be computed has an empty cell, and is counted with the reason.
 ";
 
 const RULES: &str = "

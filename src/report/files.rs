@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use super::column::Columns;
 use super::csv::write_csv;
 use super::folder;
 use super::json::{ExportedFiles, run_json, write_full};
@@ -90,7 +91,7 @@ pub fn write_run(
     if let Some(path) = &to.collection {
         files.push(("output_file", path.display().to_string()));
     }
-    write_with(&csv_path, |out| write_csv(out, &run.rows))?;
+    write_with(&csv_path, |out| write_csv(out, &run.rows, Columns::of(&run.config.columns)))?;
     write_whole(&schedule_path, &run.schedule.to_text())?;
     if to.extras.token_times {
         let path = to.folder.join(TOKENS);

@@ -8,6 +8,7 @@ use std::io;
 
 use serde_json::{Map, Value, json};
 
+use super::column;
 use super::csv::{COLUMNS, cells};
 use super::metrics::Metrics;
 use super::split::{Split, hint, one_sided};
@@ -44,6 +45,7 @@ pub fn run_json(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &E
         "where_the_time_went": split.as_ref().map(Split::to_json),
         "found_on_one_side": { "rows_without_record": rows, "records_without_row": records },
         "hint": split.as_ref().and_then(|split| hint(run, metrics, split)),
+        "columns": column::to_json(&column::figures(&run.config.columns, &run.rows)),
         "cache_hits": super::cache_hits::CacheHits::of(run).to_json(),
         "concurrency_over_time": metrics.in_flight.points,
         "running_over_time": metrics.running.points,

@@ -6,6 +6,7 @@
 pub mod breakdown;
 pub mod cache_hits;
 pub mod chart;
+pub mod column;
 pub mod console;
 pub mod csv;
 pub mod decision;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::breakdown::{self, KEYS};
 use super::cache_hits::CacheHits;
+use super::column;
 use super::faults;
 use super::lines::{LABEL, Lines, figure};
 use super::metrics::Metrics;
@@ -39,6 +40,7 @@ pub fn summary(
     // Phases of faults are told in order of time above.
     let told = |name: &str| name == "phase" && run.faults.is_some();
     figures(&mut out, metrics, &examples(run), &told);
+    column::print(&mut out, &column::figures(&run.config.columns, &run.rows));
     if let Some(split) = Split::of(&run.rows) {
         split.print(&mut out, run, metrics);
     }

@@ -215,9 +215,11 @@ async fn a_second_ctrl_c_ends_at_once() {
     let pid = Pid::from_child(&child);
     kill_process(pid, Signal::INT).unwrap();
     let ended = tokio::task::spawn_blocking(move || {
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let told = lines.map_while(Result::ok).any(|line| line.contains("once more to leave at once"));
+        // Read on to the end: a closed pipe would end the child another way.
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let told = lines.any(|line| line.contains("once more to leave at once"));
         kill_process(pid, Signal::INT).unwrap();
+        lines.for_each(drop);
         (told, child.wait().unwrap().code())
     });
     assert_eq!(ended.await.unwrap(), (true, Some(130)));

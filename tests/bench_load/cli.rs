@@ -58,6 +58,8 @@ async fn usage_errors_are_2_and_name_the_flag() {
     let folder = Folder::new("usage");
     for (args, named) in [
         ("--request-rate 0", "--request-rate"),
+        ("--dataset-name random --column ms=nosuch*2", "ms: "),
+        ("--dataset-name random --column ttft=1", "ttft is a column that is there already"),
         ("--goodput nope:5", "--goodput: no quantity"),
         ("--goodput ttft:5 ttft:6", "--goodput: ttft has two limits"),
         ("--request-rate -1", "--request-rate"),
@@ -94,6 +96,28 @@ async fn usage_errors_are_2_and_name_the_flag() {
         assert_eq!(out.status.code(), Some(2), "{args}: {}", text(&out.stderr));
         assert!(text(&out.stderr).contains(named), "{args}: {}", text(&out.stderr));
     }
+}
+
+#[tokio::test]
+async fn a_column_of_ones_own_is_in_the_file_and_in_the_summary() {
+    let folder = Folder::new("column");
+    let url = serving().listen().await;
+    let args =
+        format!("{SMALL} --base-url {url} --output-dir out --column ms=ttft*1000 --column bad=error+1");
+    let out = output(bench(&folder, &args)).await;
+    assert!(out.status.code().is_some_and(|code| code != 2), "{}", text(&out.stderr));
+    let csv = folder.read("out/latest/requests.csv");
+    let mut lines = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let head = lines.next().unwrap();
+    let place = |name: &str| head.iter().position(|column| *column == name).unwrap();
+    let (ttft, ms, bad) = (place("ttft"), place("ms"), place("bad"));
+    for row in lines {
+        let [ttft, ms] = [row[ttft], row[ms]].map(|cell| cell.parse::<f64>().unwrap());
+        assert!((ms - ttft * 1000.0).abs() < 1e-6 && row[bad].is_empty(), "{row:?}");
+    }
+    let run: serde_json::Value = serde_json::from_str(&folder.read("out/latest/run.json")).unwrap();
+    assert_eq!((&run["columns"]["ms"]["failed"], &run["columns"]["bad"]["failed"]), (&0.into(), &3.into()));
+    assert!(text(&out.stdout).contains("Columns of your own"), "{}", text(&out.stdout));
 }
 
 #[tokio::test]

@@ -62,6 +62,13 @@ impl ScriptError {
     }
 }
 
+impl ScriptError {
+    /// Of a text that is one expression.
+    pub(super) fn expression(error: &ParseError) -> Self {
+        Self { place: Place::of(error.1), what: shortened(&error.0.to_string()) }
+    }
+}
+
 impl fmt::Display for ScriptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.place {

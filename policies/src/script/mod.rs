@@ -9,6 +9,7 @@
 mod compile;
 mod engine;
 mod error;
+mod formula;
 mod labels;
 mod names;
 mod rehearsal;
@@ -20,6 +21,7 @@ use self::compile::Entry;
 pub use self::engine::MAX_SCRIPT_BYTES;
 use self::error::Failure;
 pub use self::error::{Cause, Place, ScriptError};
+pub use self::formula::{Formula, Known};
 use self::labels::LabelMaps;
 use self::names::{LABELS, Shown, Value};
 use crate::decision::Decision;

@@ -4,6 +4,8 @@
 
 use clap::{Args, ValueEnum};
 
+use crate::load::config::OwnColumn;
+use crate::report::column;
 use crate::report::goodput::Slo;
 
 /// What `--explain` is about.
@@ -23,6 +25,9 @@ pub(super) struct FigureArgs {
     /// --explain=all tells
     #[arg(long, value_name = "NAME:MS", num_args = 1..)]
     goodput: Vec<String>,
+    /// A metric of your own, computed of each row of requests.csv by its columns: 'ms=ttft*1000'
+    #[arg(long, value_name = "NAME=EXPR")]
+    column: Vec<String>,
     /// Print definitions: beside the numbers of this run, or with --explain=all every one and nothing else
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "shown")]
     explain: Option<Explain>,
@@ -32,6 +37,19 @@ impl FigureArgs {
     /// The limits; each name once.
     pub(super) fn slos(&self) -> Result<Vec<Slo>, String> {
         Slo::all(&self.goodput)
+    }
+
+    /// Metrics of the user's own; each name once.
+    pub(super) fn columns(&self) -> Result<Vec<OwnColumn>, String> {
+        let mut columns: Vec<OwnColumn> = Vec::new();
+        for text in &self.column {
+            let own = column::parse(text).map_err(|e| format!("--column {e}"))?;
+            if columns.iter().any(|earlier| earlier.name == own.name) {
+                return Err(format!("--column {}: there are two of that name", own.name));
+            }
+            columns.push(own);
+        }
+        Ok(columns)
     }
 
     /// Definitions and nothing else.

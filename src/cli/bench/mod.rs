@@ -232,6 +232,7 @@ fn config(args: &Flags, arguments: &[String], api_key: Option<&str>) -> Result<L
         warmup_requests: args.warmup_requests as usize,
         flush_cache: args.flush_cache,
         router_trace,
+        columns: args.figures.columns()?,
         arguments: arguments.to_vec(),
         tls,
         ..LoadConfig::new(target, dataset)
