@@ -124,6 +124,19 @@ fn plain_answers_teach_by_their_end() {
     assert!(p.mono_ns.abs_diff(signed(SECOND_NS)) < 1_000 && p.bound_ns < 101_000, "{p:?}");
 }
 
+#[test]
+fn what_is_forgotten_is_the_past_alone() {
+    let mut offsets = Offsets::default();
+    for at in [SECOND_NS, 200 * SECOND_NS] {
+        offsets.learn(&exchange_record(at, 100_000, 0, 0, DAY_NS));
+    }
+    offsets.forget_before(100 * SECOND_NS);
+    let is_known = |offsets: &Offsets, at| offsets.place_unix("w", signed(DAY_NS + at), at, None).is_some();
+    assert_eq!((is_known(&offsets, SECOND_NS), is_known(&offsets, 200 * SECOND_NS)), (false, true));
+    offsets.forget_before(400 * SECOND_NS);
+    assert!(!is_known(&offsets, 200 * SECOND_NS));
+}
+
 proptest! {
     /// A simulated world: whatever the delays, the truth lies within the published bound.
     #[test]

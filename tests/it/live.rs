@@ -1,12 +1,17 @@
 //! The live page and what it reads: who may have it, what it says, and the page itself in a browser.
 
+use std::net::SocketAddr;
 use std::process::Command;
 
 use milepost::config::access::ApiKey;
 use milepost::trace::record::Outcome;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 
-use crate::harness::{PATIENCE, Response, Step, TestRouter, Worker, ask, generate_stream, post_with};
+use crate::harness::{
+    PATIENCE, Response, Step, TestRouter, Worker, ask, generate_stream, post_with, read_message,
+};
 
 /// What a client may call its request, and no page may run.
 const HOSTILE: &str = "<img/src=x/onerror=\"document.title='TAKEN'\">";
@@ -145,10 +150,30 @@ async fn without_a_trace_the_fleet_is_told_alone() {
     router.end().await;
 }
 
+/// Something before a router that drops the first questions of the page; its address.
+async fn dropping(router: SocketAddr, mut drops: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let Some((head, _)) = read_message(&mut stream, &mut Vec::new()).await else { continue };
+            if drops > 0 && !head.starts_with("GET /milepost/live") {
+                drops -= 1;
+                continue;
+            }
+            let answer = ask(router, head).await;
+            // A browser that has gone is asked nothing more.
+            let _ = stream.write_all(&[answer.head.as_bytes(), &answer.body].concat()).await;
+        }
+    });
+    addr
+}
+
 /// The page as a browser has it after a while; `None` where there is no browser.
-async fn in_browser(router: &TestRouter, name: &str, hash: &str) -> Option<String> {
+async fn in_browser(addr: SocketAddr, name: &str, hash: &str) -> Option<String> {
     let profile = std::env::temp_dir().join(format!("milepost-it-live-{}-{name}", std::process::id()));
-    let url = format!("http://{}/milepost/live{hash}", router.addr);
+    let url = format!("http://{addr}/milepost/live{hash}");
     let mut command = Command::new("chromium");
     command
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
@@ -176,7 +201,7 @@ async fn in_a_browser_the_page_shows_requests_with_bars_and_runs_nothing_that_a_
         generate(&router, id).await;
     }
     until(&router, "/milepost/requests", |said| rows(said).len() == 4).await;
-    if let Some(page) = in_browser(&router, "rows", "#plain").await {
+    if let Some(page) = in_browser(router.addr, "rows", "#plain").await {
         let body = |id: &str| {
             let (_, rest) = page.split_once(&format!("<table id=\"{id}\">")).expect("the table");
             rest.split_once("<tbody>").unwrap().1.split_once("</tbody>").unwrap().0.to_owned()
@@ -203,9 +228,23 @@ async fn in_a_browser_the_page_shows_requests_with_bars_and_runs_nothing_that_a_
 async fn in_a_browser_a_locked_router_asks_for_its_key_and_says_nothing() {
     let worker = streaming().await;
     let router = TestRouter::with(&[&worker], |config| config.auth.api_key = ApiKey::new("K")).await;
-    if let Some(page) = in_browser(&router, "locked", "").await {
+    if let Some(page) = in_browser(router.addr, "locked", "").await {
         assert!(page.contains("<form id=\"door\">") && page.contains(">locked</span>"), "{page}");
         assert!(!page.contains(&worker.url), "{page}");
+    }
+    router.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_browser_a_router_that_does_not_answer_is_said_and_found_again() {
+    let worker = streaming().await;
+    let router = TestRouter::start(&[&worker]).await;
+    let gone = dropping(router.addr, usize::MAX).await;
+    if let Some(page) = in_browser(gone, "gone", "").await {
+        assert!(page.contains("no answer from the router ("), "{page}");
+        let back = dropping(router.addr, 3).await;
+        let page = in_browser(back, "back", "").await.expect("it is there");
+        assert!(page.contains(">live</span>") && page.contains(&worker.url), "{page}");
     }
     router.finish().await;
 }

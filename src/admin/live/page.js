@@ -13,8 +13,27 @@ const MAX_ROWS = 300;
 const MAX_WORKERS = 256;
 const KEY = 'milepost-key';
 
+// A browser may keep nothing for any page; then the key is asked for again after each load.
+function kept() {
+  try {
+    return sessionStorage.getItem(KEY);
+  } catch {
+    return null;
+  }
+}
+
+function keep(key) {
+  try {
+    if (key === null) sessionStorage.removeItem(KEY);
+    else sessionStorage.setItem(KEY, key);
+  } catch {
+    // As above.
+  }
+  state.key = key;
+}
+
 const $ = (id) => document.getElementById(id);
-const state = { key: sessionStorage.getItem(KEY), samples: [], rows: [], next: 0, instance: null, skipped: 0, paused: null, failures: 0, timer: 0, opened: false };
+const state = { key: kept(), samples: [], rows: [], next: 0, instance: null, skipped: 0, paused: null, failures: 0, timer: 0, opened: false };
 
 // Which colour a stage has. A name of several stages is one that the server did not tell apart.
 const KINDS = [
@@ -46,6 +65,7 @@ const share = (part, whole) => (whole > 0 ? `${((100 * part) / whole).toFixed(1)
 
 function seconds(s) {
   if (!known(s)) return '-';
+  if (s > 0 && s < 1e-6) return `${(s * 1e9).toFixed(0)} ns`;
   if (s < 0.001) return `${(s * 1e6).toFixed(0)} µs`;
   if (s < 1) return `${(s * 1e3).toFixed(s < 0.1 ? 1 : 0)} ms`;
   return s < 100 ? `${s.toFixed(2)} s` : `${s.toFixed(0)} s`;
@@ -97,12 +117,14 @@ async function tick() {
   clearTimeout(state.timer);
   state.timer = 0;
   try {
-    const [fleet, requests] = await Promise.allSettled([ask('/milepost/fleet'), ask(`/milepost/requests?after=${state.next}`)]);
+    const after = state.next;
+    const [fleet, requests] = await Promise.allSettled([ask('/milepost/fleet'), ask(`/milepost/requests?after=${after}`)]);
     for (const { reason } of [fleet, requests]) if (reason instanceof Refused) throw reason;
     if (fleet.reason) throw fleet.reason;
     takeFleet(fleet.value);
-    if (requests.value) takeRequests(requests.value);
-    else note('trace-note', `The requests could not be read: ${requests.reason.message}`, true);
+    // After a restart numbers begin anew, and this answer is of those that are higher than the old one.
+    if (requests.value && after === state.next) takeRequests(requests.value);
+    else if (requests.reason) note('trace-note', `The requests could not be read: ${requests.reason.message}`, true);
     state.failures = 0;
     $('door').hidden = true;
     link(fleet.value.draining ? 'the router is stopping' : 'live', fleet.value.draining ? 'warn' : 'good');
@@ -127,8 +149,7 @@ function note(id, text, isBad) {
 
 function wantKey(status) {
   const had = state.key !== null;
-  sessionStorage.removeItem(KEY);
-  state.key = null;
+  keep(null);
   $('refused').textContent = had ? (status === '403' ? 'That key may not look at this.' : 'That key is not known here.') : '';
   $('door').hidden = false;
   link('locked', 'warn');
@@ -357,7 +378,11 @@ function table(head, rows) {
     el('tbody', {}, ...rows.map((cells) => el('tr', {}, ...cells.map((cell) => el('td', {}, cell)))))));
 }
 
-const plain = (value) => (value === undefined || value === null ? '-' : typeof value === 'object' ? JSON.stringify(value) : String(value));
+function plain(value) {
+  if (value === undefined || value === null) return '-';
+  if (typeof value === 'number' && !Number.isInteger(value)) return String(Number(value.toPrecision(6)));
+  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+}
 
 // The decision, a row for each candidate; a column that nobody has a value for is left out.
 function decision(record) {
@@ -371,7 +396,7 @@ function decision(record) {
   }));
   const names = [...new Set(rows.flatMap(Object.keys))].filter((name) => rows.some((row) => row[name] !== undefined && row[name] !== null));
   const about = [`${record.policy || '-'}: ${made.reason}`, `${made.candidates.length} of ${made.eligible} eligible workers`, `in ${nanos(made.took_ns)}`];
-  if (known(made.margin)) about.push(`margin ${made.margin}`);
+  if (known(made.margin)) about.push(`margin ${plain(made.margin)}`);
   if (made.fallback) about.push(`a fallback for ${made.fallback}`);
   const shadows = (record.shadow || []).map((shadow) => el('li', {}, `${shadow.policy} would have chosen ${shadow.agrees ? 'the same' : shadow.worker || 'nobody'} (${shadow.reason})`));
   return [el('p', {}, about.join(' · ')), table(names, rows.map((row) => names.map((name) => plain(row[name])))), shadows.length ? el('ul', {}, ...shadows) : null];
@@ -422,9 +447,13 @@ $('pause').addEventListener('click', () => {
 $('one').addEventListener('close', () => history.replaceState(null, '', location.pathname));
 $('door').addEventListener('submit', (event) => {
   event.preventDefault();
-  state.key = $('key').value.trim();
-  sessionStorage.setItem(KEY, state.key);
+  const key = $('key').value.trim();
   $('key').value = '';
+  if (!/^[\x21-\x7e]+$/.test(key)) {
+    $('refused').textContent = 'A key has visible characters only.';
+    return;
+  }
+  keep(key);
   tick();
 });
 document.addEventListener('visibilitychange', () => {
