@@ -26,7 +26,7 @@ use crate::proxy::journey::Refusal;
 use crate::trace::align::align;
 use crate::trace::axis::{ClockTrack, Offsets};
 use crate::trace::capture::{Capture, Command, Place, Status};
-use crate::trace::parts::{part_path, whole_lines};
+use crate::trace::parts::{Part, parts_of, whole_lines};
 use crate::trace::record::{CaptureRecord, Record, RequestKind, RequestRecord};
 use crate::wire::problem::Problem;
 
@@ -157,15 +157,23 @@ impl Reader {
         let is_next = |at: &At| at.place.path == place.path && at.place.part + 1 == place.part;
         if let Some(at) = self.at.take_if(|at| is_next(at)) {
             // Rotated since; if it was deleted meanwhile there is nothing more to be told of it.
-            if let Ok(end) = end_of(&part_path(&place.path, at.place.part), at.bytes) {
-                (lines, skipped_bytes) = (end.lines, end.skipped_bytes);
+            match part(&place.path, at.place.part) {
+                Some(part) if part.is_packed => {
+                    lines = whole_lines(&part.path, at.bytes, READ_BYTES).unwrap_or_default();
+                }
+                Some(part) => {
+                    if let Ok(end) = end_of(&part.path, at.bytes) {
+                        (lines, skipped_bytes) = (end.lines, end.skipped_bytes);
+                    }
+                }
+                None => {}
             }
         }
         let from_bytes = self.at.as_ref().filter(|at| at.place == *place).map_or(0, |at| at.bytes);
         let is_first = self.at.is_none() && lines.is_empty();
         self.at = Some(At { place: place.clone(), bytes: from_bytes });
         let end = end_of(&place.path, from_bytes)?;
-        if part_path(&place.path, place.part).exists() {
+        if part(&place.path, place.part).is_some() {
             // Rotated in between, and this was read of the next file: the next look goes on.
             return Ok((lines, skipped_bytes));
         }
@@ -225,6 +233,11 @@ impl Reader {
 fn is_shown(record: &RequestRecord) -> bool {
     let is_own = record.request_kind == RequestKind::Local && record.error.is_none();
     !is_own && !record.path.starts_with("/milepost/")
+}
+
+/// The file of this number, if it was rotated away and is still there.
+fn part(live: &Path, number: u64) -> Option<Part> {
+    parts_of(live).ok()?.into_iter().find(|part| part.number == number)
 }
 
 /// Whole lines from a byte on, the last ones where there are too many.

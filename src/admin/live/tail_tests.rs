@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::*;
+use crate::trace::parts::part_path;
 use crate::trace::record::{Outcome, RunRecord};
 
 const NOW: ClockSnapshot = ClockSnapshot { mono_ns: 1_000, unix_ns: 2_000, bracket_ns: 0 };
