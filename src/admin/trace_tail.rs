@@ -9,7 +9,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -113,6 +113,14 @@ fn unreadable(error: &io::Error) -> Problem {
     Problem::new(500, "trace_unreadable", error.to_string())
 }
 
+/// `None` of what is not there.
+fn there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
+}
+
 fn rest_of(path: &Path, from_bytes: u64) -> io::Result<FileBody> {
     let mut file = File::open(path)?;
     let len = file.metadata()?.len();
@@ -129,7 +137,9 @@ fn page(place: &Place, from: From) -> Result<(Vec<u8>, Cursor), Problem> {
     let cursor = match from {
         From::Oldest | From::Byte(_) => oldest.clone(),
         From::Newest => {
-            let len = place.path.metadata().map_err(|error| unreadable(&error))?.len();
+            let len = there(place.path.metadata())
+                .map_err(|error| unreadable(&error))?
+                .map_or(0, |meta| meta.len());
             return Ok((Vec::new(), at(place.part, len)));
         }
         From::Cursor(cursor) => cursor,
@@ -147,13 +157,20 @@ fn page(place: &Place, from: From) -> Result<(Vec<u8>, Cursor), Problem> {
             format!("the trace has nothing at {cursor} any more; the oldest that is there is {oldest}");
         return Err(Problem::new(410, "trace_gone", message));
     };
-    let lines = whole_lines(path, cursor.bytes, PAGE_BYTES).map_err(|error| unreadable(&error))?;
-    let has_been_rotated =
-        || parts_of(&place.path).is_ok_and(|now| now.iter().any(|part| part.number == cursor.part));
-    if rotated.is_none() && has_been_rotated() {
+    let lines = there(whole_lines(path, cursor.bytes, PAGE_BYTES)).map_err(|error| unreadable(&error))?;
+    let now = parts_of(&place.path).map_err(|error| unreadable(&error))?;
+    let is_there = |path: &PathBuf| now.iter().any(|part| part.number == cursor.part && part.path == *path);
+    let moved = match rotated {
         // The live file was rotated in between, and this was read of the next one.
+        None => now.iter().any(|part| part.number == cursor.part),
+        // It was packed or removed in between.
+        Some(part) => lines.is_none() && !is_there(&part.path),
+    };
+    if moved {
         return page(place, From::Cursor(cursor));
     }
+    // The next live file is made when something is written into it.
+    let lines = lines.unwrap_or_default();
     let next = if lines.is_empty() && rotated.is_some() {
         at(cursor.part + 1, 0)
     } else {

@@ -118,7 +118,9 @@ pub fn whole_lines(path: &Path, from_bytes: u64, max_bytes: u64) -> io::Result<V
     let mut lines = Vec::new();
     let read = open_at(path, from_bytes).and_then(|from| from.take(max_bytes).read_to_end(&mut lines));
     // Of a packed file that is torn there is what comes before.
-    if let (Err(error), false) = (read, is_packed(path)) {
+    if let Err(error) = read
+        && (!is_packed(path) || error.kind() == io::ErrorKind::NotFound)
+    {
         return Err(error);
     }
     let whole = lines.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);

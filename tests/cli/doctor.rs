@@ -50,7 +50,7 @@ fn what_cannot_be_asked_is_a_usage_error_that_says_what_to_type() {
         ("", "nobody to examine: expected --worker-urls http://host:port"),
         ("--worker-urls gpu0:8000", "--worker-urls: worker 1 of 1: expected http://host:port"),
         ("--router gpu0:8000", "--router: expected http://host:port"),
-        ("--worker-urls https://gpu0:8000", "https workers need --ca-cert-paths"),
+        ("--worker-urls https://gpu0:8000", "https needs --ca-cert-paths"),
         ("--worker-urls http://gpu0:8000 --ca-cert-paths none.pem", "--ca-cert-paths: none.pem"),
         ("--worker-urls http://gpu0:8000 --client-cert-path a.pem", "--client-key-path"),
         ("--worker-urls http://gpu0:8000 --api-key s\u{e9}cret", "--api-key: expected visible characters"),
