@@ -4,9 +4,10 @@
 //! Deliberately not here: what becomes of a record.
 
 use super::ExportError;
-use super::survey::{Borders, Survey};
+use super::survey::Survey;
 use crate::clock::ClockSnapshot;
 use crate::trace::align::{Aligned, align};
+use crate::trace::borders::Borders;
 use crate::trace::reader::TraceReader;
 use crate::trace::record::{Record, RequestRecord, RunRecord};
 

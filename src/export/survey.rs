@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::ExportError;
 use crate::trace::axis::{ClockTrack, Offsets};
+use crate::trace::borders::Borders;
 use crate::trace::reader::TraceReader;
-use crate::trace::record::{Record, RunRecord};
+use crate::trace::record::Record;
 
 /// The clocks of one run of the router.
 #[derive(Debug, Default)]
@@ -52,28 +53,6 @@ pub struct Survey {
     /// Tokens of these.
     pub prompt_tokens: u64,
     borders: Borders,
-}
-
-/// Where one run of the router ends and another begins.
-#[derive(Debug, Default)]
-pub(super) struct Borders(Option<RunRecord>);
-
-impl Borders {
-    /// The record is the first of a run. A file that begins in the middle of one is taken for a run of its own.
-    pub(super) fn is_new_run(&mut self, record: &Record, is_first_of_file: bool) -> bool {
-        match record {
-            Record::Run(run) => {
-                let goes_on = self.0.as_ref().is_some_and(|earlier| run.continues(earlier));
-                self.0 = Some(run.clone());
-                !goes_on
-            }
-            _ if is_first_of_file => {
-                self.0 = None;
-                true
-            }
-            _ => false,
-        }
-    }
 }
 
 impl Survey {

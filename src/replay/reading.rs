@@ -71,6 +71,8 @@ pub struct Reading {
     pub beyond_limits: u64,
     /// Request records that the router lost.
     pub lost: u64,
+    /// Requests without a record, as they are not in the sample or the capture was stopped.
+    pub not_captured: u64,
     /// Tokens that a byte of prompt text makes.
     pub tokens_per_byte: f64,
     /// Requests whose prompt has a guessed prefix, or one of which not all was hashed.
@@ -171,6 +173,12 @@ impl Reading {
         if self.lost > 0 {
             reasons.push(format!("the router lost the records of {} requests", self.lost));
         }
+        if self.not_captured > 0 {
+            reasons.push(format!(
+                "{} requests have no record, as they are not in the sample (--trace-sample) or the capture was stopped",
+                self.not_captured
+            ));
+        }
         if self.torn_lines > 0 {
             let first = self.bad_lines.first().map(|bad| format!(", the first is line {}", bad.line));
             reasons.push(format!("{} lines are torn{}", self.torn_lines, first.unwrap_or_default()));
@@ -208,7 +216,10 @@ impl Reader {
                 }
             }
             Record::Worker(worker) => self.worker(&worker),
-            Record::Lost(lost) => self.reading.lost += lost.requests,
+            Record::Lost(lost) => {
+                self.reading.lost += lost.requests;
+                self.reading.not_captured += lost.sampled + lost.stopped;
+            }
             Record::Journal(record) => self.call(record, limits),
             Record::Clock(_) | Record::Connection(_) | Record::Mark(_) => {}
         }

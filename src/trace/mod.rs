@@ -8,6 +8,7 @@ pub mod align;
 mod archive;
 mod awaited;
 pub mod axis;
+pub mod borders;
 pub mod capture;
 pub mod decision;
 pub mod header;

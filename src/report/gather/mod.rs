@@ -67,6 +67,14 @@ impl Side {
         }
     }
 
+    /// When a request began, where a run begins with its first: a client's run begins at zero.
+    fn begin_ns(self, row: &Row) -> Option<i64> {
+        match self {
+            Self::Client => None,
+            Self::Router => row.arrival_ns,
+        }
+    }
+
     /// How long it took in all: for a client from the due time.
     pub fn whole_ns(self, row: &Row) -> Option<i64> {
         match self {
@@ -85,6 +93,8 @@ pub struct Gathering {
     rounded: bool,
     requests: u64,
     completed: u64,
+    /// The first arrival, where the times are a router's: zero may be any moment.
+    begin_ns: Option<i64>,
     end_ns: i64,
     input_tokens: u64,
     planned_input_tokens: u64,
@@ -152,6 +162,7 @@ impl Gathering {
             rounded: false,
             requests: 0,
             completed: 0,
+            begin_ns: None,
             end_ns: 0,
             input_tokens: 0,
             planned_input_tokens: 0,
@@ -192,6 +203,9 @@ impl Gathering {
     pub fn add(&mut self, row: &Row) {
         self.requests += 1;
         self.end_ns = self.end_ns.max(self.side.end_ns(row).unwrap_or(0));
+        if let Some(begin_ns) = self.side.begin_ns(row) {
+            self.begin_ns = Some(self.begin_ns.map_or(begin_ns, |first| first.min(begin_ns)));
+        }
         match &row.failure {
             None => {
                 self.completed += 1;
@@ -268,7 +282,7 @@ impl Gathering {
 
     /// The figures.
     pub fn gathered(self) -> Gathered {
-        let duration_s = self.end_ns as f64 / 1e9;
+        let duration_s = (self.end_ns - self.begin_ns.unwrap_or(0)).max(0) as f64 / 1e9;
         let unnamed = self.parts.iter().map(|p| p.unnamed).sum();
         let names = quantity::all().map(|q| q.name);
         let line = |name: &str| {
@@ -387,7 +401,7 @@ mod tests {
         let mut gathering = Gathering::exact(Side::Router);
         gathering.add(&row);
         let gathered = gathering.gathered();
-        assert_eq!((gathered.metrics.in_flight.peak, gathered.metrics.duration_s), (1, 1.061));
+        assert_eq!((gathered.metrics.in_flight.peak, gathered.metrics.duration_s), (1, 0.061));
         assert!((gathered.split.unwrap().whole_ms - 61.0).abs() < 1e-9);
     }
 }
