@@ -160,6 +160,11 @@ impl Row {
         self.failure.is_none()
     }
 
+    /// When it began: free to go, or due where it never was. In a closed loop all are due at once.
+    pub fn begun_ns(&self) -> i64 {
+        self.dispatched_ns.unwrap_or(self.scheduled_ns)
+    }
+
     /// The best count of generated tokens: the server's, the trace's, the client's.
     pub fn decode_length(&self) -> Option<u64> {
         self.completion_tokens.or(self.trace_completion_tokens).or(self.counted_tokens)

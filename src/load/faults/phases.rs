@@ -1,8 +1,9 @@
 //! Before, during and after: the phases into which the faults divide a run.
 //!
 //! Rule: a fault lasts from the moment at which its action is begun until the action that ends it is done, as both took place
-//! and not as they were asked for. A request is of the phase of the first fault that it met (it was due in it, or in flight when
-//! it began), else of the phase in which it was due: the requests before a fault are then those that it cannot have touched.
+//! and not as they were asked for. A request is of the phase of the first fault that it met (it began in it, or was in flight when
+//! the fault began), else of the phase in which it began ([`Row::begun_ns`]; in a closed loop all are due at once): the requests
+//! before a fault are then those that it cannot have touched.
 //! Deliberately not here: figures of a phase.
 
 use super::Conducted;
@@ -11,7 +12,8 @@ use crate::load::row::Row;
 /// A stretch of the run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Phase {
-    /// `before`, `during`, `after`; of several faults with their numbers (`during 1+2`).
+    /// `before`, `during`, `after`; of several faults with their numbers (`during 1+2`). Like no other: the second of a name
+    /// is numbered (`during 1 (2)`).
     pub name: String,
     /// When it begins, nanoseconds after the start of the run.
     pub from_ns: i64,
@@ -59,6 +61,7 @@ impl Phases {
                 (true, Some((number, _, _))) if !single => format!("after {number}"),
                 (true, _) => "after".to_owned(),
             };
+            let name = unlike(&phases, name);
             phases.push(Phase { name, from_ns: *from_ns, to_ns: edges.get(at + 1).copied(), faults });
         }
         Self(phases)
@@ -66,14 +69,14 @@ impl Phases {
 
     /// The phase of a request.
     pub fn of_row(&self, row: &Row) -> Option<&Phase> {
-        let due = self.0.iter().rposition(|phase| phase.from_ns <= row.scheduled_ns)?;
-        if !self.0[due].faults.is_empty() {
-            return self.0.get(due);
+        let at = self.0.iter().rposition(|phase| phase.from_ns <= row.begun_ns())?;
+        if !self.0[at].faults.is_empty() {
+            return self.0.get(at);
         }
-        let met = self.0.get(due + 1).filter(|phase| {
+        let met = self.0.get(at + 1).filter(|phase| {
             row.dispatched_ns.is_some() && row.client_end_ns.is_some_and(|end_ns| end_ns > phase.from_ns)
         });
-        met.or(self.0.get(due))
+        met.or(self.0.get(at))
     }
 
     /// Notes in each row the phase that it is of.
@@ -82,6 +85,14 @@ impl Phases {
             row.phase = self.of_row(row).map(|phase| phase.name.clone());
         }
     }
+}
+
+/// Figures are kept by name, so that no two phases may have one.
+fn unlike(phases: &[Phase], name: String) -> String {
+    let is_taken = |name: &String| phases.iter().any(|phase| phase.name == *name);
+    let numbered = (2..).map(|n| format!("{name} ({n})"));
+    let mut names = std::iter::once(name.clone()).chain(numbered);
+    names.find(|name| !is_taken(name)).unwrap_or(name)
 }
 
 fn numbers(faults: &[usize]) -> String {
@@ -139,6 +150,26 @@ mod tests {
         let phases = Phases::of(&conducted(text, &[(10, Some(20)), (15, Some(30)), (50, None)]));
         assert_eq!(names(&phases), ["before", "during 1", "during 1+2", "during 2", "after 2", "during 3"]);
         assert_eq!(phases.0[4].to_ns, Some(50 * S));
+    }
+
+    /// A short fault within a long one: the long one is alone twice.
+    #[test]
+    fn no_two_phases_have_one_name() {
+        let text = "at = 10s, hang worker 1\nat = 15s, hang worker 2\nat = 25s, hang worker 3";
+        let phases = Phases::of(&conducted(text, &[(10, Some(50)), (15, Some(20)), (25, Some(30))]));
+        assert_eq!(
+            names(&phases),
+            ["before", "during 1", "during 1+2", "during 1 (2)", "during 1+3", "during 1 (3)", "after 1"]
+        );
+    }
+
+    /// At rate inf all are due at 0, and those that wait for a place begin when they have it.
+    #[test]
+    fn a_request_is_of_the_phase_in_which_it_began_and_not_was_due() {
+        let phases = Phases::of(&conducted("at = 10s, for = 10s, hang worker 1", &[(10, Some(20))]));
+        let mut rows = [(1, 2), (12, 13), (25, 26)].map(|(s, end_s)| Row { scheduled_ns: 0, ..at(s, end_s) });
+        phases.mark(&mut rows);
+        assert_eq!(rows.map(|row| row.phase.unwrap()), ["before", "during", "after"]);
     }
 
     #[test]

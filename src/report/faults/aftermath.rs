@@ -124,9 +124,9 @@ impl Aftermath {
             .copied()
             .filter(|row| phases.of_row(row).is_some_and(|p| p.from_ns == i64::MIN))
             .collect();
-        let due_after = |row: &&Row| (began_ns..next_ns).contains(&row.scheduled_ns);
-        let mut after: Vec<&Row> = told.iter().copied().filter(due_after).collect();
-        after.sort_by_key(|row| row.scheduled_ns);
+        let begun_after = |row: &&Row| (began_ns..next_ns).contains(&row.begun_ns());
+        let mut after: Vec<&Row> = told.iter().copied().filter(begun_after).collect();
+        after.sort_by_key(|row| row.begun_ns());
         Some(Self {
             number: fault + 1,
             what: conducted.plan.faults[fault].to_string(),
@@ -315,6 +315,16 @@ mod tests {
         };
         assert_eq!((told.detection, told.detection.first_ns()), (expected, Some(12 * MS)));
         assert_eq!(stopped(&[row(110, 2, "b:1")]).detection, Detection::default());
+    }
+
+    /// Closed loop: all requests are due at 0 and begin as others end.
+    #[test]
+    fn in_a_closed_loop_requests_are_after_a_fault_too() {
+        let at_once = |row: Row| Row { scheduled_ns: 0, ..row };
+        let mut rows: Vec<Row> = (0..60).map(|n| at_once(row(5 * n, 4, HOST))).collect();
+        rows.extend([at_once(failed(row(150, 4, HOST))), at_once(failed(row(250, 4, HOST)))]);
+        let told = stopped(&rows);
+        assert_eq!((told.recovery, told.failed_later), (Recovery::Untouched, 1));
     }
 
     /// A router that tells nothing, and no trace.

@@ -24,7 +24,8 @@ pub const DEFINITIONS: [(&str, &str, &str); 11] = [
         "phase",
         "phase",
         "a fault lasts from the moment its action was begun until the action that ends it was done. A request is of the phase of \
-         the first fault that it met (due in it, or in flight when it began), else of the one in which it was due",
+         the first fault that it met (begun in it, or in flight when the fault began), else of the one in which it began, which is \
+         when it was free to go (of one that never was: due)",
     ),
     (
         "detect_s",
@@ -56,7 +57,7 @@ pub const DEFINITIONS: [(&str, &str, &str); 11] = [
     (
         "recover_s",
         "recovered after",
-        "due time of the first request from which on, to the next fault or the end, every 20 requests in a row were within the \
+        "begin of the first request from which on, to the next fault or the end, every 20 requests in a row were within the \
          band - the moment the action was begun. The band: at most 10 points of a hundred more bad requests than before the \
          faults; bad is failed, or a TTFT from the send (E2E where nothing is streamed) above twice the p95 of before and 5 ms",
     ),

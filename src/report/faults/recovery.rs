@@ -1,6 +1,6 @@
 //! When all was as before a fault.
 //!
-//! Rule: requests in a row, in order of their due times, are within a band made of the requests before the first fault; one good
+//! Rule: requests in a row, in the order in which they began, are within a band made of the requests before the first fault; one good
 //! moment is no recovery, so all that follow must be within it too, to the next fault or the end. Too few requests are said to
 //! be too few. Deliberately not here: who noticed.
 
@@ -33,7 +33,7 @@ pub enum Recovery {
 }
 
 impl Recovery {
-    /// `before`: requests that no fault touched; `after`: those due since this one was begun, in order.
+    /// `before`: requests that no fault touched; `after`: those begun since this one was, in order.
     pub(super) fn of(before: &[&Row], after: &[&Row], began_ns: i64) -> Self {
         for (rows, when) in [(before, "before the faults"), (after, "after it was begun")] {
             if rows.len() < WINDOW {
@@ -46,7 +46,7 @@ impl Recovery {
         match after.windows(WINDOW).rposition(|window| !band.holds(window)) {
             None => Self::Untouched,
             Some(at) => match after.get(at + 1).filter(|_| at + WINDOW < after.len()) {
-                Some(row) => Self::After(row.scheduled_ns - began_ns),
+                Some(row) => Self::After(row.begun_ns() - began_ns),
                 None => Self::NotYet(band.bad(&after[after.len() - WINDOW..])),
             },
         }
