@@ -54,11 +54,13 @@ fn phases(report: &RunReport) -> Vec<&str> {
 struct Lever {
     on: AtomicBool,
     refuses: bool,
+    panics: bool,
     done: Mutex<Vec<String>>,
 }
 
 impl Injector for Lever {
     fn carry_out<'a>(&'a self, action: &'a Action, worker: &'a str) -> Outcome<'a> {
+        assert!(!self.panics, "a fault of the injector's own");
         self.done.lock().unwrap().push(format!("{} {worker}", action.word()));
         self.on.store(matches!(action, Action::Begin(_)), Ordering::Relaxed);
         let outcome = if self.refuses { Err("no such node".to_owned()) } else { Ok(()) };
@@ -136,6 +138,13 @@ async fn a_fault_that_was_not_made_makes_the_run_invalid() {
     let (faults, text) = rating(&report, "faults");
     assert_eq!(faults, Some(Rating::Invalid));
     assert!(text.contains("line 1 (hang worker 1) could not be made: no such node"), "{text}");
+
+    let panics = Arc::new(Lever { panics: true, ..Lever::default() });
+    let report = virtual_run("at = 10s, hang worker 1", panics, Stop::never()).await;
+    let (faults, text) = rating(&report, "faults");
+    assert_eq!(faults, Some(Rating::Invalid));
+    assert!(text.contains("could not be made: the client itself failed"), "{text}");
+    assert_eq!(phases(&report), ["before", "during"]);
 
     let report = virtual_run("at = 10m, hang worker 1", Arc::default(), Stop::never()).await;
     let (faults, text) = rating(&report, "faults");

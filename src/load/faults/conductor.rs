@@ -1,14 +1,15 @@
 //! Carries out a schedule beside the load: one task a worker, so that an action that takes long delays no other worker's.
 //!
 //! Rule: tokio's timer is good enough, as each action is told with the moment at which it was begun; no thread of the pacer is
-//! used. What is still wrong with a worker when the load is over is put right. Deliberately not here: how an action is done.
+//! used. What is still wrong with a worker when the load is over is put right. A worker's task that ends before its time is told as
+//! a failure of all that it was to begin by then. Deliberately not here: how an action is done.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 
 use super::{Act, Action, Conducted, Faults};
 use crate::clock::Clock;
@@ -22,6 +23,10 @@ pub struct Conductor {
     faults: Faults,
     over: watch::Sender<bool>,
     workers: JoinSet<Vec<Act>>,
+    /// The faults of each task.
+    owners: BTreeMap<Id, Vec<usize>>,
+    start_mono_ns: u64,
+    clock: Clock,
 }
 
 /// What is to be done to one worker, and all it takes.
@@ -43,19 +48,19 @@ impl Conductor {
             by_worker.entry(&fault.worker).or_default().push(index);
         }
         let (over, _) = watch::channel(false);
-        let mut workers = JoinSet::new();
+        let (mut workers, mut owners) = (JoinSet::new(), BTreeMap::new());
         for own in by_worker.into_values() {
             let one = OneWorker {
                 faults: faults.clone(),
-                own,
+                own: own.clone(),
                 start_mono_ns,
                 clock: clock.clone(),
                 progress: Arc::clone(progress),
                 over: over.subscribe(),
             };
-            workers.spawn(one.go());
+            owners.insert(workers.spawn(one.go()).id(), own);
         }
-        Self { faults: faults.clone(), over, workers }
+        Self { faults: faults.clone(), over, workers, owners, start_mono_ns, clock: clock.clone() }
     }
 
     /// The load is over: nothing more is begun, and what is wrong with a worker ends now.
@@ -63,12 +68,33 @@ impl Conductor {
         self.over.send_replace(true);
         let mut acts = Vec::new();
         while let Some(of_worker) = self.workers.join_next().await {
-            acts.extend(of_worker.unwrap_or_default());
+            acts.extend(of_worker.unwrap_or_else(|error| self.unknown(&error)));
         }
         acts.sort_by_key(|act| act.began_ns);
         let Faults { plan, injector } = self.faults;
         let hosts = plan.faults.iter().map(|fault| injector.host(&fault.worker)).collect();
         Conducted { plan, hosts, acts }
+    }
+
+    /// What a task that panicked was to have begun: what it did is lost with it.
+    fn unknown(&self, error: &JoinError) -> Vec<Act> {
+        let now_ns = self.clock.mono_ns().saturating_sub(self.start_mono_ns);
+        let plan = &self.faults.plan;
+        let own = self.owners.get(&error.id()).into_iter().flatten();
+        let begun = own.filter(|fault| plan.faults[**fault].at_ns <= now_ns);
+        begun
+            .map(|fault| {
+                let at_ns = plan.faults[*fault].at_ns;
+                Act {
+                    fault: *fault,
+                    asked_ns: Some(at_ns),
+                    began_ns: at_ns.cast_signed(),
+                    done_ns: now_ns.cast_signed(),
+                    failure: Some(format!("the client itself failed, and what it did is not known: {error}")),
+                    ..Act::default()
+                }
+            })
+            .collect()
     }
 }
 
