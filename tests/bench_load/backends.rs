@@ -83,8 +83,8 @@ async fn a_run_before_each_server_has_times_and_no_server_columns() {
         assert_eq!(rows.len(), 3, "{csv}");
         for row in &rows {
             assert_eq!(row["success"], "True", "{name}: {csv}");
-            for column in ["host", "queue_time_start", "queue_time_end", "created_time"] {
-                assert_eq!(row.get(column).copied().unwrap_or_default(), "", "{name} {column}: {csv}");
+            for column in ["host", "queue_time_start", "queue_time_end", "server_created_time"] {
+                assert_eq!(row[column], "", "{name} {column}: {csv}");
             }
         }
         let run: Value = serde_json::from_str(&folder.read("milepost-bench/latest/run.json")).unwrap();
