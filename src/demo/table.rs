@@ -182,8 +182,8 @@ const ROWS: [(&str, Cell); 14] = [
     ("pure queue p50", |a| millis(a, "pure_queue_time", |s| s.median, 1)),
     ("pure queue p99", |a| millis(a, "pure_queue_time", |s| s.p99, 1)),
     ("prefill p50", |a| millis(a, "prefill_time", |s| s.median, 1)),
-    ("router overhead p50", |a| millis(a, "queue_time_in_router", |s| s.median, 3)),
-    ("router overhead p99", |a| millis(a, "queue_time_in_router", |s| s.p99, 3)),
+    ("queue in router p50", |a| millis(a, "queue_time_in_router", |s| s.median, 3)),
+    ("queue in router p99", |a| millis(a, "queue_time_in_router", |s| s.p99, 3)),
     ("prompt tokens cached", |a| option(a.cached_share(), |share| format!("{:.1} %", 100.0 * share))),
     ("busiest worker / mean", |a| option(a.busiest_over_mean(), |ratio| format!("{ratio:.2}"))),
     ("output tokens/s", |a| {
