@@ -9,7 +9,7 @@ use super::patient::Bystander;
 use super::report::{Column, Examined, Heard, Kind, OtherClocks, StampFound, WallClock};
 use crate::clock::ClockSnapshot;
 use crate::trace::align::{Aligned, TtftSource, align};
-use crate::trace::axis::{ClockTrack, Offsets, exchange};
+use crate::trace::axis::{ClockTrack, Offsets, Pair, exchange};
 use crate::trace::record::RequestRecord;
 use crate::wire::meta_info::ServerStamps;
 
@@ -60,13 +60,13 @@ fn locate(exchange: &mut Exchange, found: &Examined, bystanders: &[Bystander]) {
     }
 }
 
-/// By the exchange that took least on its way.
+/// By the exchange that tells it best.
 fn wall_clock<'a>(
     records: impl Iterator<Item = &'a RequestRecord>,
     host: ClockSnapshot,
 ) -> Option<WallClock> {
     let pairs = records.filter_map(|record| exchange(record)?.ok());
-    let best = pairs.min_by_key(|pair| pair.delay_ns)?;
+    let best = pairs.min_by_key(Pair::bound_ns)?;
     let host_offset_ns = i64::try_from(host.unix_ns).ok()? - i64::try_from(host.mono_ns).ok()?;
     Some(WallClock {
         ahead_ns: best.offset_ns.saturating_sub(host_offset_ns),

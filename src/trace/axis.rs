@@ -2,8 +2,8 @@
 //! `CLOCK_MONOTONIC`, and how wrong that may be.
 //!
 //! Rule: every placed moment comes with a bound; what has no bound is not placed. Offsets between hosts are taken from
-//! request pairs: offset = ((t2 - t1) + (t3 - t4)) / 2, error at most half the delay (t4 - t1) - (t3 - t2) (RFC 5905 §8),
-//! the pair of least delay winning (§10), as long as no pair nearer to the moment contradicts it: then a clock was stepped
+//! request pairs: offset = ((t2 - t1) + (t3 - t4)) / 2, error at most half the delay (t4 - t1) - (t3 - t2) (RFC 5905 §8)
+//! and what the clocks drift apart between t1 and t4; the pair of least bound wins (as in §10), as long as no pair nearer to the moment contradicts it: then a clock was stepped
 //! between. Path asymmetry cannot be seen and is inside the bound. Deliberately not here:
 //! which stamp means what, see [`super::align`].
 
@@ -111,8 +111,10 @@ pub struct Offsets {
 pub struct Pair {
     /// Server wall minus router monotonic.
     pub offset_ns: i64,
-    /// What the way there and back took together.
+    /// What the way there and back took together, by two clocks: a drift of the server's is in it, times how long it held the request.
     pub delay_ns: u64,
+    /// What the two clocks may have drifted apart meanwhile.
+    pub drift_ns: u64,
     /// When, `CLOCK_MONOTONIC` of the router's host.
     pub at_ns: u64,
 }
@@ -120,7 +122,7 @@ pub struct Pair {
 impl Pair {
     /// How far the offset may be off, when it was taken.
     pub fn bound_ns(&self) -> u64 {
-        self.delay_ns / 2 + FLOAT_NS
+        (self.delay_ns / 2).saturating_add(self.drift_ns).saturating_add(FLOAT_NS)
     }
 
     /// How far it may be off at another moment.
@@ -163,7 +165,7 @@ impl Offsets {
         };
         let spans = self.workers.entry(worker.to_string()).or_default();
         let best = spans.entry(pair.at_ns / SPAN_NS).or_insert(pair);
-        if pair.delay_ns < best.delay_ns {
+        if pair.bound_ns() < best.bound_ns() {
             *best = pair;
         }
     }
@@ -192,8 +194,10 @@ impl Offsets {
         own: Option<Pair>,
     ) -> Option<Placed> {
         let best = self.best_near(worker, near_mono_ns, own)?;
-        let bound_ns = best.bound_at(near_mono_ns);
-        Some(Placed { mono_ns: unix_ns.saturating_sub(best.offset_ns), bound_ns })
+        let mono_ns = unix_ns.saturating_sub(best.offset_ns);
+        // The stamp may be far from `near_mono_ns`: its own moment counts.
+        let bound_ns = best.bound_at(u64::try_from(mono_ns).unwrap_or(0));
+        Some(Placed { mono_ns, bound_ns })
     }
 
     /// Pairs are looked at from the nearest on. All that agree with those before them are of one clock; one that cannot be
@@ -253,13 +257,17 @@ pub fn exchange(record: &RequestRecord) -> Option<Result<Pair, Contradiction>> {
     let taken_ns = nanos(created(&record.server)?);
     let (answered_ns, read_ns) = reply_stamps(record)?;
     let read_ns = arrival_ns.saturating_add(signed(read_ns));
-    let delay_ns = (read_ns.saturating_sub(sent_ns)).saturating_sub(answered_ns - taken_ns);
-    let Ok(delay_ns) = u64::try_from(delay_ns) else {
+    let waited_ns = read_ns.saturating_sub(sent_ns);
+    let delay_ns = waited_ns.saturating_sub(answered_ns - taken_ns);
+    let drift_ns = drift_ns(u64::try_from(waited_ns).unwrap_or(0));
+    // A clock that runs fast makes a long wait longer than it was; what that cannot explain is no drift.
+    if delay_ns < -signed(drift_ns) {
         return Some(Err(Contradiction));
-    };
+    }
+    let delay_ns = u64::try_from(delay_ns).unwrap_or(0);
     // Halved before they are added: the sum of two Unix times in nanoseconds leaves i64.
     let offset_ns = taken_ns.saturating_sub(sent_ns) / 2 + answered_ns.saturating_sub(read_ns) / 2;
-    Some(Ok(Pair { offset_ns, delay_ns, at_ns: u64::try_from(sent_ns).ok()? }))
+    Some(Ok(Pair { offset_ns, delay_ns, drift_ns, at_ns: u64::try_from(sent_ns).ok()? }))
 }
 
 /// When the server sent something, Unix nanoseconds, and when the router read that, nanoseconds after arrival.

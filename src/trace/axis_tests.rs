@@ -137,6 +137,36 @@ fn what_is_forgotten_is_the_past_alone() {
     assert!(!is_known(&offsets, 200 * SECOND_NS));
 }
 
+#[test]
+fn a_long_exchange_with_a_fast_clock_neither_wins_nor_is_believed_too_far() {
+    // 40 ppm fast: a request held 30 s looks 1.2 ms longer at the server, and its way of 1.4 ms like one of 0.2 ms.
+    let (held_ns, fast_ns) = (30 * SECOND_NS, 1_200_000);
+    let mut long = exchange_record(SECOND_NS, 1_300_000, held_ns + fast_ns, 0, DAY_NS);
+    (long.sse_events, long.first_byte_ns) = (0, Some(1_300_000 + held_ns + 100_000));
+    let short = exchange_record(SECOND_NS + 1_000_000, 300_000, 5_000_000, 300_000, DAY_NS);
+    let taken = SECOND_NS + 1_300_000;
+    let place = |records: &[&RequestRecord], mono_ns: u64, drifted_ns: u64| {
+        let mut offsets = Offsets::default();
+        for record in records {
+            offsets.learn(record);
+        }
+        let stamp = signed(DAY_NS + mono_ns + drifted_ns);
+        let placed = offsets.place_unix("w", stamp, SECOND_NS, None).unwrap();
+        (placed.mono_ns.abs_diff(signed(mono_ns)), placed.bound_ns)
+    };
+    let (off_ns, bound_ns) = place(&[&long], taken, 0);
+    assert!(off_ns > 500_000 && off_ns <= bound_ns, "{off_ns} {bound_ns}");
+    let (off_ns, bound_ns) = place(&[&short, &long], taken, 0);
+    assert!(off_ns < 2_000 && bound_ns < 310_000, "the short one wins: {off_ns} {bound_ns}");
+    let (off_ns, bound_ns) = place(&[&short], taken + held_ns, fast_ns);
+    assert!(off_ns > 1_000_000 && off_ns <= bound_ns, "far from where it was learned: {off_ns} {bound_ns}");
+    // Faster ways than the drift: no contradiction.
+    let mut fast = exchange_record(SECOND_NS, 600_000, held_ns + fast_ns, 0, DAY_NS);
+    (fast.sse_events, fast.first_byte_ns) = (0, Some(600_000 + held_ns + 400_000));
+    let (off_ns, bound_ns) = place(&[&fast], SECOND_NS + 600_000, 0);
+    assert!(off_ns <= bound_ns, "{off_ns} {bound_ns}");
+}
+
 proptest! {
     /// A simulated world: whatever the delays, the truth lies within the published bound.
     #[test]
