@@ -1,11 +1,12 @@
 //! `milepost trace export`: a trace as a file that other tools read.
 //!
 //! Rule: what is there is not written over unless that is asked for, and never a trace that is being read; a file has its name
-//! when it is whole, so one that is there can be used. Deliberately not here: the formats (`export`).
+//! when it is whole, so one that is there can be used. It may be read by whom the trace may be: its owner. Deliberately not here: the formats (`export`).
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -15,6 +16,7 @@ use crate::clock::Clock;
 use crate::export::otlp::send::{Collector, NotTaken, Sender};
 use crate::export::survey::Survey;
 use crate::export::{ExportError, csv, mooncake, otlp, perfetto};
+use crate::trace::parts::files_of;
 
 /// Bytes gathered before they are written.
 const GATHERED_BYTES: usize = 1 << 18;
@@ -71,7 +73,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
 
 fn failure(error: &ExportError) -> Failure {
     match error {
-        ExportError::Write(_) => Failure::Run(error.to_string()),
+        ExportError::Write(_) | ExportError::Changed(_) => Failure::Run(error.to_string()),
         ExportError::Read(_) | ExportError::Unfit(_) => Failure::Usage(error.to_string()),
     }
 }
@@ -93,7 +95,10 @@ impl ExportArgs {
             return Ok(());
         }
         let out = self.out.display();
-        let same = |file: &PathBuf| file == &self.out || is_same(file, &self.out);
+        // What cannot be listed is said when it is to be read.
+        let read = |given: &PathBuf| files_of(given).unwrap_or_else(|_| vec![given.clone()]);
+        let same =
+            |given: &PathBuf| read(given).iter().any(|file| file == &self.out || is_same(file, &self.out));
         if self.files.iter().any(same) {
             return Err(Failure::Usage(format!("--out {out}: it is a trace that is to be read")));
         }
@@ -115,7 +120,9 @@ impl ExportArgs {
         let mut partial = self.out.clone().into_os_string();
         partial.push(PARTIAL);
         let partial = PathBuf::from(partial);
-        let written = self.write_file(survey, &partial).and_then(|rows| {
+        let file =
+            create(&partial).map_err(|why| Failure::Run(format!("--out {}: {why}", self.out.display())))?;
+        let written = self.write_file(survey, file).and_then(|rows| {
             std::fs::rename(&partial, &self.out)?;
             Ok(rows)
         });
@@ -129,8 +136,8 @@ impl ExportArgs {
         })
     }
 
-    fn write_file(&self, survey: &Survey, path: &Path) -> Result<u64, ExportError> {
-        let mut out = BufWriter::with_capacity(GATHERED_BYTES, File::create(path)?);
+    fn write_file(&self, survey: &Survey, file: File) -> Result<u64, ExportError> {
+        let mut out = BufWriter::with_capacity(GATHERED_BYTES, file);
         let rows = self.format(survey, &mut out)?;
         out.flush()?;
         Ok(rows)
@@ -163,6 +170,19 @@ fn send(survey: &Survey, collector: Collector) -> Result<u64, Failure> {
         0 => Ok(requests),
         _ => Err(Failure::Run(format!("the collector refused {rejected} spans of {requests} requests"))),
     }
+}
+
+/// Creates the file that is not whole yet; one that is there is another export's, or a stranger's.
+fn create(partial: &Path) -> Result<File, String> {
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(partial);
+    created.map_err(|error| {
+        let what = if error.kind() == io::ErrorKind::AlreadyExists {
+            "is there already, of an export that runs or was killed; remove it if none runs"
+        } else {
+            "cannot be written"
+        };
+        format!("{} {what}: {error}", partial.display())
+    })
 }
 
 fn is_same(a: &Path, b: &Path) -> bool {

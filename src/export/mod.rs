@@ -19,6 +19,7 @@ pub mod survey;
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use crate::trace::reader::ReadError;
 
@@ -29,6 +30,8 @@ pub enum ExportError {
     Read(ReadError),
     /// The result cannot be written.
     Write(io::Error),
+    /// It is not what it was when it was read first.
+    Changed(PathBuf),
     /// It holds nothing that this format has a place for, or not what it needs; in words.
     Unfit(String),
 }
@@ -38,6 +41,11 @@ impl fmt::Display for ExportError {
         match self {
             Self::Read(error) => error.fmt(f),
             Self::Write(error) => write!(f, "the result cannot be written: {error}"),
+            Self::Changed(path) => write!(
+                f,
+                "{}: the file was rotated or changed while it was exported; export it again, or a copy, or its folder",
+                path.display()
+            ),
             Self::Unfit(why) => f.write_str(why),
         }
     }
@@ -48,7 +56,7 @@ impl std::error::Error for ExportError {
         match self {
             Self::Read(error) => Some(error),
             Self::Write(error) => Some(error),
-            Self::Unfit(_) => None,
+            Self::Changed(_) | Self::Unfit(_) => None,
         }
     }
 }

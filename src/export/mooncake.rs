@@ -1,6 +1,6 @@
 //! A trace as a workload: JSON lines in the form of Mooncake's traces, for `milepost bench` and other load generators.
 //!
-//! A line has `timestamp` (milliseconds after the first request), `input_length`, `output_length` (tokens) and `hash_ids`, one
+//! A line has `timestamp` (milliseconds after the first request that was to generate), `input_length`, `output_length` (tokens) and `hash_ids`, one
 //! for each 512 tokens of the prompt: two prompts have the same first k ids if they began with the same text. The ids are made
 //! of the block hashes of the trace's journal; they are small numbers in the order in which blocks were seen, and no text can be
 //! had from them.
@@ -8,7 +8,8 @@
 //! Rule: no hashes, no workload: sharing is not made up, and a prompt without hashes shares with nobody. Hashes are of bytes and
 //! ids of tokens, so one number of bytes a token is used for the whole trace, its mean: the edge of a block is off by at most one
 //! block of hashes (64 bytes, 256 beyond 4 KiB). Lines are in the order of arrivals; kept for that are the requests of as long
-//! as the longest took, and one number for each distinct block. Deliberately not here: what was a warm-up, or made no tokens.
+//! as the longest took, and one number for each distinct block. Where the wall clock was set back, or files are given out of order, lines
+//! are too: that is said. Deliberately not here: what was a warm-up, or made no tokens.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -18,7 +19,8 @@ use serde::Serialize;
 
 use super::ExportError;
 use super::source::{Item, each};
-use super::survey::Survey;
+use super::survey::{Survey, is_generation};
+use crate::log;
 use crate::trace::journal::{ChoiceCall, JournalCall};
 use crate::trace::record::{Record, RequestRecord};
 
@@ -50,7 +52,9 @@ pub fn write(survey: &Survey, out: &mut (dyn Write + Send)) -> Result<u64, Expor
         waiting: BTreeMap::new(),
         prompts: Prompts::default(),
         ids: Ids::default(),
-        first_unix_ns: None,
+        first_unix_ns: survey.first_generation_unix_ns.unwrap_or(0),
+        latest_unix_ns: 0,
+        disordered: 0,
         rows: 0,
         hashed: 0,
     };
@@ -71,10 +75,20 @@ pub fn write(survey: &Survey, out: &mut (dyn Write + Send)) -> Result<u64, Expor
         Item::Other(..) => Ok(()),
     })?;
     workload.release(u64::MAX)?;
+    if workload.rows == 0 {
+        let why = "no request of the trace tells its tokens in and out, so there is no workload";
+        return Err(ExportError::Unfit(why.to_owned()));
+    }
     if workload.hashed == 0 {
         let why = "the trace has no block hashes of prompts, so nothing is known of what they share; record it with \
                    --trace-decisions journal";
         return Err(ExportError::Unfit(why.to_owned()));
+    }
+    if workload.disordered > 0 {
+        log::warn(&format!(
+            "the times of {} lines are before that of a line above them: the clock was set back, or the files are not in their order",
+            workload.disordered
+        ));
     }
     Ok(workload.rows)
 }
@@ -88,7 +102,11 @@ struct Workload<'w> {
     waiting: BTreeMap<(u64, u64), (u64, u64)>,
     prompts: Prompts,
     ids: Ids,
-    first_unix_ns: Option<u64>,
+    first_unix_ns: u64,
+    /// The latest arrival of a row.
+    latest_unix_ns: u64,
+    /// Rows that arrived before one that stands above them.
+    disordered: u64,
     rows: u64,
     /// Rows whose prompt has hashes.
     hashed: u64,
@@ -97,7 +115,7 @@ struct Workload<'w> {
 impl Workload<'_> {
     fn request(&mut self, record: &RequestRecord) -> Result<(), ExportError> {
         let tokens = self.tokens(record);
-        match tokens.filter(|_| record.endpoint.generates() && record.phase.is_none()) {
+        match tokens.filter(|_| is_generation(record)) {
             Some(tokens) => {
                 self.waiting.insert((record.arrival_unix_ns, record.seq), tokens);
             }
@@ -112,7 +130,11 @@ impl Workload<'_> {
 
     /// Tokens in and out, where the request has both.
     fn tokens(&self, record: &RequestRecord) -> Option<(u64, u64)> {
-        let by_length = || Some((record.prompt_bytes? as f64 / self.bytes_per_token).ceil() as u64);
+        // Where no prompt's tokens were counted, nothing is known of the lengths of others.
+        let by_length = || {
+            Some((record.prompt_bytes? as f64 / self.bytes_per_token).ceil() as u64)
+                .filter(|_| self.bytes_per_token > 0.0)
+        };
         let input = record.tokens.prompt_tokens.or_else(by_length)?;
         let output = record.tokens.completion_tokens.or(record.max_new_tokens)?;
         (input > 0 && output > 0).then_some((input, output))
@@ -128,8 +150,10 @@ impl Workload<'_> {
             let prompt = self.prompts.0.remove(&seq);
             self.hashed += u64::from(prompt.is_some());
             self.ids.put(prompt.as_ref(), input, self.bytes_per_token);
+            self.disordered += u64::from(unix_ns < self.latest_unix_ns);
+            self.latest_unix_ns = self.latest_unix_ns.max(unix_ns);
             let row = Row {
-                timestamp: (unix_ns - *self.first_unix_ns.get_or_insert(unix_ns)) / 1_000_000,
+                timestamp: unix_ns.saturating_sub(self.first_unix_ns) / 1_000_000,
                 input_length: input,
                 output_length: output,
                 hash_ids: &self.ids.of_prompt,

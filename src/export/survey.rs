@@ -9,7 +9,7 @@ use super::ExportError;
 use crate::trace::axis::{ClockTrack, Offsets};
 use crate::trace::borders::Borders;
 use crate::trace::reader::TraceReader;
-use crate::trace::record::Record;
+use crate::trace::record::{Record, RequestRecord};
 
 /// The clocks of one run of the router.
 #[derive(Debug, Default)]
@@ -29,6 +29,16 @@ pub struct SurveyedFile {
     pub records: u64,
     /// Lines that are no record.
     pub torn_lines: u64,
+    /// Its first record and its last, by which it is known again.
+    pub(super) ends: Option<(Record, Record)>,
+}
+
+impl SurveyedFile {
+    /// False where the survey saw another record at this place, the first or the last.
+    pub(super) fn holds(&self, place: u64, record: &Record) -> bool {
+        let Some((first, last)) = &self.ends else { return false };
+        (place > 0 || record == first) && (place + 1 < self.records || record == last)
+    }
 }
 
 /// What a trace holds.
@@ -46,6 +56,8 @@ pub struct Survey {
     pub lost: u64,
     /// The first moment told, a run's beginning or an arrival, Unix nanoseconds.
     pub first_unix_ns: Option<u64>,
+    /// The first arrival of a request that is to generate and is no warm-up, Unix nanoseconds.
+    pub first_generation_unix_ns: Option<u64>,
     /// The longest that a request took, nanoseconds.
     pub longest_ns: u64,
     /// Bytes of the prompts whose tokens the server counted.
@@ -72,7 +84,7 @@ impl Survey {
 
     fn file(&mut self, path: &Path) -> Result<(), ExportError> {
         let mut reader = TraceReader::open(path)?;
-        let mut records = 0;
+        let (mut records, mut first, mut last) = (0, None, None);
         for record in &mut reader {
             let (_, record) = record?;
             if self.borders.is_new_run(&record, records == 0) {
@@ -80,9 +92,13 @@ impl Survey {
             }
             records += 1;
             self.record(&record);
+            if first.is_none() {
+                first = Some(record.clone());
+            }
+            last = Some(record);
         }
         let torn_lines = reader.torn_lines();
-        self.files.push(SurveyedFile { path: path.to_owned(), records, torn_lines });
+        self.files.push(SurveyedFile { path: path.to_owned(), records, torn_lines, ends: first.zip(last) });
         Ok(())
     }
 
@@ -102,6 +118,9 @@ impl Survey {
                 self.other_records -= 1;
                 self.requests += 1;
                 self.begins(request.arrival_unix_ns);
+                if is_generation(request) {
+                    earliest(&mut self.first_generation_unix_ns, request.arrival_unix_ns);
+                }
                 self.longest_ns = self.longest_ns.max(request.end_ns);
                 if let (Some(bytes), Some(tokens)) = (request.prompt_bytes, request.tokens.prompt_tokens) {
                     self.prompt_bytes = self.prompt_bytes.saturating_add(bytes);
@@ -113,6 +132,15 @@ impl Survey {
     }
 
     fn begins(&mut self, unix_ns: u64) {
-        self.first_unix_ns = Some(self.first_unix_ns.map_or(unix_ns, |first| first.min(unix_ns)));
+        earliest(&mut self.first_unix_ns, unix_ns);
     }
+}
+
+/// It is to make tokens, and is no warm-up.
+pub(super) fn is_generation(request: &RequestRecord) -> bool {
+    request.endpoint.generates() && request.phase.is_none()
+}
+
+fn earliest(first: &mut Option<u64>, unix_ns: u64) {
+    *first = Some(first.map_or(unix_ns, |first| first.min(unix_ns)));
 }

@@ -10,6 +10,8 @@ mod otlp;
 mod parquet;
 mod perfetto;
 
+use std::os::unix::fs::PermissionsExt;
+
 use crate::process::{Ended, Folder, milepost};
 
 /// The trace that all of them export.
@@ -49,6 +51,31 @@ fn a_trace_that_is_read_is_never_written_over() {
     let ended = milepost(&folder, "trace export t.jsonl --to csv --out ./t.jsonl --overwrite");
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert_eq!(folder.read("t.jsonl"), trace);
+}
+
+#[test]
+fn a_file_of_a_folder_that_is_read_is_never_written_over() {
+    let folder = Folder::new();
+    let trace = std::fs::read_to_string(TRACE).unwrap();
+    std::fs::create_dir(folder.0.join("d")).unwrap();
+    folder.write("d/t.jsonl", &trace);
+    for given in ["d", "d/*.jsonl"] {
+        let ended = milepost(&folder, &format!("trace export {given} --to csv --out d/t.jsonl --overwrite"));
+        assert_eq!(ended.code, Some(2), "{given}: {}", ended.stderr);
+    }
+    assert_eq!(folder.read("d/t.jsonl"), trace);
+}
+
+#[test]
+fn a_result_is_its_owners_alone_and_a_file_of_another_export_is_left() {
+    let folder = Folder::new();
+    export(&folder, "csv", "t.csv");
+    let mode = std::fs::metadata(folder.0.join("t.csv")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    folder.write("u.csv.part", "theirs");
+    let ended = milepost(&folder, &format!("trace export {TRACE} --to csv --out u.csv"));
+    assert_eq!((ended.code, ended.stderr.contains("u.csv.part")), (Some(1), true), "{}", ended.stderr);
+    assert_eq!(folder.read("u.csv.part"), "theirs");
 }
 
 #[test]

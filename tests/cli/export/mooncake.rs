@@ -49,6 +49,36 @@ fn lengths_are_those_of_the_trace_and_prompts_share_what_they_shared() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_is_said_and_makes_no_time_of_centuries() {
+    let folder = Folder::new();
+    let early = std::fs::read_to_string(TRACE).unwrap();
+    // The same trace an hour later, given first: its second run arrives before it.
+    let later: Vec<String> = early
+        .lines()
+        .map(|line| {
+            let mut record: Value = serde_json::from_str(line).unwrap();
+            if let Some(ns) = record["arrival_unix_ns"].as_u64() {
+                record["arrival_unix_ns"] = (ns + 3_600_000_000_000).into();
+            }
+            record.to_string()
+        })
+        .collect();
+    folder.write("a.jsonl", later.join("\n") + "\n");
+    folder.write("b.jsonl", &early);
+    let ended = milepost(&folder, "trace export a.jsonl b.jsonl --to mooncake --out w.jsonl");
+    assert_eq!(
+        (ended.code, ended.stderr.contains("clock was set back")),
+        (Some(0), true),
+        "{}",
+        ended.stderr
+    );
+    let rows = rows(&folder.read("w.jsonl"));
+    let times: Vec<u64> = rows.iter().map(|row| row["timestamp"].as_u64().unwrap()).collect();
+    assert!(times.contains(&0) && times[0] >= 3_600_000, "{times:?}");
+    assert!(times.iter().all(|ms| *ms < 7_200_000), "{times:?}");
+}
+
+#[test]
 fn bench_sends_the_workload_again() {
     let folder = Folder::new();
     export(&folder, "mooncake", "w.jsonl");
