@@ -68,6 +68,8 @@ pub(super) struct Seen {
     /// When the client was done with it.
     pub ended_ns: Option<u64>,
     pub exchange: Exchange,
+    /// Tokens that were counted in an answer whose token times were dropped for lack of room.
+    pub count_kept: Option<u64>,
     /// What was said up to it, where later turns say it again.
     pub said: Vec<String>,
 }
@@ -340,7 +342,9 @@ impl Underway {
                     answer.token_times.shrink_to_fit();
                     self.token_times += answer.token_times.len();
                     if self.token_times > MOST_TOKEN_TIMES {
-                        answer.token_times = Vec::new();
+                        // The count may be all there is: some servers tell none.
+                        let times = std::mem::take(&mut answer.token_times);
+                        seen.count_kept = times.last().map(|last| last.tokens);
                         self.without_token_times += 1;
                     }
                 }
@@ -399,6 +403,7 @@ fn never_sent(scheduled_ns: u64, why: &str) -> Seen {
         dispatched_ns: None,
         ended_ns: None,
         exchange: Exchange { failure, ..Exchange::default() },
+        count_kept: None,
         said: Vec::new(),
     }
 }
@@ -426,6 +431,30 @@ impl Arrival {
         let dispatched_ns = Some(self.clock.mono_ns());
         let exchange = self.client.exchange(&outgoing, self.stop.wait()).await;
         let ended_ns = Some(self.clock.mono_ns());
-        (index, Box::new(Seen { scheduled_ns, dispatched_ns, ended_ns, exchange, said }))
+        (index, Box::new(Seen { scheduled_ns, dispatched_ns, ended_ns, exchange, count_kept: None, said }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::answer::{Answer, TokenTime};
+
+    #[test]
+    fn tokens_are_counted_where_there_is_no_room_for_their_times() {
+        let mut now = Underway::new(2, 2, 0);
+        now.token_times = MOST_TOKEN_TIMES - 2;
+        for index in 0..2 {
+            let token_times = [1, 2].map(|tokens| TokenTime { at_ns: tokens, tokens }).to_vec();
+            let mut seen = never_sent(0, ENDED);
+            seen.exchange.answer = Some(Answer { token_times, ..Answer::default() });
+            now.take(Some((index, Box::new(seen))));
+        }
+        let kept = |seen: &Option<Box<Seen>>| {
+            let seen = seen.as_ref().unwrap();
+            (seen.exchange.answer.as_ref().unwrap().token_times.len(), seen.count_kept)
+        };
+        assert_eq!((kept(&now.seen[0]), kept(&now.seen[1])), ((2, None), (0, Some(2))));
+        assert_eq!(now.without_token_times, 1);
     }
 }

@@ -66,6 +66,8 @@ pub struct Row {
     pub trace_completion_tokens: Option<u64>,
     /// Generated tokens as the client counted them event by event.
     pub counted_tokens: Option<u64>,
+    /// The client had no room for the times of these tokens: `gaps` is empty.
+    pub token_times_dropped: bool,
 
     /// The router had the request's head (without a router: the client began to write).
     pub arrival_ns: Option<i64>,

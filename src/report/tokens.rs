@@ -1,8 +1,8 @@
 //! `tokens.jsonl`: when the tokens of each answer came.
 //!
-//! Rule: one line a request, in the order of the CSV, of those with a token; times are nanoseconds after the start of the run, at the
-//! client. `at_ns` has a moment for each event that brought tokens, `tokens` how many there were by then. Deliberately not here:
-//! files.
+//! Rule: one line a request, in the order of the CSV, of those with a token whose times were kept; times are nanoseconds after
+//! the start of the run, at the client. `at_ns` has a moment for each event that brought tokens, `tokens` how many there were by
+//! then. Deliberately not here: files.
 
 use std::io::{self, Write};
 
@@ -22,8 +22,11 @@ pub struct TokenTimes {
 }
 
 impl TokenTimes {
-    /// Of a row; `None` where no token came.
+    /// Of a row; `None` where no token came, or its time was dropped.
     pub fn of(row: &Row) -> Option<Self> {
+        if row.token_times_dropped {
+            return None;
+        }
         let mut now_ns = row.client_first_token_ns?;
         let later: u64 = row.gaps.iter().map(|gap| u64::from(gap.tokens)).sum();
         // A client that lost count of the first event had at least one in it.
@@ -71,7 +74,8 @@ mod tests {
     fn gaps_come_back_as_they_were() {
         let row = Row { counted_tokens: Some(5), ..example() };
         let mut text = Vec::new();
-        write(&mut text, &[row.clone(), Row::default()]).unwrap();
+        let dropped = Row { token_times_dropped: true, gaps: Vec::new(), ..row.clone() };
+        write(&mut text, &[row.clone(), Row::default(), dropped]).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert_eq!(
             text,
