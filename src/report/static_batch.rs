@@ -34,11 +34,14 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Of tokens as they were asked for, as SGLang's are.
+    /// Of the output tokens that came where the server tells them, as SGLang 0.5.23 does, else of those asked for. Decode is
+    /// always of all members.
     pub fn of(measured: &Measured) -> Self {
         let case = measured.case;
         let members = f64::from(case.batch_size);
-        let (input, output) = (members * case.input_tokens as f64, members * case.output_tokens as f64);
+        let input = members * case.input_tokens as f64;
+        let told = measured.tokens.completion_tokens.map(|tokens| tokens as f64);
+        let output = told.unwrap_or(members * case.output_tokens as f64);
         let (prefill_s, total_s) = (measured.prefill_ns as f64 / 1e9, measured.total_ns as f64 / 1e9);
         let mut steps = Samples::default();
         for gap in &measured.steps {
@@ -131,12 +134,17 @@ pub fn warnings(measured: &Measured) -> Vec<String> {
     let mut out = Vec::new();
     if let Some(why) = &measured.not_flushed {
         out.push(format!(
-            "caches could not be emptied ({why}): the prompts are new, so little of them can be cached"
+            "caches could not be emptied ({why}): prompts that were sent there before, by the same --seed, are cached"
         ));
     }
     if measured.early > 0 {
+        let of = if measured.tokens.completion_tokens.is_some() {
+            "total and output throughput are of the tokens that came, decode of all members and too high"
+        } else {
+            "figures are of the tokens asked for, and too high"
+        };
         out.push(format!(
-            "{} of {} members ended before their length: figures are of the tokens asked for, and too high",
+            "{} of {} members ended before their length: {of}",
             measured.early, measured.case.batch_size
         ));
     }
@@ -187,6 +195,19 @@ mod tests {
             assert!((got / expected - 1.0).abs() < 1e-9, "{key}: {got} {expected}");
         }
         assert_eq!((&line["batch_size"], &line["cache_flushed"]), (&json!(4), &json!(true)));
+    }
+
+    #[test]
+    fn members_that_end_early_give_no_tokens_that_did_not_come() {
+        let of = |completion_tokens| {
+            let tokens = Tokens { completion_tokens, ..Tokens::default() };
+            let short = Measured { early: 2, tokens, ..measured() };
+            (Figures::of(&short).output_per_s.unwrap().round(), warnings(&short).concat())
+        };
+        let (told, words) = of(Some(10));
+        assert!((told - 100.0).abs() < 1e-9 && words.contains("that came"), "{told} {words}");
+        let (asked, words) = of(None);
+        assert!((asked - 160.0).abs() < 1e-9 && words.contains("asked for"), "{asked} {words}");
     }
 
     #[test]

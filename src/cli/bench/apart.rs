@@ -57,6 +57,16 @@ impl Apart {
     }
 }
 
+/// Whether a flag was typed, by its whole name or the beginning of it.
+pub(super) fn is_given(arguments: &[String], long: &str) -> bool {
+    let command = BenchArgs::augment_args(Command::new("bench"));
+    let mut typed = arguments.iter().filter_map(|argument| argument.strip_prefix("--"));
+    typed.any(|typed| {
+        let name = typed.split('=').next().unwrap_or_default();
+        named(&command, name).is_some_and(|(found, _)| found == long)
+    })
+}
+
 /// The flag of that name, or the one that begins so: clap has seen to it that there is one.
 fn named<'a>(command: &'a Command, name: &str) -> Option<(&'a str, &'a Arg)> {
     let longs = || command.get_arguments().filter_map(|arg| Some((arg.get_long()?, arg)));
@@ -98,6 +108,19 @@ mod tests {
         }
         checked("--static-batch --seed 3 --base-url http://a:1 --header a=--b --tokenizer x --disable-tqdm")
             .unwrap();
+    }
+
+    #[test]
+    fn a_flag_is_given_whatever_way_it_is_typed() {
+        for (line, given) in [
+            ("--static-batch --seed 3", true),
+            ("--see=3", true),
+            ("--static-batch", false),
+            ("--header seed=3", false),
+        ] {
+            let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            assert_eq!(is_given(&arguments, "seed"), given, "{line}");
+        }
     }
 
     #[test]

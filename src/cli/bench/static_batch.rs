@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::Flags;
-use super::apart::Apart;
+use super::apart::{Apart, is_given};
 use crate::cli::{Failure, signal};
 use crate::clock::Clock;
 use crate::load::failure::{Class, Failure as Failed};
@@ -57,7 +57,8 @@ pub(super) const APART: Apart = Apart {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Static batch")]
 pub(super) struct StaticBatchArgs {
-    /// Instead of a run: one batched request for each combination of the three, prefill and decode apart
+    /// Instead of a run: one batched request for each combination of the three, prefill and decode apart; without --seed its prompts
+    /// are new ones
     #[arg(long, conflicts_with_all = ["check_outputs", "pace_check"])]
     pub(super) static_batch: bool,
     /// Prompts in the request; several values are several batches
@@ -111,8 +112,12 @@ impl StaticBatchArgs {
 }
 
 /// Measures every combination.
-pub(super) fn run(args: &Flags, config: LoadConfig) -> Result<(), Failure> {
+pub(super) fn run(args: &Flags, mut config: LoadConfig) -> Result<(), Failure> {
     APART.check(&config.arguments).map_err(Failure::Usage)?;
+    if !is_given(&config.arguments, "seed") {
+        // A second call must not find the prompts of the first in the caches.
+        config.seed = Clock::system().now().unix_ns;
+    }
     let own = &args.static_batch;
     let cases = own.cases().map_err(Failure::Usage)?;
     if !config.backend.takes_tokens() {
@@ -144,7 +149,7 @@ async fn all(
     config: LoadConfig,
     context: RunContext,
 ) -> Result<(), Failure> {
-    let target = config.target.to_string();
+    let (target, seed) = (config.target.to_string(), config.seed);
     let mut batches = StaticBatch::begin(config, context).await.map_err(|e| match e {
         LoadError::Options(text) => Failure::Usage(text),
         other => Failure::Run(other.to_string()),
@@ -157,7 +162,8 @@ async fn all(
             )),
         })?;
     }
-    println!("static batches at {}\ninside every figure: {INSIDE}\n{}", batches.server, table_head());
+    println!("static batches at {}\ninside every figure: {INSIDE}", batches.server);
+    println!("prompts of --seed {seed}\n{}", table_head());
     let mut failed = 0;
     for (&case, number) in cases.iter().zip(0..) {
         match batches.measure(case, number).await {
