@@ -108,7 +108,8 @@ struct Flags {
     _config: Option<std::path::PathBuf>,
 
     /// Only measure how well this machine keeps such arrivals; nothing is sent to a target
-    #[arg(long, help_heading = "Run")]
+    #[arg(long, help_heading = "Run",
+        conflicts_with_all = ["faults", "start_workers", "sweep", "repeats", "find_rate", "goodput", "column"])]
     pace_check: bool,
 
     #[command(flatten)]
