@@ -38,10 +38,11 @@ began() {
   printf '%s' "${fields[19]}"
 }
 
-# What a pid file names: true if that very process still runs; its number is then in $pid.
+# What a pid file names: true if that very process still runs; its number is then in $pid. A process that was gone before it
+# could be looked at has no start in its file.
 runs() {
   local since
-  [ -f "$1" ] && read -r pid since < "$1" && [ "$(began "$pid")" = "$since" ]
+  [ -f "$1" ] && read -r pid since < "$1" && [ -n "$since" ] && [ "$(began "$pid")" = "$since" ]
 }
 
 # launch NAME COMMAND...: in the background, in a process group of its own, with a log and a pid file.

@@ -11,7 +11,8 @@ STOP_SECS=${STOP_SECS:-190}
 stop() {
   local file=$RUN_DIR/$1.pid end=$((SECONDS + STOP_SECS)) pid
   if runs "$file"; then
-    kill -TERM "$pid"
+    # It may end by itself just now.
+    kill -TERM "$pid" 2> /dev/null || true
     while runs "$file" && [ "$SECONDS" -lt "$end" ]; do sleep 0.1; done
     if runs "$file"; then
       say "$1 (pid $pid) did not end in $STOP_SECS s: killed"

@@ -118,6 +118,20 @@ fn a_taken_port_is_named_and_nothing_is_left_behind() {
 }
 
 #[test]
+fn a_process_that_was_gone_at_once_is_not_waited_for() {
+    let run = Run::new("gone");
+    std::fs::create_dir_all(run.folder.join("run")).unwrap();
+    let mut gone = Command::new("true").spawn().unwrap();
+    let pid = gone.id();
+    gone.wait().unwrap();
+    // As `launch` writes it where the process has no start any more.
+    std::fs::write(run.folder.join("run/router.pid"), format!("{pid} \n")).unwrap();
+    let stopped = run.script("stop.sh", &[]);
+    assert!(stopped.status.success(), "{}", said(&stopped));
+    assert!(!run.folder.join("run/router.pid").exists(), "{}", said(&stopped));
+}
+
+#[test]
 fn a_pid_that_belongs_to_somebody_else_by_now_is_left_alone() {
     let run = Run::new("reused");
     let mut other = Command::new("sleep").arg("600").spawn().unwrap();
