@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use milepost::report::csv::COLUMNS;
+use milepost::trace::align;
 
 use crate::read;
 
@@ -92,6 +93,30 @@ fn every_inherited_column_is_explained_and_every_explained_column_exists() {
     }
     for column in told {
         assert!(COLUMNS.contains(&column), "{PAGE} explains `{column}`, which is no column");
+    }
+}
+
+#[test]
+fn the_reasons_of_missing_stamps_are_those_the_code_gives() {
+    let reasons = BTreeSet::from([
+        align::NOT_SENT,
+        align::NOT_STREAMED,
+        align::REMOTE_MONOTONIC,
+        align::NO_OFFSET,
+        align::NOT_THIS_CLOCK,
+        align::UNKNOWN_WORKER,
+        align::NO_CLOCK_RECORD,
+        align::RETRACTED,
+    ]);
+    let english = read("docs/troubleshooting.md");
+    let section = english.split_once("\n## Stamps are missing\n").unwrap().1.split_once("\n## ").unwrap().0;
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    assert_eq!(rows.map(|(reason, _)| reason).collect::<BTreeSet<_>>(), reasons);
+    let page = read(PAGE);
+    let section = page.split_once("<!-- en: docs/troubleshooting.md: Stamps are missing -->").unwrap().1;
+    let section = section.split_once("\n### ").unwrap().0;
+    for reason in reasons {
+        assert!(section.contains(&format!("`{reason}`：")), "{PAGE} does not explain `{reason}`");
     }
 }
 
