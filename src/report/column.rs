@@ -1,8 +1,8 @@
 //! `--column name=expr`: a metric of one's own, of one expression over the cells of a row.
 //!
-//! Rule: names are the CSV's, times in its seconds; a name that is none is told before anything is sent. An expression that cannot
-//! be computed of a row gives an empty cell, and how often that was and why stands beside its figures. Deliberately not here: the
-//! language (`milepost_policies::script`).
+//! Rule: names are the CSV's, times in its seconds; a name that is none is told before anything is sent. Figures are over successful
+//! requests; a failed one has its cell in the CSV alone. An expression that cannot be computed of a row gives an empty cell, and how
+//! often that was and why stands beside the figures. Deliberately not here: the language (`milepost_policies::script`).
 
 use milepost_policies::script::{Formula, Known};
 use serde_json::{Map, Value, json};
@@ -52,7 +52,7 @@ struct Column {
     why: Option<String>,
 }
 
-/// One column over all rows.
+/// One column over the successful requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figures {
     /// What was asked for.
@@ -126,11 +126,11 @@ impl Column {
     }
 }
 
-/// The figures over all rows of a run.
+/// The figures over the successful requests of a run, as all figures of latency are.
 pub fn figures(own: &[OwnColumn], rows: &[Row]) -> Vec<Figures> {
     let mut columns = Columns::of(own);
     if !own.is_empty() {
-        for row in rows {
+        for row in rows.iter().filter(|row| row.success()) {
             columns.take(row);
         }
     }
@@ -183,12 +183,14 @@ pub fn print(out: &mut Lines, figures: &[Figures]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::failure::{Class, Failure};
     use crate::load::row::example;
 
     #[test]
     fn an_expression_is_a_metric_and_its_failures_are_counted() {
         let own = [parse("ttft_a_token = ttft * 1000 / actual_prompt_tokens").unwrap()];
-        let rows = [example(), Row { prompt_tokens: None, ..example() }];
+        let failed = Row { failure: Some(Failure::new(Class::Timeout, "late")), ttft_ns: None, ..example() };
+        let rows = [example(), Row { prompt_tokens: None, ..example() }, failed];
         let told = figures(&own, &rows);
         assert_eq!((told[0].summary.unwrap().mean, told[0].failed), (7.0, 1));
         let mut out = Lines::default();

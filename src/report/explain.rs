@@ -108,15 +108,17 @@ Made of the table of quantities in `src/report/quantity/` (`MILEPOST_REWRITE_DOC
 anew); `milepost bench --explain` prints each number of a run with its definition, `--explain=all` prints them all. Moments are
 columns of `requests.csv`, in seconds from the start of the run. What is not known is empty or null, never 0, and gives no sample.
 Token counts are the server's, else the router's record's, else the client's. A request with several prompts or samples
-(`batch_size` above 1) sums its tokens; its `server_created_time` is the earliest and its first token the latest of them.
+(`batch_size` above 1) sums its tokens. Of the server's stamps its `server_created_time` is the earliest and its first token the
+latest of them; the first token at the router and at the client is the first event with a token of any of them, so a `ttft` without
+a server's stamp (`ttft_source` is `router` or `client`) is that of the fastest.
 
 A metric of one's own is one file in `src/report/quantity/` with a `QUANTITIES` table and its line in `TOPICS`: name, title, unit,
 definition and a function of a row. The summary, `run.json`, `--explain`, `--goodput` and this page have it then.
 
 Without Rust it is `--column NAME=EXPR`, such as `--column 'ttft_a_token=ttft*1000/actual_prompt_tokens'`: an expression over the
 columns of `requests.csv` (times in seconds; text in quotes; `&&`, `||`, `if a { b } else { c }`; `or(cached_tokens, 0)` where a cell may be
-empty). It is a column at the end of `requests.csv`, a line of the summary and an entry of `columns` in `run.json`. A row of which
-it cannot be computed has an empty cell, and is counted with the reason.
+empty). It is a column at the end of `requests.csv`, and of successful requests a line of the summary and an entry of `columns` in
+`run.json`. A row of which it cannot be computed has an empty cell, and is counted with the reason if the request succeeded.
 ";
 
 const RULES: &str = "
