@@ -37,6 +37,18 @@ pub const NOT_STREAMED: &str = "not_streamed";
 /// The request was retracted: `queue_time` holds later waits too.
 pub const RETRACTED: &str = "retracted";
 
+/// All of these.
+pub const REASONS: [&str; 8] = [
+    NOT_SENT,
+    NO_OFFSET,
+    UNKNOWN_WORKER,
+    REMOTE_MONOTONIC,
+    NOT_THIS_CLOCK,
+    NO_CLOCK_RECORD,
+    NOT_STREAMED,
+    RETRACTED,
+];
+
 /// How far outside its request a stamp may lie: clocks are slewed, and what is less than this misleads nobody.
 const OUTSIDE_NS: u64 = 1_000_000;
 

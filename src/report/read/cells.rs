@@ -181,19 +181,10 @@ fn source(text: &str) -> &'static str {
 
 /// `column=why; column=why`. What no version says is left out: nothing rests on it but words.
 fn missing(text: &str) -> Vec<(&'static str, &'static str)> {
-    let reasons = [
-        align::NOT_SENT,
-        align::NO_OFFSET,
-        align::UNKNOWN_WORKER,
-        align::REMOTE_MONOTONIC,
-        align::NO_CLOCK_RECORD,
-        align::NOT_STREAMED,
-        align::RETRACTED,
-    ];
     let pair = |pair: &str| {
         let (column, why) = pair.split_once('=')?;
         let column = COLUMNS.iter().find(|name| **name == column)?;
-        Some((*column, *reasons.iter().find(|reason| **reason == why)?))
+        Some((*column, *align::REASONS.iter().find(|reason| **reason == why)?))
     };
     text.split("; ").filter_map(pair).collect()
 }
