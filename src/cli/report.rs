@@ -22,7 +22,7 @@ use crate::report::recount::{Arm, compared, shorten, summary};
     after_help = "Examples:\n  milepost report milepost-bench/latest\n  milepost report milepost-demo --out demo.html\n  milepost report trace.jsonl\n\nSeveral runs are shown side by side. A trace alone tells what the router saw."
 )]
 pub struct ReportArgs {
-    /// Runs: requests.csv, run.json, the folder of a run or a folder of such folders, a router's trace log
+    /// Runs: requests.csv, run.json, the folder of a run or a folder of such folders, a router's trace log (a file, packed too, its folder or a pattern)
     #[arg(required = true, value_name = "FILE|FOLDER")]
     runs: Vec<PathBuf>,
     /// Where the page goes: one file of HTML, without scripts or anything from elsewhere

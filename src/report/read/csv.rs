@@ -1,6 +1,6 @@
 //! `requests.csv`, line by line.
 //!
-//! Rule: columns are found by their names, in any order, and a strange one is passed over; quoting is RFC 4180. A last line that a
+//! Rule: columns are found by their names, in any order, and a strange one is passed over and said; quoting is RFC 4180. A last line that a
 //! crash tore is left out and said. Deliberately not here: what a cell means (`cells`).
 
 use std::fs::File;
@@ -45,17 +45,28 @@ pub(super) fn rows(
     let scheduled = has("scheduled_time");
     let mut tokens = tokens.map(Tokens::open).transpose()?;
     let mut facts = Facts { side, ..Facts::default() };
+    // Milepost ends every line: one without its end is torn, however many cells are left of it.
+    let ends_all =
+        names.len() >= COLUMNS.len() && COLUMNS.iter().zip(&names).all(|(ours, name)| ours == name);
+    let strange: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| setter(name).is_none() && !COLUMNS.contains(name))
+        .collect();
+    if !strange.is_empty() {
+        facts.notes.push(format!("columns passed over: {}", strange.join(", ")));
+    }
     loop {
         let whole = match lines.next(&mut cells).map_err(|e| fail(&lines, e.to_string()))? {
             Read::End => break,
             Read::Blank => continue,
             Read::Line { whole } => whole,
         };
+        if !whole && (ends_all || cells.len() != names.len()) {
+            facts.notes.push(format!("line {} is torn and left out", lines.line));
+            break;
+        }
         if cells.len() != names.len() {
-            if !whole {
-                facts.notes.push(format!("line {} is torn and left out", lines.line));
-                break;
-            }
             let what = format!("{} cells under {} names of columns", cells.len(), names.len());
             return Err(fail(&lines, what));
         }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::cells::setter;
 use super::{Facts, ReadError, said};
 use crate::load::row::Row;
+use crate::report::files::CSV;
 use crate::report::gather::Side;
 
 /// Members that say what the run was.
@@ -23,10 +24,18 @@ const SAID: [&str; 6] = ["started_unix_s", "verdict", "partial", "config", "argu
 pub(super) fn rows(path: &Path, take: &mut dyn FnMut(Side, &Row)) -> Result<Facts, ReadError> {
     let file = File::open(path).map_err(|e| ReadError::new(path, e))?;
     let mut input = serde_json::Deserializer::from_reader(BufReader::with_capacity(1 << 18, file));
-    let mut run = Run { head: Map::new(), rows: 0, found: false, take };
+    let mut run = Run { head: Map::new(), rows: 0, found: false, without_rows: false, take };
     input.deserialize_map(&mut run).map_err(|e| ReadError::new(path, e))?;
     if !run.found {
         let what = "there is no per_request in it; the run.json of a run has it, and a line of --output-file with --output-details";
+        return Err(ReadError::new(path, what));
+    }
+    if run.without_rows {
+        let csv = path.with_file_name(CSV);
+        let what = format!(
+            "per_request is null, as there are too many requests for it; read {} instead",
+            csv.display()
+        );
         return Err(ReadError::new(path, what));
     }
     let Run { head, .. } = run;
@@ -39,6 +48,8 @@ struct Run<'a> {
     head: Map<String, Value>,
     rows: u64,
     found: bool,
+    /// `per_request` is null.
+    without_rows: bool,
     take: &'a mut dyn FnMut(Side, &Row),
 }
 
@@ -71,7 +82,7 @@ impl<'de> DeserializeSeed<'de> for Requests<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
-        input.deserialize_seq(self)
+        input.deserialize_any(self)
     }
 }
 
@@ -80,6 +91,11 @@ impl<'de> Visitor<'de> for Requests<'_, '_> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of requests")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.0.without_rows = true;
+        Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut requests: A) -> Result<(), A::Error> {

@@ -11,8 +11,8 @@ mod tokens;
 mod trace;
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::fs;
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -21,6 +21,7 @@ use super::files::{CSV, JSON, TOKENS};
 use super::gather::Side;
 use super::manifest::MANIFEST;
 use crate::load::row::Row;
+use crate::trace::parts::{files_of, is_packed, open_at};
 
 /// Runs side by side at most: more cannot be told apart in a chart.
 pub const MOST_RUNS: usize = 12;
@@ -75,7 +76,7 @@ pub enum Kind {
 pub struct Input {
     /// How it is called beside others.
     pub name: String,
-    /// The file with its requests.
+    /// The file with its requests; of a trace also the folder of its parts, or a pattern.
     pub path: PathBuf,
     /// What that is.
     pub kind: Kind,
@@ -125,7 +126,13 @@ fn file(path: &Path) -> Result<Input, ReadError> {
     let of_run = kind == Kind::Csv && path.file_name().is_some_and(|name| name == CSV);
     // Inside the folder of a run a file is known by the folder.
     let in_folder = of_run || path.file_name().is_some_and(|name| name == JSON);
-    let named = if in_folder { beside.canonicalize().unwrap_or(beside.to_owned()) } else { path.to_owned() };
+    let named = if path.is_dir() {
+        path.canonicalize().unwrap_or(path.to_owned())
+    } else if in_folder {
+        beside.canonicalize().unwrap_or(beside.to_owned())
+    } else {
+        path.to_owned()
+    };
     let there = |name: &str| Some(beside.join(name)).filter(|path| of_run && path.is_file());
     let name = named.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     Ok(Input { name, path: path.to_owned(), kind, tokens: there(TOKENS), manifest: there(MANIFEST) })
@@ -133,13 +140,18 @@ fn file(path: &Path) -> Result<Input, ReadError> {
 
 /// What its first bytes say.
 fn kind(path: &Path) -> Result<Kind, ReadError> {
-    let opened = File::open(path).map_err(|e| ReadError::new(path, e))?;
-    let mut input = BufReader::new(opened);
+    // The first of a pattern's files, or packed: that can only be a trace.
+    let files = files_of(path).map_err(|e| ReadError::new(path, e))?;
+    let first_path = files.first().map_or(path, PathBuf::as_path);
+    let of_trace = files != [path] || is_packed(first_path);
+    let mut input = open_at(first_path, 0).map_err(|e| ReadError::new(path, e))?;
     let start = input.fill_buf().map_err(|e| ReadError::new(path, e))?;
     let start = start.strip_prefix(b"\xef\xbb\xbf".as_slice()).unwrap_or(start);
     let first = start.split(|b| *b == b'\n').next().unwrap_or_default().trim_ascii();
     if first.starts_with(b"{\"kind\":") {
         Ok(Kind::Trace)
+    } else if of_trace {
+        Err(ReadError::new(path, format!("{} does not begin as a trace log does", first_path.display())))
     } else if first.starts_with(b"{") {
         Ok(Kind::Json)
     } else if csv::is_header(first) {
@@ -164,8 +176,12 @@ fn folder(path: &Path) -> Result<Vec<Input>, ReadError> {
         .filter_map(|entry| run_in(&entry.path()))
         .collect();
     runs.sort();
+    if runs.is_empty() && files_of(path).is_ok() {
+        // That of a capture, whose files are one trace.
+        return Ok(vec![file(path)?]);
+    }
     if runs.is_empty() {
-        let what = format!("there is no {CSV} or {JSON} in it, nor in a folder of it");
+        let what = format!("there is no {CSV} or {JSON} in it, nor in a folder of it, and no trace log");
         return Err(ReadError::new(path, what));
     }
     runs.iter().map(|run| file(run)).collect()

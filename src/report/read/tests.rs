@@ -148,6 +148,7 @@ fn what_cannot_be_read_is_named_with_its_place() {
         fails("e.json", "{\"per_request\":[{\"ttft\":\"x\"}]}").contains("request 1 of per_request: ttft")
     );
     assert!(fails("f.json", "{\"per_request\":[]}\n{\"per_request\":[]}").contains("more than one run"));
+    assert!(fails("run.json", "{\"per_request\":null}").contains("requests.csv instead"));
     assert!(fails("g.jsonl", "{\"kind\":\"nothing\"}\n").contains("not a milepost trace"));
     assert!(read(&folder.0.join("none")).unwrap_err().to_string().contains("none: No such file"));
     // A crash may tear the last line; what is before it counts.
@@ -155,6 +156,35 @@ fn what_cannot_be_read_is_named_with_its_place() {
     let (rows, facts) = read(&torn).unwrap();
     assert_eq!(rows.len(), 1);
     assert!(facts.notes.iter().any(|n| n.contains("line 3 is torn")), "{:?}", facts.notes);
+}
+
+#[test]
+fn a_last_line_that_is_torn_inside_its_last_cell_is_left_out() {
+    let folder = Folder::new("last-cell");
+    let whole = csv(&[example(), example()]);
+    let (rows, facts) = read(&folder.write(CSV, whole.trim_end())).unwrap();
+    assert_eq!(rows.len(), 1);
+    assert!(facts.notes.iter().any(|n| n.contains("line 3 is torn")), "{:?}", facts.notes);
+    let own = whole.replace("\r\n", "\n").replace('\n', ",mine\n");
+    let (rows, facts) = read(&folder.write(CSV, &own)).unwrap();
+    assert_eq!(rows.len(), 2);
+    assert!(facts.notes.contains(&"columns passed over: mine".to_owned()), "{:?}", facts.notes);
+}
+
+#[test]
+fn the_parts_of_a_capture_are_one_trace() {
+    let folder = Folder::new("capture");
+    let clock = "{\"kind\":\"clock\",\"mono_ns\":1,\"unix_ns\":2,\"bracket_ns\":1}\n";
+    folder.write("c/trace.jsonl", clock);
+    let packed = zstd::encode_all(clock.as_bytes(), 1).unwrap();
+    fs::write(folder.0.join("c/trace.000001.jsonl.zst"), packed).unwrap();
+    for path in ["c", "c/trace*", "c/trace.000001.jsonl.zst"] {
+        let found = inputs(&[folder.0.join(path)]).unwrap();
+        assert_eq!((found.len(), found[0].kind), (1, Kind::Trace), "{path}");
+        assert!(found[0].rows(&mut |_, _| ()).is_ok(), "{path}");
+    }
+    folder.write("none.x", "a\n");
+    assert!(inputs(&[folder.0.join("no*.x")]).unwrap_err().to_string().contains("does not begin as a trace"));
 }
 
 #[test]
