@@ -143,7 +143,11 @@ fn write_with(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Resul
         .map(BufWriter::new)
         .and_then(|mut out| write(&mut out).and_then(|()| out.flush()))
         .and_then(|()| fs::rename(&partial, path))
-        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
+        .map_err(|e| {
+            // Half a file is of no use and fills the disk that may be full.
+            let _ = fs::remove_file(&partial);
+            io::Error::new(e.kind(), format!("{}: {e}", path.display()))
+        })
 }
 
 /// Appends one line to a file that collects runs.
@@ -176,6 +180,8 @@ mod tests {
         append_line(&folder.join("all.jsonl"), "{}").unwrap();
         append_line(&folder.join("all.jsonl"), "{}").unwrap();
         assert_eq!(fs::read_to_string(folder.join("all.jsonl")).unwrap(), "{}\n{}\n");
+        let failed = write_with(&folder.join("x.csv"), |_| Err(io::Error::other("full"))).unwrap_err();
+        assert!(failed.to_string().ends_with("x.csv: full") && !folder.join("x.partial").exists());
         fs::remove_dir_all(&root).unwrap();
     }
 }

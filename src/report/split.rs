@@ -90,9 +90,13 @@ impl Split {
                 "share": p.share,
             })
         };
+        let whole = match self.side {
+            Side::Client => "mean_latency_from_schedule_ms",
+            Side::Router => "mean_total_latency_ms",
+        };
         json!({
             "requests": self.requests,
-            "mean_latency_from_schedule_ms": self.whole_ms,
+            whole: self.whole_ms,
             "parts": self.parts.iter().map(part).collect::<Vec<_>>(),
             "unknown_share": self.unknown_share,
         })

@@ -148,7 +148,10 @@ pub(super) fn totals(out: &mut Lines, m: &Metrics) {
         &format!("{} of {} ({:.1} %)", m.completed, m.requests, 100.0 * m.success_rate()),
     );
     number(out, "Benchmark duration (s)", Some(m.duration_s));
-    out.pair("Total input tokens", &format!("{} (planned {})", m.input_tokens, m.planned_input_tokens));
+    // A router plans none.
+    let planned = format!(" (planned {})", m.planned_input_tokens);
+    let planned = if m.planned_input_tokens > 0 { &*planned } else { "" };
+    out.pair("Total input tokens", &format!("{}{planned}", m.input_tokens));
     out.pair("Total generated tokens", &m.output_tokens.to_string());
     number(out, "Offered request rate (req/s)", m.offered_rate);
     number(out, "Sent request rate (req/s)", m.sent_rate);

@@ -45,7 +45,7 @@ pub struct Over {
 /// What charts are made of.
 #[derive(Clone, Debug)]
 pub struct Drawn {
-    /// Requests ended a second.
+    /// Successful requests ended a second.
     pub requests: Over,
     /// Tokens generated a second, counted at the end of their request.
     pub tokens: Over,

@@ -34,18 +34,18 @@ pub fn charts(arms: &[Arm]) -> Vec<Chart> {
             out.push(Chart { file: file.to_owned(), svg: plot.svg() });
         }
     };
-    let slice = |arms: &[Arm]| {
-        let drawn = arms.iter().filter_map(|arm| arm.gathered.drawn.as_ref());
-        drawn.map(|d| d.requests.slice_s).fold(0.0, f64::max)
-    };
-    let per = format!("in slices of {} s", slice(arms));
+    let slices = arms.iter().filter_map(|arm| Some(arm.gathered.drawn.as_ref()?.requests.slice_s));
+    let (least, most) = slices.fold((f64::MAX, 0.0), |(a, b), s| (s.min(a), s.max(b)));
+    // Each run has slices of its own.
+    let up_to = if least < most { "up to " } else { "" };
+    let per = format!("in slices of {up_to}{most} s");
     add(
         "throughput",
-        over_time(&format!("Requests ended per second, {per}"), "req/s", arms, |d| &d.requests.points),
+        over_time(&format!("Successful requests per second, {per}"), "req/s", arms, |d| &d.requests.points),
     );
     add(
         "tokens",
-        over_time(&format!("Tokens of ended requests per second, {per}"), "tok/s", arms, |d| {
+        over_time(&format!("Tokens of successful requests per second, {per}"), "tok/s", arms, |d| {
             &d.tokens.points
         }),
     );

@@ -111,8 +111,8 @@ fn compared(out: &mut String, arms: &[Arm]) {
     let rows = rows().into_iter().filter_map(|(label, value)| {
         let cells: Vec<Option<String>> = arms.iter().map(value).collect();
         let known = cells.iter().any(Option::is_some);
-        let cells = cells.into_iter().map(|cell| cell.unwrap_or_else(|| "–".to_owned()));
-        known.then(|| std::iter::once(label).chain(cells).collect())
+        let cells = cells.into_iter().map(|cell| cell.map_or_else(|| "–".to_owned(), |cell| escaped(&cell)));
+        known.then(|| std::iter::once(escaped(&label)).chain(cells).collect())
     });
     table(out, if arms.len() > 1 { "Side by side" } else { "In short" }, &heads, rows);
 }

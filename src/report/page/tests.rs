@@ -47,6 +47,13 @@ fn a_page_has_every_chart_and_needs_nothing_else() {
 }
 
 #[test]
+fn a_policy_that_a_file_names_is_text_and_no_markup() {
+    let rows = [Row { policy: Some("<img onerror=x>".to_owned()), ..example() }];
+    let page = page(&[arm("a", &rows)]);
+    assert!(page.contains("&lt;img onerror=x&gt;") && !page.contains("<img"));
+}
+
+#[test]
 fn runs_are_called_by_what_tells_them_apart() {
     let of = |names: &[&str]| {
         let mut arms: Vec<Arm> = names.iter().map(|name| arm(name, &some_rows())).collect();
