@@ -62,7 +62,7 @@ impl Arm {
             );
         }
         if g.unnamed > 0 {
-            notes.push(format!("{} requests are of parts that are too many to be told apart", g.unnamed));
+            notes.push(format!("{} requests are of parts that are too many to be told apart; left_out does not count these parts", g.unnamed));
         }
         let simulated: Vec<&str> = g
             .metrics

@@ -147,15 +147,15 @@ pub struct Gathered {
 impl Gathering {
     /// Keeps every sample.
     pub fn exact(side: Side) -> Self {
-        Self::new(side, usize::MAX, usize::MAX)
+        Self::new(side, usize::MAX)
     }
 
     /// Takes any number of rows.
     pub fn bounded(side: Side) -> Self {
-        Self::new(side, KEPT, PARTS)
+        Self::new(side, KEPT)
     }
 
-    fn new(side: Side, most: usize, names: usize) -> Self {
+    fn new(side: Side, most: usize) -> Self {
         Self {
             side,
             most,
@@ -171,7 +171,7 @@ impl Gathering {
             errors: BTreeMap::new(),
             examples: BTreeMap::new(),
             workers: BTreeMap::new(),
-            parts: KEYS.iter().map(|key| Parts::of(*key, names)).collect(),
+            parts: KEYS.iter().map(|key| Parts::of(*key)).collect(),
             goodput: None,
             slos: Vec::new(),
             in_flight: Intervals::default(),
@@ -270,7 +270,7 @@ impl Gathering {
 
     fn shrink(&mut self) {
         self.quantities.iter_mut().for_each(|d| d.shrink(KEPT_OF_ONE));
-        self.parts.iter_mut().for_each(|p| p.shrink(KEPT_OF_ONE));
+        self.parts.iter_mut().for_each(|p| p.shrink(KEPT_OF_ONE, PARTS));
         self.split.shrink(KEPT_OF_ONE);
         if let Some(drawing) = &mut self.drawing {
             drawing.shrink(KEPT_OF_ONE);

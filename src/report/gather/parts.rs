@@ -1,6 +1,7 @@
 //! The figures of each part of the requests by one key.
 //!
-//! Rule: a row that does not know its part is in none; beyond a number of parts that nobody reads, new ones are only counted.
+//! Rule: a row that does not know its part is in none; all parts are told apart until samples are
+//! let go; beyond a number of parts that nobody reads, the requests of the others are then only counted.
 //! Deliberately not here: which keys there are (`breakdown`).
 
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use crate::report::quantity::named;
 
 /// Parts that a chart tells apart.
 const MOST_LINES: usize = 8;
+/// Room that a part takes beside its samples, in samples.
+const SAMPLES_OF_A_PART: usize = 32;
 /// What is measured of each part.
 const MEASURED: [&str; 3] = ["ttft", "tpot", "total_latency"];
 
@@ -19,7 +22,7 @@ const MEASURED: [&str; 3] = ["ttft", "tpot", "total_latency"];
 #[derive(Clone, Debug)]
 pub(super) struct Parts {
     key: Key,
-    /// Parts that are told apart at most.
+    /// Parts that are told apart at most: all, until samples are let go.
     names: usize,
     by_name: BTreeMap<String, PartTally>,
     /// Rows of parts that are not told apart.
@@ -38,8 +41,8 @@ struct PartTally {
 }
 
 impl Parts {
-    pub(super) fn of(key: Key, names: usize) -> Self {
-        Self { key, names, by_name: BTreeMap::new(), unnamed: 0 }
+    pub(super) fn of(key: Key) -> Self {
+        Self { key, names: usize::MAX, by_name: BTreeMap::new(), unnamed: 0 }
     }
 
     pub(super) fn add(&mut self, row: &Row) {
@@ -52,10 +55,20 @@ impl Parts {
     }
 
     pub(super) fn kept(&self) -> usize {
-        self.by_name.values().flat_map(|p| &p.measured).map(Distribution::kept).sum()
+        let samples: usize = self.by_name.values().flat_map(|p| &p.measured).map(Distribution::kept).sum();
+        samples + self.by_name.len() * SAMPLES_OF_A_PART
     }
 
-    pub(super) fn shrink(&mut self, most: usize) {
+    /// Keeps no more than `names` parts, those with the most requests, and `most` samples of each.
+    pub(super) fn shrink(&mut self, most: usize, names: usize) {
+        self.names = names;
+        if self.by_name.len() > names {
+            let mut all: Vec<(String, PartTally)> = std::mem::take(&mut self.by_name).into_iter().collect();
+            all.sort_by_key(|(_, part)| std::cmp::Reverse(part.requests));
+            self.unnamed += all[names..].iter().map(|(_, part)| part.requests).sum::<u64>();
+            all.truncate(names);
+            self.by_name = all.into_iter().collect();
+        }
         self.by_name.values_mut().flat_map(|p| &mut p.measured).for_each(|d| d.shrink(most));
     }
 
