@@ -14,6 +14,7 @@ pub mod decision;
 pub mod header;
 pub mod journal;
 pub mod json;
+mod known;
 pub mod leaves;
 mod live;
 mod outlet;

@@ -369,14 +369,15 @@ pub struct ConnectionRecord {
 }
 
 /// A change in the fleet.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerRecord {
     /// When, `CLOCK_MONOTONIC` of the router's host, nanoseconds.
     pub mono_ns: u64,
     /// Worker URL.
     pub worker: Arc<str>,
     /// `added`, `no_answer_yet` (since it was added), `healthy`, `unhealthy`, `removed`, `described`, `breaker_open` (it gets no
-    /// requests), `breaker_half_open` (one at a time), `breaker_closed`.
+    /// requests), `breaker_half_open` (one at a time), `breaker_closed`, `known` (no change: said again where a file begins, so
+    /// that it can be read alone; `detail` is the last change before it).
     pub event: String,
     /// What was found or went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,6 +13,7 @@ use super::archive::{Archive, Keeping};
 use super::awaited::Awaited;
 use super::capture::{CaptureError, Command, Desk, Order, Place, Status, file_name, label};
 use super::json::push_json;
+use super::known::{Known, is_repeat};
 use super::live::LiveFile;
 use super::outlet::{Follower, MAX_BATCH_RECORDS, Outlet};
 use super::pause;
@@ -53,6 +54,7 @@ pub(super) struct Scribe {
     /// What is in the buffer.
     buffered: LostRecord,
     awaited: Awaited,
+    known: Known,
     since_unix_ns: u64,
     /// The file has its first lines.
     is_headed: bool,
@@ -92,6 +94,7 @@ impl Scribe {
             buffer: Buffer::default(),
             buffered: LostRecord::default(),
             awaited: Awaited::default(),
+            known: Known::default(),
             since_unix_ns: 0,
             is_headed: false,
             begun_mono_ns: 0,
@@ -141,9 +144,9 @@ impl Scribe {
     fn round(&mut self, records: &mut Vec<Record>, is_last: bool) -> usize {
         let drained = self.sink.drain(records);
         self.sink.count_unshadowed(self.awaited.sift(records, !is_last));
+        self.known.learn(records);
         if self.outlet.is_none() {
-            // What came while it was being stopped.
-            records.clear();
+            self.sink.count_stopped(records);
             return drained;
         }
         if !self.is_headed {
@@ -355,6 +358,7 @@ impl Scribe {
         self.last = self.run.clock;
         self.begun_mono_ns = self.run.clock.mono_ns;
         self.put(&Record::Run(self.run.clone()));
+        self.known.tell(self.begun_mono_ns).iter().for_each(|worker| self.put(worker));
         self.write_out();
         self.is_headed = self.error.is_none();
     }
@@ -449,8 +453,9 @@ impl Scribe {
         match record {
             Record::Request(_) => self.buffered.requests += 1,
             Record::Journal(_) => self.buffered.journal += 1,
-            Record::Connection(_) | Record::Worker(_) => self.buffered.others += 1,
             // The writer's own: told again, or nothing that was offered.
+            Record::Worker(worker) if is_repeat(worker) => {}
+            Record::Connection(_) | Record::Worker(_) => self.buffered.others += 1,
             Record::Run(_) | Record::Clock(_) | Record::Mark(_) | Record::Lost(_) => {}
         }
     }

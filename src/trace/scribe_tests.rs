@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::trace::capture::Capture;
+use crate::trace::parts::part_path;
 use crate::trace::prompt::PromptKey;
-use crate::trace::record::RequestRecord;
+use crate::trace::reader::TraceFile;
+use crate::trace::record::{RequestRecord, WorkerRecord};
 use crate::trace::writer::tests::{run_record, scratch};
 
 /// One that writes to /dev/full, which answers every write with ENOSPC.
@@ -60,4 +62,32 @@ fn a_disk_that_has_room_again_is_written_with_what_was_lost_and_the_first_lines(
     assert!(lines[0].starts_with("{\"kind\":\"run\"") && lines[1].starts_with("{\"kind\":\"request\""));
     assert_eq!(lines[2], "{\"kind\":\"lost\",\"requests\":4}");
     assert_eq!((scribe.status().state, scribe.status().requests), ("capturing", 1));
+}
+
+#[test]
+fn a_file_says_again_what_is_known_of_workers_and_a_request_that_came_behind_the_stop_is_counted() {
+    let sink = Arc::new(Sink::bounded(10));
+    let path = scratch("known");
+    let Some(mut scribe) = scribe_at(&path, &sink) else { return };
+    scribe.stop(&mut Vec::new());
+    let worker = WorkerRecord {
+        worker: "http://inner".into(),
+        event: "described".into(),
+        router: Some(true),
+        ..WorkerRecord::default()
+    };
+    // Nothing is captured, and still it is known later.
+    sink.offer(Record::Worker(worker.clone()));
+    scribe.round(&mut requests(2), false);
+    assert_eq!(sink.lost(), LostRecord { stopped: 2, ..LostRecord::default() });
+    scribe.start(None).unwrap();
+    scribe.turn_over().unwrap();
+    let said = |path: &Path| {
+        let file = TraceFile::read(path).unwrap();
+        let last = file.runs.iter().flat_map(|run| &run.workers).next().unwrap();
+        (last.worker.to_string(), last.event.clone(), last.detail.clone(), last.router)
+    };
+    let expected = ("http://inner".to_owned(), "known".to_owned(), Some("described".to_owned()), Some(true));
+    assert_eq!((said(&part_path(&path, 1)), said(&path)), (expected.clone(), expected));
+    assert_eq!((sink.lost(), scribe.status().lost.stopped), (LostRecord::default(), 2));
 }

@@ -113,7 +113,8 @@ impl Sink {
         self.shards.is_some() && self.taking.load(Ordering::Relaxed)
     }
 
-    /// Stops or goes on: what is offered meanwhile is dropped, and requests among it are counted.
+    /// Stops or goes on: what is offered meanwhile is dropped, and requests among it are counted. Changes of workers are taken all
+    /// the same: the writer says what it knows of them when it goes on.
     pub fn set_taking(&self, taking: bool) {
         self.taking.store(taking, Ordering::Relaxed);
     }
@@ -122,7 +123,7 @@ impl Sink {
     pub fn offer(&self, mut record: Record) {
         let Some(shards) = &self.shards else { return };
         let is_request = matches!(record, Record::Request(_));
-        if !self.taking.load(Ordering::Relaxed) {
+        if !self.taking.load(Ordering::Relaxed) && !matches!(record, Record::Worker(_)) {
             self.lost.stopped.fetch_add(u64::from(is_request), Ordering::Relaxed);
             return;
         }
@@ -223,6 +224,13 @@ impl Sink {
     pub fn count_lost(&self, lost: &LostRecord) {
         self.lost.add(lost);
         self.lost_total.fetch_add(lost.requests, Ordering::Relaxed);
+    }
+
+    /// Counts the requests among records that were taken just before a stop and came to the writer behind it, and drops them.
+    pub fn count_stopped(&self, records: &mut Vec<Record>) {
+        let is_request = |record: &Record| matches!(record, Record::Request(_));
+        let stopped = records.drain(..).filter(is_request).count() as u64;
+        self.count_lost(&LostRecord { stopped, ..LostRecord::default() });
     }
 
     fn count_lost_calls(&self, calls: u64) {
