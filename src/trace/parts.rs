@@ -62,8 +62,8 @@ pub fn parts_of(live: &Path) -> io::Result<Vec<Part>> {
 /// Whether a file of this name is meant.
 type Fits<'a> = Box<dyn Fn(&str) -> bool + 'a>;
 
-/// The files that a path means, in the order in which they were written: itself, all traces in a folder, or those whose names fit a
-/// pattern (`*` and `?` in the last part of the path).
+/// The files that a path means: itself, all traces in a folder, or those whose names fit a pattern (`*` and `?` in the last part of
+/// the path). Captures are in the order of their names, the files of one in that of their numbers.
 pub fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
     let pattern = path.file_name().and_then(|name| name.to_str()).filter(|name| name.contains(['*', '?']));
     let (folder, fits): (&Path, Fits<'_>) = match pattern {
@@ -128,6 +128,12 @@ pub fn whole_lines(path: &Path, from_bytes: u64, max_bytes: u64) -> io::Result<V
         lines.truncate(whole);
     }
     Ok(lines)
+}
+
+/// Both are of one capture, by their names.
+pub fn is_same_capture(a: &Path, b: &Path) -> bool {
+    let capture = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(|name| order(name).0);
+    capture(a) == capture(b)
 }
 
 /// Where a file stands: its capture, its number (the live one is the last), plain before packed.
@@ -220,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_and_a_pattern_are_files_in_the_order_in_which_they_were_written() {
+    fn a_folder_and_a_pattern_are_files_in_the_order_of_their_captures_and_numbers() {
         let folder = folder_of("files");
         for name in
             ["b.jsonl", "b.000002.jsonl", "b.000010.jsonl.zst", "a.jsonl", "b.000002.jsonl.zst", "x.csv"]

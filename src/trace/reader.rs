@@ -10,7 +10,7 @@ use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 
 use super::axis::ClockTrack;
-use super::parts::{files_of, is_packed, open_at};
+use super::parts::{files_of, is_packed, is_same_capture, open_at};
 use super::record::{
     ConnectionRecord, LostRecord, MarkRecord, Record, RequestRecord, RunRecord, WorkerRecord,
 };
@@ -20,6 +20,8 @@ use super::schema::SCHEMA;
 pub const MAX_LINE_BYTES: usize = 1 << 20;
 /// Bad lines before the first record after which the file is no trace.
 const MAX_STRANGE_LINES: u64 = 1000;
+/// Records that are looked at for the first `run` record of a file.
+const RECORDS_BEFORE_RUN: usize = 16;
 /// Bad lines remembered with their number and reason.
 const MAX_NOTED: usize = 20;
 
@@ -122,13 +124,43 @@ impl TraceReader<Box<dyn BufRead + Send>> {
     /// Opens a trace file, or all files of a folder or a pattern, in the order in which they were written; packed ones too.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let fail = |source| ReadError::Open { path: path.to_owned(), source };
-        let mut more: VecDeque<PathBuf> = files_of(path).map_err(fail)?.into();
+        let mut more: VecDeque<PathBuf> = as_begun(files_of(path).map_err(fail)?).into();
         let files = more.len();
         let first = more.pop_front().unwrap_or_else(|| path.to_owned());
         let open = |path: &Path| open_at(path, 0);
         let input = open(&first).map_err(fail)?;
         Ok(Self { file: Some(first), more, files, open, ..Self::new(input) })
     }
+}
+
+/// Runs of the router one after the other as they were begun, and the captures of each likewise: their names tell nothing of that.
+fn as_begun(files: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut captures: Vec<_> = files.chunk_by(|a, b| is_same_capture(a, b)).collect();
+    if captures.len() < 2 {
+        return files;
+    }
+    let mut begun: Vec<_> = captures.drain(..).map(|files| (first_run(&files[0]), files)).collect();
+    let begun_ns = |run: &Option<RunRecord>| run.as_ref().map(|run| run.clock.unix_ns);
+    begun.sort_by_key(|(run, _)| begun_ns(run));
+    let mut ordered = Vec::new();
+    while !begun.is_empty() {
+        let (first, files) = begun.remove(0);
+        ordered.extend_from_slice(files);
+        begun.retain(|(run, files)| {
+            let is_same = run.as_ref().zip(first.as_ref()).is_some_and(|(run, first)| run.continues(first));
+            if is_same {
+                ordered.extend_from_slice(files);
+            }
+            !is_same
+        });
+    }
+    ordered
+}
+
+/// The first `run` record of a file, if it is near its beginning.
+fn first_run(path: &Path) -> Option<RunRecord> {
+    let records = TraceReader::new(open_at(path, 0).ok()?).take(RECORDS_BEFORE_RUN);
+    records.flatten().find_map(|(_, record)| if let Record::Run(run) = record { Some(run) } else { None })
 }
 
 impl<R: BufRead> TraceReader<R> {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::ClockSnapshot;
-use crate::trace::record::LostRecord;
+use crate::trace::record::{CaptureRecord, LostRecord};
 
 fn line(record: &Record) -> String {
     serde_json::to_string(record).unwrap() + "\n"
@@ -145,5 +145,25 @@ fn a_packed_file_that_is_torn_is_read_as_far_as_it_goes_and_the_next_file_after_
     assert!((1..=2).contains(&file.torn_lines), "{:?}", file.bad_lines);
     let told = file.bad_lines.last().unwrap().to_string();
     assert!(told.contains("t.000001.jsonl.zst: line ") && told.contains("packed file is torn"), "{told}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn captures_of_a_folder_are_read_as_they_were_begun_and_those_of_one_run_together() {
+    let folder = std::env::temp_dir().join(format!("milepost-reader-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let capture = |name: &str, instance: &str, unix_ns: u64, requests_before: u64, seq: u64| {
+        let Record::Run(mut run) = serde_json::from_str(&run(SCHEMA)).unwrap() else { unreachable!() };
+        let instance = instance.to_owned();
+        run.capture = Some(CaptureRecord { instance, part: 1, requests_before, ..CaptureRecord::default() });
+        run.clock.unix_ns = unix_ns;
+        std::fs::write(folder.join(name), [line(&Record::Run(run)), request(seq)].concat()).unwrap();
+    };
+    capture("afternoon.jsonl", "a", 30, 1, 2);
+    capture("morning.jsonl", "a", 10, 0, 1);
+    capture("noon.jsonl", "b", 20, 0, 7);
+    let file = TraceFile::read(&folder).unwrap();
+    assert_eq!(seqs(&file), [vec![1, 2], vec![7]]);
+    assert_eq!(file.runs.iter().map(|run| run.elsewhere).collect::<Vec<_>>(), [0, 0]);
     std::fs::remove_dir_all(&folder).unwrap();
 }
