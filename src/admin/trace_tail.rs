@@ -91,7 +91,9 @@ pub async fn tail(shared: &Shared, query: &str) -> Result<Response<AnswerBody>, 
         return Err(Problem::new(400, "bad_request", message).into());
     };
     if let From::Byte(from_bytes) = from {
-        let body = rest_of(&place.path, from_bytes).map_err(|error| unreadable(&error))?;
+        let body = tokio::task::spawn_blocking(move || rest_of(&place.path, from_bytes)).await;
+        let body =
+            body.map_err(io::Error::other).and_then(|body| body).map_err(|error| unreadable(&error))?;
         return Ok(ndjson(AnswerBody::File(body)));
     }
     let page = tokio::task::spawn_blocking(move || page(&place, from));
@@ -140,7 +142,13 @@ fn page(place: &Place, from: From) -> Result<(Vec<u8>, Cursor), Problem> {
             let len = there(place.path.metadata())
                 .map_err(|error| unreadable(&error))?
                 .map_or(0, |meta| meta.len());
-            return Ok((Vec::new(), at(place.part, len)));
+            let now = parts_of(&place.path).map_err(|error| unreadable(&error))?;
+            // Rotated in between: the length may be that of the next file, which has only begun.
+            let newest = match now.last().filter(|part| part.number >= place.part) {
+                Some(part) => at(part.number + 1, 0),
+                None => at(place.part, len),
+            };
+            return Ok((Vec::new(), newest));
         }
         From::Cursor(cursor) => cursor,
     };
@@ -229,6 +237,7 @@ mod tests {
         // Rotated between two pages: the same cursor goes on in the file by its new name.
         std::fs::rename(&path, part_path(&path, 4)).unwrap();
         std::fs::write(&path, "six\n").unwrap();
+        assert_eq!(page(&place, From::Newest).unwrap().1.to_string(), "t.jsonl/5/0");
         let place = Place { part: 5, ..place };
         let (lines, next) = page(&place, From::parse("t.jsonl/4/10").unwrap()).unwrap();
         assert_eq!((lines.len(), next.to_string()), (0, "t.jsonl/5/0".to_owned()));

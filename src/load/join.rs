@@ -295,6 +295,13 @@ impl Run<'_> {
             self.notes
                 .push(format!("the router could not write {} request records of this time", traced.lost));
         }
+        if traced.not_captured > 0 {
+            self.notes.push(format!(
+                "the router's trace leaves out {} requests, by its sample (--trace-sample) or because it was stopped; some may be of \
+                 the time before the run",
+                traced.not_captured
+            ));
+        }
         if traced.repeated > 0 {
             self.notes.push(format!(
                 "{} records of the router's trace have an id that another has too (sent again on a new connection, or used by \

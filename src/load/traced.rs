@@ -82,6 +82,8 @@ pub struct Traced {
     pub strangers: u64,
     /// Requests the router could not write down.
     pub lost: u64,
+    /// Requests that the router left out of its sample, or that ended while its capture was stopped.
+    pub not_captured: u64,
     /// Lines that are records.
     pub readable: u64,
     /// Lines that are no records.
@@ -122,7 +124,10 @@ impl Traced {
                 self.keep(TracedRequest { run, record: *record });
             }
             Record::Request(record) if ours && is_strange(&record) => self.strangers += 1,
-            Record::Lost(lost) if ours => self.lost += lost.requests,
+            Record::Lost(lost) if ours => {
+                self.lost += lost.requests;
+                self.not_captured += lost.all_requests() - lost.requests;
+            }
             Record::Request(_)
             | Record::Lost(_)
             | Record::Connection(_)

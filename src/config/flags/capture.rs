@@ -17,7 +17,25 @@ const LEAST_FILES: u64 = 4;
 /// Files that a limit on all of them makes where nobody says how long one is.
 const USUAL_FILES: u64 = 8;
 /// Parts of names of headers that carry secrets.
-const SECRET: [&str; 8] = ["auth", "cookie", "token", "secret", "password", "key", "credential", "signature"];
+const SECRET: [&str; 15] = [
+    "auth",
+    "cookie",
+    "token",
+    "secret",
+    "password",
+    "key",
+    "credential",
+    "signature",
+    "jwt",
+    "assertion",
+    "session",
+    "csrf",
+    "principal",
+    "bearer",
+    "passwd",
+];
+/// Whole words of such names, which are parts of harmless ones too.
+const SECRET_WORDS: [&str; 1] = ["sid"];
 
 /// Reads them.
 pub(super) fn capture(given: &Given) -> Result<CaptureConfig, FlagError> {
@@ -64,12 +82,30 @@ fn prompt(given: &Given) -> Result<PromptTrace, FlagError> {
 fn headers(given: &Given) -> Result<Vec<HeaderName>, FlagError> {
     let flag = &observe::TRACE_HEADERS;
     let names = settings::header_names(given, flag)?;
-    match names.iter().find(|name| SECRET.iter().any(|part| name.as_str().contains(part))) {
+    match names.iter().find(|name| is_secret(name.as_str())) {
         Some(name) => {
             let expected =
                 "names of headers that carry no secret; a trace never holds keys, tokens or cookies";
             Err(FlagError::expected(flag, expected, name.as_str()))
         }
         None => Ok(names),
+    }
+}
+
+/// What is called a session may be a routing key or a login; nothing tells, so it is taken for the login.
+fn is_secret(name: &str) -> bool {
+    SECRET.iter().any(|part| name.contains(part))
+        || name.split(['-', '_', '.']).any(|word| SECRET_WORDS.contains(&word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_secret;
+
+    #[test]
+    fn names_that_may_carry_a_login_are_known_and_others_stay() {
+        let secret = ["x-goog-iap-jwt-assertion", "x-session-id", "x-ms-client-principal", "x-csrf", "x-sid"];
+        assert!(secret.into_iter().all(is_secret));
+        assert!(!["x-tenant", "x-side", "x-request-id", "user-agent"].into_iter().any(is_secret));
     }
 }
