@@ -109,14 +109,18 @@ fn keep(live: &Path, keeping: Keeping, stop: &AtomicBool) -> io::Result<()> {
     packed
 }
 
+/// One that cannot be packed is left, and the others are packed all the same; the last error is told.
 fn pack_all(live: &Path, stop: &AtomicBool) -> io::Result<()> {
+    let mut packed = Ok(());
     for part in parts_of(live)?.iter().filter(|part| !part.is_packed) {
         if stop.load(Ordering::Acquire) {
-            return Ok(());
+            break;
         }
-        pack(part, stop)?;
+        if let Err(error) = pack(part, stop) {
+            packed = Err(error);
+        }
     }
-    Ok(())
+    packed
 }
 
 /// Packs one file; leaves it as it was if that fails or is to stop.
@@ -190,6 +194,17 @@ mod tests {
         open_at(&packed.path, 13).unwrap().read_to_string(&mut read).unwrap();
         assert_eq!(read, text[13..]);
         assert!(packed.bytes < 10_000 && std::fs::read_to_string(&live).unwrap() == text);
+        std::fs::remove_dir_all(live.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn one_that_cannot_be_packed_does_not_keep_the_others_from_it() {
+        let live = live("stuck");
+        std::fs::create_dir(part_path(&live, 1)).unwrap();
+        std::fs::write(part_path(&live, 2), "two\n").unwrap();
+        let kept = keep(&live, Keeping { packs: true, max_bytes: None }, &AtomicBool::new(false));
+        assert!(kept.is_err());
+        assert_eq!(names(&live), ["t.000001.jsonl", "t.000002.jsonl.zst"]);
         std::fs::remove_dir_all(live.parent().unwrap()).unwrap();
     }
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
@@ -156,6 +157,14 @@ type Answer = Result<Status, CaptureError>;
 pub(super) struct Order {
     pub(super) command: Command,
     pub(super) answer: SyncSender<Answer>,
+    taken: Arc<AtomicBool>,
+}
+
+impl Order {
+    /// Takes it to be carried out; false if whoever gave it has been told that the writer is stuck.
+    pub(super) fn take(&self) -> bool {
+        !self.taken.swap(true, Ordering::AcqRel)
+    }
 }
 
 /// What the writer and those who steer it share.
@@ -201,19 +210,30 @@ impl Capture {
         self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has it done; waits for the writer's answer, so it must not be called on a thread that serves requests.
+    /// Has it done; waits for the writer's answer, so it must not be called on a thread that serves requests. What the writer had
+    /// not begun by the time of [`CaptureError::Stuck`] it never does; what it had begun, it may finish.
     pub fn ask(&self, command: Command) -> Answer {
+        self.ask_for(command, PATIENCE)
+    }
+
+    fn ask_for(&self, command: Command, patience: Duration) -> Answer {
         let (answer, answered) = sync_channel(1);
-        self.orders.try_send(Order { command, answer }).map_err(|error| match error {
-            TrySendError::Full(_) => CaptureError::Stuck,
-            TrySendError::Disconnected(_) => CaptureError::Ended,
+        let taken = Arc::<AtomicBool>::default();
+        self.orders.try_send(Order { command, answer, taken: Arc::clone(&taken) }).map_err(|error| {
+            match error {
+                TrySendError::Full(_) => CaptureError::Stuck,
+                TrySendError::Disconnected(_) => CaptureError::Ended,
+            }
         })?;
         if let Some(writer) = &*self.writer.lock().unwrap_or_else(PoisonError::into_inner) {
             writer.unpark();
         }
-        match answered.recv_timeout(PATIENCE) {
+        match answered.recv_timeout(patience) {
             Ok(answer) => answer,
-            Err(RecvTimeoutError::Timeout) => Err(CaptureError::Stuck),
+            Err(RecvTimeoutError::Timeout) => {
+                taken.store(true, Ordering::Release);
+                Err(CaptureError::Stuck)
+            }
             Err(RecvTimeoutError::Disconnected) => Err(CaptureError::Ended),
         }
     }
@@ -240,6 +260,13 @@ mod tests {
         for text in ["", "  ", "a\nb", "\u{7}", &"x".repeat(201)] {
             assert_eq!(label(text), Err(CaptureError::Label), "{text:?}");
         }
+    }
+
+    #[test]
+    fn an_order_that_was_given_up_is_not_carried_out_later() {
+        let (capture, desk) = Capture::new();
+        assert_eq!(capture.ask_for(Command::Rotate, Duration::ZERO), Err(CaptureError::Stuck));
+        assert!(!desk.orders.try_recv().unwrap().take());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::io::Errno;
 
 use super::parts::{part_path, parts_of};
 use super::writer::TraceOpenError;
@@ -41,7 +42,7 @@ impl LiveFile {
         let fail = |error| TraceOpenError::Open(path.to_owned(), error);
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(TraceOpenError::Locked(path.to_owned())),
+            Err(Errno::WOULDBLOCK) => return Err(TraceOpenError::Locked(path.to_owned())),
             Err(error) => return Err(fail(error.into())),
         }
         end_torn_line(&mut file).map_err(fail)?;
@@ -89,7 +90,7 @@ impl LiveFile {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "only a plain file can be rotated"));
         }
         let part = part_path(&self.path, self.number);
-        renameat_with(CWD, &self.path, CWD, &part, RenameFlags::NOREPLACE)?;
+        rename_to_new(&self.path, &part)?;
         match Self::open(&self.path) {
             Ok(next) => {
                 *self = Self { number: self.number + 1, ..next };
@@ -97,11 +98,26 @@ impl LiveFile {
             }
             Err(error) => {
                 // If another process has made a file there meanwhile, that one stays and this one goes on under its number.
-                let _ = renameat_with(CWD, &part, CWD, &self.path, RenameFlags::NOREPLACE);
+                let _ = rename_to_new(&part, &self.path);
                 Err(io::Error::other(error.to_string()))
             }
         }
     }
+}
+
+/// Renames, never over a file that is there.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // NFS and some file systems in user space cannot.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_to_new(from, to),
+        renamed => Ok(renamed?),
+    }
+}
+
+/// The same in two steps; if the second fails, the first is taken back.
+fn link_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::hard_link(from, to)?;
+    std::fs::remove_file(from).inspect_err(|_| drop(std::fs::remove_file(to)))
 }
 
 fn options() -> OpenOptions {
@@ -122,4 +138,23 @@ fn end_torn_line(file: &mut File) -> io::Result<()> {
         file.write_all(b"\n")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rename_in_two_steps_moves_the_file_and_never_over_another() {
+        let folder = std::env::temp_dir().join(format!("milepost-live-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (from, to) = (folder.join("from"), folder.join("to"));
+        std::fs::write(&from, "a").unwrap();
+        link_to_new(&from, &to).unwrap();
+        assert!(!from.exists() && std::fs::read_to_string(&to).unwrap() == "a");
+        std::fs::write(&from, "b").unwrap();
+        assert_eq!(link_to_new(&from, &to).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(from.exists() && std::fs::read_to_string(&to).unwrap() == "a");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -128,7 +128,7 @@ impl Scribe {
         loop {
             let stopping = stop.load(Ordering::Acquire);
             // One a round: whoever asks again and again must not keep records waiting.
-            if let Ok(order) = self.desk.orders.try_recv() {
+            if let Some(order) = self.desk.orders.try_recv().ok().filter(Order::take) {
                 self.obey(order, &mut records);
             }
             let drained = self.round(&mut records, stopping);

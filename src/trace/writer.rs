@@ -22,9 +22,9 @@ use super::sink::Sink;
 use crate::clock::Clock;
 use crate::log;
 
-/// How long the end waits for whoever reads standard output, in steps.
-const STDOUT_WAIT: Duration = Duration::from_millis(5);
-const STDOUT_WAITS: u32 = 400;
+/// How long the end waits for whoever reads standard output or a named pipe, in steps.
+const READER_WAIT: Duration = Duration::from_millis(5);
+const READER_WAITS: u32 = 400;
 
 /// How a trace is captured, whatever file it goes to.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,7 +68,8 @@ pub struct TraceWriter {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     capture: Arc<Capture>,
-    is_stdout: bool,
+    /// What is written is no plain file, so that its reader may hold up the end.
+    has_reader: bool,
 }
 
 /// Why a trace cannot be written.
@@ -147,7 +148,7 @@ impl TraceWriter {
             stop,
             thread: Some(thread),
             capture: Arc::new(capture),
-            is_stdout: log.is_some_and(is_stdout),
+            has_reader: log.is_some_and(has_reader),
         })
     }
 
@@ -163,15 +164,15 @@ impl Drop for TraceWriter {
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // A file is written or fails; whoever reads standard output may have stopped to.
-            for _ in 0..STDOUT_WAITS {
-                if !self.is_stdout || thread.is_finished() {
+            // A file is written or fails; whoever reads anything else may have stopped to.
+            for _ in 0..READER_WAITS {
+                if !self.has_reader || thread.is_finished() {
                     break;
                 }
-                std::thread::park_timeout(STDOUT_WAIT);
+                std::thread::park_timeout(READER_WAIT);
             }
-            if self.is_stdout && !thread.is_finished() {
-                log::warn("nobody reads standard output; the end of the trace is missing");
+            if self.has_reader && !thread.is_finished() {
+                log::warn("nobody reads the trace from standard output or its pipe; its end is missing");
                 return;
             }
             if thread.join().is_err() {
@@ -184,6 +185,11 @@ impl Drop for TraceWriter {
 /// The path that means standard output.
 pub(super) fn is_stdout(path: &Path) -> bool {
     path.as_os_str() == "-"
+}
+
+/// What is written there goes to somebody who may stop to read: it is no plain file.
+fn has_reader(path: &Path) -> bool {
+    is_stdout(path) || path.metadata().is_ok_and(|found| !found.is_file())
 }
 
 #[cfg(test)]

@@ -307,3 +307,17 @@ fn of_a_sample_the_rest_is_counted_and_those_that_failed_are_there() {
     let header = run.run.as_ref().unwrap().capture.as_ref().unwrap();
     assert_eq!((header.sample_share, header.slowest_per_minute), (Some(0.25), Some(1)));
 }
+
+#[test]
+fn a_pipe_that_nobody_reads_does_not_hold_up_the_end() {
+    let path = scratch("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    if !made.is_ok_and(|made| made.success()) {
+        return;
+    }
+    let mut stage = Stage::start(Some(&path), CaptureConfig::default());
+    // More than a pipe holds.
+    stage.requests(1000);
+    stage.end();
+    assert!(has_reader(&path) && !has_reader(&path.with_file_name("plain")));
+}
