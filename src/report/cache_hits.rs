@@ -56,7 +56,7 @@ impl CacheHits {
         };
         (reached > possible + VISIBLE_SHARE).then(|| {
             format!(
-                "{:.1} % of the prompt tokens came from caches and {:.1} % is all that an infinite one gets from this run: {why}",
+                "{:.1} % of the prompt tokens came from caches and {:.1} % is all that an infinite one gets from this run: {why} (of texts the bound counts common words; tokens can have a little more in common)",
                 100.0 * reached,
                 100.0 * possible
             )
