@@ -34,8 +34,9 @@ const SHOW_EVERY: Duration = Duration::from_millis(500);
 #[command(infer_long_args = true, args_override_self = true)]
 #[command(
     after_help = "Exit codes: 0 nothing is missing, 3 all can be used and something is missing, 4 some cannot be used, \
-    1 none can be used, 2 usage, 130 interrupted.\n\nIt takes as long as an idle connection is kept, 6 seconds at most, and a dead \
-    server holds nobody up. Each server gets a request of 16 tokens, one of 8, and a long one that is left after its first tokens."
+    1 none can be used, 2 usage, 130 interrupted.\n\nWell servers take as long as they keep an idle connection, 6 seconds are \
+    waited for that; the router comes after them. A dead server costs 9 seconds, one that answers and does not generate up to \
+    twice --timeout-secs, one that does not drop the long request about 20 seconds. Each server gets a request of 16 tokens, one of 8, and a long one that is left after its first tokens."
 )]
 pub struct DoctorArgs {
     /// Servers to examine, http://host:port or https://host:port

@@ -36,8 +36,7 @@ const NO_LIMIT: u64 = 1 << 53;
 
 /// Asks it what it is. `first` is the status of the first question, `heard` are the small requests.
 pub(super) async fn find(patient: &Patient, first: StatusCode, heard: &[&Exchange]) -> (Kind, Identity) {
-    let mut statuses: Vec<u16> = std::iter::once(first.as_u16()).collect();
-    statuses.extend(heard.iter().filter_map(|exchange| exchange.status));
+    let mut statuses = vec![first.as_u16()];
     let mut described = Described::default();
     let mut identity = Identity::default();
     let mut names_itself = false;
@@ -75,7 +74,10 @@ pub(super) async fn find(patient: &Patient, first: StatusCode, heard: &[&Exchang
         () if names_itself => "sglang-router",
         () => "unknown",
     });
-    identity.wants_key = statuses.into_iter().find(|status| matches!(status, 401 | 403));
+    let refuses = |status: &u16| matches!(status, 401 | 403);
+    identity.wants_key = heard.iter().filter_map(|exchange| exchange.status).find(refuses);
+    // A proxy may let requests through and keep descriptions to itself.
+    identity.hides_description = statuses.into_iter().find(refuses).filter(|_| identity.wants_key.is_none());
     identity.simulated = if heard.iter().any(|e| e.simulated) { Some(true) } else { described.simulated };
     identity.version = described.version;
     identity.model = described.served_model_name.or(described.model);

@@ -126,7 +126,8 @@ impl Patient {
                 }
             };
             let max_tokens = found.identity.max_request_tokens;
-            let scene = Scene { watched, pace_ns, max_tokens };
+            let through_router = found.what == Kind::Router;
+            let scene = Scene { through_router, watched, pace_ns, max_tokens };
             found.stop = Some(stop::check(self, &scene).await);
         }
     }

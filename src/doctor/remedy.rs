@@ -42,6 +42,7 @@ pub(super) fn findings(found: &Examined) -> Vec<Finding> {
             all.engine(found);
         }
     }
+    all.description(found);
     all.connection(found);
     all.stop(found);
     // A stable sort: those of one level stay in the order of the questions.
@@ -190,7 +191,7 @@ impl Findings {
                 "it keeps no prefix cache (--disable-radix-cache): no policy can gain anything by where a prompt goes",
                 "leave that flag out, unless it is meant",
             );
-        } else if found.plain.as_ref().and_then(|heard| heard.cached_tokens) == Some(0) {
+        } else if !has_ranks(found) && found.plain.as_ref().and_then(|heard| heard.cached_tokens) == Some(0) {
             self.add(
                 Level::Note,
                 "the same prompt asked twice found nothing in its prefix cache",
@@ -243,6 +244,16 @@ impl Findings {
         }
     }
 
+    fn description(&mut self, found: &Examined) {
+        if let Some(status) = found.identity.hides_description {
+            self.add(
+                Level::Note,
+                format!("it generates, and refuses what would describe it (status {status}): less of it is known here"),
+                "--api-key KEY, if it has one",
+            );
+        }
+    }
+
     fn connection(&mut self, found: &Examined) {
         let limit_ns = u64::try_from(IDLE_LIMIT.as_nanos()).unwrap_or(u64::MAX);
         if !found.idle.is_some_and(|idle| idle.ends_before(limit_ns)) {
@@ -278,6 +289,11 @@ impl Findings {
             Some(Stop::Ends { .. }) | None => {}
         }
     }
+}
+
+/// Several caches: the second prompt may have come to another than the first.
+fn has_ranks(found: &Examined) -> bool {
+    found.identity.engine.get("dp_size").and_then(serde_json::Value::as_u64).is_some_and(|ranks| ranks > 1)
 }
 
 /// The server told that a switch is off.

@@ -141,9 +141,12 @@ pub struct Identity {
     /// Most tokens that one request may have, prompt included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_request_tokens: Option<u64>,
-    /// It asks for a key that it was not given: the status.
+    /// It asks for a key that it was not given, to generate: the status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wants_key: Option<u16>,
+    /// It does so only where it is asked what it is: the status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hides_description: Option<u16>,
 }
 
 /// One request, as it was answered.

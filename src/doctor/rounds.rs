@@ -1,6 +1,7 @@
 //! How far an examination is, and what it has begun that would go on without it.
 //!
-//! Rule: a long request is written down here before it is sent, and struck out when it is known to have ended. Deliberately not
+//! Rule: a long request is written down here before it is sent, and struck out when it is known to have ended
+//! or its servers were told to abort it. Deliberately not
 //! here: who shows it, and who is interrupted.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,14 +42,7 @@ impl Rounds {
     /// Aborts what is still open, for an examination that was interrupted; waits at most two seconds.
     pub async fn abort_open(&self, clock: &Clock) {
         let open = std::mem::take(&mut *self.lock());
-        let mut aborts = tokio::task::JoinSet::new();
-        for Open { rid, servers } in open {
-            for server in servers {
-                let (rid, clock) = (rid.clone(), clock.clone());
-                aborts.spawn(async move { abort(&server, &clock, &rid).await });
-            }
-        }
-        while aborts.join_next().await.is_some() {}
+        abort_all(open, clock).await;
     }
 
     pub(super) fn begin(&self, all: usize) {
@@ -66,21 +60,34 @@ impl Rounds {
 
     /// It has ended. `surely`: seen to; otherwise its servers are told to abort it.
     pub(super) async fn closed(&self, rid: &str, surely: bool, clock: &Clock) {
-        let servers = {
-            let mut open = self.lock();
-            let at = open.iter().position(|other| other.rid == rid);
-            at.map(|at| open.swap_remove(at).servers).unwrap_or_default()
-        };
         if !surely {
-            for server in servers {
-                abort(&server, clock, rid).await;
-            }
+            self.abort(rid, clock).await;
         }
+        // Only now: an examination that is interrupted while it waits for its aborts has them to send again.
+        self.lock().retain(|open| open.rid != rid);
+    }
+
+    /// Tells its servers to abort it; it stays written down.
+    pub(super) async fn abort(&self, rid: &str, clock: &Clock) {
+        let open = self.lock().iter().filter(|open| open.rid == rid).cloned().collect();
+        abort_all(open, clock).await;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Tells all servers of all of them at once.
+async fn abort_all(open: Vec<Open>, clock: &Clock) {
+    let mut aborts = tokio::task::JoinSet::new();
+    for Open { rid, servers } in open {
+        for server in servers {
+            let (rid, clock) = (rid.clone(), clock.clone());
+            aborts.spawn(async move { abort(&server, &clock, &rid).await });
+        }
+    }
+    while aborts.join_next().await.is_some() {}
 }
 
 /// Tells one server; one that knows neither the endpoint nor the request answers as it likes.

@@ -3,17 +3,20 @@
 //! A request is begun that would run for a long while, its client leaves after the first token, and the server's own load says
 //! what became of it. Rule: only what was seen counts. The server must have been idle before and must have shown the request
 //! while it ran, or nothing can be told; the request is bounded by its own length, and it is aborted by name where it was not
-//! seen to end. Deliberately not here: which endpoints tell (`load`).
+//! seen to end: only a load that falls then was its own. Behind a router only where all of its workers are watched. Deliberately not here: which endpoints tell (`load`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::call::{Asked, Call};
 use super::load::Meter;
 use super::patient::Patient;
 use super::report::Stop;
+use crate::config::worker_url::WorkerUrl;
+use crate::fleet::ask::{Question, ask_whole};
 use crate::fleet::worker::Worker;
 
 /// How long the request would run.
@@ -24,6 +27,8 @@ const NOTICED: Duration = Duration::from_secs(5);
 const STAY: Duration = Duration::from_millis(300);
 /// Share of that time after which the end of the request may have been its own.
 const BELIEVED_SHARE: f64 = 0.7;
+/// Share of it up to which the end of a request that was aborted is believed to be the abort's.
+const ABORT_BELIEVED_SHARE: f64 = 0.9;
 /// Room for the prompt, in tokens of any tokenizer.
 const PROMPT_TOKENS: u64 = 512;
 /// Most tokens asked for where the server did not say how many it takes.
@@ -37,6 +42,8 @@ const SHOWN_WITHIN: Duration = Duration::from_secs(6);
 
 /// Where the check takes place.
 pub(super) struct Scene {
+    /// It is sent through a router, whose workers must be among these.
+    pub(super) through_router: bool,
     /// The engines, one of which gets the request.
     pub(super) watched: Vec<Arc<Worker>>,
     /// Nanoseconds a token.
@@ -74,6 +81,9 @@ async fn plan(patient: &Patient, scene: &Scene) -> Result<Plan, String> {
             .ok_or_else(|| format!("{} tells its load nowhere", server.url))?;
         meters.push((Arc::clone(server), meter));
     }
+    if scene.through_router {
+        all_named(patient, &scene.watched).await?;
+    }
     let plan = Plan { meters, tokens, pace_ns };
     match plan.wait_for(patient, IDLE_WITHIN, |shown| shown == 0).await {
         Ok(()) => Ok(plan),
@@ -87,9 +97,13 @@ async fn plan(patient: &Patient, scene: &Scene) -> Result<Plan, String> {
 impl Plan {
     async fn play(&self, patient: &Patient, scene: &Scene) -> Stop {
         let rid = patient.rid("l");
-        patient.rounds.opened(&rid, &scene.watched);
+        let mut servers = scene.watched.clone();
+        if scene.through_router {
+            servers.push(Arc::clone(&patient.worker));
+        }
+        patient.rounds.opened(&rid, &servers);
         let stop = self.play_open(patient, &rid).await;
-        let ended = matches!(stop, Ok(Stop::Ends { .. }));
+        let ended = matches!(stop, Ok(Stop::Ends { .. } | Stop::RunsOn { .. }));
         patient.rounds.closed(&rid, ended, &patient.clock).await;
         stop.unwrap_or_else(|why| Stop::Untold { why })
     }
@@ -125,7 +139,8 @@ impl Plan {
         let rest_ns =
             seen.token_ns().unwrap_or(self.pace_ns).saturating_mul(self.tokens.saturating_sub(came));
         // What is seen later than this may be its own end.
-        let own_end = Duration::from_nanos(rest_ns).mul_f64(BELIEVED_SHARE);
+        let rest = Duration::from_nanos(rest_ns);
+        let own_end = rest.mul_f64(BELIEVED_SHARE);
         let limit = patient.limits.stop.min(own_end);
         let ended = self.wait_for(patient, limit, |shown| shown == 0).await;
         let after_ns = u64::try_from(left.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -139,8 +154,21 @@ impl Plan {
                 "it still ran after {:.1} s, and would soon have ended by itself",
                 limit.as_secs_f64()
             )),
-            Err(Some(_)) => Ok(Stop::RunsOn { for_ns: after_ns, seen_at: path }),
+            Err(Some(_)) => {
+                let left_ns = rest.mul_f64(ABORT_BELIEVED_SHARE).saturating_sub(left.elapsed());
+                self.after_abort(patient, rid, left_ns.min(NOTICED)).await?;
+                Ok(Stop::RunsOn { for_ns: after_ns, seen_at: path })
+            }
         }
+    }
+
+    /// What still runs may be another client's request, begun meanwhile: it was ours if the load falls when ours is aborted.
+    async fn after_abort(&self, patient: &Patient, rid: &str, limit: Duration) -> Result<(), String> {
+        patient.rounds.abort(rid, &patient.clock).await;
+        self.wait_for(patient, limit, |shown| shown == 0).await.map_err(|_| {
+            "something still ran when the request had been aborted by name: others' requests, or one that cannot be aborted"
+                .to_owned()
+        })
     }
 
     /// Looks until the sum of the meters is as wanted; else what it was last, `None` if it was not told.
@@ -176,6 +204,25 @@ impl Plan {
         }
         Some(sum)
     }
+}
+
+/// Every worker of a router is watched, or one that is not may get the request.
+async fn all_named(router: &Patient, watched: &[Arc<Worker>]) -> Result<(), String> {
+    let question = Question::get("/workers", router.limits.question);
+    let told = ask_whole(&router.worker, &router.clock, &question).await;
+    let told = told.ok().filter(|answer| answer.status.is_success());
+    let told = told.and_then(|answer| serde_json::from_slice::<Value>(&answer.body).ok());
+    let workers = told.as_ref().and_then(|told| told.get("workers")?.as_array());
+    let workers = workers.ok_or("the router does not say who its workers are (GET /workers)")?;
+    for worker in workers {
+        let text = worker["url"].as_str().unwrap_or_default();
+        let url = WorkerUrl::parse(text).map_err(|error| format!("a worker of the router: {error}"))?;
+        let is_named = |known: &Arc<Worker>| known.url.is_same_server(&url);
+        if !watched.iter().any(is_named) {
+            return Err(format!("{url} is behind the router, and not among --worker-urls under this name"));
+        }
+    }
+    Ok(())
 }
 
 /// Reads until the answer ends or breaks.

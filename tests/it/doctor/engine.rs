@@ -18,6 +18,10 @@ pub enum Habit {
     RunsOn,
     /// So many of others' requests run all the time.
     IsBusy(u32),
+    /// Another client's request comes when a long one does, and stays.
+    IsJoined,
+    /// It refuses to say what it is.
+    HidesItself,
     /// It shows none of its own requests.
     Hides,
     /// It tells its load nowhere.
@@ -60,7 +64,11 @@ async fn converse(mut io: Io, engine: Arc<Mutex<Engine>>, habit: Habit) {
     while let Ok(Some((head, body))) = tokio::time::timeout(idle, read_message(&mut io, &mut buffer)).await {
         let path = head.split(' ').nth(1).unwrap();
         let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let others = if let Habit::IsBusy(others) = habit { others } else { 0 };
+        let others = match habit {
+            Habit::IsBusy(others) => others,
+            Habit::IsJoined => u32::from(!engine.lock().unwrap().long.is_empty()),
+            _ => 0,
+        };
         let loads = || {
             let own = if habit == Habit::Hides { 0 } else { engine.lock().unwrap().running };
             json!({"loads": [{"num_running_reqs": own + others, "num_waiting_reqs": 0}]})
@@ -75,6 +83,9 @@ async fn converse(mut io: Io, engine: Arc<Mutex<Engine>>, habit: Habit) {
             "/generate" => {
                 tokio::time::sleep(Duration::from_millis(80)).await;
                 ("200 OK", json!({"text": "w", "meta_info": meta(8, true)}))
+            }
+            "/server_info" | "/get_server_info" if habit == Habit::HidesItself => {
+                ("401 Unauthorized", json!({}))
             }
             "/server_info" => {
                 ("200 OK", json!({"version": "0.5.23", "model_path": "m", "max_req_input_len": 9000}))

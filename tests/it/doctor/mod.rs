@@ -140,6 +140,21 @@ async fn a_router_is_examined_after_its_workers_and_its_stop_is_seen_at_them() {
 }
 
 #[tokio::test]
+async fn no_long_request_is_sent_where_one_may_reach_a_worker_that_was_not_named() {
+    let (a, _a) = simulated(Dialect::V0523, |_| {}).await;
+    let (b, _b) = simulated(Dialect::V0523, |_| {}).await;
+    let urls = [a, b];
+    let router = TestRouter::with_urls(&urls, |_| {}).await;
+    let address = format!("http://{}", router.addr);
+    let report =
+        examine(&urls[..1], |config| config.router = Some(WorkerUrl::parse(&address).unwrap())).await;
+    let text = report.text();
+    assert!(text.contains(&format!("{} is behind the router, and not among", urls[1])), "{text}");
+    let records = router.finish_requests().await;
+    assert_eq!(records.iter().filter(|record| record.path == "/generate").count(), 2, "the small ones alone");
+}
+
+#[tokio::test]
 async fn a_key_is_asked_for_and_sent_and_never_shown() {
     let (a, _a) = simulated(Dialect::V0523, |_| {}).await;
     let key = || ApiKey::new("a-secret");

@@ -101,6 +101,22 @@ async fn an_engine_that_runs_on_is_told_to_abort_that_request_and_nothing_is_lef
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_of_another_client_is_not_taken_for_the_request_that_was_left() {
+    let (report, long, aborted, running) = one(Habit::IsJoined).await;
+    let Stop::Untold { why } = stop(&report) else { panic!("{:?}", stop(&report)) };
+    assert!(why.contains("still ran when the request had been aborted by name"), "{why}");
+    assert!(!aborted.is_empty() && aborted.iter().all(|rid| *rid == long[0]), "{aborted:?}");
+    assert_eq!(running, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_hides_what_it_is_and_generates_can_be_used() {
+    let (report, ..) = one(Habit::HidesItself).await;
+    assert_ne!(report.targets[0].verdict, Verdict::Unusable);
+    assert!(report.text().contains("refuses what would describe it (status 401)"), "{}", report.text());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_seen_is_not_claimed() {
     for (habit, words, begun) in [
         (Habit::IsBusy(3), "others' requests are running", 0),
