@@ -3,6 +3,7 @@
 //! Rule: nothing here is read from the environment or the command line; `cli::bench` does that. Deliberately not here:
 //! output files.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -86,6 +87,8 @@ pub struct LoadConfig {
     pub faults: Option<Faults>,
     /// Metrics of the user's own. They change nothing of the load.
     pub columns: Vec<OwnColumn>,
+    /// What else a run is known by, each as it was given: who serves, who fails, how rows are judged. Changes nothing here.
+    pub besides: BTreeMap<&'static str, String>,
     /// How it was asked for, secrets masked; empty where it did not come from a command line. Changes nothing.
     pub arguments: Vec<String>,
 }
@@ -113,6 +116,7 @@ impl LoadConfig {
             trace_wait: Duration::from_secs(5),
             faults: None,
             columns: Vec::new(),
+            besides: BTreeMap::new(),
             arguments: Vec::new(),
         }
     }
@@ -123,7 +127,7 @@ impl LoadConfig {
             TraceSource::File(path) => path.display().to_string(),
             TraceSource::Url(url) => url.to_string(),
         });
-        json!({
+        let mut asked = json!({
             "backend": self.backend.name(),
             "base_url": self.target.to_string(),
             "dataset_name": self.dataset.name(),
@@ -155,7 +159,16 @@ impl LoadConfig {
             "flush_cache": self.flush_cache,
             "router_trace": trace,
             "faults": self.faults.as_ref().map(|faults| faults.plan.to_text()),
-        })
+        });
+        // Only what was given: a run without them is known by what it was before there were these.
+        for (name, text) in &self.besides {
+            asked[*name] = json!(text);
+        }
+        if !self.columns.is_empty() {
+            let columns = self.columns.iter().map(|own| format!("{}={}", own.name, own.expression));
+            asked["column"] = columns.collect();
+        }
+        asked
     }
 }
 

@@ -87,6 +87,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::config::OwnColumn;
     use crate::load::dataset::{Dataset, RandomOptions};
     use crate::load::schedule::Rate;
     use crate::load::target::Target;
@@ -104,6 +105,12 @@ mod tests {
         assert_ne!(identity(&config(1, 5.0)), identity(&config(1, 5.5)));
         let typed = LoadConfig { arguments: vec!["--disable-tqdm".to_owned()], ..config(1, 5.0) };
         assert_eq!(identity(&config(1, 5.0)), identity(&typed), "how it was typed is no matter");
+        let workers =
+            |n: &str| LoadConfig { besides: [("start_workers", n.to_owned())].into(), ..config(1, 5.0) };
+        assert_ne!(identity(&workers("2")), identity(&workers("4")));
+        let own = |expression: &str| OwnColumn { name: "ms".to_owned(), expression: expression.to_owned() };
+        let column = |text: &str| LoadConfig { columns: vec![own(text)], ..config(1, 5.0) };
+        assert_ne!(identity(&column("ttft*1000")), identity(&column("ttft*1e6")));
     }
 
     #[test]

@@ -51,6 +51,14 @@ pub(super) struct FaultArgs {
 }
 
 impl FaultArgs {
+    /// What was given of who serves and who fails.
+    pub(super) fn asked(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let workers = self.start_workers.map(|n| ("start_workers", n.to_string()));
+        let flags = (!self.worker_flags.is_empty()).then(|| ("worker_flags", self.worker_flags.clone()));
+        let hook = self.fault_hook.clone().map(|hook| ("fault_hook", hook));
+        workers.into_iter().chain(flags).chain(hook)
+    }
+
     /// Starts what is to be started and tells the run of its faults; `None` where nothing is asked for.
     pub(super) async fn begin(&self, config: &mut LoadConfig) -> Result<Option<Arc<Hands>>, Failure> {
         let plan = self.faults.as_deref().map(Plan::read).transpose();

@@ -39,6 +39,11 @@ impl FigureArgs {
         Slo::all(&self.goodput)
     }
 
+    /// The limits as they were given: the lines of a series have what was made of them.
+    pub(super) fn asked(&self) -> impl Iterator<Item = (&'static str, String)> {
+        (!self.goodput.is_empty()).then(|| ("goodput", self.goodput.join(" "))).into_iter()
+    }
+
     /// Metrics of the user's own; each name once.
     pub(super) fn columns(&self) -> Result<Vec<OwnColumn>, String> {
         let mut columns: Vec<OwnColumn> = Vec::new();

@@ -234,6 +234,7 @@ fn config(args: &Flags, arguments: &[String], api_key: Option<&str>) -> Result<L
         flush_cache: args.flush_cache,
         router_trace,
         columns: args.figures.columns()?,
+        besides: args.faults.asked().chain(args.figures.asked()).collect(),
         arguments: arguments.to_vec(),
         tls,
         ..LoadConfig::new(target, dataset)
