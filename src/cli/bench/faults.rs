@@ -13,9 +13,10 @@ use clap::Args;
 
 use crate::cli::Failure;
 use crate::clock::Clock;
-use crate::load::LoadConfig;
 use crate::load::faults::hands::{Hands, Hook, Recipe, Start};
 use crate::load::faults::{Faults, Plan};
+use crate::load::progress::Stop;
+use crate::load::{LoadConfig, LoadError};
 
 /// Who fails, and by whose hand.
 #[derive(Debug, Args)]
@@ -59,8 +60,12 @@ impl FaultArgs {
         workers.into_iter().chain(flags).chain(hook)
     }
 
-    /// Starts what is to be started and tells the run of its faults; `None` where nothing is asked for.
-    pub(super) async fn begin(&self, config: &mut LoadConfig) -> Result<Option<Arc<Hands>>, Failure> {
+    /// Starts what is to be started, unless all is to end, and tells the run of its faults; `None` where nothing is asked for.
+    pub(super) async fn begin(
+        &self,
+        config: &mut LoadConfig,
+        stop: &Stop,
+    ) -> Result<Option<Arc<Hands>>, Failure> {
         let plan = self.faults.as_deref().map(Plan::read).transpose();
         let plan = plan.map_err(|e| Failure::Usage(format!("--faults {e}")))?;
         if plan.is_none() && self.start_workers.is_none() {
@@ -69,8 +74,14 @@ impl FaultArgs {
         let limit = Duration::from_secs(self.fault_hook_timeout_secs);
         let hook = self.fault_hook.as_deref().map(|text| Hook::parse(text, limit)).transpose();
         let hook = hook.map_err(|e| Failure::Usage(format!("--fault-hook: {e}")))?;
-        let start = self.start(config).map_err(Failure::Run)?;
-        let hands = Arc::new(Hands::begin(hook, start, Clock::system()).await.map_err(Failure::Run)?);
+        let start = self.start(config, stop).map_err(Failure::Run)?;
+        let hands = Hands::begin(hook, start, Clock::system()).await.map_err(|why| {
+            if stop.is_set() {
+                return Failure::Interrupted(LoadError::Interrupted.to_string());
+            }
+            Failure::Run(why)
+        })?;
+        let hands = Arc::new(hands);
         for (number, url) in (1..).zip(hands.urls()) {
             eprintln!("worker {number}: SIMULATED on {url}");
         }
@@ -89,12 +100,19 @@ impl FaultArgs {
         Ok(Some(hands))
     }
 
-    fn start<'a>(&self, config: &'a LoadConfig) -> Result<Option<Start<'a>>, String> {
+    fn start<'a>(&self, config: &'a LoadConfig, stop: &'a Stop) -> Result<Option<Start<'a>>, String> {
         let Some(count) = self.start_workers else { return Ok(None) };
         let program =
             std::env::current_exe().map_err(|e| format!("--start-workers: cannot find this program: {e}"))?;
         let flags = self.worker_flags.split_whitespace().map(str::to_owned).collect();
         let recipe = Recipe { program, flags };
-        Ok(Some(Start { count: count.into(), recipe, router: &config.target, headers: &config.headers }))
+        Ok(Some(Start {
+            count: count.into(),
+            recipe,
+            router: &config.target,
+            headers: &config.headers,
+            tls: &config.tls,
+            stop,
+        }))
     }
 }

@@ -146,8 +146,12 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
         ));
     }
     let runtime = runtime()?;
-    let hands = runtime.block_on(args.faults.begin(&mut config))?;
-    let outcome = measure(&args, config, &runtime);
+    let mut session = Session::begin(&args)?;
+    // Before a router is told of workers: it is to forget them again, whenever Ctrl-C comes.
+    let watching = runtime.block_on(async { session.watch() });
+    let hands = runtime.block_on(args.faults.begin(&mut config, session.stop()))?;
+    let outcome = measure(&args, config, session, &runtime);
+    drop(watching);
     if let Some(hands) = hands
         && let Err(why) = runtime.block_on(hands.end())
     {
@@ -157,15 +161,11 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
 }
 
 /// One run, or a series of them.
-fn measure(args: &Flags, config: LoadConfig, runtime: &Runtime) -> Result<(), Failure> {
+fn measure(args: &Flags, config: LoadConfig, session: Session, runtime: &Runtime) -> Result<(), Failure> {
     if args.series.wanted() {
-        return series::run(args, &config);
+        return series::run(args, &config, session);
     }
-    let mut session = Session::begin(args)?;
-    let report = runtime.block_on(async {
-        let _watching = session.watch();
-        session.measure(config).await
-    })?;
+    let report = runtime.block_on(session.measure(config))?;
     finish(&report, &session.keep(&report)?)
 }
 

@@ -73,13 +73,13 @@ impl SeriesArgs {
 }
 
 /// Makes the series.
-pub(super) fn run(args: &Flags, base: &LoadConfig) -> Result<(), Failure> {
+pub(super) fn run(args: &Flags, base: &LoadConfig, session: Session) -> Result<(), Failure> {
     let name = if args.series.find_rate { "find-rate.jsonl" } else { "sweep.jsonl" };
     let collection = args.output.output_file.clone();
     let path: PathBuf = collection.unwrap_or_else(|| args.output.output_dir.join(name));
     let lines =
         Lines::read(&path).map_err(|e| Failure::Usage(format!("cannot read the runs made before: {e}")))?;
-    let mut series = Series { session: Session::begin(args)?, lines };
+    let mut series = Series { session, lines };
     let told = match &args.series.slo {
         Some(slo) if args.series.find_rate => series.search(args, base, slo),
         _ => series.sweep(args, base),
@@ -121,7 +121,6 @@ impl Series {
         let mut made: Vec<(String, Vec<Value>)> =
             sweep.points().iter().map(|point| (point.to_string(), Vec::new())).collect();
         let outcome = runtime.block_on(async {
-            let _watching = self.session.watch();
             for repeat in 0..args.series.repeats {
                 for (point, (name, runs)) in sweep.points().iter().zip(&mut made) {
                     let config = at(args, base, *point, u64::from(repeat))?;
@@ -149,7 +148,6 @@ impl Series {
         let began_ns = clock.mono_ns();
         let elapsed_s = || (clock.mono_ns() - began_ns) as f64 / 1e9;
         let answer = super::runtime()?.block_on(async {
-            let _watching = self.session.watch();
             find_rate(limits, slo, elapsed_s, async |per_s, number| {
                 let config = probe(base, per_s, number, slo);
                 // What the client failed to make tells nothing, and may work now.

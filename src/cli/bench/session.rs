@@ -67,6 +67,11 @@ impl Session {
         self.context.clock.clone()
     }
 
+    /// Whether all is to end.
+    pub(super) fn stop(&self) -> &Stop {
+        &self.context.stop
+    }
+
     /// One line for the user.
     pub(super) fn note(&self, text: &str) {
         self.context.progress.note(text);

@@ -7,12 +7,15 @@ use http::HeaderMap;
 pub use super::hook::Hook;
 use super::processes::Processes;
 pub use super::processes::Recipe;
-use super::registration::{Registration, client_of};
+use super::registration::{Registration, STOPPED, client_of};
 use super::{Action, Injector, Kind, Outcome, switch};
 use crate::clock::Clock;
+use crate::config::access::TlsConfig;
 use crate::load::connections::CONNECT_TIMEOUT;
+use crate::load::progress::Stop;
 use crate::load::target::{Target, host_port_of};
 use crate::net::Connector;
+use crate::net::dialer::Dialer;
 
 /// Time of one question to a router.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
@@ -36,23 +39,31 @@ pub struct Start<'a> {
     pub router: &'a Target,
     /// Headers of what is asked of it.
     pub headers: &'a HeaderMap,
+    /// Who signs its certificate, if it is https, and what is shown to it.
+    pub tls: &'a TlsConfig,
+    /// Starting is to end.
+    pub stop: &'a Stop,
 }
 
 impl Hands {
     /// Starts what is to be started.
     ///
     /// # Errors
-    /// A worker does not start, or the router does not take them; none is left behind.
+    /// A worker does not start, the router does not take them, or all is to end; none is left behind.
     pub async fn begin(hook: Option<Hook>, start: Option<Start<'_>>, clock: Clock) -> Result<Self, String> {
         let connector = Connector::Tcp { timeout: CONNECT_TIMEOUT };
         let mut hands = Self { hook, processes: None, registration: None, connector, clock };
-        let Some(Start { count, recipe, router, headers }) = start else { return Ok(hands) };
-        let processes =
-            Processes::start(count, &recipe).await.map_err(|e| format!("--start-workers: {e}"))?;
+        let Some(Start { count, recipe, router, headers, tls, stop }) = start else { return Ok(hands) };
+        let processes = tokio::select! {
+            biased;
+            () = stop.wait() => return Err(STOPPED.to_owned()),
+            started = Processes::start(count, &recipe) => started.map_err(|e| format!("--start-workers: {e}"))?,
+        };
         let urls = processes.urls();
         hands.processes = Some(processes);
-        let client = client_of(router, &hands.connector, &hands.clock, headers, LIMIT).await?;
-        hands.registration = Some(Registration::begin(router, client, urls).await?);
+        let dialer = Dialer::new(hands.connector.clone(), tls.outgoing());
+        let client = client_of(router, dialer, &hands.clock, headers, LIMIT).await?;
+        hands.registration = Some(Registration::begin(router, client, urls, stop).await?);
         Ok(hands)
     }
 

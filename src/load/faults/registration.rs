@@ -12,25 +12,28 @@ use serde_json::{Value, json};
 use crate::clock::Clock;
 use crate::load::client::Client;
 use crate::load::connections::Connections;
+use crate::load::progress::Stop;
 use crate::load::target::Target;
-use crate::net::Connector;
+use crate::net::dialer::Dialer;
 
 /// Longest wait for one answer of the router.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait until all are healthy; a health check of a real server takes a second and more.
 const HEALTHY: Duration = Duration::from_secs(60);
+/// Why it is not done where all is to end.
+pub(super) const STOPPED: &str = "--start-workers: interrupted";
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A client of its own for a few questions.
 pub(super) async fn client_of(
     target: &Target,
-    connector: &Connector,
+    dialer: impl Into<Dialer>,
     clock: &Clock,
     headers: &HeaderMap,
     limit: Duration,
 ) -> Result<Client, String> {
-    let connections = Connections::to(target, connector.clone(), clock.clone()).await;
+    let connections = Connections::to(target, dialer, clock.clone()).await;
     let connections = connections.map_err(|e| format!("{target}: cannot look up {}: {e}", target.host))?;
     Client::new(connections, clock.clone(), &target.host_port(), headers, limit)
 }
@@ -43,15 +46,22 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    /// Tells the router of them and waits until it has found all of them healthy.
-    pub(super) async fn begin(target: &Target, client: Client, urls: Vec<String>) -> Result<Self, String> {
+    /// Tells the router of them and waits until it has found all of them healthy, or all is to end.
+    pub(super) async fn begin(
+        target: &Target,
+        client: Client,
+        urls: Vec<String>,
+        stop: &Stop,
+    ) -> Result<Self, String> {
         let known = Self { target: target.clone(), client, urls };
         let late = |_| {
             let seconds = HEALTHY.as_secs();
             format!("--start-workers: {target} has not found all of them healthy in {seconds} s")
         };
-        let found =
-            tokio::time::timeout(HEALTHY, known.tell_and_wait()).await.map_err(late).and_then(|told| told);
+        let found = tokio::time::timeout(HEALTHY, known.tell_and_wait(stop))
+            .await
+            .map_err(late)
+            .and_then(|told| told);
         if let Err(why) = found {
             // Why it began is told, not why it could not be undone.
             let _ = known.end().await;
@@ -60,8 +70,12 @@ impl Registration {
         Ok(known)
     }
 
-    async fn tell_and_wait(&self) -> Result<(), String> {
+    async fn tell_and_wait(&self, stop: &Stop) -> Result<(), String> {
         for url in &self.urls {
+            // Not in the middle of a question: a router that is not heard to its end may take a worker after it was to forget it.
+            if stop.is_set() {
+                return Err(STOPPED.to_owned());
+            }
             let body = Bytes::from(json!({ "url": url }).to_string());
             let (status, _) = self.ask(Method::POST, "/workers", Some(body)).await?;
             if !matches!(status, 200..=202) {
@@ -73,7 +87,11 @@ impl Registration {
             }
         }
         while self.unhealthy().await? > 0 {
-            tokio::time::sleep(LOOK).await;
+            tokio::select! {
+                biased;
+                () = stop.wait() => return Err(STOPPED.to_owned()),
+                () = tokio::time::sleep(LOOK) => {}
+            }
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ pub(super) async fn set(
     clock: &Clock,
 ) -> Result<(), String> {
     let target = Target::parse(url)?;
-    let client = client_of(&target, connector, clock, &http::HeaderMap::new(), LIMIT).await?;
+    let client = client_of(&target, connector.clone(), clock, &http::HeaderMap::new(), LIMIT).await?;
     let value = match action {
         Action::Begin(Kind::Slow(factor)) => format!("slow:{factor}"),
         Action::Begin(Kind::Hang) => "stall".to_owned(),
