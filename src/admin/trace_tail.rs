@@ -1,7 +1,7 @@
 //! `GET /milepost/trace`: the trace as NDJSON, from a byte of the live file on, or page by page through all files of the capture.
 //!
 //! `?from=BYTES` (0 without it) is the live file from there to its end at the time of the request. `?from=oldest`, `?from=newest` or a
-//! cursor is one page: whole lines, at most [`PAGE_BYTES`] of them, and in `x-milepost-trace-next` the cursor of the next; it is the same
+//! cursor is one page: whole lines, at most `PAGE_BYTES` of them, and in `x-milepost-trace-next` the cursor of the next; it is the same
 //! again where nothing new was written yet. A cursor goes on over rotations. Rule: at most one chunk or page in memory, read off
 //! the request threads; only files of the capture that is written can be named. Deliberately not here: waiting for more, which is
 //! the client's (`milepost trace tail --follow`).

@@ -57,7 +57,7 @@ pub fn run_json(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &E
 }
 
 /// Writes the object of [`run_json`] with the rows as its `per_request`, on one line, row by row: as a tree they take six times
-/// the memory of the rows themselves. Of more than [`MOST_DETAILED`] rows it is null.
+/// the memory of the rows themselves. Of more than `MOST_DETAILED` rows it is null.
 pub fn write_full(out: &mut impl io::Write, object: &Value, rows: &[Row]) -> io::Result<()> {
     let text = object.to_string();
     out.write_all(text.strip_suffix('}').unwrap_or(&text).as_bytes())?;

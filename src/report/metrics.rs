@@ -64,7 +64,7 @@ pub struct Metrics {
     pub planned_input_tokens: u64,
     /// Generated tokens of successful requests.
     pub output_tokens: u64,
-    /// Distributions in their units, in the order of [`quantity::all`].
+    /// Distributions in their units, in the order of `quantity::all`.
     pub quantities: Vec<(&'static str, Option<Summary>)>,
     /// Failures by class.
     pub errors: BTreeMap<&'static str, u64>,

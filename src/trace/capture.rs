@@ -1,8 +1,8 @@
 //! Steering a capture while it runs: start, stop, rotate, mark, status.
 //!
-//! Rule: one thread writes, so what is asked of it is an order with an answer, at most [`MAX_ORDERS`] at a time; no request waits
+//! Rule: one thread writes, so what is asked of it is an order with an answer, at most `MAX_ORDERS` at a time; no request waits
 //! for one. Who asks from outside names no path: a file is a plain name in the folder that was configured (`--trace-dir`).
-//! Deliberately not here: doing it ([`super::scribe`]), the endpoints (`admin`).
+//! Deliberately not here: doing it (`scribe`), the endpoints (`admin`).
 
 use std::fmt;
 use std::path::PathBuf;

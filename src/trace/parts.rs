@@ -2,7 +2,7 @@
 //!
 //! `trace.jsonl` is written; `trace.000007.jsonl` was the seventh file, and is `trace.000007.jsonl.zst` once it is packed. Rule: the
 //! number alone says the order, it goes up for ever, and no file is ever written over. Deliberately not here: writing
-//! ([`super::live`]), packing ([`super::archive`]), what the lines mean ([`super::reader`]).
+//! (`live`), packing (`archive`), what the lines mean ([`super::reader`]).
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};

@@ -4,7 +4,7 @@
 //! 1/share requests. Besides, what did not end as `done` is kept, and of each minute at least the so many slowest by whole time and by first
 //! token: a request is kept if fewer of its minute were slower so far, so that each of the slowest is among them, with some that
 //! were when they ended. Those say so (`kept_for`) and stand for themselves alone. Memory is so many numbers. Deliberately not
-//! here: counting what is left out ([`super::scribe`]).
+//! here: counting what is left out (`scribe`).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,7 +1,7 @@
 //! The thread that writes the trace, as a value: started, steered, and ended by being dropped.
 //!
 //! Rule: what cannot be written is said before the router serves; afterwards nothing that happens here stops it. Deliberately
-//! not here: what the thread does ([`super::scribe`]).
+//! not here: what the thread does (`scribe`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //!
 //! `?after=N` is those after number N, which the answer's `next` was. What is told is what the trace file holds, so nothing is shown
 //! that is not kept, and a request costs nothing more for it. Rule: one look at a time, off the threads that serve requests, at
-//! most [`READ_BYTES`] of a file; whoever comes meanwhile is told what is there. What grew by more since the last look is passed
+//! most `READ_BYTES` of a file; whoever comes meanwhile is told what is there. What grew by more since the last look is passed
 //! over and counted (`skipped_bytes`). Requests that the router answered itself and well (probes, this page) are left out.
 //! Deliberately not here: the whole trace (`trace_tail`).
 
