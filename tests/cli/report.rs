@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use crate::http::get;
 use crate::process::{Folder, Router, milepost, worker};
 
 /// Both sides of a figure: as far apart as the last digit of a cell.
@@ -36,6 +37,8 @@ fn every_figure_of_a_run_comes_out_of_its_files_again() {
         &folder,
         &format!("--worker-urls {worker} --trace-log trace.jsonl --policy round_robin"),
     );
+    // A worker as slow as that is healthy a moment after the router listens.
+    assert!((0..5_000).any(|_| get(&router.address, "/readiness").0 == 200), "the worker is never healthy");
     let url = format!("http://{}", router.address);
     let args = "--dataset-name generated-shared-prefix --gsp-num-groups 3 --gsp-prompts-per-group 6 --gsp-output-len 9 \
                 --gsp-system-prompt-len 64 --gsp-question-len 16 --request-rate 200 --token-times --report --disable-tqdm \
