@@ -1,7 +1,7 @@
 //! Which server is spoken to, and in which shape: `--backend`.
 //!
-//! Rule: names, paths and ports are `bench_serving`'s. Deliberately not here: request bodies (`body`) and what answers mean
-//! ([`crate::wire`]).
+//! Rule: names, paths and ports are `bench_serving`'s. What other servers are asked and answer was read in their sources, which
+//! [`Shape`] names. Deliberately not here: request bodies (`body`) and what answers mean ([`crate::wire`]).
 
 use crate::wire::Endpoint;
 
@@ -32,11 +32,18 @@ pub enum Backend {
 pub enum Shape {
     /// SGLang's own `/generate`.
     Native,
-    /// `OpenAI`'s completions.
+    /// `OpenAI`'s completions. vLLM's client (`vllm/benchmarks/lib/endpoint_request_func.py`) asks the same, with a
+    /// `repetition_penalty` of 1 and `logprobs` of null besides; `LMDeploy` has the fields in
+    /// `lmdeploy/serve/openai/protocol.py`. Both tell the counts in a last event without choices
+    /// (`lmdeploy/serve/openai/endpoints/completions.py`); an older `LMDeploy` tells them in every event, so far.
     Completions,
-    /// `OpenAI`'s chat.
+    /// `OpenAI`'s chat. The length is asked for by `max_tokens`, which is out of date and which all of them know: an older
+    /// `LMDeploy` passes over the `max_completion_tokens` that vLLM's client sends, and goes on to the end of its context.
     Chat,
-    /// Triton's generate extension.
+    /// Triton's generate extension (`docs/protocol/extension_generate.md` of `triton-inference-server/server`) before
+    /// `TensorRT-LLM`'s ensemble, whose inputs are in `inflight_batcher_llm/ensemble/config.pbtxt` of `tensorrtllm_backend` and, of
+    /// later versions, of `NVIDIA/TensorRT-LLM`. What is none of its inputs is passed over, as is `accumulate_tokens`, which all
+    /// clients send and only the model `tensorrt_llm_bls` has, as a setting of its own: an event brings a piece of text.
     Triton,
 }
 

@@ -139,7 +139,8 @@ fn open_ai(mut body: Value, prompt: &Prompt, options: &RequestOptions) -> Value 
     body
 }
 
-/// As `bench_serving` asks: what cannot end before its length instead of `ignore_eos`, and no temperature of 0.
+/// As `bench_serving` asks: what cannot end before its length instead of `ignore_eos`, and no temperature of 0. The least length
+/// has one name in the ensemble of older versions and another in that of later ones; which is not known is passed over.
 fn triton(mut body: Value, prompt: &Prompt, options: &RequestOptions) -> Value {
     body["accumulate_tokens"] = json!(true);
     body["temperature"] = json!(options.temperature.max(LEAST_TEMPERATURE));
@@ -148,6 +149,7 @@ fn triton(mut body: Value, prompt: &Prompt, options: &RequestOptions) -> Value {
     body["stream"] = json!(options.stream);
     if options.ignore_eos {
         body["min_length"] = json!(prompt.output_tokens);
+        body["min_tokens"] = json!(prompt.output_tokens);
         body["end_id"] = json!(NO_TOKEN);
     }
     body
@@ -199,7 +201,7 @@ mod tests {
         assert_eq!(
             json_of(Backend::Triton, &o),
             json!({"text_input": "Hi \"you\"\n", "accumulate_tokens": true, "temperature": 1e-6, "top_p": 1.0, "max_tokens": 7,
-                "min_length": 7, "end_id": 1_048_576, "stream": true})
+                "min_length": 7, "min_tokens": 7, "end_id": 1_048_576, "stream": true})
         );
         let ends = RequestOptions { ignore_eos: false, ..o.clone() };
         assert!(json_of(Backend::Triton, &ends).get("end_id").is_none());

@@ -61,8 +61,8 @@ pub(super) fn reply_text(backend: Backend, body: &Bytes) -> Option<String> {
             continue;
         }
         let Some(piece) = piece(backend, &serde_json::from_str(data).ok()?) else { continue };
-        // Texts of /generate hold all so far, unless the server was started with --stream-output; those of Triton as well.
-        if matches!(backend.shape(), Shape::Native | Shape::Triton) && piece.starts_with(&said) {
+        // Texts of /generate hold all so far, unless the server was started with --stream-output.
+        if backend.shape() == Shape::Native && piece.starts_with(&said) {
             said = piece;
         } else {
             said.push_str(&piece);
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(reply(Backend::Chat, chat).as_deref(), Some("hi"));
         assert_eq!(reply(Backend::Completions, "{\"choices\":[{\"text\":\"y\"}]}").as_deref(), Some("y"));
         assert_eq!(reply(Backend::Completions, "{\"choices\""), None);
-        let whole = "data: {\"text_output\":\"a\"}\n\ndata: {\"text_output\":\"a b\"}\n\n";
-        assert_eq!(reply(Backend::Triton, whole).as_deref(), Some("a b"));
+        let pieces = "data: {\"text_output\":\"a\"}\n\ndata: {\"text_output\":\"ab\"}\n\n";
+        assert_eq!(reply(Backend::Triton, pieces).as_deref(), Some("aab"));
     }
 }

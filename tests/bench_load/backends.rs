@@ -25,19 +25,24 @@ const CHAT: &str = "data: {\"id\":\"chat-1\",\"object\":\"chat.completion.chunk\
     data: {\"id\":\"chat-1\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" b\"},\"finish_reason\":\"length\"}]}\n\n\
     data: {\"id\":\"chat-1\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":6,\"total_tokens\":14,\"completion_tokens\":8}}\n\n\
     data: [DONE]\n\n";
+/// An older `LMDeploy` in chat: a role in every event, and the counts so far.
+const RUNNING: &str = "data: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"a\",\"tool_calls\":[]},\"logprobs\":null,\"finish_reason\":null}],\"usage\":{\"prompt_tokens\":6,\"total_tokens\":9,\"completion_tokens\":3}}\n\n\
+    data: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\" b\",\"tool_calls\":[]},\"logprobs\":null,\"finish_reason\":\"length\"}],\"usage\":{\"prompt_tokens\":6,\"total_tokens\":14,\"completion_tokens\":8}}\n\n\
+    data: [DONE]\n\n";
 /// A server that never heard of `stream_options`: no counts at all.
 const UNCOUNTED: &str = "data: {\"id\":\"1\",\"object\":\"text_completion\",\"model\":\"m\",\"choices\":[{\"index\":0,\"text\":\"a\",\"finish_reason\":null}]}\n\n\
     data: {\"id\":\"1\",\"object\":\"text_completion\",\"model\":\"m\",\"choices\":[{\"index\":0,\"text\":\" b\",\"finish_reason\":\"length\"}]}\n\n\
     data: [DONE]\n\n";
-/// Triton: text so far in each event, no counts, no closing event.
+/// Triton before `TensorRT-LLM`'s ensemble: a piece of text in each event, no counts, no closing event.
 const TRITON: &str = "data: {\"context_logits\":0.0,\"cum_log_probs\":0.0,\"model_name\":\"ensemble\",\"model_version\":\"1\",\"sequence_end\":false,\"sequence_id\":0,\"sequence_start\":false,\"text_output\":\"a\"}\n\n\
-    data: {\"context_logits\":0.0,\"cum_log_probs\":0.0,\"model_name\":\"ensemble\",\"model_version\":\"1\",\"sequence_end\":false,\"sequence_id\":0,\"sequence_start\":false,\"text_output\":\"a b\"}\n\n\
-    data: {\"context_logits\":0.0,\"cum_log_probs\":0.0,\"model_name\":\"ensemble\",\"model_version\":\"1\",\"sequence_end\":false,\"sequence_id\":0,\"sequence_start\":false,\"text_output\":\"a b c\"}\n\n";
+    data: {\"context_logits\":0.0,\"cum_log_probs\":0.0,\"model_name\":\"ensemble\",\"model_version\":\"1\",\"sequence_end\":false,\"sequence_id\":0,\"sequence_start\":false,\"text_output\":\" b\"}\n\n\
+    data: {\"context_logits\":0.0,\"cum_log_probs\":0.0,\"model_name\":\"ensemble\",\"model_version\":\"1\",\"sequence_end\":false,\"sequence_id\":0,\"sequence_start\":false,\"text_output\":\" c\"}\n\n";
 
 fn events(backend: Backend) -> &'static str {
     match backend {
         Backend::Vllm => COMPLETIONS,
-        Backend::VllmChat | Backend::LmdeployChat => CHAT,
+        Backend::VllmChat => CHAT,
+        Backend::LmdeployChat => RUNNING,
         Backend::Lmdeploy => UNCOUNTED,
         _ => TRITON,
     }
@@ -106,6 +111,7 @@ async fn tokens_are_the_servers_or_else_the_events_with_text() {
     for (backend, counted, told) in [
         (Backend::Vllm, Some(8), Some((6, 8))),
         (Backend::VllmChat, Some(8), Some((6, 8))),
+        (Backend::LmdeployChat, Some(8), Some((6, 8))),
         (Backend::Lmdeploy, Some(2), None),
         (Backend::Triton, Some(3), None),
     ] {
