@@ -13,4 +13,4 @@ pub mod table;
 pub use find_rate::{Answer, Limits, find_rate};
 pub use lines::{Lines, identity};
 pub use slo::Slo;
-pub use sweep::{Point, Sweep};
+pub use sweep::{Axis, Mode, Point, Setting, Sweep};

@@ -1,6 +1,7 @@
 //! `--sweep request-rate=10,20,50` and `--repeats N`: which runs those are.
 //!
-//! Rule: the repeats of a point differ in their seed alone, each in prompts and arrivals, so that their spread is that of the
+//! Rule: several flags make a grid, each value of one with each of the others, or are swept one at a time, the others as they were
+//! given. The repeats of a point differ in their seed alone, each in prompts and arrivals, so that their spread is that of the
 //! figures and not of one schedule. All points once, then all again: what drifts meets every point alike. Deliberately not
 //! here: what a point changes in a configuration (`cli::bench`).
 
@@ -8,42 +9,97 @@ use std::fmt;
 
 use crate::load::schedule::Rate;
 
-/// Values of a sweep at most, and repeats.
-const MOST_VALUES: usize = 1_000;
+/// Points of a series at most.
+const MOST_POINTS: usize = 1_000;
+/// What can be swept, for messages.
+const FLAGS: &str = "request-rate, max-concurrency, burstiness, random-input-len and random-output-len can";
 
-/// What is changed from run to run.
+/// One flag with one value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Point {
-    /// Nothing: repeats alone.
-    Same,
+pub enum Setting {
     /// `--request-rate`.
     RequestRate(Rate),
     /// `--max-concurrency`.
     MaxConcurrency(u32),
+    /// `--burstiness`.
+    Burstiness(f64),
+    /// `--random-input-len`.
+    RandomInputLen(u64),
+    /// `--random-output-len`.
+    RandomOutputLen(u64),
 }
 
-impl fmt::Display for Point {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Setting {
+    fn parse(flag: &str, value: &str) -> Result<Self, String> {
+        let whole = |most: u64| {
+            let number = value.parse().ok().filter(|n| (1..=most).contains(n));
+            number.ok_or_else(|| format!("{flag}: expected 1 to {most}, got {value}"))
+        };
+        match flag {
+            "request-rate" => Rate::parse(value).map(Self::RequestRate),
+            "max-concurrency" => whole(1_000_000).map(|places| Self::MaxConcurrency(places as u32)),
+            "burstiness" => {
+                let shape = value.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.01);
+                let wrong = || format!("burstiness: expected a number of at least 0.01, got {value}");
+                shape.map(Self::Burstiness).ok_or_else(wrong)
+            }
+            "random-input-len" => whole(10_000_000).map(Self::RandomInputLen),
+            "random-output-len" => whole(10_000_000).map(Self::RandomOutputLen),
+            other => Err(format!("{other} cannot be swept; {FLAGS}")),
+        }
+    }
+
+    /// The flag without its dashes.
+    pub fn flag(&self) -> &'static str {
         match self {
-            Self::Same => f.write_str("as given"),
-            Self::RequestRate(Rate::AllAtOnce) => f.write_str("request-rate=inf"),
-            Self::RequestRate(Rate::PerSecond(rate)) => write!(f, "request-rate={rate}"),
-            Self::MaxConcurrency(places) => write!(f, "max-concurrency={places}"),
+            Self::RequestRate(_) => "request-rate",
+            Self::MaxConcurrency(_) => "max-concurrency",
+            Self::Burstiness(_) => "burstiness",
+            Self::RandomInputLen(_) => "random-input-len",
+            Self::RandomOutputLen(_) => "random-output-len",
+        }
+    }
+
+    /// Its value as it is written on a command line.
+    pub fn value(&self) -> String {
+        match self {
+            Self::RequestRate(Rate::AllAtOnce) => "inf".to_owned(),
+            Self::RequestRate(Rate::PerSecond(number)) | Self::Burstiness(number) => number.to_string(),
+            Self::MaxConcurrency(places) => places.to_string(),
+            Self::RandomInputLen(tokens) | Self::RandomOutputLen(tokens) => tokens.to_string(),
         }
     }
 }
 
-/// Points in the order in which they were written; none twice.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sweep(Vec<Point>);
+/// What is changed for a run; nothing where there are repeats alone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Point(Vec<Setting>);
 
-impl Default for Sweep {
-    fn default() -> Self {
-        Self(vec![Point::Same])
+impl Point {
+    /// Each flag that is changed.
+    pub fn settings(&self) -> &[Setting] {
+        &self.0
     }
 }
 
-impl Sweep {
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("as given");
+        }
+        for (nth, setting) in self.0.iter().enumerate() {
+            let space = if nth == 0 { "" } else { " " };
+            write!(f, "{space}{}={}", setting.flag(), setting.value())?;
+        }
+        Ok(())
+    }
+}
+
+/// One flag with the values of it that are tried, in the order in which they were written; none twice.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Axis(Vec<Setting>);
+
+impl Axis {
     /// Reads `FLAG=VALUE,VALUE`.
     ///
     /// # Errors
@@ -52,24 +108,67 @@ impl Sweep {
         let (flag, values) = text
             .split_once('=')
             .ok_or_else(|| format!("expected FLAG=VALUE,VALUE such as request-rate=10,20,50; got {text}"))?;
-        let read: fn(&str) -> Result<Point, String> = match flag.trim().trim_start_matches("--") {
-            "request-rate" => |value| Rate::parse(value).map(Point::RequestRate),
-            "max-concurrency" => |value| {
-                let places = value.parse().ok().filter(|n| (1..=1_000_000).contains(n));
-                places.map(Point::MaxConcurrency).ok_or_else(|| format!("expected 1 to 1000000, got {value}"))
-            },
-            other => return Err(format!("{other} cannot be swept; request-rate and max-concurrency can")),
-        };
-        let points = values.split(',').map(|value| read(value.trim())).collect::<Result<Vec<_>, _>>()?;
-        if points.len() > MOST_VALUES {
-            return Err(format!("{} values; at most {MOST_VALUES}", points.len()));
+        let flag = flag.trim().trim_start_matches("--");
+        let settings = values.split(',').map(|value| Setting::parse(flag, value.trim()));
+        let settings = settings.collect::<Result<Vec<_>, _>>()?;
+        match settings.iter().enumerate().find(|(i, setting)| settings[..*i].contains(setting)) {
+            Some((_, twice)) => Err(format!(
+                "{flag}={} is there twice; --repeats makes each point several times",
+                twice.value()
+            )),
+            None => Ok(Self(settings)),
         }
-        match points.iter().enumerate().find(|(i, point)| points[..*i].contains(point)) {
-            Some((_, twice)) => {
-                Err(format!("{twice} is there twice; --repeats makes each point several times"))
+    }
+
+    fn flag(&self) -> &'static str {
+        self.0.first().map_or("", Setting::flag)
+    }
+}
+
+/// How several flags are swept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Each value of one with each of the others.
+    #[default]
+    Grid,
+    /// Each value of one, the others as they were given; then those of the next.
+    OneAtATime,
+}
+
+/// The points of a series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sweep(Vec<Point>);
+
+impl Sweep {
+    /// The points of these flags; the last one changes from point to point of a grid. Without a flag one point.
+    ///
+    /// # Errors
+    /// A flag is there twice, or the points are too many.
+    pub fn new(axes: &[Axis], mode: Mode) -> Result<Self, String> {
+        for (i, axis) in axes.iter().enumerate() {
+            if axes[..i].iter().any(|other| other.flag() == axis.flag()) {
+                return Err(format!("{} is swept twice; give all its values in one", axis.flag()));
             }
-            None => Ok(Self(points)),
         }
+        let sizes = axes.iter().map(|axis| axis.0.len());
+        let count = match mode {
+            Mode::Grid => sizes.fold(1_usize, usize::saturating_mul),
+            Mode::OneAtATime => sizes.sum(),
+        };
+        if count > MOST_POINTS {
+            return Err(format!("{count} points; at most {MOST_POINTS}"));
+        }
+        let alone = |axis: &Axis| axis.0.iter().map(|setting| Point(vec![*setting])).collect::<Vec<_>>();
+        let points = match mode {
+            _ if axes.is_empty() => vec![Point::default()],
+            Mode::OneAtATime => axes.iter().flat_map(alone).collect(),
+            Mode::Grid => axes.iter().fold(vec![Point::default()], |points, axis| {
+                let with = |point: &Point, setting: Setting| Point([&point.0[..], &[setting]].concat());
+                let each = points.iter().flat_map(|point| axis.0.iter().map(move |s| with(point, *s)));
+                each.collect()
+            }),
+        };
+        Ok(Self(points))
     }
 
     /// The points.
@@ -82,29 +181,58 @@ impl Sweep {
 mod tests {
     use super::*;
 
+    fn points(texts: &[&str], mode: Mode) -> Result<Vec<String>, String> {
+        let axes = texts.iter().map(|text| Axis::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Sweep::new(&axes, mode)?.points().iter().map(Point::to_string).collect())
+    }
+
     #[test]
     fn sweeps_are_read() {
-        let of = |text: &str| {
-            Sweep::parse(text).unwrap().points().iter().map(Point::to_string).collect::<Vec<_>>()
-        };
         assert_eq!(
-            of("request-rate=10, 2.5,inf"),
+            points(&["request-rate=10, 2.5,inf"], Mode::Grid).unwrap(),
             ["request-rate=10", "request-rate=2.5", "request-rate=inf"]
         );
-        assert_eq!(of("--max-concurrency=1,64"), ["max-concurrency=1", "max-concurrency=64"]);
+        assert_eq!(
+            points(&["--burstiness=0.5,1"], Mode::OneAtATime).unwrap(),
+            ["burstiness=0.5", "burstiness=1"]
+        );
+        assert_eq!(points(&[], Mode::Grid).unwrap(), ["as given"]);
+    }
+
+    #[test]
+    fn two_flags_are_a_grid_or_come_one_at_a_time() {
+        let two = ["max-concurrency=1,64", "random-input-len=128,1024"];
+        assert_eq!(
+            points(&two, Mode::Grid).unwrap(),
+            [
+                "max-concurrency=1 random-input-len=128",
+                "max-concurrency=1 random-input-len=1024",
+                "max-concurrency=64 random-input-len=128",
+                "max-concurrency=64 random-input-len=1024"
+            ]
+        );
+        assert_eq!(
+            points(&two, Mode::OneAtATime).unwrap(),
+            ["max-concurrency=1", "max-concurrency=64", "random-input-len=128", "random-input-len=1024"]
+        );
     }
 
     #[test]
     fn what_cannot_be_swept_is_told() {
+        let many =
+            |flag: &str| format!("{flag}={}", (1..=40).map(|n| n.to_string()).collect::<Vec<_>>().join(","));
         for (bad, word) in [
-            ("request-rate", "such as"),
-            ("seed=1,2", "seed cannot be swept"),
-            ("request-rate=10,", "above 0"),
-            ("max-concurrency=0", "1 to 1000000"),
-            ("request-rate=10,10", "twice"),
+            (vec!["request-rate"], "such as"),
+            (vec!["seed=1,2"], "seed cannot be swept"),
+            (vec!["request-rate=10,"], "above 0"),
+            (vec!["max-concurrency=0"], "1 to 1000000"),
+            (vec!["burstiness=0"], "at least 0.01"),
+            (vec!["request-rate=10,10"], "request-rate=10 is there twice"),
+            (vec!["request-rate=10", "request-rate=20"], "request-rate is swept twice"),
+            (vec![&many("request-rate"), &many("max-concurrency")], "1600 points; at most 1000"),
         ] {
-            let told = Sweep::parse(bad).unwrap_err();
-            assert!(told.contains(word), "{bad}: {told}");
+            let told = points(&bad, Mode::Grid).unwrap_err();
+            assert!(told.contains(word), "{bad:?}: {told}");
         }
     }
 }

@@ -21,7 +21,7 @@ const COLUMNS: [(&str, usize, usize, &str); 9] = [
     ("E2E p99", 10, 1, "p99_total_latency_ms"),
     ("failed", 7, 0, "failed"),
 ];
-/// Width of the first column.
+/// Least width of the first column.
 const FIRST: usize = 22;
 
 /// Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond, the normal one is within 3 %.
@@ -45,7 +45,9 @@ pub fn interval(values: &[f64]) -> Option<(f64, Option<f64>)> {
 
 /// The table of a sweep: the name of each point and the lines of its runs.
 pub fn of_points(points: &[(String, Vec<&Value>)]) -> String {
-    let mut out = head("point");
+    let longest = points.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let first = FIRST.max(longest + 1);
+    let mut out = head("point", first);
     for (name, runs) in points.iter().filter(|(_, runs)| !runs.is_empty()) {
         let (mut means, mut halves) = (String::new(), String::new());
         for (_, width, digits, key) in COLUMNS {
@@ -59,9 +61,9 @@ pub fn of_points(points: &[(String, Vec<&Value>)]) -> String {
             let _ = write!(means, "{mean:>width$}");
             let _ = write!(halves, "{:>width$}", cell(half, "±"));
         }
-        let _ = writeln!(out, "{name:<FIRST$}{means}  {}", ratings(runs));
+        let _ = writeln!(out, "{name:<first$}{means}  {}", ratings(runs));
         if runs.len() > 1 {
-            let _ = writeln!(out, "{:<FIRST$}{halves}", format!("  {} runs, ±95 %", runs.len()));
+            let _ = writeln!(out, "{:<first$}{halves}", format!("  {} runs, ±95 %", runs.len()));
         }
     }
     out
@@ -69,7 +71,7 @@ pub fn of_points(points: &[(String, Vec<&Value>)]) -> String {
 
 /// The table of a search: each rate that was tried, in order, and the word on it.
 pub fn of_search(answer: &Answer) -> String {
-    let mut out = head("asked/s");
+    let mut out = head("asked/s", FIRST);
     for probe in answer.curve() {
         let mut cells = String::new();
         for (_, width, digits, key) in COLUMNS {
@@ -85,8 +87,8 @@ pub fn of_search(answer: &Answer) -> String {
     out
 }
 
-fn head(first: &str) -> String {
-    let mut out = format!("{first:<FIRST$}");
+fn head(first: &str, width: usize) -> String {
+    let mut out = format!("{first:<width$}");
     for (title, width, ..) in COLUMNS {
         let _ = write!(out, "{title:>width$}");
     }

@@ -85,7 +85,8 @@ async fn a_sweep_is_one_table_and_goes_on_where_it_ended() {
     let (server, folder) = (serving(), Folder::new("sweep"));
     let args = format!("--base-url {} {SMALL} --repeats 2 --disable-tqdm", server.listen().await);
     let first = output(bench(&folder, &format!("{args} --sweep max-concurrency=1,2"))).await;
-    assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
+    // On a machine that is busy a run may be SUSPECT.
+    assert!(matches!(first.status.code(), Some(0 | 3)), "{}", text(&first.stderr));
     let lines = |folder: &Folder| -> Vec<Value> {
         folder.read("milepost-bench/sweep.jsonl").lines().map(|l| serde_json::from_str(l).unwrap()).collect()
     };
@@ -95,15 +96,43 @@ async fn a_sweep_is_one_table_and_goes_on_where_it_ended() {
     assert_eq!(told, [point(1, 1), point(2, 1), point(1, 2), point(2, 2)]);
     let table = text(&first.stdout);
     assert_eq!(table.matches("2 runs, ±95 %").count(), 2, "{table}");
-    assert!(table.contains("2 VALID"), "{table}");
+    assert!(table.contains("2 VALID") || table.contains("1 VALID, 1 SUSPECT"), "{table}");
 
     // One more value: only that one is made.
     let sent = server.load().len();
     let more = output(bench(&folder, &format!("{args} --sweep max-concurrency=1,2,3"))).await;
-    assert_eq!(more.status.code(), Some(0), "{}", text(&more.stderr));
+    assert!(matches!(more.status.code(), Some(0 | 3)), "{}", text(&more.stderr));
     assert_eq!(text(&more.stderr).matches("made before").count(), 4, "{}", text(&more.stderr));
     assert_eq!((lines(&folder).len(), server.load().len()), (6, sent + 2 * 3));
     assert_eq!(text(&more.stdout).matches("2 runs, ±95 %").count(), 3);
+}
+
+#[tokio::test]
+async fn two_flags_are_swept_as_a_grid_or_one_at_a_time() {
+    let (server, folder) = (serving(), Folder::new("grid"));
+    let url = server.listen().await;
+    let args = format!(
+        "--base-url {url} {SMALL} --max-concurrency 2 --disable-tqdm --sweep max-concurrency=1,2 --sweep random-output-len=4,8"
+    );
+    let grid = output(bench(&folder, &args)).await;
+    let points: Vec<String> = folder
+        .read("milepost-bench/sweep.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["series"]["point"]["point"].to_string())
+        .collect();
+    let point = |places: u32, tokens: u32| format!("\"max-concurrency={places} random-output-len={tokens}\"");
+    assert_eq!(points, [point(1, 4), point(1, 8), point(2, 4), point(2, 8)], "{}", text(&grid.stderr));
+    let table = text(&grid.stdout);
+    assert!(table.lines().any(|l| l.starts_with("max-concurrency=2 random-output-len=4 ")), "{table}");
+
+    // The same runs, as 2 places and 8 tokens are what is given besides: none is made again.
+    let sent = server.load().len();
+    let one = output(bench(&folder, &format!("{args} --sweep-mode one-at-a-time"))).await;
+    assert_eq!(text(&one.stderr).matches("made before").count(), 4, "{}", text(&one.stderr));
+    assert_eq!(server.load().len(), sent);
+    let table = text(&one.stdout);
+    let names = ["max-concurrency=1 ", "max-concurrency=2 ", "random-output-len=4 ", "random-output-len=8 "];
+    assert!(names.iter().all(|name| table.lines().any(|line| line.starts_with(name))), "{table}");
 }
 
 /// What a run was asked is in its files; a file of flags is a beginning that may be changed.

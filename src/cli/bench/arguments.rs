@@ -47,8 +47,8 @@ fn mask_address(text: &str) -> String {
 }
 
 /// Flags of a series that have a value, and that have none.
-const SERIES: [&str; 6] =
-    ["sweep", "repeats", "slo", "find-rate-probes", "find-rate-precision", "find-rate-time"];
+const SERIES: [&str; 7] =
+    ["sweep", "sweep-mode", "repeats", "slo", "find-rate-probes", "find-rate-precision", "find-rate-time"];
 const SERIES_BARE: &str = "find-rate";
 
 /// The arguments of one run of a series: without the series, with what is its own in the end, where it counts.
@@ -87,6 +87,9 @@ mod tests {
         let typed = [
             "--sweep",
             "request-rate=1,2",
+            "--sweep=max-concurrency=1,2",
+            "--sweep-mode",
+            "one-at-a-time",
             "--seed",
             "3",
             "--repeats=4",

@@ -94,8 +94,8 @@ fn flags(key: &str, value: &Value) -> Result<Vec<String>, String> {
     match value {
         Value::Boolean(true) => Ok(vec![flag]),
         Value::Boolean(false) => Ok(Vec::new()),
-        // The one flag that may be given several times.
-        Value::Array(values) if flag == "--header" => values.iter().map(plain).collect(),
+        // The flags that may be given several times.
+        Value::Array(values) if flag == "--header" || flag == "--sweep" => values.iter().map(plain).collect(),
         Value::Array(values) if LISTS.contains(&flag.as_str()) => {
             let value = |value| plain(value).map(|text| text[flag.len() + 1..].to_owned());
             std::iter::once(Ok(flag.clone())).chain(values.iter().map(value)).collect()

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::Flags;
@@ -15,23 +15,38 @@ use super::arrivals::requests;
 use super::session::{Kept, Session};
 use crate::cli::Failure;
 use crate::load::LoadConfig;
-use crate::load::schedule::{Pace, Rate, parse_seconds};
+use crate::load::dataset::Dataset;
+use crate::load::schedule::{Pace, Rate, Shape, parse_seconds};
 use crate::report::Rating;
 use crate::report::json::run_json;
-use crate::series::{Answer, Limits, Lines, Point, Slo, Sweep, find_rate, identity, table};
+use crate::series::{
+    Answer, Axis, Limits, Lines, Mode, Point, Setting, Slo, Sweep, find_rate, identity, table,
+};
 
 /// Length of a search's run that is not given any.
 const PROBE: Duration = Duration::from_secs(30);
 /// A trend takes so many requests, so that a run at a low rate is longer.
 const FEWEST_REQUESTS: f64 = 100.0;
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SweepMode {
+    /// Each value of one flag with each of the others
+    Grid,
+    /// Each value of one flag, the others as they are given besides
+    OneAtATime,
+}
+
 /// Several runs.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Series of runs")]
 pub(super) struct SeriesArgs {
-    /// A run for each value of one flag: request-rate=10,20,50 or max-concurrency=1,8,64
-    #[arg(long, value_name = "FLAG=V,V", value_parser = Sweep::parse, conflicts_with_all = ["find_rate", "schedule", "stages"])]
-    sweep: Option<Sweep>,
+    /// A run for each value of a flag: request-rate=10,20,50; also max-concurrency, burstiness, random-input-len and
+    /// random-output-len. Given several times: of each combination, or see --sweep-mode
+    #[arg(long, value_name = "FLAG=V,V", value_parser = Axis::parse, conflicts_with_all = ["find_rate", "schedule", "stages"])]
+    sweep: Vec<Axis>,
+    /// How several --sweep go together
+    #[arg(long, value_enum, default_value = "grid", requires = "sweep")]
+    sweep_mode: SweepMode,
     /// Make each run several times, with one seed after the other; the table has 95 % intervals
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "find_rate")]
     repeats: u32,
@@ -55,7 +70,15 @@ pub(super) struct SeriesArgs {
 impl SeriesArgs {
     /// More than one run is asked for.
     pub(super) fn wanted(&self) -> bool {
-        self.sweep.is_some() || self.repeats > 1 || self.find_rate
+        !self.sweep.is_empty() || self.repeats > 1 || self.find_rate
+    }
+
+    fn points(&self) -> Result<Sweep, String> {
+        let mode = match self.sweep_mode {
+            SweepMode::Grid => Mode::Grid,
+            SweepMode::OneAtATime => Mode::OneAtATime,
+        };
+        Sweep::new(&self.sweep, mode).map_err(|e| format!("--sweep: {e}"))
     }
 
     fn limits(&self, arrivals: &LoadConfig) -> Result<Limits, String> {
@@ -116,14 +139,14 @@ impl Series {
     }
 
     fn sweep(&mut self, args: &Flags, base: &LoadConfig) -> Result<(), Failure> {
-        let sweep = args.series.sweep.clone().unwrap_or_default();
+        let sweep = args.series.points().map_err(Failure::Usage)?;
         let runtime = super::runtime()?;
         let mut made: Vec<(String, Vec<Value>)> =
             sweep.points().iter().map(|point| (point.to_string(), Vec::new())).collect();
         let outcome = runtime.block_on(async {
             for repeat in 0..args.series.repeats {
                 for (point, (name, runs)) in sweep.points().iter().zip(&mut made) {
-                    let config = at(args, base, *point, u64::from(repeat))?;
+                    let config = at(args, base, point, u64::from(repeat))?;
                     let line =
                         self.line(config, json!({"point": name, "repeat": repeat + 1}), |_| true).await?;
                     let partial = line["partial"] == true;
@@ -182,20 +205,12 @@ fn told(answer: &Answer, slo: &Slo) -> String {
 }
 
 /// The configuration of a point. The number of requests may follow from the rate.
-fn at(args: &Flags, base: &LoadConfig, point: Point, repeat: u64) -> Result<LoadConfig, Failure> {
+fn at(args: &Flags, base: &LoadConfig, point: &Point, repeat: u64) -> Result<LoadConfig, Failure> {
     let mut config = LoadConfig { seed: base.seed + repeat, ..base.clone() };
-    let mut own = Vec::new();
-    match point {
-        Point::Same => {}
-        Point::RequestRate(rate) => {
-            config.arrivals.pace = Pace::Rate(rate);
-            own.push(("request-rate", config.arrivals.rate_text()));
-        }
-        Point::MaxConcurrency(places) => {
-            config.max_concurrency = Some(places as usize);
-            own.push(("max-concurrency", places.to_string()));
-        }
+    for setting in point.settings() {
+        set(&mut config, *setting).map_err(|e| Failure::Usage(format!("--sweep {}: {e}", setting.flag())))?;
     }
+    let mut own: Vec<(&str, String)> = point.settings().iter().map(|s| (s.flag(), s.value())).collect();
     own.push(("seed", config.seed.to_string()));
     config.arguments = of_one_run(&base.arguments, &own);
     if config.arrivals.duration.is_some() && config.arrivals.mean_per_s().is_none() {
@@ -203,6 +218,27 @@ fn at(args: &Flags, base: &LoadConfig, point: Point, repeat: u64) -> Result<Load
     }
     config.num_prompts = requests(&config.arrivals, args.dataset.num_prompts, config.seed);
     Ok(config)
+}
+
+fn set(config: &mut LoadConfig, setting: Setting) -> Result<(), String> {
+    let dataset = config.dataset.name();
+    let random = match &mut config.dataset {
+        Dataset::Random(options) => Ok(options),
+        _ => Err(format!("only with --dataset-name random, not {dataset}")),
+    };
+    match setting {
+        Setting::RequestRate(rate) => config.arrivals.pace = Pace::Rate(rate),
+        Setting::MaxConcurrency(places) => config.max_concurrency = Some(places as usize),
+        Setting::Burstiness(_)
+            if config.arrivals.shape == Shape::Constant || config.arrivals.mean_per_s().is_none() =>
+        {
+            return Err("needs a --request-rate, and arrivals that are not constant".to_owned());
+        }
+        Setting::Burstiness(shape) => config.arrivals.shape = Shape::Gamma(shape),
+        Setting::RandomInputLen(tokens) => random?.input_tokens = tokens,
+        Setting::RandomOutputLen(tokens) => random?.output_tokens = tokens,
+    }
+    Ok(())
 }
 
 /// The configuration of a search's run. Prompts and arrivals are new each time: what an earlier run left in a cache is not asked.
