@@ -365,10 +365,12 @@ fn unequal(arrivals: &Arrivals, schedule: &Schedule, prompts: usize) -> Option<S
 
 /// Requests that are due at the very beginning.
 fn at_once(config: &LoadConfig, planned: usize) -> usize {
-    match config.arrivals.pace {
-        Pace::Rate(Rate::AllAtOnce) => planned.min(config.max_concurrency.unwrap_or(usize::MAX)),
+    let due = match &config.arrivals.pace {
+        Pace::Rate(Rate::AllAtOnce) => planned,
+        Pace::Trace { schedule, .. } => schedule.at_ns.iter().take_while(|at_ns| **at_ns == 0).count(),
         _ => 1,
-    }
+    };
+    due.min(config.max_concurrency.unwrap_or(usize::MAX))
 }
 
 /// As many connections as the first moments need; later ones come back from use.

@@ -56,6 +56,7 @@ pub const SMALL: &str = "--dataset-name random-ids --num-prompts 3 --random-inpu
 #[tokio::test]
 async fn usage_errors_are_2_and_name_the_flag() {
     let folder = Folder::new("usage");
+    std::fs::create_dir(folder.0.join("empty")).unwrap();
     for (args, named) in [
         ("--request-rate 0", "--request-rate"),
         ("--dataset-name random --column ms=nosuch*2", "ms: "),
@@ -95,6 +96,8 @@ async fn usage_errors_are_2_and_name_the_flag() {
         ("--dataset-name random --sweep request-rate=1 --sweep request-rate=2", "swept twice"),
         ("--dataset-name random --sweep burstiness=1,2", "needs a --request-rate"),
         ("--dataset-name multi-turn --sweep random-input-len=1,2", "only with --dataset-name random"),
+        ("--dataset-name weka", "--dataset-path"),
+        ("--dataset-name weka --dataset-path empty", "no .json or .jsonl files"),
         ("--dataset-name random --find-rate", "--slo"),
         ("--dataset-name random --slo p99_ttft<5", "--slo"),
         ("--dataset-name random --find-rate --slo p50<5", "--slo"),

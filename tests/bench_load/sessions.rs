@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use milepost::clock::Clock;
 use milepost::load::body::Backend;
-use milepost::load::dataset::{Dataset, MultiTurnOptions, TraceFormat, TraceOptions};
+use milepost::load::dataset::{Dataset, MultiTurnOptions, TraceFormat, TraceOptions, WekaOptions};
+use milepost::load::row::Row;
 use milepost::load::schedule::{Arrivals, Pace, Rate, Schedule, TracePace};
 use milepost::load::{LoadConfig, RunReport, run};
 use milepost::report::csv;
@@ -117,25 +118,32 @@ async fn a_session_ends_with_a_turn_that_fails_and_each_turn_is_a_row() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_turn_of_a_trace_waits_for_its_chat_and_for_its_time() {
-    let path = PathBuf::from(format!("{}/tests/data/load/bailian_small.jsonl", env!("CARGO_MANIFEST_DIR")));
-    let trace = TraceOptions {
-        format: TraceFormat::Bailian,
+fn trace(format: TraceFormat, name: &str) -> TraceOptions {
+    let path = PathBuf::from(format!("{}/tests/data/load/{name}", env!("CARGO_MANIFEST_DIR")));
+    TraceOptions {
+        format,
         path: Some(path),
         output_tokens: None,
         context_tokens: None,
         until: None,
         vocabulary: 1000,
-    };
-    let pace = TracePace::default();
+    }
+}
+
+fn at_its_times(trace: TraceOptions, speedup: f64) -> LoadConfig {
+    let pace = TracePace { speedup, keep_ticks: false };
     let pace = Pace::Trace { pace, schedule: Arc::new(Schedule::default()) };
-    let config = LoadConfig {
+    LoadConfig {
         dataset: Dataset::Trace(trace),
         arrivals: Arrivals { pace, ..Rate::AllAtOnce.into() },
         ..config("http://pipe:1", 1000)
-    };
-    let (report, _) = talked(config, |_| None).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_of_a_trace_waits_for_its_chat_and_for_its_time() {
+    let trace = trace(TraceFormat::Bailian, "bailian_small.jsonl");
+    let (report, _) = talked(at_its_times(trace, 1.0), |_| None).await;
     assert_eq!(
         report.rows.iter().map(|r| r.turn.unwrap()).collect::<Vec<_>>(),
         [(1, 1), (2, 1), (1, 2), (1, 3)]
@@ -147,6 +155,52 @@ async fn a_turn_of_a_trace_waits_for_its_chat_and_for_its_time() {
     assert_eq!(due_ns[3], 9 * SECOND_NS);
     let reuse = report.reuse.unwrap();
     assert_eq!((reuse.cached_tokens, reuse.prompt_tokens), (16 + 32 + 64, 190));
+}
+
+fn weka(sessions: Option<u32>) -> TraceOptions {
+    let format = TraceFormat::Weka(WekaOptions { sessions, most_think: Duration::from_secs(60) });
+    trace(format, "weka")
+}
+
+/// Each answer takes 2 s here; the sub-tasks of the first session begin 3 and 4 s after its first answer, its third call 1 s after
+/// the one that was answered last, and its fourth would come 488 s after that.
+#[tokio::test(start_paused = true)]
+async fn calls_of_a_recorded_session_wait_for_answers_and_think_as_recorded() {
+    let (report, got) = talked(at_its_times(weka(None), 1.0), |_| None).await;
+    let rows = |session: u32| report.rows.iter().filter(move |r| r.turn.unwrap().0 == session);
+    let about_s = |ns: i64| (ns + 250_000_000) / SECOND_NS;
+    let due_s = |session| rows(session).map(|r| about_s(r.scheduled_ns)).collect::<Vec<_>>();
+    assert_eq!(due_s(1), [0, 5, 9, 6, 12, 74]);
+    assert_eq!(due_s(2), [0, 5]);
+    assert_eq!(rows(1).map(|r| r.turn.unwrap().1).collect::<Vec<_>>(), [1, 2, 3, 2, 4, 5]);
+    let reuse = report.reuse.unwrap();
+    assert_eq!((reuse.cached_tokens, reuse.prompt_tokens), (16 + 16 + 32 + 48 + 32, 332));
+
+    let sent = |row: &Row| -> Vec<u64> {
+        let one = got.iter().find(|g| g.header("x-request-id") == Some(&row.req_id)).unwrap();
+        serde_json::from_value(one.body["input_ids"].clone()).unwrap()
+    };
+    let (first, second): (Vec<_>, Vec<_>) = (rows(1).map(sent).collect(), rows(2).map(sent).collect());
+    assert_eq!(first.iter().map(Vec::len).collect::<Vec<_>>(), [40, 20, 36, 18, 60, 75]);
+    let shared = |a: &[u64], b: &[u64]| a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    assert_eq!((shared(&first[0], &first[4]), shared(&first[4], &first[5])), (32, 48));
+    assert_eq!((shared(&first[1], &first[2]), shared(&first[0], &first[1])), (16, 0));
+    // Their ids are the same numbers, and mean other text.
+    assert_eq!((shared(&first[0], &second[0]), shared(&second[0], &second[1])), (0, 32));
+}
+
+#[tokio::test(start_paused = true)]
+async fn recorded_sessions_can_be_sped_up_and_cut() {
+    let (report, _) = talked(at_its_times(weka(Some(1)), 2.0), |_| None).await;
+    let halves = |r: &Row| (r.scheduled_ns + SECOND_NS / 10) / (SECOND_NS / 2);
+    // Half seconds: answers take what they take, thinking half as long.
+    assert_eq!(report.rows.iter().map(halves).collect::<Vec<_>>(), [0, 7, 13, 8, 18, 82]);
+    let told = Dataset::Trace(weka(None)).load(3, 1, true).unwrap();
+    assert_eq!(told.prompts.len(), 3);
+    let until = Some(Duration::from_secs(8));
+    let told = Dataset::Trace(TraceOptions { until, ..weka(None) }).load(100, 1, true).unwrap();
+    assert_eq!(told.prompts.iter().map(|p| p.planned_tokens).collect::<Vec<_>>(), [40, 20, 18, 33, 50]);
+    assert!(told.notes.iter().any(|n| n.contains("2 sessions; the trace does not tell")), "{:?}", told.notes);
 }
 
 /// Another think time in the file is another think time in the run; the data set's own would be 3 s.

@@ -92,7 +92,7 @@ impl ArrivalArgs {
         if asked && (!of_trace || other) {
             return Err(
                 "--arrivals trace: only with a trace as data set (--dataset-name mooncake, azure, burstgpt, \
-                 qwen-bailian or milepost-trace), without --request-rate and --stages"
+                 qwen-bailian, weka or milepost-trace), without --request-rate and --stages"
                     .to_owned(),
             );
         }

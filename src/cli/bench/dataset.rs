@@ -10,9 +10,12 @@ use clap::{Args, ValueEnum};
 
 use crate::load::dataset::{
     Blocks, Dataset, FileOptions, MultiTurnOptions, Popularity, RandomOptions, SharedPrefixOptions,
-    TraceFormat, TraceOptions,
+    TraceFormat, TraceOptions, WekaOptions,
 };
-use crate::load::schedule::{Arrivals, Pace};
+use crate::load::schedule::{Arrivals, Pace, parse_seconds};
+
+/// Requests of a run at most.
+const MOST_REQUESTS: u32 = 10_000_000;
 
 /// `--dataset-name`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -40,6 +43,9 @@ enum DatasetName {
     /// Qwen-Bailian trace: times, lengths, chats, hashes of 16-token blocks (--dataset-path)
     #[value(alias = "bailian")]
     QwenBailian,
+    /// Weka's kv-cache-tester: sessions with think times, lengths, hashes of 64-token blocks (--dataset-path, a file or a folder)
+    #[value(alias = "weka-trace")]
+    Weka,
     /// milepost's own trace log: times, lengths, as much sharing as it tells (--dataset-path)
     MilepostTrace,
 }
@@ -61,8 +67,8 @@ pub(super) struct DatasetArgs {
     #[arg(long)]
     dataset_path: Option<PathBuf>,
     /// Requests to send; 1000 where no time says how many (generated-shared-prefix: groups times prompts instead)
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    pub(super) num_prompts: Option<u32>,
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_REQUESTS)))]
+    num_prompts: Option<u32>,
     /// Files and traces: ask for this many output tokens
     #[arg(long)]
     sharegpt_output_len: Option<u64>,
@@ -86,6 +92,12 @@ pub(super) struct DatasetArgs {
     gsp: SharedPrefixArgs,
     #[command(flatten)]
     mt: MultiTurnArgs,
+    /// weka: sessions at most [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    weka_sessions: Option<u32>,
+    /// weka: longer think times are cut to this
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_seconds)]
+    weka_max_think: f64,
 }
 
 /// `--mt-*`.
@@ -204,6 +216,12 @@ impl DatasetArgs {
         })
     }
 
+    /// Requests asked for. Of sessions the arrivals tell only how many begin, not of how many requests they are.
+    pub(super) fn requests(&self, arrivals: &Arrivals) -> Option<u32> {
+        let sessions = matches!(self.dataset_name, DatasetName::QwenBailian | DatasetName::Weka);
+        self.num_prompts.or((sessions && arrivals.ends_by_itself()).then_some(MOST_REQUESTS))
+    }
+
     /// Its requests have times of their own.
     pub(super) fn is_trace(&self) -> bool {
         self.trace_format().is_some()
@@ -215,6 +233,10 @@ impl DatasetArgs {
             DatasetName::Azure => Some(TraceFormat::Azure),
             DatasetName::Burstgpt => Some(TraceFormat::BurstGpt),
             DatasetName::QwenBailian => Some(TraceFormat::Bailian),
+            DatasetName::Weka => Some(TraceFormat::Weka(WekaOptions {
+                sessions: self.weka_sessions,
+                most_think: Duration::try_from_secs_f64(self.weka_max_think).unwrap_or(Duration::MAX),
+            })),
             DatasetName::MilepostTrace => Some(TraceFormat::Milepost),
             _ => None,
         }

@@ -216,7 +216,7 @@ fn at(args: &Flags, base: &LoadConfig, point: &Point, repeat: u64) -> Result<Loa
     if config.arrivals.duration.is_some() && config.arrivals.mean_per_s().is_none() {
         return Err(Failure::Usage("--sweep: request-rate=inf has no --duration".to_owned()));
     }
-    config.num_prompts = requests(&config.arrivals, args.dataset.num_prompts, config.seed);
+    config.num_prompts = requests(&config.arrivals, args.dataset.requests(&config.arrivals), config.seed);
     Ok(config)
 }
 

@@ -23,7 +23,7 @@ pub use blocks::Blocks;
 pub use multi_turn::MultiTurnOptions;
 pub use random::{Drawn, RandomOptions};
 pub use shared_prefix::{Popularity, SharedPrefixOptions};
-pub use trace::{TraceFormat, TraceOptions};
+pub use trace::{TraceFormat, TraceOptions, WekaOptions};
 pub use words::approximate_tokens;
 
 /// The text of a prompt, or what it is made from.

@@ -8,6 +8,7 @@ mod columns;
 mod own_log;
 mod rows;
 mod turns;
+mod weka;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use std::time::Duration;
 use super::blocks::{Blocks, mixed};
 use super::{Content, DatasetError, Loaded, Prompt, file};
 use crate::trace::prompt;
+
+pub use weka::WekaOptions;
 
 /// Blocks of all prompts together: 2 GB of ids.
 const MOST_BLOCKS: usize = 250_000_000;
@@ -32,6 +35,8 @@ pub enum TraceFormat {
     BurstGpt,
     /// JSON lines with chats, turns and hashes of 16-token blocks.
     Bailian,
+    /// Sessions of calls with hashes of 64-token blocks and think times, but no times of their own.
+    Weka(WekaOptions),
     /// milepost's own trace log.
     Milepost,
 }
@@ -44,6 +49,7 @@ impl TraceFormat {
             Self::Azure => "azure",
             Self::BurstGpt => "burstgpt",
             Self::Bailian => "qwen-bailian",
+            Self::Weka(_) => "weka",
             Self::Milepost => "milepost-trace",
         }
     }
@@ -53,6 +59,8 @@ impl TraceFormat {
         match self {
             Self::Mooncake => 512,
             Self::Azure | Self::BurstGpt | Self::Bailian | Self::Milepost => 16,
+            // Each session says it.
+            Self::Weka(_) => 64,
         }
     }
 }
@@ -85,8 +93,21 @@ struct TraceRow {
     ids: Vec<u64>,
     /// Bytes of text that its blocks are of, where they are not of tokens.
     text_bytes: u64,
+    /// Tokens of a block, where they are not the same in the whole trace.
+    block_tokens: Option<u32>,
     /// Its chat and the one it goes on from.
     chat: Option<(i64, i64)>,
+    /// From the answer that it goes on from.
+    think_ns: u64,
+}
+
+/// What becomes of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Kept,
+    LeftOut,
+    /// No more rows are wanted.
+    Enough,
 }
 
 /// Reads up to `count` requests, in the order in which they came.
@@ -101,7 +122,10 @@ pub(super) fn load(
     })?;
     let mut taken = Taken { left: count, ..Taken::default() };
     if o.format == TraceFormat::Milepost {
-        own_log::read(path, |row| taken.take(row, o).is_some())?;
+        own_log::read(path, |row| taken.take(row, o) != Fate::Enough)?;
+    } else if let TraceFormat::Weka(options) = o.format {
+        let read = weka::read(path, options, o.until, &mut |row| taken.take(row, o))?;
+        taken.of_sessions = Some(read);
     } else {
         let mut rows = rows::Rows::new(o.format);
         for line in file::lines(path)? {
@@ -110,13 +134,16 @@ pub(super) fn load(
                 DatasetError::new(format!("--dataset-path {} line {number}: {what}", path.display()))
             };
             let Some(row) = rows.read(&line).map_err(at)? else { continue };
-            if taken.take(row, o).is_none() {
+            if taken.take(row, o) == Fate::Enough {
                 break;
             }
-            if taken.blocks > MOST_BLOCKS {
-                return Err(at(format!("more than {MOST_BLOCKS} blocks; give --num-prompts or --duration")));
-            }
         }
+    }
+    if taken.blocks > MOST_BLOCKS {
+        return Err(DatasetError::new(format!(
+            "--dataset-path {}: more than {MOST_BLOCKS} blocks; give --num-prompts or --duration",
+            path.display()
+        )));
     }
     Ok(taken.loaded(o, seed, exact_tokens))
 }
@@ -134,35 +161,40 @@ struct Taken {
     /// Of the prompts whose blocks are of text.
     text_bytes: u64,
     text_tokens: u64,
+    of_sessions: Option<weka::Read>,
 }
 
 impl Taken {
-    /// Keeps a row that can be sent; `None` ends the reading.
-    fn take(&mut self, mut row: TraceRow, o: &TraceOptions) -> Option<()> {
-        if self.left == 0 {
-            return None;
+    /// Keeps a row that can be sent.
+    fn take(&mut self, mut row: TraceRow, o: &TraceOptions) -> Fate {
+        if self.left == 0 || self.blocks > MOST_BLOCKS {
+            return Fate::Enough;
         }
         row.output_tokens = o.output_tokens.unwrap_or(row.output_tokens);
         if row.input_tokens == 0 || row.output_tokens == 0 {
             self.empty += 1;
-            return Some(());
+            return Fate::LeftOut;
         }
         let most = o.context_tokens.unwrap_or(MOST_TOKENS).min(MOST_TOKENS);
         if row.input_tokens.saturating_add(row.output_tokens) > most {
             self.too_long += 1;
-            return Some(());
+            return Fate::LeftOut;
         }
         if let (Some(first), Some(until)) = (self.rows.first(), o.until)
             && u128::from(row.at_ns.saturating_sub(first.at_ns)) >= until.as_nanos()
         {
             // Records of our own log are in the order of their ends.
-            return (o.format == TraceFormat::Milepost).then_some(());
+            return if o.format == TraceFormat::Milepost { Fate::LeftOut } else { Fate::Enough };
         }
-        let blocks = row.input_tokens.div_ceil(u64::from(o.format.block_tokens())) as usize;
+        let block_tokens = u64::from(row.block_tokens.unwrap_or(o.format.block_tokens()));
+        let blocks = row.input_tokens.div_ceil(block_tokens) as usize;
+        // Of sessions only blocks that are full have ids.
+        let full =
+            if row.block_tokens.is_some() { (row.input_tokens / block_tokens) as usize } else { blocks };
         if row.text_bytes > 0 {
             self.text_bytes += row.text_bytes;
             self.text_tokens += row.input_tokens;
-        } else if !row.ids.is_empty() && row.ids.len() != blocks {
+        } else if !row.ids.is_empty() && !(full..=blocks).contains(&row.ids.len()) {
             self.misfits += 1;
             row.ids.truncate(blocks);
         }
@@ -170,7 +202,7 @@ impl Taken {
         self.blocks += row.ids.len();
         self.left -= 1;
         self.rows.push(row);
-        Some(())
+        Fate::Kept
     }
 
     fn loaded(mut self, o: &TraceOptions, seed: u64, exact_tokens: bool) -> Loaded {
@@ -190,7 +222,7 @@ impl Taken {
             turn,
             content: Content::Blocks(Blocks {
                 ids: row.ids.into(),
-                block_tokens,
+                block_tokens: row.block_tokens.unwrap_or(block_tokens),
                 tokens: row.input_tokens,
                 own: mixed(mixed(seed) ^ index),
                 vocabulary: o.vocabulary,
@@ -246,6 +278,16 @@ impl Taken {
                 notes.push(format!("{name}: {}", own_log::BY_HASHES));
             }
             TraceFormat::Milepost => notes.push(format!("{name}: {}", own_log::APPROXIMATE)),
+            TraceFormat::Weka(options) => {
+                let weka::Read { sessions, cut } = self.of_sessions.unwrap_or_default();
+                notes.push(format!(
+                    "{name}: {sessions} sessions; the trace does not tell when they began: all begin at once, or as --request-rate says"
+                ));
+                let most_s = options.most_think.as_secs_f64();
+                if cut > 0 {
+                    notes.push(format!("{name}: {cut} think times are cut to {most_s} s (--weka-max-think)"));
+                }
+            }
             TraceFormat::Mooncake | TraceFormat::Bailian => {}
         }
         notes

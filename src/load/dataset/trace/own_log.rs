@@ -64,7 +64,14 @@ impl Sharing {
         if let Some(hashes) = record.prompt_hashes.as_ref().map(PromptBlocks::keyed).filter(|h| !h.is_empty())
         {
             let (at_ns, ids) = (record.arrival_unix_ns, hashes.to_vec());
-            return TraceRow { at_ns, input_tokens, output_tokens, ids, text_bytes: bytes, chat: None };
+            return TraceRow {
+                at_ns,
+                input_tokens,
+                output_tokens,
+                ids,
+                text_bytes: bytes,
+                ..TraceRow::default()
+            };
         }
         let cached = record.tokens.cached_tokens.unwrap_or(0).min(input_tokens) / BLOCK_TOKENS;
         // More than any model reads is left out by its length; its ids need not be made.

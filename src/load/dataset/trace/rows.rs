@@ -68,8 +68,8 @@ impl Rows {
             }
             TraceFormat::Azure => self.of_csv(line, ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]),
             TraceFormat::BurstGpt => self.of_csv(line, ["Timestamp", "Request tokens", "Response tokens"]),
-            // It is no file of lines of one kind.
-            TraceFormat::Milepost => Ok(None),
+            // They are no files of lines of one kind.
+            TraceFormat::Milepost | TraceFormat::Weka(_) => Ok(None),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Which requests of a trace are turns of one chat.
 //!
-//! Rule: a turn waits for the answer of the one it goes on from, and for its own time. Deliberately not here: waiting.
+//! Rule: a turn waits for the answer of the one it goes on from, then as long as its user thought, and for its own time.
+//! Deliberately not here: waiting.
 
 use std::collections::HashMap;
 
@@ -17,7 +18,12 @@ pub(super) fn of(rows: &[TraceRow], at_ns: &[u64]) -> Vec<Option<Turn>> {
             Some(&(prompt, session, turn)) => Turn {
                 session,
                 turn: turn + 1,
-                after: Some(After { prompt, think_ns: 0, not_before_ns: *at_ns, carries_reply: false }),
+                after: Some(After {
+                    prompt,
+                    think_ns: row.think_ns,
+                    not_before_ns: *at_ns,
+                    carries_reply: false,
+                }),
             },
             None => {
                 sessions += 1;
