@@ -64,6 +64,49 @@ async fn the_highest_rate_of_a_server_is_found() {
     assert!(bad <= 24.0, "{told:?}");
 }
 
+/// Answers at once, and 300 ms late while the last twenty requests came in less than 70 ms: 286 a second.
+fn slow_above_286(clock: &Clock) -> Server {
+    let events = data("sglang-0.4.9.post6-patched_generate_stream.sse");
+    let (time, came_ns) = (clock.clone(), Arc::new(Mutex::new(Vec::<u64>::new())));
+    Server::new(clock, move |got| {
+        about(got).unwrap_or_else(|| {
+            let mut came_ns = came_ns.lock().unwrap();
+            came_ns.push(time.mono_ns());
+            let twenty_ns = came_ns.iter().nth_back(20).map(|first_ns| time.mono_ns() - first_ns);
+            let late = if twenty_ns.is_some_and(|ns| ns < 70_000_000) { 300 } else { 0 };
+            let wait = Step::Sleep(Duration::from_millis(late));
+            std::iter::once(wait).chain(stream(&events, Duration::ZERO)).collect()
+        })
+    })
+}
+
+/// In real time, as a process. Half of all requests are far on one side of the promise, so that a stall of this machine decides
+/// little: it may make a good rate bad, or the client's own lateness is told instead of a bracket.
+#[tokio::test]
+async fn a_search_in_real_time_ends_in_a_bracket_around_the_limit() {
+    let (server, folder) = (slow_above_286(&Clock::system()), Folder::new("find-rate"));
+    let args = format!(
+        "--base-url {} --dataset-name random-ids --random-input-len 6 --random-output-len 8 --random-range-ratio 1 --arrivals constant \
+         --request-rate 200 --duration 100ms --find-rate --find-rate-precision 1 --disable-tqdm --slo",
+        server.listen().await
+    );
+    let mut command = bench(&folder, &args);
+    command.arg("p50 ttft_client<100ms");
+    let out = output(command).await;
+    let (told, errors) = (text(&out.stdout), text(&out.stderr));
+    if out.status.code() == Some(3) {
+        assert!(errors.contains("no bracket: the client cannot make"), "{errors}{told}");
+        return;
+    }
+    assert_eq!(out.status.code(), Some(0), "{errors}{told}");
+    let last = folder.read("milepost-bench/find-rate.jsonl").lines().last().unwrap().to_owned();
+    let answer: Value = serde_json::from_str(&last).unwrap();
+    let rate = |name: &str| answer["find_rate"][name].as_f64().unwrap();
+    let (good, bad) = (rate("good_request_rate"), rate("bad_request_rate"));
+    assert!(good <= 200.0 && bad <= 400.0 && bad <= 2.0 * good, "{answer}");
+    assert!(told.contains(&format!("kept at:      {good}/s\nnot kept at:  {bad}/s\n")), "{told}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_saturated_run_is_invalid_and_an_easy_one_valid() {
     let clock = Clock::virtual_time(1_000_000_000, 1_700_000_000_000_000_000);
