@@ -41,6 +41,8 @@ pub struct Outcome {
     pub cpu_ns: f64,
     /// What it says.
     pub reported: Reported,
+    /// How it doubted its own run, where it does such a thing.
+    pub doubt: Option<String>,
 }
 
 impl Outcome {
@@ -124,7 +126,8 @@ impl Stage {
         let command = tool.command(&call, &self.folder.join("tokenizer"));
         let errors = folder.join("errors");
         let mut process = Process::start(command, cores, &all, errors).map_err(broken)?;
-        let used = self.watch(&mut process, call_s(&call, beat))?;
+        let (used, said) = self.watch(&mut process, call_s(&call, beat))?;
+        let doubt = tool.doubt(&said)?;
         let mut seen = self.server.take();
         let extra = seen
             .len()
@@ -138,14 +141,14 @@ impl Stage {
         let from_ns = seen.first().map_or(0, |s| s.arrived_ns);
         let to_ns = seen.iter().map(|s| s.ended_ns).max().unwrap_or(0);
         let cpu_ns = at(&used, to_ns) - at(&used, from_ns);
-        let outcome = Outcome { seen, cpu_ns, reported: tool.reported(&folder) };
+        let outcome = Outcome { seen, cpu_ns, reported: tool.reported(&folder), doubt };
         // A run's files are of no more use, and many of them are large.
         let _ = fs::remove_dir_all(&folder);
         Ok(outcome)
     }
 
-    /// Waits for the tool's end; its CPU by moment.
-    fn watch(&self, process: &mut Process, load: Duration) -> Result<Vec<(u64, f64)>, Broken> {
+    /// Waits for the tool's end; its CPU by moment, and how it ended.
+    fn watch(&self, process: &mut Process, load: Duration) -> Result<(Vec<(u64, f64)>, String), Broken> {
         let began_ns = self.clock.mono_ns();
         let none = Cpu::default();
         let (mut used, mut last, mut sum_ns) = (Vec::new(), none, 0.0);
@@ -157,8 +160,7 @@ impl Stage {
             last = now;
             used.push((self.clock.mono_ns(), sum_ns));
             if let Some(said) = process.ended() {
-                let good = said.starts_with("exit status: 0:");
-                return if good { Ok(used) } else { Err(Broken::Invalid(said)) };
+                return Ok((used, said));
             }
             if self.clock.mono_ns() - began_ns > (load + PATIENCE).as_nanos() as u64 {
                 return Err(Broken::invalid(format!("not ended after {} s", (load + PATIENCE).as_secs())));

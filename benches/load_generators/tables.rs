@@ -41,7 +41,10 @@ pub fn rates(stage: &mut Stage, options: &Options) -> Result<Section, Broken> {
             for &tool in options.tools.iter().filter(|tool| tool.can(Pace::Rate(per_s, shape))) {
                 progress(&format!("{} at {asked}", tool.name()));
                 match stage.run(tool, (Pace::Rate(per_s, shape), requests, SHORT_TOKENS), SHORT, false) {
-                    Ok(run) => text.push_str(&rate_row(tool, &asked, per_s, shape, &run)),
+                    Ok(run) => {
+                        text.push_str(&rate_row(tool, &asked, per_s, shape, &run));
+                        notes.extend(run.doubt.map(|doubt| format!("{}, {asked}: {doubt}", tool.name())));
+                    }
                     Err(Broken::Interrupted) => return Err(Broken::Interrupted),
                     Err(Broken::Invalid(why)) => notes.push(format!("{}, {asked}: {why}", tool.name())),
                 }
@@ -88,6 +91,9 @@ pub fn streams(stage: &mut Stage, options: &Options) -> Result<Section, Broken> 
                     break;
                 }
             };
+            notes.extend(
+                run.doubt.as_ref().map(|doubt| format!("{}, {places} streams: {doubt}", tool.name())),
+            );
             let (mean, p99) = run.true_ttft_ms();
             let off = |said: Option<f64>, is: f64| said.map(|said| said - is);
             let (mean, p99) = (off(run.reported.ttft_mean_ms, mean), off(run.reported.ttft_p99_ms, p99));

@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::broken::Broken;
+
 /// Prompt tokens of each request.
 const PROMPT_TOKENS: &str = "16";
 
@@ -164,6 +166,19 @@ impl Tool {
             Self::Guidellm => guidellm(&mut command, call, tokenizer),
         }
         command
+    }
+
+    /// What its end says of a run: good, or good with a doubt of its own. A run that a tool itself calls no measurement is none,
+    /// but one that is only doubted did send what was asked for, and the server saw it.
+    pub fn doubt(self, ended: &str) -> Result<Option<String>, Broken> {
+        match (self, ended) {
+            (_, ended) if ended.starts_with("exit status: 0:") => Ok(None),
+            (Self::Milepost, ended) if ended.starts_with("exit status: 3:") => {
+                let why = ended.split_once("milepost: ").map_or(ended, |(_, why)| why);
+                Ok(Some(why.to_owned()))
+            }
+            _ => Err(Broken::invalid(ended.to_owned())),
+        }
     }
 
     /// What it wrote of a run.
