@@ -90,7 +90,9 @@ impl Session {
         if self.context.stop.is_set() {
             return Err(Failure::Interrupted(LoadError::Interrupted.to_string()));
         }
-        run_load(config, self.context.clone()).await.map_err(|e| match e {
+        // On a thread of the runtime: one that only blocks would have to be woken for each arrival, and then wake another.
+        let run = tokio::spawn(run_load(config, self.context.clone())).await;
+        run.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())).map_err(|e| match e {
             LoadError::Dataset(_) | LoadError::Options(_) | LoadError::Trace(_) => {
                 Failure::Usage(e.to_string())
             }
