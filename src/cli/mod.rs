@@ -41,10 +41,9 @@ enum Command {
     Bench(Box<bench::BenchArgs>),
     /// Ask servers and a router what they are, what they tell and what is missing.
     Doctor(doctor::DoctorArgs),
-    /// Look at a trace, or steer the capture of a router that runs.
     /// Make the figures of runs again from their files, with charts, side by side.
     Report(report::ReportArgs),
-    /// Look at a trace.
+    /// Look at a trace, or steer the capture of a router that runs.
     Trace(trace::TraceArgs),
     /// Make recorded decisions again, and try other policies on a trace.
     Replay(replay::ReplayArgs),
