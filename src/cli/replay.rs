@@ -4,12 +4,12 @@
 //! decision that did not come out again is a failure, whatever else was printed. Deliberately not here: the replay
 //! (`crate::replay`).
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::Failure;
+use super::{Failure, print};
 use crate::clock::Clock;
 use crate::replay::arm::Progress;
 use crate::replay::reading::{Limits, Reading};
@@ -105,16 +105,6 @@ fn write_json(path: &Path, replay: &Replay) -> Result<(), Failure> {
     let fail = |why: String| Failure::Run(format!("--json {}: {why}", path.display()));
     let text = json::page(replay).map_err(|e| fail(e.to_string()))?;
     std::fs::write(path, text).map_err(|e| fail(e.to_string()))
-}
-
-/// Writes to standard output; a reader that went away (`| head`) is no failure.
-fn print(text: &str) -> Result<(), Failure> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::Run(format!("standard output: {e}")))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The progress line.
