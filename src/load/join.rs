@@ -21,6 +21,7 @@ use super::traced::{RouterRun, Traced, TracedRequest, Tracing};
 use crate::clock::{Clock, ClockSnapshot, Stamp};
 use crate::trace::align::{TtftSource, align};
 use crate::trace::axis::{ClockTrack, Offsets};
+use crate::trace::boot_id;
 use crate::trace::record::{Outcome, RequestRecord};
 use crate::wire::Endpoint;
 use crate::wire::answer::Answer;
@@ -315,7 +316,7 @@ impl Run<'_> {
                 traced.unreadable
             ));
         }
-        let ours = own_boot_id();
+        let ours = boot_id();
         let shifts_ns =
             (0..traced.runs.len()).map(|run| self.shift(traced, run, ours.as_deref(), plan, seen)).collect();
         Axis::Router { traced, shifts_ns }
@@ -398,10 +399,6 @@ fn on_this_host(target: &Target, worker_url: &str) -> bool {
             || worker.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         loopback || worker.host == target.host
     })
-}
-
-fn own_boot_id() -> Option<String> {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
 }
 
 /// The record was made from the client's stamps: none of them is a router's.
