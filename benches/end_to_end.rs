@@ -94,21 +94,14 @@ fn measure(options: &Options) -> Result<(), Broken> {
         page.add(Section { key, title, text });
     }
     let Some(path) = &options.write else { return Ok(()) };
-    let today = milepost::units::utc(milepost::clock::Clock::system().now().unix_ns);
     let (rounds, requests) = (options.rounds, options.requests);
     let ours = Peer::versions(&[Peer::HEADLINE]).join(", ");
-    let made = format!("Made on {} with {ours}, {rounds} rounds of {requests} requests.", &today[..10]);
-    page.write(path, &made).map_err(Broken::Invalid)
+    let how = format!(" with {ours}, {rounds} rounds of {requests} requests");
+    page.write(path, &how).map_err(Broken::Invalid)
 }
 
 fn tell_machine(stage: &Stage, open_files: u64, peers: &[Peer], mut notes: Vec<String>, page: &mut Page) {
-    let others = page::others_share();
-    if others > page::NOISY {
-        notes.push(format!(
-            "others use {:.0} % of this machine: take no number below for good",
-            others * 100.0
-        ));
-    }
+    notes.extend(page::others());
     let mut lines = Peer::versions(peers);
     lines.append(&mut notes);
     let text = page::with_notes(page::machine(stage.cores, open_files) + "\n", &lines);

@@ -67,13 +67,7 @@ fn measure(mut options: Options) -> Result<(), Broken> {
     let mut stage = Stage::new().map_err(broken)?;
     let mut page = Page::default();
     let mut notes = vec![stage.told()];
-    let others = page::others_share();
-    if others > page::NOISY {
-        notes.push(format!(
-            "others use {:.0} % of this machine: take no number below for good",
-            others * 100.0
-        ));
-    }
+    notes.extend(page::others());
     options.tools.retain(|tool| {
         let version = tool.version();
         let there = version.is_ok();
@@ -86,7 +80,6 @@ fn measure(mut options: Options) -> Result<(), Broken> {
     page.add(tables::rates(&mut stage, &options)?);
     page.add(tables::streams(&mut stage, &options)?);
     let Some(path) = &options.write else { return Ok(()) };
-    let today = milepost::units::utc(milepost::clock::Clock::system().now().unix_ns);
-    let made = format!("Made on {}, {} s of arrivals at each rate.", &today[..10], options.seconds);
-    page.write(path, &made).map_err(Broken::Invalid)
+    let how = format!(", {} s of arrivals at each rate", options.seconds);
+    page.write(path, &how).map_err(Broken::Invalid)
 }

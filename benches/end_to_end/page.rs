@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::Path;
 
 /// More than this of the machine is used by others: told before anything is measured.
-pub const NOISY: f64 = 0.10;
+const NOISY_PERCENT: f64 = 10.0;
 
 /// A part of the page.
 pub struct Section {
@@ -32,8 +32,10 @@ impl Page {
         self.0.push(section);
     }
 
-    /// Puts all sections into the page at `path`.
-    pub fn write(&self, path: &Path, made: &str) -> Result<(), String> {
+    /// Puts all sections into the page at `path`, each with the day and, behind that, `how` it was made.
+    pub fn write(&self, path: &Path, how: &str) -> Result<(), String> {
+        let today = milepost::units::utc(milepost::clock::Clock::system().now().unix_ns);
+        let made = format!("Made on {}{how}.", &today[..10]);
         let mut page = read(path)?;
         for section in &self.0 {
             let place = place(&page, section.key).map_err(|what| told(path, &what))?;
@@ -102,8 +104,15 @@ pub fn progress(what: &str) {
     }
 }
 
-/// Share of the machine that others use, from a look of half a second; its numbers are noise when that is much.
-pub fn others_share() -> f64 {
+/// What is told where others use much of the machine, whose numbers are noise then.
+pub fn others() -> Option<String> {
+    let percent = others_share() * 100.0;
+    let text = || format!("others use {percent:.0} % of this machine: take no number below for good");
+    (percent > NOISY_PERCENT).then(text)
+}
+
+/// Share of the machine that others use, from a look of half a second.
+fn others_share() -> f64 {
     let read = || -> Option<(u64, u64)> {
         let text = fs::read_to_string("/proc/stat").ok()?;
         let times: Vec<u64> =

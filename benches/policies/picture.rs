@@ -5,6 +5,8 @@
 
 use std::fmt::Write;
 
+use milepost::report::chart::scale::step;
+
 use crate::stats::Mean;
 
 const COLUMNS: usize = 3;
@@ -140,18 +142,6 @@ impl Scale {
             }
         }
     }
-}
-
-/// The next of 1, 2, 5, 10, 20 ... that is not below, or not above.
-fn step(value: f64, up: bool) -> f64 {
-    let ten = 10_f64.powf(value.log10().floor());
-    let steps = [1.0, 2.0, 5.0, 10.0].map(|part| part * ten);
-    let found = if up {
-        steps.into_iter().find(|step| *step >= value * 0.999)
-    } else {
-        steps.into_iter().rfind(|step| *step <= value * 1.001)
-    };
-    found.unwrap_or(value)
 }
 
 fn draw(out: &mut String, (left, top): (f64, f64), axis: Axis, labels: &[Label], panel: &Panel) {
