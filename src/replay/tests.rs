@@ -15,6 +15,7 @@ use crate::sim::Profile;
 use crate::sim::engine::Progress as Made;
 use crate::sim::tokens::{Answer, mix};
 use crate::sim::virtual_fleet::{self, Placed, Traffic};
+use crate::trace::example::run_record;
 use crate::trace::journal::{ChoiceCall, JoinCall, JournalCall, JournalRecord, PolicyCall, StartCall};
 use crate::trace::reader::TraceReader;
 use crate::trace::record::{Outcome, Record, RequestRecord, RunRecord};
@@ -174,18 +175,10 @@ fn trace(policy: &str) -> String {
     };
     let clock = ClockSnapshot { mono_ns: 0, unix_ns: 0, bracket_ns: 0 };
     routed.write(&Record::Run(RunRecord {
-        schema: 1,
-        version: "0".into(),
-        pid: 1,
-        boot_id: None,
-        listen: "l".into(),
         policy: policy.into(),
-        split: None,
-        shadow_policies: Vec::new(),
         seed: 5,
         workers: (0..WORKERS).map(|worker| url(worker).to_string()).collect(),
-        capture: None,
-        clock,
+        ..run_record(clock)
     }));
     let start =
         StartCall { index_bytes: INDEX_BYTES as u64, worker_prefix_bytes: None, load_lasts_us: 10_000_000 };

@@ -11,6 +11,8 @@ pub mod axis;
 pub mod borders;
 pub mod capture;
 pub mod decision;
+#[cfg(test)]
+pub mod example;
 pub mod header;
 pub mod journal;
 pub mod json;

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::ClockSnapshot;
+use crate::trace::example::run_record;
 use crate::trace::record::{CaptureRecord, LostRecord};
 
 fn line(record: &Record) -> String {
@@ -13,20 +14,8 @@ fn line(record: &Record) -> String {
 }
 
 fn run(schema: u32) -> String {
-    line(&Record::Run(RunRecord {
-        schema,
-        version: "0.1.0".into(),
-        pid: 7,
-        boot_id: None,
-        listen: "127.0.0.1:1".into(),
-        policy: "random".into(),
-        split: None,
-        shadow_policies: Vec::new(),
-        seed: 1,
-        workers: vec!["http://w".into()],
-        capture: None,
-        clock: ClockSnapshot { mono_ns: 5, unix_ns: 50, bracket_ns: 1 },
-    }))
+    let clock = ClockSnapshot { mono_ns: 5, unix_ns: 50, bracket_ns: 1 };
+    line(&Record::Run(RunRecord { schema, ..run_record(clock) }))
 }
 
 fn request(seq: u64) -> String {

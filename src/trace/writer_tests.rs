@@ -5,25 +5,14 @@ use std::sync::Arc;
 
 use super::*;
 use crate::trace::capture::{CaptureError, Command, Status};
+use crate::trace::example;
 use crate::trace::parts::{part_path, parts_of};
 use crate::trace::reader::TraceFile;
 use crate::trace::record::{CaptureRecord, LostRecord, Outcome, Record, RequestRecord};
 
 pub fn run_record(clock: &Clock) -> RunRecord {
-    RunRecord {
-        schema: 1,
-        version: "0".to_owned(),
-        pid: 1,
-        boot_id: None,
-        listen: "127.0.0.1:1".to_owned(),
-        policy: "round_robin".to_owned(),
-        split: None,
-        shadow_policies: Vec::new(),
-        seed: 1,
-        workers: Vec::new(),
-        capture: Some(CaptureRecord { instance: "i".to_owned(), ..CaptureRecord::default() }),
-        clock: clock.snapshot(),
-    }
+    let capture = CaptureRecord { instance: "i".to_owned(), ..CaptureRecord::default() };
+    RunRecord { capture: Some(capture), ..example::run_record(clock.snapshot()) }
 }
 
 pub fn scratch(name: &str) -> PathBuf {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::clock::ClockSnapshot;
 use crate::report::gather::{Gathered, Gathering};
+use crate::trace::example::run_record;
 use crate::trace::header::CaptureRecord;
 use crate::trace::record::{Outcome, WorkerRecord};
 
@@ -22,20 +23,8 @@ fn run(part: u64, instance: &str) -> Record {
         prompt_block_bytes: None,
         prompt_key_id: None,
     };
-    Record::Run(RunRecord {
-        schema: 1,
-        version: "0.1.0".into(),
-        pid: 7,
-        boot_id: None,
-        listen: "127.0.0.1:1".into(),
-        policy: "random".into(),
-        split: None,
-        shadow_policies: Vec::new(),
-        seed: 1,
-        workers: vec!["http://w:1".into()],
-        capture: Some(capture),
-        clock: ClockSnapshot { mono_ns: 0, unix_ns: UNIX_NS, bracket_ns: 1 },
-    })
+    let clock = ClockSnapshot { mono_ns: 0, unix_ns: UNIX_NS, bracket_ns: 1 };
+    Record::Run(RunRecord { capture: Some(capture), ..run_record(clock) })
 }
 
 fn request(arrival_s: u64, took_s: u64) -> RequestRecord {
