@@ -3,18 +3,38 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
+use http::HeaderName;
 use milepost::config::access::ApiKey;
 use milepost::trace::record::Outcome;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::harness::{
-    PATIENCE, Response, Step, TestRouter, Worker, ask, generate_stream, post_with, read_message,
+    PATIENCE, Response, Step, TestRouter, Worker, ask, generate_stream, post, post_with, read_message,
 };
 
 /// What a client may call its request, and no page may run.
 const HOSTILE: &str = "<img/src=x/onerror=\"document.title='TAKEN'\">";
+
+/// What ends a quoted value, and what no terminal should get, before it.
+const BREAKING_OUT: &str = "'\"\u{7}\u{1b}[2J</pre></script>";
+
+/// Looks at what a link opened, goes on by a click on the row of the hostile request, and says what was there.
+const CLICK: &str = r"
+const waiting = setInterval(() => {
+  const one = document.getElementById('one');
+  const row = [...document.querySelectorAll('#requests tbody tr')].find((row) => row.textContent.includes('onerror'));
+  if (!one.open || !row) return;
+  clearInterval(waiting);
+  const linked = document.getElementById('one-title').textContent;
+  one.close();
+  row.click();
+  const record = JSON.parse(one.querySelector('pre').textContent);
+  const made = document.querySelectorAll('main img, dialog img, main script, dialog script').length;
+  document.body.append(`linked ${linked}; clicked ${one.open} ${record.request_id}; ${Object.keys(record).length} fields; made ${made};`);
+}, 20);";
 
 /// The stage of a server that tells no stamps.
 const UNTOLD: &str = "to server + tokenize + server queue + prefill";
@@ -56,8 +76,12 @@ async fn streaming() -> Worker {
 }
 
 async fn failing() -> Worker {
-    Worker::start(|_| vec![Step::Send(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 3\r\n\r\nno!".to_vec())])
-        .await
+    let error = json!({"error": {"message": HOSTILE}}).to_string();
+    let length = error.len();
+    let answer = format!(
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{error}"
+    );
+    Worker::start(move |_| vec![Step::Send(answer.clone().into())]).await
 }
 
 #[tokio::test]
@@ -140,6 +164,22 @@ async fn the_last_requests_are_told_with_their_stages_and_then_only_what_is_new(
 }
 
 #[tokio::test]
+async fn a_hundred_who_look_at_once_are_all_told() {
+    let worker = streaming().await;
+    let router = TestRouter::start(&[&worker]).await;
+    generate(&router, "first").await;
+    until(&router, "/milepost/requests", |said| !rows(said).is_empty()).await;
+    let mut looks = JoinSet::new();
+    for _ in 0..100 {
+        looks.spawn(ask(router.addr, get("/milepost/requests", "")));
+    }
+    for look in looks.join_all().await {
+        assert_eq!((look.status, rows(&look.json()).len()), (200, 1));
+    }
+    router.finish().await;
+}
+
+#[tokio::test]
 async fn without_a_trace_the_fleet_is_told_alone() {
     let worker = streaming().await;
     let router = TestRouter::with(&[&worker], |config| config.trace_log = None).await;
@@ -150,19 +190,31 @@ async fn without_a_trace_the_fleet_is_told_alone() {
     router.end().await;
 }
 
-/// Something before a router that drops the first questions of the page; its address.
-async fn dropping(router: SocketAddr, mut drops: usize) -> SocketAddr {
+/// Something before a router that drops the first questions of the page, and puts a script into the page in place of its
+/// policy, so that what keeps others out is the page's own care; its address.
+async fn before(router: SocketAddr, mut drops: usize, script: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let Some((head, _)) = read_message(&mut stream, &mut Vec::new()).await else { continue };
-            if drops > 0 && !head.starts_with("GET /milepost/live") {
-                drops -= 1;
+            let is_page = head.starts_with("GET /milepost/live");
+            // Without its policy a browser asks for an icon too.
+            let is_stray = !head.starts_with("GET /milepost/");
+            if is_stray || (drops > 0 && !is_page) {
+                drops = drops.saturating_sub(1);
                 continue;
             }
-            let answer = ask(router, head).await;
+            let mut answer = ask(router, head).await;
+            if is_page && !script.is_empty() {
+                let page = answer.text().replace("</body>", &format!("<script>{script}</script></body>"));
+                answer.head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                    page.len()
+                );
+                answer.body = page.into();
+            }
             // A browser that has gone is asked nothing more.
             let _ = stream.write_all(&[answer.head.as_bytes(), &answer.body].concat()).await;
         }
@@ -194,14 +246,29 @@ async fn in_browser(addr: SocketAddr, name: &str, hash: &str) -> Option<String> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_a_browser_the_page_shows_requests_with_bars_and_runs_nothing_that_a_client_said() {
+async fn in_a_browser_the_page_shows_requests_with_bars_and_makes_nothing_of_what_was_said() {
+    let hostile = format!("{BREAKING_OUT}{HOSTILE}");
     let (good, bad) = (streaming().await, failing().await);
-    let router = TestRouter::start(&[&good, &bad]).await;
-    for id in ["plain", "refused", HOSTILE, "also-refused"] {
+    let router = TestRouter::with(&[&bad], |config| {
+        config.capture.headers = vec![HeaderName::from_static("x-tenant")];
+    })
+    .await;
+    let named = json!({"url": good.url, "model_id": hostile, "labels": {"rack": hostile}}).to_string();
+    assert_eq!(ask(router.addr, post("/workers", &named)).await.status, 202);
+    for id in ["refused", "plain", "also-refused"] {
         generate(&router, id).await;
     }
-    until(&router, "/milepost/requests", |said| rows(said).len() == 4).await;
-    if let Some(page) = in_browser(router.addr, "rows", "#plain").await {
+    let body = json!({"text": "a", "stream": true, "model": hostile}).to_string();
+    let headers = format!("x-request-id: {HOSTILE}\r\nx-tenant: '\">{HOSTILE}\r\n");
+    assert_eq!(ask(router.addr, post_with("/generate", &headers, &body)).await.status, 200);
+    let said = until(&router, "/milepost/requests", |said| rows(said).len() == 4).await;
+    // Records that end at one time may be written in any order.
+    let named = rows(&said).iter().find(|row| row["record"]["request_id"] == HOSTILE);
+    let record = &named.expect("it was taken")["record"];
+    assert_eq!((&record["model"], record["headers"]["x-tenant"].is_string()), (&Value::from(hostile), true));
+    let fields = record.as_object().unwrap().len();
+    let open = before(router.addr, 0, CLICK).await;
+    if let Some(page) = in_browser(open, "rows", "#plain").await {
         let body = |id: &str| {
             let (_, rest) = page.split_once(&format!("<table id=\"{id}\">")).expect("the table");
             rest.split_once("<tbody>").unwrap().1.split_once("</tbody>").unwrap().0.to_owned()
@@ -212,13 +279,11 @@ async fn in_a_browser_the_page_shows_requests_with_bars_and_runs_nothing_that_a_
         assert_eq!(requests.matches("class=\"bar\"").count(), 4, "{requests}");
         assert!(requests.matches(&format!("class=\"mixed\" title=\"{UNTOLD} ")).count() == 2, "{requests}");
         assert_eq!(requests.matches("400 worker error").count(), 2, "{requests}");
-        assert!(requests.contains("&lt;img/src=x") && !page.contains("<img"), "{requests}");
         assert!(page.contains("<title>milepost</title>"), "nothing was run");
+        let shown = HOSTILE.replace('<', "&lt;").replace('>', "&gt;");
+        let told = format!("linked POST /generate · plain; clicked true {shown}; {fields} fields; made 0;");
+        assert!(page.contains(&told), "{page}");
         let (_, one) = page.split_once("<dialog id=\"one\"").expect("the dialog");
-        assert!(
-            one.contains("open=\"\"") && one.contains("\"request_id\": \"plain\""),
-            "the link opens its record: {one}"
-        );
         assert!(one.contains("round_robin: ") && one.contains("2 of 2 eligible workers"), "{one}");
     }
     router.finish().await;
@@ -239,10 +304,10 @@ async fn in_a_browser_a_locked_router_asks_for_its_key_and_says_nothing() {
 async fn in_a_browser_a_router_that_does_not_answer_is_said_and_found_again() {
     let worker = streaming().await;
     let router = TestRouter::start(&[&worker]).await;
-    let gone = dropping(router.addr, usize::MAX).await;
+    let gone = before(router.addr, usize::MAX, "").await;
     if let Some(page) = in_browser(gone, "gone", "").await {
         assert!(page.contains("no answer from the router ("), "{page}");
-        let back = dropping(router.addr, 3).await;
+        let back = before(router.addr, 3, "").await;
         let page = in_browser(back, "back", "").await.expect("it is there");
         assert!(page.contains(">live</span>") && page.contains(&worker.url), "{page}");
     }

@@ -2,15 +2,17 @@
 //!
 //! `?after=N` is those after number N, which the answer's `next` was. What is told is what the trace file holds, so nothing is shown
 //! that is not kept, and a request costs nothing more for it. Rule: one look at a time, off the threads that serve requests, at
-//! most `READ_BYTES` of a file; whoever comes meanwhile is told what is there. What grew by more since the last look is passed
-//! over and counted (`skipped_bytes`). Requests that the router answered itself and well (probes, this page) are left out.
+//! most `READ_BYTES` of a file; whoever comes meanwhile is told what is there, and all who ask for the same between two looks get
+//! the same bytes. What grew by more since the last look is passed over and counted (`skipped_bytes`). Requests that the router
+//! answered itself and well (probes, this page) are left out.
 //! Deliberately not here: the whole trace (`trace_tail`).
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use http::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -26,12 +28,14 @@ use crate::proxy::journey::Refusal;
 use crate::trace::align::align;
 use crate::trace::axis::{ClockTrack, Offsets};
 use crate::trace::capture::{Capture, Command, Place, Status};
-use crate::trace::parts::{Part, parts_of, whole_lines};
+use crate::trace::parts::{Part, is_packed, open_at, parts_of, whole_lines};
 use crate::trace::record::{CaptureRecord, Record, RequestKind, RequestRecord};
 use crate::wire::problem::Problem;
 
 /// Bytes of a file read in one look: some 500 requests.
 const READ_BYTES: u64 = 1 << 20;
+/// Answers that are kept until the next look: whoever looks on asks after one of the last few numbers.
+const MAX_TOLD: usize = 8;
 /// Longest line that becomes a row.
 const MAX_LINE_BYTES: usize = 64 << 10;
 /// Readings of the clocks that are held; the trace has one every ten seconds.
@@ -56,6 +60,8 @@ struct Seen {
     skipped_bytes: u64,
     status: Option<Status>,
     error: Option<String>,
+    // By the number they are after, since the last look.
+    told: VecDeque<(u64, Bytes)>,
 }
 
 #[derive(Debug, Default)]
@@ -99,26 +105,15 @@ pub async fn requests(errand: &Errand<'_>) -> Result<Response<AnswerBody>, Refus
     let Ok(after) = after.parse() else {
         return Err(Problem::new(400, "bad_request", "after: expected the number that next was").into());
     };
-    if let Some(capture) = errand.shared.capture.clone() {
-        let shared = Arc::clone(errand.shared);
-        let looked = tokio::task::spawn_blocking(move || look(&shared, &capture)).await;
-        looked.map_err(|error| Problem::new(500, "trace_unreadable", error.to_string()))?;
-    }
-    Ok(momentary(told(errand.shared, after)))
-}
-
-fn told(shared: &Shared, after: u64) -> String {
-    let seen = shared.live.tail.seen();
-    let answer = Answer {
-        instance: &shared.instance,
-        next: seen.rows.newest(),
-        skipped_bytes: seen.skipped_bytes,
-        trace: seen.status.as_ref(),
-        error: seen.error.as_deref(),
-        // Rows are JSON.
-        requests: RawValue::from_string(seen.rows.after(after)).unwrap_or_default(),
-    };
-    serde_json::to_string(&answer).unwrap_or_default()
+    let shared = Arc::clone(errand.shared);
+    let telling = tokio::task::spawn_blocking(move || {
+        if let Some(capture) = &shared.capture {
+            look(&shared, capture);
+        }
+        shared.live.tail.seen().told(&shared.instance, after)
+    });
+    let told = telling.await.map_err(|error| Problem::new(500, "trace_unreadable", error.to_string()))?;
+    Ok(momentary(told))
 }
 
 /// Reads what is new, unless somebody else does or has just done so.
@@ -133,6 +128,7 @@ fn look(shared: &Shared, capture: &Capture) {
     let status = capture.ask(Command::Status);
     let read = capture.place().map_or(Ok((Vec::new(), 0)), |place| reader.read(&place));
     let mut seen = tail.seen();
+    seen.told.clear();
     seen.error = status.as_ref().err().map(ToString::to_string);
     seen.status = status.ok();
     match read {
@@ -150,27 +146,44 @@ impl Tail {
     }
 }
 
+impl Seen {
+    /// The answer to who asks for what came after this number.
+    fn told(&mut self, instance: &str, after: u64) -> Bytes {
+        // What another process of this router told may be a higher one.
+        let after = after.min(self.rows.newest());
+        if let Some((_, json)) = self.told.iter().find(|(number, _)| *number == after) {
+            return json.clone();
+        }
+        let answer = Answer {
+            instance,
+            next: self.rows.newest(),
+            skipped_bytes: self.skipped_bytes,
+            trace: self.status.as_ref(),
+            error: self.error.as_deref(),
+            // Rows are JSON.
+            requests: RawValue::from_string(self.rows.after(after)).unwrap_or_default(),
+        };
+        let json = Bytes::from(serde_json::to_string(&answer).unwrap_or_default());
+        if self.told.len() == MAX_TOLD {
+            self.told.pop_front();
+        }
+        self.told.push_back((after, json.clone()));
+        json
+    }
+}
+
 impl Reader {
     /// The lines that are new at this place, and how many bytes before them were passed over.
     fn read(&mut self, place: &Place) -> io::Result<(Vec<u8>, u64)> {
         let (mut lines, mut skipped_bytes) = (Vec::new(), 0);
         let is_next = |at: &At| at.place.path == place.path && at.place.part + 1 == place.part;
-        if let Some(at) = self.at.take_if(|at| is_next(at)) {
-            // Rotated since; if it was deleted meanwhile there is nothing more to be told of it.
-            match part(&place.path, at.place.part) {
-                Some(part) if part.is_packed => {
-                    lines = whole_lines(&part.path, at.bytes, READ_BYTES).unwrap_or_default();
-                }
-                Some(part) => {
-                    if let Ok(end) = end_of(&part.path, at.bytes) {
-                        (lines, skipped_bytes) = (end.lines, end.skipped_bytes);
-                    }
-                }
-                None => {}
-            }
+        let is_first = self.at.is_none();
+        if let Some(at) = self.at.take_if(|at| is_next(at))
+            && let Some(end) = rest_of(&at)
+        {
+            (lines, skipped_bytes) = (end.lines, end.skipped_bytes);
         }
         let from_bytes = self.at.as_ref().filter(|at| at.place == *place).map_or(0, |at| at.bytes);
-        let is_first = self.at.is_none() && lines.is_empty();
         self.at = Some(At { place: place.clone(), bytes: from_bytes });
         let end = end_of(&place.path, from_bytes)?;
         if part(&place.path, place.part).is_some() {
@@ -240,8 +253,18 @@ fn part(live: &Path, number: u64) -> Option<Part> {
     parts_of(live).ok()?.into_iter().find(|part| part.number == number)
 }
 
+/// What was not yet read of a file when it was rotated away; `None` if it was deleted since.
+fn rest_of(at: &At) -> Option<End> {
+    let rest = || end_of(&part(&at.place.path, at.place.part)?.path, at.bytes).ok();
+    // It may have been packed after its name was looked up.
+    rest().or_else(rest)
+}
+
 /// Whole lines from a byte on, the last ones where there are too many.
 fn end_of(path: &Path, from_bytes: u64) -> io::Result<End> {
+    if is_packed(path) {
+        return end_of_packed(path, from_bytes);
+    }
     let len = path.metadata()?.len();
     // A file that is shorter than it was is another one.
     let from_bytes = if from_bytes > len { 0 } else { from_bytes };
@@ -253,6 +276,29 @@ fn end_of(path: &Path, from_bytes: u64) -> io::Result<End> {
         lines.drain(..torn);
     }
     Ok(End { lines, next_bytes, skipped_bytes: start_bytes - from_bytes })
+}
+
+/// The same of a packed file, of which nobody knows how long it is before its end was read.
+fn end_of_packed(path: &Path, from_bytes: u64) -> io::Result<End> {
+    let mut from = open_at(path, from_bytes)?;
+    let (mut lines, mut skipped_bytes) = (Vec::new(), 0);
+    loop {
+        let read = (&mut from).take(READ_BYTES).read_to_end(&mut lines);
+        let too_many = lines.len().saturating_sub(READ_BYTES as usize);
+        lines.drain(..too_many);
+        skipped_bytes += too_many as u64;
+        // Of one that is torn there is what comes before.
+        if !matches!(read, Ok(1..)) {
+            break;
+        }
+    }
+    let ends = |at: usize| at + 1;
+    lines.truncate(lines.iter().rposition(|&byte| byte == b'\n').map_or(0, ends));
+    if skipped_bytes > 0 {
+        let torn = lines.iter().position(|&byte| byte == b'\n').map_or(0, ends);
+        lines.drain(..torn);
+    }
+    Ok(End { next_bytes: from_bytes + skipped_bytes + lines.len() as u64, lines, skipped_bytes })
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::*;
-use crate::trace::parts::part_path;
+use crate::trace::example::run_record;
+use crate::trace::parts::{PACKED_END, part_path};
 use crate::trace::record::{Outcome, RunRecord};
 
 const NOW: ClockSnapshot = ClockSnapshot { mono_ns: 1_000, unix_ns: 2_000, bracket_ns: 0 };
@@ -37,6 +38,14 @@ impl Scene {
         self.place.part += 1;
     }
 
+    /// As the thread does that packs what was rotated away.
+    fn pack(&self) {
+        let plain = part_path(&self.place.path, self.place.part - 1);
+        let packed = zstd::encode_all(File::open(&plain).unwrap(), 1).unwrap();
+        std::fs::write(format!("{}{PACKED_END}", plain.display()), packed).unwrap();
+        std::fs::remove_file(plain).unwrap();
+    }
+
     /// The paths of the requests that are held after a look.
     fn look(&mut self) -> Vec<String> {
         let (lines, skipped_bytes) = self.reader.read(&self.place).unwrap();
@@ -62,20 +71,7 @@ fn request(path: &str) -> String {
 fn run(instance: &str, requests_before: u64) -> String {
     let capture =
         CaptureRecord { instance: instance.to_owned(), part: 1, requests_before, ..CaptureRecord::default() };
-    let run = RunRecord {
-        schema: 1,
-        version: String::new(),
-        pid: 1,
-        boot_id: None,
-        listen: String::new(),
-        policy: String::new(),
-        split: None,
-        shadow_policies: Vec::new(),
-        seed: 0,
-        workers: Vec::new(),
-        capture: Some(capture),
-        clock: NOW,
-    };
+    let run = RunRecord { capture: Some(capture), ..run_record(NOW) };
     serde_json::to_string(&Record::Run(run)).unwrap() + "\n"
 }
 
@@ -93,6 +89,49 @@ fn what_is_appended_is_seen_once_over_a_rotation_and_a_torn_line_when_it_is_whol
     scene.append(&[&run("me", 3), &request("/d")]);
     assert_eq!(scene.look(), ["/a", "/b", "/c", "/d"]);
     assert_eq!(scene.skipped_bytes, 0);
+}
+
+#[test]
+fn what_was_rotated_away_and_packed_since_the_last_look_is_seen_and_of_too_much_its_end() {
+    let mut scene = Scene::new("packed");
+    scene.append(&[&run("me", 0), &request("/a")]);
+    assert_eq!(scene.look(), ["/a"]);
+    scene.append(&[&request("/b")]);
+    scene.rotate();
+    scene.pack();
+    scene.append(&[&run("me", 2), &request("/c")]);
+    assert_eq!((scene.look().join(" "), scene.skipped_bytes), ("/a /b /c".to_owned(), 0));
+    let filler = format!("{}\n", "x".repeat(2 * READ_BYTES as usize));
+    let grown = [request("/missed"), filler, request("/last")].concat();
+    scene.append(&[&grown]);
+    scene.rotate();
+    scene.pack();
+    scene.append(&[&run("me", 4), &request("/d")]);
+    assert_eq!(scene.look().join(" "), "/a /b /c /last /d");
+    assert_eq!(scene.skipped_bytes, grown.len() as u64 - READ_BYTES);
+    // One that was removed for room leaves the rest as it is.
+    scene.rotate();
+    std::fs::remove_file(part_path(&scene.place.path, 3)).unwrap();
+    scene.append(&[&run("me", 5), &request("/e")]);
+    assert_eq!(scene.look().last().unwrap(), "/e");
+}
+
+#[test]
+fn all_who_ask_for_the_same_share_one_answer_and_few_are_kept() {
+    let mut scene = Scene::new("told");
+    let lines: String = (0..20).map(|n| request(&format!("/{n}"))).collect();
+    scene.append(&[&lines]);
+    scene.look();
+    let mut seen = Seen { rows: std::mem::take(&mut scene.rows), ..Seen::default() };
+    let first = seen.told("me", 18);
+    assert!((0..100).all(|_| seen.told("me", 18).as_ptr() == first.as_ptr()), "made once");
+    let told: serde_json::Value = serde_json::from_slice(&first).unwrap();
+    assert_eq!((&told["next"], told["requests"].as_array().unwrap().len()), (&20.into(), 2));
+    assert_eq!(seen.told("me", 20).as_ptr(), seen.told("me", u64::MAX).as_ptr(), "nothing is newer");
+    for after in 0..20 {
+        seen.told("me", after);
+    }
+    assert_eq!(seen.told.len(), MAX_TOLD);
 }
 
 #[test]
