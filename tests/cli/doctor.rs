@@ -4,6 +4,7 @@
 
 use rustix::process::Signal;
 
+use crate::certificates::{Authority, Front};
 use crate::process::{Folder, Process, milepost, worker};
 
 fn dead() -> String {
@@ -11,13 +12,20 @@ fn dead() -> String {
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-#[test]
-fn the_exit_code_says_how_bad_it_is_and_standard_output_has_the_report_alone() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_exit_code_says_how_bad_it_is_and_standard_output_has_the_report_alone() {
     let folder = Folder::new();
+    let (authority, stranger) = (Authority::new(), Authority::new());
     let (_well, well) = worker(&folder, "");
     let (_lacking, lacking) = worker(&folder, "--dialect 0.5.23-rust");
     let dead = dead();
+    let own = authority.identity("worker", &["127.0.0.1"]);
+    let secured = format!("https://127.0.0.1:{}", Front::start(&authority, &own, false, &well).await.port);
+    let signed_by = |authority: &Authority| {
+        format!("--worker-urls {secured} --ca-cert-paths {} --json", authority.root().display())
+    };
     let doctor = |args: String| Process::start(&folder.0, &format!("doctor {args}"));
+    let doubting = doctor(signed_by(&stranger));
     // All at once: each waits for an idle connection to be closed.
     let runs = [
         (0, "", doctor(format!("--worker-urls {well} --skip-stop-check --json"))),
@@ -28,6 +36,7 @@ fn the_exit_code_says_how_bad_it_is_and_standard_output_has_the_report_alone() {
         ),
         (4, "some cannot be used", doctor(format!("--worker-urls {well} {dead} --skip-stop-check --json"))),
         (1, "none can be used", doctor(format!("--router {dead} --json"))),
+        (0, "", doctor(format!("{} --skip-stop-check", signed_by(&authority)))),
     ];
     for (code, words, run) in runs {
         let ended = run.finish();
@@ -41,6 +50,9 @@ fn the_exit_code_says_how_bad_it_is_and_standard_output_has_the_report_alone() {
             assert!(targets[0]["idle"]["closed_after_ns"].as_u64().unwrap() > 4_500_000_000, "{report}");
         }
     }
+    let ended = doubting.finish();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stdout.contains("signed by nobody in --ca-cert-paths"), "{}", ended.stdout);
 }
 
 #[test]

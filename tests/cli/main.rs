@@ -5,6 +5,9 @@
 mod bench;
 mod canary;
 mod capture;
+#[path = "../it/certificates.rs"]
+#[expect(dead_code, reason = "the tests of the router use more of it")]
+mod certificates;
 mod crash;
 mod decisions;
 mod descriptors;
