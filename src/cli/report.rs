@@ -3,12 +3,11 @@
 //! Rule: only files are read, nothing is measured. Deliberately not here: reading (`report::read`), figures (`report::gather`), the
 //! page (`report::page`).
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::Failure;
+use super::{Failure, print};
 use crate::report::files::write_whole;
 use crate::report::gather::{Gathering, Side};
 use crate::report::goodput::Slo;
@@ -19,11 +18,11 @@ use crate::report::recount::{Arm, compared, shorten, summary};
 /// Arguments of `milepost report`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  milepost report milepost-bench/latest\n  milepost report milepost-demo --out demo.html\n  milepost report trace.jsonl\n\nSeveral runs are shown side by side. A trace alone tells what the router saw."
+    after_help = "Examples:\n  milepost report milepost-bench/latest\n  milepost report milepost-demo --out demo.html\n  milepost report trace.jsonl\n  milepost report before=runs/a after=runs/b\n\nSeveral runs are shown side by side, under the names that are given. A trace alone tells what the router saw."
 )]
 pub struct ReportArgs {
-    /// Runs: requests.csv, run.json, the folder of a run or a folder of such folders, a router's trace log (a file, packed too, its folder or a pattern)
-    #[arg(required = true, value_name = "FILE|FOLDER")]
+    /// Runs: requests.csv, run.json, the folder of a run or a folder of such folders, a router's trace log (a file, packed too, its folder or a pattern). NAME=PATH says how a run is called
+    #[arg(required = true, value_name = "[NAME=]PATH")]
     runs: Vec<PathBuf>,
     /// Where the page goes: one file of HTML, without scripts or anything from elsewhere
     #[arg(long, default_value = "report.html", value_name = "FILE")]
@@ -44,12 +43,13 @@ pub struct ReportArgs {
 pub fn run(args: ReportArgs) -> Result<(), Failure> {
     let slos = Slo::all(&args.goodput).map_err(Failure::Usage)?;
     let usage = |e: crate::report::read::ReadError| Failure::Usage(e.to_string());
-    let mut arms = inputs(&args.runs)
-        .map_err(usage)?
-        .iter()
-        .map(|input| arm(input, &slos).map_err(usage))
-        .collect::<Result<Vec<Arm>, Failure>>()?;
-    shorten(&mut arms);
+    let inputs = inputs(&args.runs).map_err(usage)?;
+    let arms = inputs.iter().map(|input| arm(input, &slos).map_err(usage));
+    let mut arms = arms.collect::<Result<Vec<Arm>, Failure>>()?;
+    // Who gives a name has said how runs are told apart.
+    if !inputs.iter().any(|input| input.is_named) {
+        shorten(&mut arms);
+    }
     let mut text: String = arms.iter().map(summary).collect();
     if arms.len() > 1 {
         text.push_str(&compared(&arms));
@@ -96,14 +96,4 @@ fn figures(arms: &[Arm]) -> Value {
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
     write_whole(path, text).map_err(|e| Failure::Run(format!("cannot write {e}")))
-}
-
-/// Writes to standard output; a reader that went away (`| head`) is no failure.
-fn print(text: &str) -> Result<(), Failure> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::Run(format!("standard output: {e}")))
-        }
-        _ => Ok(()),
-    }
 }

@@ -65,15 +65,16 @@ fn every_figure_of_a_run_comes_out_of_its_files_again() {
     assert!(folder.read("again.html").contains("</html>"));
     assert!(folder.read("charts/ttft.svg").starts_with("<svg xmlns"));
 
-    // run.json alone and the trace alone, beside each other.
-    let ended = milepost(&folder, "report milepost-bench/latest/run.json trace.jsonl --json two.json");
+    // run.json alone and the trace alone, beside each other and under names that were given.
+    let ended =
+        milepost(&folder, "report bench=milepost-bench/latest/run.json router=trace.jsonl --json two.json");
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stdout.contains("side by side") && ended.stdout.contains("as the router saw them"));
     assert!(folder.read("report.html").contains("2 runs side by side"));
     let two: Value = serde_json::from_str(&folder.read("two.json")).unwrap();
     for figure in ["p99_total_latency_ms", "median_ttft_ms", "total_output_tokens", "completed"] {
-        same(&two[name.as_str()]["metrics"][figure], &run["metrics"][figure], figure);
-        same(&two["trace.jsonl"]["metrics"][figure], &run["metrics"][figure], figure);
+        same(&two["bench"]["metrics"][figure], &run["metrics"][figure], figure);
+        same(&two["router"]["metrics"][figure], &run["metrics"][figure], figure);
     }
     assert_eq!((router.process.stop().code, sim.stop().code), (Some(0), Some(0)));
 }
@@ -83,7 +84,7 @@ fn what_is_no_run_is_usage_and_named() {
     let folder = Folder::new();
     folder.write("a.txt", "hello");
     for (args, words) in [
-        ("", "FILE|FOLDER"),
+        ("", "[NAME=]PATH"),
         ("none.csv", "none.csv: No such file"),
         ("a.txt", "a.txt: expected requests.csv or run.json"),
         (".", "no requests.csv or run.json in it"),

@@ -76,6 +76,8 @@ pub enum Kind {
 pub struct Input {
     /// How it is called beside others.
     pub name: String,
+    /// That name was given with the path.
+    pub is_named: bool,
     /// The file with its requests; of a trace also the folder of its parts, or a pattern.
     pub path: PathBuf,
     /// What that is.
@@ -96,18 +98,19 @@ pub struct Facts {
     pub notes: Vec<String>,
 }
 
-/// The runs behind these paths: a folder is a run or holds folders of runs.
+/// The runs behind these paths, each `PATH` or `NAME=PATH`: a folder is a run or holds folders of runs.
 ///
 /// # Errors
 /// A path is none of what can be read, or there are too many runs.
 pub fn inputs(paths: &[PathBuf]) -> Result<Vec<Input>, ReadError> {
     let mut found = Vec::new();
-    for path in paths {
-        if path.is_dir() {
-            found.extend(folder(path)?);
-        } else {
-            found.push(file(path)?);
+    for given in paths {
+        let (name, path) = parted(given);
+        let mut of_path = if path.is_dir() { folder(path)? } else { vec![file(path)?] };
+        if let Some(name) = name {
+            rename(&mut of_path, name);
         }
+        found.append(&mut of_path);
     }
     if let Some(one_more) = found.get(MOST_RUNS) {
         let count = found.len();
@@ -118,6 +121,24 @@ pub fn inputs(paths: &[PathBuf]) -> Result<Vec<Input>, ReadError> {
     }
     tell_apart(&mut found);
     Ok(found)
+}
+
+/// The name in `NAME=PATH`. What is there as it stands is a path alone, and no name has a slash.
+fn parted(given: &Path) -> (Option<&str>, &Path) {
+    let parts = given.to_str().filter(|_| !given.exists()).and_then(|text| text.split_once('='));
+    match parts {
+        Some((name, path)) if !name.is_empty() && !name.contains('/') => (Some(name), Path::new(path)),
+        _ => (None, given),
+    }
+}
+
+/// Gives the runs of one path the name that came with it; where they are several, each keeps its own behind that.
+fn rename(inputs: &mut [Input], name: &str) {
+    let is_one = inputs.len() == 1;
+    for input in inputs {
+        input.name = if is_one { name.to_owned() } else { format!("{name}/{}", input.name) };
+        input.is_named = true;
+    }
 }
 
 fn file(path: &Path) -> Result<Input, ReadError> {
@@ -135,7 +156,8 @@ fn file(path: &Path) -> Result<Input, ReadError> {
     };
     let there = |name: &str| Some(beside.join(name)).filter(|path| of_run && path.is_file());
     let name = named.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    Ok(Input { name, path: path.to_owned(), kind, tokens: there(TOKENS), manifest: there(MANIFEST) })
+    let (tokens, manifest) = (there(TOKENS), there(MANIFEST));
+    Ok(Input { name, is_named: false, path: path.to_owned(), kind, tokens, manifest })
 }
 
 /// What its first bytes say.

@@ -202,3 +202,21 @@ fn a_folder_is_a_run_or_holds_runs() {
     assert_eq!(of(&["b", "a", "c/random/requests.csv"]).unwrap(), ["round_robin", "random", "random (2)"]);
     assert!(of(&["a"; 13]).unwrap_err().to_string().contains("at most 12"));
 }
+
+#[test]
+fn a_run_is_called_what_was_given_with_its_path() {
+    let folder = Folder::new("named");
+    for run in ["b/round_robin", "a/random", "a/x=1"] {
+        folder.write(&format!("{run}/requests.csv"), &csv(&[example()]));
+    }
+    let of = |given: &[&str]| {
+        let there = folder.0.display().to_string();
+        let paths: Vec<PathBuf> = given.iter().map(|text| text.replace('@', &there).into()).collect();
+        inputs(&paths).map(|all| all.into_iter().map(|i| (i.name, i.is_named)).collect::<Vec<_>>())
+    };
+    let named = |name: &str| (name.to_owned(), true);
+    assert_eq!(of(&["old=@/b/round_robin", "new=@/a"]).unwrap(), ["old", "new/random", "new/x=1"].map(named));
+    assert_eq!(of(&["@/a/x=1"]).unwrap(), [("x=1".to_owned(), false)], "what is there is a path");
+    let error = of(&["old=@/none"]).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{}/none: ", folder.0.display())), "{error}");
+}
