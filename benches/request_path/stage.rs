@@ -73,6 +73,7 @@ impl Stage {
             tls: None,
             fleet,
             capture: None,
+            spans: None,
             live: milepost::admin::live::Live::default(),
             sink,
             metrics: Metrics::with_buckets(&[]),

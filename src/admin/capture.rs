@@ -31,7 +31,13 @@ pub async fn steer(errand: &Errand<'_>) -> Result<Response<AnswerBody>, Refusal>
     let capture = of(errand)?;
     let asked = tokio::task::spawn_blocking(move || capture.ask(command)).await;
     match asked.unwrap_or(Err(CaptureError::Ended)) {
-        Ok(status) => Ok(reply(200, &serde_json::to_value(status).unwrap_or_default())),
+        Ok(status) => {
+            let mut told = serde_json::to_value(status).unwrap_or_default();
+            if let Some(spans) = &errand.shared.spans {
+                told["spans"] = serde_json::to_value(spans.outbox.status()).unwrap_or_default();
+            }
+            Ok(reply(200, &told))
+        }
         Err(error) => Err(problem(&error).into()),
     }
 }

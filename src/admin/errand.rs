@@ -19,9 +19,10 @@ use crate::http1::Request;
 use crate::proxy::asked::Asked;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::journey::{Journey, Refusal};
-use crate::proxy::{Shared, headers};
+use crate::proxy::{Shared, headers, span};
 use crate::trace::record::{Outcome, RequestKind};
 use crate::wire::problem::Problem;
+use crate::wire::traceparent::TRACEPARENT;
 
 /// A request and what is needed to answer it.
 pub struct Errand<'a> {
@@ -98,7 +99,13 @@ fn outgoing(shared: &Shared, request: &Request, access: Access, journey: &Journe
             out.append(name, value);
         }
     };
-    headers::to_worker(request.fields(), &shared.config.forward_headers).for_each(|(n, v)| add(n, v));
+    let traceparent = span::for_worker(journey.record());
+    let passes = |name: &[u8]| traceparent.is_none() || !span::is_replaced(name, journey.record());
+    let fields = headers::to_worker(request.fields(), &shared.config.forward_headers);
+    fields.filter(|(name, _)| passes(name)).for_each(|(n, v)| add(n, v));
+    if let Some(traceparent) = traceparent {
+        add(TRACEPARENT.as_bytes(), &traceparent.to_bytes());
+    }
     if let Some(clients) =
         request.field("authorization").filter(|_| !is_for_the_router(&shared.config.auth, access))
     {

@@ -15,6 +15,7 @@ use self::access::{AuthConfig, TlsConfig};
 use self::resilience::{BreakerConfig, LimitConfig, RetryConfig};
 use self::split::Split;
 use self::worker_url::WorkerUrl;
+use crate::export::otlp::send::Collector;
 use crate::fleet::health::HealthConfig;
 use crate::fleet::loads::LoadConfig;
 use crate::trace::writer::CaptureConfig;
@@ -47,6 +48,8 @@ pub struct RouteConfig {
     pub trace_log: Option<PathBuf>,
     /// How it is captured.
     pub capture: CaptureConfig,
+    /// Where its spans are sent while the router runs (`--enable-trace`), if anywhere.
+    pub otlp_traces: Option<Collector>,
     /// What the trace tells of each decision (`--trace-decisions`).
     pub trace_decisions: TraceDecisions,
     /// Records held for the writer.
@@ -108,6 +111,7 @@ impl Default for RouteConfig {
             worker_prefix_bytes: None,
             trace_log: None,
             capture: CaptureConfig::default(),
+            otlp_traces: None,
             trace_decisions: TraceDecisions::default(),
             trace_buffer_records: crate::trace::sink::DEFAULT_CAPACITY_RECORDS,
             max_payload_bytes: 512 * 1024 * 1024,
@@ -148,6 +152,11 @@ pub enum TraceDecisions {
 }
 
 impl RouteConfig {
+    /// A trace file is written, or one may be started while the router runs.
+    pub fn may_write_trace(&self) -> bool {
+        self.trace_log.is_some() || self.capture.folder.is_some()
+    }
+
     /// Name of the policy that is built first: the configured one, or that of the first arm.
     pub fn first_policy(&self) -> &str {
         self.split.as_ref().and_then(|split| split.arms().first()).map_or(&self.policy, |arm| &arm.policy)

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::source::Placed;
 use crate::trace::record::{AttemptRecord, RequestRecord};
+use crate::wire::traceparent::SpanId;
 
 /// A part of a request's time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,6 +29,8 @@ pub struct Stage {
 pub struct Visit<'a> {
     /// The worker's URL.
     pub worker: &'a str,
+    /// The span that the worker was told to belong to, if it was told one.
+    pub span_id: Option<SpanId>,
     /// First byte sent, nanoseconds after arrival.
     pub start_ns: i64,
     /// Last byte read, or it failed, nanoseconds after arrival.
@@ -116,7 +119,14 @@ pub fn at_workers<'a>(placed: &'a Placed<'_>) -> Vec<Visit<'a>> {
     if let (Some(worker), Some(sent_ns)) = (record.worker.as_deref(), record.router_send_ns.map(signed)) {
         let end_ns = signed(record.last_byte_ns.unwrap_or(record.end_ns)).max(sent_ns);
         let stages = server_stages(placed, sent_ns, end_ns);
-        visits.push(Visit { worker, start_ns: sent_ns, end_ns, stages, error: None });
+        visits.push(Visit {
+            worker,
+            span_id: record.worker_span_id,
+            start_ns: sent_ns,
+            end_ns,
+            stages,
+            error: None,
+        });
     }
     visits
 }
@@ -139,7 +149,7 @@ fn failed(attempt: &AttemptRecord) -> Visit<'_> {
     let end_ns = signed(attempt.failed_ns);
     let start_ns = attempt.router_send_ns.map_or(end_ns, signed).min(end_ns);
     let error = Some(attempt.error.as_str());
-    Visit { worker: &attempt.worker, start_ns, end_ns, stages: Vec::new(), error }
+    Visit { worker: &attempt.worker, span_id: attempt.span_id, start_ns, end_ns, stages: Vec::new(), error }
 }
 
 fn server_stages(placed: &Placed<'_>, sent_ns: i64, end_ns: i64) -> Vec<Stage> {

@@ -17,7 +17,7 @@ use super::intake::Call;
 use super::journey::{Halt, Journey, Refusal};
 use super::retry::{self, Next, Retries};
 use super::visit::{Interrupt, Visit};
-use super::{auth, headers, splice, verdict};
+use super::{auth, headers, span, splice, verdict};
 use crate::buffer::Buffer;
 use crate::fleet::breaker::Verdict;
 use crate::fleet::dispatch::Chosen;
@@ -27,6 +27,7 @@ use crate::http1::head::ResponseHead;
 use crate::http1::{Connection, Outgoing, lines};
 use crate::trace::record::Outcome;
 use crate::wire::problem::Problem;
+use crate::wire::traceparent::TRACEPARENT;
 
 /// Room made for a head at once; a longer one makes its buffer grow.
 const HEAD_ROOM_BYTES: usize = 512;
@@ -329,8 +330,14 @@ fn head(call: &Call, worker: &Worker, journey: &Journey, rank: Option<&[u8]>, bo
     let mut out = Buffer::with_room(HEAD_ROOM_BYTES);
     lines::request_line(&mut out, call.asked.method.as_str().as_bytes(), call.asked.target().as_bytes());
     lines::field(&mut out, b"host", worker.host_value.as_bytes());
+    let traceparent = span::for_worker(journey.record());
     for (name, value) in headers::to_worker(call.request.fields(), &shared.config.forward_headers) {
-        lines::field(&mut out, name, value);
+        if traceparent.is_none() || !span::is_replaced(name, journey.record()) {
+            lines::field(&mut out, name, value);
+        }
+    }
+    if let Some(traceparent) = traceparent {
+        lines::field(&mut out, TRACEPARENT.as_bytes(), &traceparent.to_bytes());
     }
     let clients = call.request.field("authorization");
     if let Some(value) = auth::for_worker(&shared.config.auth, worker.api_key.as_ref(), clients) {

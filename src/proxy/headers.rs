@@ -12,6 +12,7 @@ use super::journey::Journey;
 use crate::buffer::Buffer;
 use crate::http1::{Connection, lines};
 use crate::wire::problem;
+use crate::wire::traceparent::Traceparent;
 
 /// Request id, in and out.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -58,6 +59,10 @@ pub struct ClientHeaders<'a> {
     pub target_worker: Option<&'a [u8]>,
     /// `x-milepost-policy`.
     pub policy: Option<&'a [u8]>,
+    /// The last `traceparent`.
+    traceparent: Option<&'a [u8]>,
+    /// Their number.
+    traceparents: usize,
     /// Who asks: `authorization`, `x-forwarded-for`, `cookie`.
     pub client: [Option<&'a [u8]>; 3],
     /// `upgrade`.
@@ -95,6 +100,10 @@ impl<'a> ClientHeaders<'a> {
                 b"x-smg-routing-key" => found.routing_key = Some(value),
                 b"x-smg-target-worker" => found.target_worker = Some(value),
                 b"x-milepost-policy" => found.policy = Some(value),
+                b"traceparent" => {
+                    found.traceparent = Some(value);
+                    found.traceparents += 1;
+                }
                 b"x-forwarded-for" => found.client[1] = Some(value),
                 b"cookie" => found.client[2] = Some(value),
                 b"upgrade" => found.upgrade = Some(value),
@@ -114,6 +123,11 @@ impl<'a> ClientHeaders<'a> {
     pub fn take_ids_from(&mut self, field: impl Fn(&str) -> Option<&'a [u8]>, names: &[HeaderName]) {
         let fit = names.iter().find_map(|name| field(name.as_str()).filter(|v| is_visible(v)));
         self.ids = [fit, None, None, None];
+    }
+
+    /// The trace that the request is part of; of two `traceparent` nobody knows which one counts.
+    pub fn traceparent(&self) -> Option<Traceparent> {
+        self.traceparent.filter(|_| self.traceparents == 1).and_then(Traceparent::parse)
     }
 
     /// The first of the ids that is 1 to 128 visible ASCII characters.

@@ -18,6 +18,7 @@ use super::body::AnswerBody;
 use super::budget::Reserved;
 use super::headers::{self, ClientHeaders};
 use super::limit::Slot;
+use super::names::{generated_id, method_name, path_name};
 use super::verdict;
 use crate::buffer::Buffer;
 use crate::clock::Stamp;
@@ -34,8 +35,6 @@ use crate::wire::problem::{self, Problem};
 const FOR_EVER: Duration = Duration::from_secs(3_155_760_000);
 /// Failed attempts kept in a record; a router set to more attempts than this counts the others.
 const MAX_FAILED_ATTEMPTS: usize = 64;
-/// Longest path kept in a record.
-const MAX_PATH_CHARS: usize = 256;
 
 /// One request on its way.
 #[derive(Debug)]
@@ -102,7 +101,7 @@ impl Journey {
         let endpoint = Endpoint::of_path(path);
         shared.metrics.request_began(endpoint, asked.method.as_str(), path, arrival.mono_ns);
         let request_id = known.request_id().unwrap_or_else(|| generated_id(&shared.instance, endpoint, seq));
-        let record = RequestRecord {
+        let mut record = RequestRecord {
             seq,
             request_id,
             method: method_name(&asked.method),
@@ -116,6 +115,9 @@ impl Journey {
             arrival_unix_ns: arrival.unix_ns,
             ..RequestRecord::default()
         };
+        if let Some(spans) = &shared.spans {
+            spans.ids.begin(&mut record, known);
+        }
         Self {
             record: Some(Box::new(record)),
             arrival,
@@ -243,6 +245,9 @@ impl Journey {
             // Of an attempt before, which may have been at a rank.
             (r.dp_rank, r.dp_rank_by) = (None, None);
         });
+        if let (Some(spans), Some(record)) = (&self.shared.spans, &mut self.record) {
+            spans.ids.attempt(record);
+        }
         worker
     }
 
@@ -268,13 +273,20 @@ impl Journey {
         self.shared.fleet.observe(worker, &ended(worker.id, self.record(), failed_ns, false));
         self.shared.metrics.attempt_failed(worker);
         self.note(|r| {
-            let router_send_ns = r.router_send_ns.take();
+            let (router_send_ns, span_id) = (r.router_send_ns.take(), r.worker_span_id.take());
             (r.connected_ns, r.same_host) = (None, None);
             (r.first_byte_ns, r.head_ns, r.reused_connection) = (None, None, false);
             if r.failed_attempts.len() < MAX_FAILED_ATTEMPTS {
                 let worker = worker.url.shared();
-                let failed =
-                    AttemptRecord { worker, router_send_ns, failed_ns, status, backoff_ns: None, error };
+                let failed = AttemptRecord {
+                    worker,
+                    span_id,
+                    router_send_ns,
+                    failed_ns,
+                    status,
+                    backoff_ns: None,
+                    error,
+                };
                 r.failed_attempts.push(failed);
             }
         });
@@ -441,36 +453,6 @@ fn ended(worker: WorkerId, record: &RequestRecord, end_ns: u64, ok: bool) -> Eve
 fn deadline(timeout: Duration) -> tokio::time::Instant {
     let now = tokio::time::Instant::now();
     now.checked_add(timeout.min(FOR_EVER)).unwrap_or(now)
-}
-
-fn method_name(method: &http::Method) -> Cow<'static, str> {
-    match method.as_str() {
-        "POST" => "POST".into(),
-        "GET" => "GET".into(),
-        other => other.chars().take(16).collect::<String>().into(),
-    }
-}
-
-/// The path, without copying the usual ones.
-fn path_name(endpoint: Endpoint, path: &str) -> Cow<'static, str> {
-    match endpoint {
-        Endpoint::Generate => "/generate".into(),
-        Endpoint::Chat => "/v1/chat/completions".into(),
-        Endpoint::Completions => "/v1/completions".into(),
-        _ => path.chars().take(MAX_PATH_CHARS).collect::<String>().into(),
-    }
-}
-
-/// An id like sglang-router's (a prefix by endpoint and 24 characters), unique over runs by the instance in it.
-fn generated_id(instance: &str, endpoint: Endpoint, seq: u64) -> String {
-    let prefix = endpoint.id_prefix();
-    let mut id = String::with_capacity(40);
-    id.push_str(prefix);
-    id.push_str(instance);
-    for shift in (0..40).step_by(4).rev() {
-        id.push(char::from(b"0123456789abcdef"[(seq >> shift & 0xf) as usize]));
-    }
-    id
 }
 
 /// Puts the stamps into an answer of the router's own.

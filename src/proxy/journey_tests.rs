@@ -55,6 +55,7 @@ fn shared(clock: Clock, told: &Arc<Mutex<Vec<Event>>>, request_timeout: Duration
         instance: "test".to_owned(),
         clock,
         capture: None,
+        spans: None,
         live: crate::admin::live::Live::default(),
         sink,
         metrics: Metrics::new(),

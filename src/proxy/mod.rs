@@ -46,10 +46,12 @@ pub mod headers;
 pub mod intake;
 pub mod journey;
 pub mod limit;
+mod names;
 pub mod relay;
 pub mod retry;
 pub mod routing;
 pub mod serve;
+pub mod span;
 pub mod splice;
 mod timer;
 mod verdict;
@@ -71,6 +73,8 @@ pub struct Shared {
     pub sink: Arc<Sink>,
     /// Steers the trace, where there is or may be one.
     pub capture: Option<Arc<Capture>>,
+    /// What spans are made of, where they are sent.
+    pub spans: Option<span::Spans>,
     /// What the live page was shown last.
     pub live: admin::live::Live,
     /// Memory for request bodies.

@@ -16,6 +16,7 @@ use super::cut::Cut;
 use super::experiment::Experiment;
 use super::fallback::Fallbacks;
 use super::limit::Limit;
+use super::span::{SpanIds, Spans};
 use super::{Shared, accept};
 use crate::admin::live::Live;
 use crate::admin::metrics::{self, Metrics};
@@ -23,6 +24,7 @@ use crate::clock::Clock;
 use crate::config::access::AuthConfig;
 use crate::config::policy_file::PolicyName;
 use crate::config::{ConfigError, RouteConfig};
+use crate::export::otlp::courier::Courier;
 use crate::fleet::reload::{self, Watched};
 use crate::fleet::shadow::Shadows;
 use crate::fleet::spec::WorkerSpec;
@@ -32,6 +34,7 @@ use crate::net::dialer::Dialer;
 use crate::net::tls::TlsError;
 use crate::net::{Connector, Listener};
 use crate::trace::boot_id;
+use crate::trace::prompt::PromptTrace;
 use crate::trace::record::{CaptureRecord, RunRecord};
 use crate::trace::schema::SCHEMA;
 use crate::trace::sink::Sink;
@@ -41,6 +44,8 @@ use crate::trace::writer::TraceWriter;
 pub struct Router {
     shared: Arc<Shared>,
     writer: Option<TraceWriter>,
+    /// Sends spans.
+    courier: Option<Courier>,
     /// The configured policy's file.
     watched: Option<Watched>,
 }
@@ -67,14 +72,20 @@ impl Router {
     /// As [`Self::start`], with a policy that need not be known by a name: a simulation brings one that panics.
     pub fn start_with(
         policy: Box<dyn Policy>,
-        config: RouteConfig,
+        mut config: RouteConfig,
         listen: &str,
         clock: Clock,
         connector: Connector,
     ) -> Result<Self, ConfigError> {
         sendable(&config.auth)?;
         let instance = instance(&clock);
-        let (sink, writer) = trace(&config, listen, &instance, &clock)?;
+        let run = run_record(&config, listen, &instance, &clock);
+        let courier = courier(&config, &run, &clock)?;
+        let (sink, writer) = trace(&config, run, &clock, courier.as_ref())?;
+        if !config.may_write_trace() {
+            // No span tells of a prompt, so none is hashed.
+            config.capture.prompt = PromptTrace::None;
+        }
         let tls = config.tls.incoming().map_err(|e| ConfigError(e.to_string()))?;
         let dialer = dialer(&config, connector)?;
         let fleet_config = FleetConfig {
@@ -111,6 +122,10 @@ impl Router {
             fleet,
             sink,
             capture: writer.as_ref().map(TraceWriter::capture),
+            spans: courier.as_ref().map(|courier| Spans {
+                ids: SpanIds::drawn(config.capture.sampling),
+                outbox: courier.outbox(),
+            }),
             live: Live::default(),
             metrics: Metrics::with_buckets(&config.duration_buckets_s)
                 .with_arms(experiment.iter().flat_map(Experiment::names)),
@@ -123,7 +138,7 @@ impl Router {
             cut: Cut::default(),
             config,
         });
-        Ok(Self { shared, writer, watched: None })
+        Ok(Self { shared, writer, courier, watched: None })
     }
 
     /// What its requests share.
@@ -180,13 +195,14 @@ async fn drain(shared: Arc<Shared>, mut stop: watch::Receiver<bool>, close: watc
 
 impl Drop for Router {
     /// Ends the health checks, lets the shadows answer what they were asked, then writes the rest of the trace; joining the
-    /// writer blocks for one write at most.
+    /// writer blocks for one write at most. Then the last spans are sent, for [`LAST_WORDS`](crate::export::otlp::courier::LAST_WORDS) at most.
     fn drop(&mut self) {
         self.shared.fleet.stop_watching();
         if let Some(shadows) = self.shared.fleet.shadows() {
             shadows.finish();
         }
         self.writer = None;
+        self.courier = None;
     }
 }
 
@@ -225,21 +241,26 @@ fn dialer(config: &RouteConfig, connector: Connector) -> Result<Dialer, ConfigEr
     }
 }
 
-/// Where records go, and who writes them, if there is or may be a trace.
+/// Who sends spans, if they are sent.
+fn courier(config: &RouteConfig, run: &RunRecord, clock: &Clock) -> Result<Option<Courier>, ConfigError> {
+    let started = config.otlp_traces.clone().map(|collector| Courier::start(collector, run, clock.clone()));
+    started.transpose().map_err(|e| ConfigError(format!("--enable-trace: no thread to send spans: {e}")))
+}
+
+/// Where records go, and who takes them from there, if there is or may be a trace, or spans are made of it.
 fn trace(
     config: &RouteConfig,
-    listen: &str,
-    instance: &str,
+    run: RunRecord,
     clock: &Clock,
+    courier: Option<&Courier>,
 ) -> Result<(Arc<Sink>, Option<TraceWriter>), ConfigError> {
-    let log = config.trace_log.as_deref();
-    if log.is_none() && config.capture.folder.is_none() {
+    if !config.may_write_trace() && courier.is_none() {
         return Ok((Arc::new(Sink::off()), None));
     }
     let sink = Arc::new(Sink::bounded(config.trace_buffer_records));
-    let run = run_record(config, listen, instance, clock);
-    let (capture, taken) = (config.capture.clone(), Arc::clone(&sink));
-    let writer = TraceWriter::start(log, capture, run, taken, clock.clone(), Vec::new());
+    let (log, capture, taken) = (config.trace_log.as_deref(), config.capture.clone(), Arc::clone(&sink));
+    let followers = courier.map(Courier::follower).into_iter().collect();
+    let writer = TraceWriter::start(log, capture, run, taken, clock.clone(), followers);
     Ok((sink, Some(writer.map_err(|e| ConfigError(format!("--{} {e}", e.flag())))?)))
 }
 

@@ -65,7 +65,8 @@ fn kind_of(rust_type: &str, is_word: bool) -> LeafKind {
         "bool" => LeafKind::Truth,
         "f32" | "f64" => LeafKind::Number,
         "u8" | "u16" | "u32" | "u64" | "i64" => LeafKind::Integer,
-        "String" | "Arc<str>" | "Cow<'static, str>" | "PackedHashes" | "PromptBlocks" => LeafKind::Text,
+        "String" | "Arc<str>" | "Cow<'static, str>" | "PackedHashes" | "PromptBlocks" | "TraceId"
+        | "SpanId" => LeafKind::Text,
         _ if is_word => LeafKind::Text,
         _ => LeafKind::List,
     }

@@ -19,7 +19,7 @@ pub mod json;
 mod known;
 pub mod leaves;
 mod live;
-mod outlet;
+pub mod outlet;
 pub mod parts;
 mod pause;
 pub mod prompt;
@@ -28,6 +28,7 @@ pub mod record;
 pub mod sample;
 pub mod schema;
 mod scribe;
+mod sieve;
 pub mod sink;
 pub mod writer;
 

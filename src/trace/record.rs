@@ -20,6 +20,7 @@ use crate::clock::ClockSnapshot;
 use crate::wire::Endpoint;
 use crate::wire::answer::Tokens;
 use crate::wire::meta_info::ServerStamps;
+use crate::wire::traceparent::{SpanId, TraceId};
 
 /// One line of the trace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -207,6 +208,20 @@ pub struct RequestRecord {
     /// The client's own `x-arrival-time`, which the router replaced: set by a router in front of this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_arrival_time: Option<String>,
+    /// W3C trace id, 32 hexadecimal digits: of the client's `traceparent`, else made by the router. Absent, as all ids of spans, unless
+    /// spans are sent (`--enable-trace`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<TraceId>,
+    /// The router's span of the request, 16 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<SpanId>,
+    /// The client's span, which the request belongs to; absent where it named none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_span_id: Option<SpanId>,
+    /// The sampled flag that the worker was told: the client's, or of a trace that began at the router whether the request is in the
+    /// share of `--trace-sample`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_sampled: Option<bool>,
 
     /// URL of the worker whose answer this is, else of the last one tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,6 +229,9 @@ pub struct RequestRecord {
     /// The connection's two addresses are on one host, so the worker's monotonic clock is the router's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_host: Option<bool>,
+    /// The router's span of the attempt whose answer this is; `traceparent` told it to the worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_span_id: Option<SpanId>,
     /// Data-parallel rank that the worker was told (`--dp-aware`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dp_rank: Option<u32>,
@@ -339,6 +357,9 @@ pub struct RequestRecord {
 pub struct AttemptRecord {
     /// Worker URL.
     pub worker: Arc<str>,
+    /// The router's span of this attempt; `traceparent` told it to the worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<SpanId>,
     /// Just before the first byte was written, nanoseconds after arrival; absent if no connection was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router_send_ns: Option<u64>,

@@ -35,12 +35,17 @@ impl Sampling {
     pub fn is_on(&self) -> bool {
         self.share < 1.0
     }
+
+    /// The request of this id is in the share.
+    pub fn has(&self, request_id: &str) -> bool {
+        !self.is_on() || name_hash(request_id.as_bytes()) < (self.share * u64::MAX as f64) as u64
+    }
 }
 
 /// Judges requests as they end.
 #[derive(Debug)]
 pub(super) struct Sampler {
-    below: u64,
+    sampling: Sampling,
     total: Slowest,
     first_token: Slowest,
 }
@@ -60,7 +65,7 @@ impl Sampler {
     /// `None` where all are kept.
     pub(super) fn new(sampling: Sampling) -> Option<Self> {
         sampling.is_on().then(|| Self {
-            below: (sampling.share * u64::MAX as f64) as u64,
+            sampling,
             total: Slowest::of(sampling.slowest_per_minute),
             first_token: Slowest::of(sampling.slowest_per_minute),
         })
@@ -71,7 +76,7 @@ impl Sampler {
         // Both, so that each has seen all.
         let is_slow = self.total.takes(minute, request.end_ns);
         let begins_slowly = request.first_token_ns.is_some_and(|ns| self.first_token.takes(minute, ns));
-        if name_hash(request.request_id.as_bytes()) < self.below {
+        if self.sampling.has(&request.request_id) {
             Verdict::InShare
         } else if request.outcome != Outcome::Done {
             Verdict::For("error")

@@ -124,7 +124,8 @@ fn json_type(rust_type: &str) -> String {
         return format!("[{}]", json_type(of));
     }
     match rust_type {
-        "String" | "Arc<str>" | "Cow<'static, str>" | "PackedHashes" | "PromptBlocks" => "string".to_owned(),
+        "String" | "Arc<str>" | "Cow<'static, str>" | "PackedHashes" | "PromptBlocks" | "TraceId"
+        | "SpanId" => "string".to_owned(),
         "bool" => "true/false".to_owned(),
         "f32" | "f64" => "number".to_owned(),
         "Parts" => "[number]".to_owned(),

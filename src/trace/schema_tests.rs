@@ -16,6 +16,7 @@ use crate::trace::record::{
 };
 use crate::wire::answer::Tokens;
 use crate::wire::meta_info::ServerStamps;
+use crate::wire::traceparent::{SpanId, TraceId};
 
 fn text_value() -> String {
     "x".to_owned()
@@ -110,8 +111,13 @@ fn request() -> RequestRecord {
         max_new_tokens: Some(1),
         client: Some(text_value().into()),
         client_arrival_time: Some(text_value()),
+        trace_id: Some(TraceId::of(1)),
+        span_id: Some(SpanId::of(1)),
+        parent_span_id: Some(SpanId::of(1)),
+        trace_sampled: Some(true),
         worker: Some(text_value().into()),
         same_host: Some(true),
+        worker_span_id: Some(SpanId::of(1)),
         dp_rank: Some(1),
         dp_rank_by: Some("body".into()),
         policy: Some(text_value().into()),
@@ -120,7 +126,11 @@ fn request() -> RequestRecord {
         split_by: Some("request_id".into()),
         decision: Some(decision()),
         shadow: shadow(),
-        failed_attempts: vec![AttemptRecord { router_send_ns: Some(1), ..AttemptRecord::default() }],
+        failed_attempts: vec![AttemptRecord {
+            router_send_ns: Some(1),
+            span_id: Some(SpanId::of(1)),
+            ..AttemptRecord::default()
+        }],
         body_read_ns: Some(1),
         limit_wait_ns: Some(1),
         decided_ns: Some(1),

@@ -15,11 +15,12 @@ use super::capture::{CaptureError, Command, Desk, Order, Place, Status, file_nam
 use super::json::push_json;
 use super::known::{Known, is_repeat};
 use super::live::LiveFile;
-use super::outlet::{Follower, MAX_BATCH_RECORDS, Outlet};
+use super::outlet::{Follower, Outlet};
 use super::pause;
 use super::prompt::{BLOCK_BYTES, PromptKey, PromptTrace};
 use super::record::{CaptureRecord, LostRecord, MarkRecord, Record, RunRecord};
-use super::sample::{Sampler, Sampling, Verdict};
+use super::sample::Sampling;
+use super::sieve::Sieve;
 use super::sink::Sink;
 use super::writer::{CaptureConfig, TraceOpenError, is_stdout};
 use crate::buffer::Buffer;
@@ -39,13 +40,11 @@ const WRITE_AT_BYTES: usize = 256 * 1024;
 pub(super) struct Scribe {
     config: CaptureConfig,
     run: RunRecord,
-    key: PromptKey,
-    sampler: Option<Sampler>,
+    sieve: Sieve,
     archive: Option<Archive>,
     sink: Arc<Sink>,
     clock: Clock,
     desk: Desk,
-    pub(super) followers: Vec<Box<dyn Follower>>,
     outlet: Option<Outlet>,
     /// The file that a start without a name goes on in.
     path: Option<PathBuf>,
@@ -61,8 +60,6 @@ pub(super) struct Scribe {
     /// When the file was begun, or its rotation failed, `CLOCK_MONOTONIC` nanoseconds.
     begun_mono_ns: u64,
     may_rotate_mono_ns: u64,
-    /// Requests that were left out of the sample and are not told of yet.
-    left_out: u64,
     error: Option<String>,
     requests: u64,
     bytes: u64,
@@ -80,8 +77,7 @@ impl Scribe {
     ) -> Self {
         Self {
             path: path.map(Path::to_owned),
-            key,
-            sampler: Sampler::new(config.sampling),
+            sieve: Sieve::new(config.sampling, key),
             archive: None,
             last: run.clock,
             config,
@@ -89,7 +85,6 @@ impl Scribe {
             sink,
             clock,
             desk,
-            followers: Vec::new(),
             outlet: None,
             buffer: Buffer::default(),
             buffered: LostRecord::default(),
@@ -99,7 +94,6 @@ impl Scribe {
             is_headed: false,
             begun_mono_ns: 0,
             may_rotate_mono_ns: 0,
-            left_out: 0,
             error: None,
             requests: 0,
             bytes: 0,
@@ -107,10 +101,11 @@ impl Scribe {
         }
     }
 
-    /// Opens what is written from the start, if anything is.
-    pub(super) fn begin(&mut self) -> Result<(), TraceOpenError> {
+    /// Opens what is written from the start, if anything is; the followers get the rest of it in any case.
+    pub(super) fn begin(&mut self, followers: Vec<Box<dyn Follower>>) -> Result<(), TraceOpenError> {
+        self.sieve.follow(followers);
         let Some(path) = self.path.clone() else {
-            self.sink.set_taking(false);
+            self.sink.set_taking(self.sieve.is_followed());
             return Ok(());
         };
         let outlet = if is_stdout(&path) { Outlet::Stdout } else { Outlet::File(LiveFile::open(&path)?) };
@@ -146,6 +141,9 @@ impl Scribe {
         self.sink.count_unshadowed(self.awaited.sift(records, !is_last));
         self.known.learn(records);
         if self.outlet.is_none() {
+            if self.sieve.is_followed() {
+                self.sieve.sift(records);
+            }
             self.sink.count_stopped(records);
             return drained;
         }
@@ -224,7 +222,7 @@ impl Scribe {
         if self.outlet.is_none() {
             return;
         }
-        self.sink.set_taking(false);
+        self.sink.set_taking(self.sieve.is_followed());
         self.round(records, true);
         if let Some(path) = self.shown_path() {
             log::info(&format!("trace: stopped capturing to {path}"));
@@ -310,7 +308,7 @@ impl Scribe {
         let file = self.outlet.as_ref().and_then(Outlet::file);
         let mut lost = self.lost;
         lost.add(&self.sink.lost());
-        lost.sampled += self.left_out;
+        lost.sampled += self.sieve.left_out;
         Status {
             state: match (&self.outlet, &self.error) {
                 (None, _) => "stopped",
@@ -342,7 +340,7 @@ impl Scribe {
         let instance = self.run.capture.as_ref().map(|capture| capture.instance.clone()).unwrap_or_default();
         let requests_before = self.requests + self.lost.all_requests();
         let Sampling { share, slowest_per_minute } = self.config.sampling;
-        let is_sampled = self.sampler.is_some();
+        let is_sampled = self.sieve.is_sampling();
         let hashes = self.config.prompt == PromptTrace::Hash;
         self.run.capture = Some(CaptureRecord {
             instance,
@@ -352,7 +350,7 @@ impl Scribe {
             slowest_per_minute: is_sampled.then_some(slowest_per_minute as u64),
             prompt: Some(self.config.prompt.to_string()),
             prompt_block_bytes: hashes.then_some(BLOCK_BYTES),
-            prompt_key_id: hashes.then(|| self.key.id()),
+            prompt_key_id: hashes.then(|| self.sieve.key_id()),
         });
         self.run.clock = self.clock.snapshot();
         self.last = self.run.clock;
@@ -363,33 +361,8 @@ impl Scribe {
         self.is_headed = self.error.is_none();
     }
 
-    /// Leaves out what is not in the sample, and keys the hashes of the prompts of the others.
-    fn sift(&mut self, records: &mut Vec<Record>) {
-        let (sampler, key, left_out) = (&mut self.sampler, self.key, &mut self.left_out);
-        records.retain_mut(|record| {
-            let Record::Request(request) = record else { return true };
-            match sampler.as_mut().map(|sampler| sampler.judge(request)) {
-                Some(Verdict::LeftOut) => {
-                    *left_out += 1;
-                    return false;
-                }
-                Some(Verdict::For(why)) => request.kept_for = Some(why.into()),
-                Some(Verdict::InShare) | None => {}
-            }
-            if let Some(blocks) = &mut request.prompt_hashes {
-                blocks.key(key);
-            }
-            true
-        });
-    }
-
     fn write_records(&mut self, records: &mut Vec<Record>) {
-        self.sift(records);
-        if !self.followers.is_empty() {
-            for batch in records.chunks(MAX_BATCH_RECORDS) {
-                self.followers.iter_mut().for_each(|follower| follower.offer(batch));
-            }
-        }
+        self.sieve.sift(records);
         for record in records.drain(..) {
             self.put(&record);
             if self.buffer.len() >= WRITE_AT_BYTES {
@@ -414,12 +387,12 @@ impl Scribe {
 
     /// Says how many were left out of the sample, once in a while: a line for each would be as many as those.
     fn write_left_out(&mut self) {
-        let lost = LostRecord { sampled: self.left_out, ..LostRecord::default() };
-        if self.left_out > 0 {
+        let lost = LostRecord { sampled: self.sieve.left_out, ..LostRecord::default() };
+        if self.sieve.left_out > 0 {
             self.put(&Record::Lost(lost));
             self.write_out();
             if self.error.is_none() {
-                self.left_out = 0;
+                self.sieve.left_out = 0;
                 self.lost.add(&lost);
             }
         }

@@ -135,8 +135,7 @@ impl TraceWriter {
         let (capture, desk) = Capture::new();
         let key = PromptKey::drawn().map_err(TraceOpenError::Key)?;
         let mut scribe = Scribe::new(log, config, (run, key), sink, clock, desk);
-        scribe.followers = followers;
-        scribe.begin()?;
+        scribe.begin(followers)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stop_thread = Arc::clone(&stop);
         let thread = std::thread::Builder::new()

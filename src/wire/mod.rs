@@ -2,9 +2,9 @@
 //!
 //! `call` looks at a request body (`prompt`: its routing text, `engine_text`: what an engine will see of it), `sse` finds event
 //! boundaries, `meta_info` reads the server's stamps, `answer` gathers what one answer told, `loads` and `exposition` read what a
-//! server says of its load, `problem` makes the error bodies, `rank` finds where a body can name a data-parallel rank. Rule: no
-//! I/O, no clock, nothing re-serialised, nothing here can panic on any input. Deliberately not here: HTTP framing (`http1`) and
-//! header rules (`proxy`).
+//! server says of its load, `problem` makes the error bodies, `rank` finds where a body can name a data-parallel rank,
+//! `traceparent` says which trace a request is part of. Rule: no I/O, no clock, nothing re-serialised, nothing here can panic on
+//! any input. Deliberately not here: HTTP framing (`http1`) and header rules (`proxy`).
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,7 @@ mod response;
 pub(crate) mod scan;
 mod session;
 pub mod sse;
+pub mod traceparent;
 
 /// What a path means to a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

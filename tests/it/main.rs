@@ -38,5 +38,6 @@ mod retries;
 mod script;
 mod shadow;
 mod simulated;
+mod spans;
 mod split;
 mod tls;

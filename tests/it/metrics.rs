@@ -9,6 +9,7 @@ use milepost::admin::metrics;
 use milepost::clock::Clock;
 use milepost::config::split::Split;
 use milepost::config::{RouteConfig, worker_urls};
+use milepost::export::otlp::send::Collector;
 use milepost::net::{Connector, Io, Listener, PipeNet};
 use milepost::proxy::serve::Router;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -159,6 +160,7 @@ async fn the_page_and_its_document_name_the_same_series() {
     let change = |config: &mut RouteConfig| {
         config.split = Some(Split::parse("round_robin=4000000000,shortest_queue=1").unwrap());
         config.shadow_policies = vec!["cache_aware".to_owned()];
+        config.otlp_traces = Some(Collector::parse("http://127.0.0.1:1").unwrap());
     };
     let router = TestRouter::with_urls(&[worker.url.clone(), nobody], change).await;
     let at = serve_metrics(&router).await;

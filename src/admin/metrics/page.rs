@@ -42,6 +42,7 @@ pub(super) fn text(shared: &Shared) -> String {
     page.worker_durations(&workers);
     page.worker_loads(&workers, shared.clock.mono_ns());
     page.trace(shared);
+    page.spans(shared);
     page.process(Process::read());
     // It refuses an empty family alone, and there is none.
     TextEncoder::new().encode_to_string(&page.0).unwrap_or_default()
@@ -310,6 +311,20 @@ impl Page {
         self.one(&own::TRACE_LOST, shared.sink.lost_total());
         self.one(&own::TRACE_BUFFER, shared.sink.held_records() as u64);
         self.one(&own::TRACE_CAPACITY, shared.sink.capacity_records() as u64);
+    }
+
+    fn spans(&mut self, shared: &Shared) {
+        let Some(spans) = &shared.spans else { return };
+        let told = spans.outbox.status();
+        let results = [
+            ("sent", told.sent),
+            ("overflow", told.overflow),
+            ("not_taken", told.not_taken),
+            ("refused", told.refused),
+        ];
+        self.family(&own::SPANS_REQUESTS, results.map(|(result, n)| (owned(&[result]), n.into())));
+        self.one(&own::SPANS_REFUSED, told.refused_spans);
+        self.one(&own::SPANS_WAITING, told.waiting);
     }
 
     fn process(&mut self, process: Process) {

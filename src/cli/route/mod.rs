@@ -20,7 +20,7 @@ use self::room::Room;
 use super::Failure;
 use super::signal::{self, StopSignals};
 use crate::clock::Clock;
-use crate::config::flags::{Settings, without_effect};
+use crate::config::flags::{Settings, about_spans, without_effect};
 use crate::log;
 use crate::net::{Connector, Listener, descriptors};
 use crate::proxy::Shared;
@@ -40,6 +40,9 @@ pub fn run(args: &RouteArgs) -> Result<(), Failure> {
     settings.config.tls.ssl_cert_file = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     log::set_level(settings.log_level);
     if let Some(line) = without_effect(&args.given) {
+        log::warn(&line);
+    }
+    if let Some(line) = about_spans(&args.given, settings.config.otlp_traces.as_ref()) {
         log::warn(&line);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -11,8 +11,9 @@ pub(super) fn of(config: &RouteConfig, address: SocketAddr, metrics: Option<Sock
     let scheme = if config.tls.server.is_some() { "https" } else { "http" };
     let trace = config.trace_log.as_ref().map_or("off".to_owned(), |p| p.display().to_string());
     let metrics = metrics.map_or("off".to_owned(), |at| format!("http://{at}/metrics"));
+    let spans = config.otlp_traces.as_ref().map_or(String::new(), |to| format!(", spans to {to}"));
     let place = format!(
-        "routing on {scheme}://{address}, {}, {}, trace {trace}, metrics {metrics}",
+        "routing on {scheme}://{address}, {}, {}, trace {trace}{spans}, metrics {metrics}",
         policy(config),
         workers(config.workers.len()),
     );

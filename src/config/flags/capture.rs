@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::{Flag, FlagError, Given, observe, settings};
+use crate::export::otlp::send::Collector;
 use crate::trace::prompt::PromptTrace;
 use crate::trace::sample::Sampling;
 use crate::trace::writer::CaptureConfig;
@@ -66,6 +67,31 @@ pub(super) fn capture(given: &Given) -> Result<CaptureConfig, FlagError> {
         prompt: prompt(given)?,
         headers: headers(given)?,
     })
+}
+
+/// Where spans are sent, if they are.
+pub(super) fn collector(given: &Given) -> Result<Option<Collector>, FlagError> {
+    let flag = &observe::OTLP_TRACES_ENDPOINT;
+    let text = given.text(flag)?.unwrap_or_default();
+    let collector = Collector::of_endpoint(text).map_err(|_| {
+        let expected = "HOST:PORT, or an http URL (https is not spoken here: name a collector on this host)";
+        FlagError::expected(flag, expected, text)
+    })?;
+    Ok(given.switch(&observe::ENABLE_TRACE).then_some(collector))
+}
+
+/// What is to be known of where spans are sent, if anything is.
+pub fn about_spans(given: &Given, collector: Option<&Collector>) -> Option<String> {
+    let (flag, switch) = (observe::OTLP_TRACES_ENDPOINT.name, observe::ENABLE_TRACE.name);
+    match collector {
+        None if given.differs(&observe::OTLP_TRACES_ENDPOINT) => {
+            Some(format!("--{flag} has no effect without --{switch}"))
+        }
+        Some(to) if to.is_instead_of_grpc() && given.has(&observe::OTLP_TRACES_ENDPOINT) => Some(format!(
+            "spans are sent to {to}, by OTLP over HTTP: 4317 is the port of gRPC, which is not spoken here; --{flag} {to} says the same without this line"
+        )),
+        _ => None,
+    }
 }
 
 fn pair(flag: &Flag, other: &Flag, why: String) -> FlagError {

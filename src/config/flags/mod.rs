@@ -20,6 +20,7 @@ mod routing;
 mod secrets;
 mod settings;
 
+pub use capture::about_spans;
 pub use error::FlagError;
 pub use flag::{Flag, Group, Origin, Standing, Takes, Value};
 pub use given::Given;

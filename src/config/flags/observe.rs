@@ -101,6 +101,18 @@ pub const TRACE_BUFFER: Flag = Flag::one(
 .of(Value::Integer(1, 100_000_000))
 .or("65536")
 .with_origin(Origin::Milepost);
+/// `--enable-trace`.
+pub const ENABLE_TRACE: Flag = Flag::switch(
+    "enable-trace",
+    "Send OpenTelemetry spans of the requests to a collector, and tell workers in traceparent which span they belong to",
+);
+/// `--otlp-traces-endpoint`.
+pub const OTLP_TRACES_ENDPOINT: Flag = Flag::one(
+    "otlp-traces-endpoint",
+    "HOST:PORT",
+    "With --enable-trace: the collector, by OTLP over HTTP; a URL names another path than /v1/traces. gRPC is not spoken: for port 4317 without a path it is 4318",
+)
+.or("localhost:4317");
 /// `--prometheus-port`.
 pub const PROMETHEUS_PORT: Flag = Flag::one(
     "prometheus-port",
@@ -147,11 +159,7 @@ pub const OBSERVE: Group = Group {
         Flag::one("log-dir", "FOLDER", "Folder for log files")
             .of(Value::Path)
             .ignored("everything is said on standard error; redirect that"),
-        Flag::switch("enable-trace", "Export OpenTelemetry spans").ignored(NO_SPANS),
-        Flag::one("otlp-traces-endpoint", "HOST:PORT", "OpenTelemetry collector")
-            .or("localhost:4317")
-            .ignored(NO_SPANS),
+        ENABLE_TRACE,
+        OTLP_TRACES_ENDPOINT,
     ],
 };
-
-const NO_SPANS: &str = "no OpenTelemetry export; --trace-log writes one record per request";

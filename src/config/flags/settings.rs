@@ -78,6 +78,7 @@ fn config(given: &Given, listen: &Endpoint) -> Result<RouteConfig, FlagError> {
         policy_config,
         trace_log: given.path(&observe::TRACE_LOG)?,
         capture: capture::capture(given)?,
+        otlp_traces: capture::collector(given)?,
         trace_decisions: trace_decisions(given)?,
         trace_buffer_records: given.integer(&observe::TRACE_BUFFER)?,
         max_payload_bytes: given.integer(&requests::MAX_PAYLOAD)?,

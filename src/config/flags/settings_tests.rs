@@ -1,7 +1,7 @@
 //! Every flag that works reaches the settings, and no flags are the defaults.
 
 use super::super::flag::{Standing, Takes, Value};
-use super::super::{all, without_effect};
+use super::super::{about_spans, all, without_effect};
 use super::*;
 
 fn given(flags: &[(&Flag, &[&str])]) -> Given {
@@ -45,6 +45,7 @@ fn another(flag: &Flag) -> String {
             "control-plane-api-keys" => "id:name:user:key",
             "cors-allowed-origins" => "https://example.com",
             "health-check-endpoint" => "/other",
+            "otlp-traces-endpoint" => "collector:4318",
             "policy" | "shadow-policy" => "random",
             "split" => "random=1,bucket=1",
             "trace-prompt" => "head:200",
@@ -66,6 +67,9 @@ fn every_flag_that_works_changes_the_settings_and_is_not_warned_about() {
         }
         if flag.name == observe::TRACE_DECISIONS.name {
             before.set(&observe::TRACE_LOG, vec!["t.jsonl".into()]);
+        }
+        if flag.name == observe::OTLP_TRACES_ENDPOINT.name {
+            before.set(&observe::ENABLE_TRACE, Vec::new());
         }
         let mut after = before.clone();
         let values = if flag.takes == Takes::Switch { Vec::new() } else { vec![another(flag).into()] };
@@ -123,6 +127,7 @@ fn values_are_refused_with_flag_value_and_expectation() {
         (&observe::TRACE_PROMPT, &["head"], "none, hash, head:N (N characters) or full, got head"),
         (&observe::TRACE_HEADERS, &["x-tenant", "X-Api-Key"], "that carry no secret"),
         (&observe::TRACE_HEADERS, &["cookie"], "got cookie"),
+        (&observe::OTLP_TRACES_ENDPOINT, &["https://c:4318"], "https is not spoken here"),
         (&routing::POLICY, &["cache-awre"], "did you mean cache_aware?"),
         (
             &routing::SPLIT,
@@ -179,6 +184,28 @@ fn values_mean_what_sglang_router_means_by_them() {
         let settings = Settings::read(&given(&[(&observe::LOG_LEVEL, &[word])])).unwrap();
         assert_eq!(settings.log_level, level, "{word}");
     }
+}
+
+#[test]
+fn spans_are_sent_where_sglang_router_sends_them_by_the_port_of_http() {
+    let said = |flags: &[(&Flag, &[&str])]| {
+        let given = given(flags);
+        let collector = Settings::read(&given).unwrap().config.otlp_traces;
+        (collector.as_ref().map(ToString::to_string), about_spans(&given, collector.as_ref()))
+    };
+    let (on, to) = (&observe::ENABLE_TRACE, &observe::OTLP_TRACES_ENDPOINT);
+    let usual = Some("http://localhost:4318/v1/traces".to_owned());
+    assert_eq!(said(&[(on, &[])]), (usual.clone(), None));
+    let (typed, line) = said(&[(on, &[]), (to, &["localhost:4317"])]);
+    assert_eq!(typed, usual);
+    assert!(line.unwrap().contains("4317 is the port of gRPC"));
+    assert_eq!(said(&[(on, &[]), (to, &["c:4318"])]), (Some("http://c:4318/v1/traces".to_owned()), None));
+    let (none, line) = said(&[(to, &["c:4318"])]);
+    assert_eq!(
+        (none, line.as_deref()),
+        (None, Some("--otlp-traces-endpoint has no effect without --enable-trace"))
+    );
+    assert_eq!(said(&[(to, &["localhost:4317"])]), (None, None), "the default, typed");
 }
 
 #[test]

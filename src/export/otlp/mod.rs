@@ -2,9 +2,14 @@
 //!
 //! A request is a `SERVER` span of the router with its stages as children, and a `CLIENT` span for each worker that it was sent
 //! to, with what that worker told as children. Why JSON: collectors take it on the same path, and it needs no generated code.
-//! Ids of spans follow from run and `seq` alone, so a trace that is exported twice gives the same spans. Deliberately not here:
-//! sending (`send`), what the stages are (`stages`).
+//! The ids are those of the record, which the worker was told and its engine's spans name as their parent; where spans were not sent
+//! (`--enable-trace`) they follow from run and `seq` alone. Either way a trace that is exported twice gives the same spans.
+//!
+//! A trace file → `batches` → `send`; a router that runs → `outbox` (bounded) → `courier` (a thread) → `send`. Deliberately not here:
+//! what the stages are (`stages`).
 
+pub mod courier;
+pub mod outbox;
 pub mod send;
 
 use std::io::Write;
@@ -16,9 +21,10 @@ use super::source::{Item, Placed, each};
 use super::stages::{Stage, at_router, at_workers};
 use super::survey::Survey;
 use crate::trace::record::{Outcome, RequestRecord, RunRecord};
+use crate::wire::traceparent::{SpanId, TraceId};
 
 /// Spans of one OTLP request: a collector's default limit is 4 MiB, and a span is some 500 bytes.
-const BATCH_SPANS: usize = 2_048;
+pub(crate) const BATCH_SPANS: usize = 2_048;
 /// `SpanKind` of a part of a request.
 const INTERNAL: u8 = 1;
 /// `SpanKind` of a request at the router.
@@ -63,16 +69,18 @@ impl Batch {
         let whole = Stage { name: format!("{} {}", record.method, record.path).into(), start_ns: 0, end_ns };
         let failed = (record.outcome != Outcome::Done)
             .then(|| record.error.clone().unwrap_or_else(|| record.outcome.name().to_owned()));
-        let root = spans.add(None, SERVER, &whole, &of_request(placed), failed.as_deref());
+        let about = of_request(placed);
+        let root =
+            spans.add((record.span_id, record.parent_span_id), SERVER, &whole, &about, failed.as_deref());
         for stage in &at_router(record) {
-            spans.add(Some(root.as_str()), INTERNAL, stage, &[], None);
+            spans.add((None, Some(root)), INTERNAL, stage, &[], None);
         }
         for visit in at_workers(placed) {
             let whole = Stage { name: "worker".into(), start_ns: visit.start_ns, end_ns: visit.end_ns };
             let about = [attribute("url.full", visit.worker.into())];
-            let at_worker = spans.add(Some(root.as_str()), CLIENT, &whole, &about, visit.error);
+            let at_worker = spans.add((visit.span_id, Some(root)), CLIENT, &whole, &about, visit.error);
             for stage in &visit.stages {
-                spans.add(Some(at_worker.as_str()), INTERNAL, stage, &[], None);
+                spans.add((None, Some(at_worker)), INTERNAL, stage, &[], None);
             }
         }
         self.spans.append(&mut spans.done);
@@ -138,7 +146,7 @@ pub fn write(survey: &Survey, out: &mut (dyn Write + Send)) -> Result<u64, Expor
 
 /// The spans of one request.
 struct Spans {
-    trace_id: String,
+    trace_id: TraceId,
     seed: u64,
     arrival_unix_ns: u64,
     done: Vec<Value>,
@@ -147,20 +155,25 @@ struct Spans {
 impl Spans {
     fn of(run_key: u64, record: &RequestRecord) -> Self {
         let seed = mixed(run_key ^ record.seq);
-        let trace_id = format!("{seed:016x}{:016x}", mixed(seed ^ run_key));
+        let trace_id = match record.trace_id {
+            Some(id) => id,
+            None => TraceId::of((u128::from(seed) << 64) | u128::from(mixed(seed ^ run_key))),
+        };
+        // Of two routers in one trace, each with ids of its own.
+        let seed = record.span_id.map_or(seed, SpanId::bits);
         Self { trace_id, seed, arrival_unix_ns: record.arrival_unix_ns, done: Vec::new() }
     }
 
-    /// Adds a span and returns its id.
+    /// Adds a span, of an id of its own or one that is made, below its parent; returns its id.
     fn add(
         &mut self,
-        parent: Option<&str>,
+        (own, parent): (Option<SpanId>, Option<SpanId>),
         kind: u8,
         stage: &Stage,
         attributes: &[Value],
         error: Option<&str>,
-    ) -> String {
-        let id = format!("{:016x}", mixed(self.seed.wrapping_add(self.done.len() as u64 + 1)));
+    ) -> SpanId {
+        let id = own.unwrap_or_else(|| SpanId::of(mixed(self.seed.wrapping_add(self.done.len() as u64 + 1))));
         let unix_ns = |ns: i64| self.arrival_unix_ns.saturating_add_signed(ns).to_string();
         let mut span = json!({
             "traceId": self.trace_id, "spanId": id, "name": stage.name, "kind": kind,
@@ -168,7 +181,7 @@ impl Spans {
             "attributes": attributes,
         });
         if let Some(parent) = parent {
-            span["parentSpanId"] = parent.into();
+            span["parentSpanId"] = json!(parent);
         }
         if let Some(error) = error {
             span["status"] = json!({ "code": ERROR, "message": error });
@@ -222,10 +235,10 @@ fn key_of(text: &str) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |key, byte| (key ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// A permutation of the 64-bit numbers that looks like chance (the finaliser of `splitmix64`); never 0, which is no id.
+/// A permutation of the 64-bit numbers that looks like chance (the finaliser of `splitmix64`).
 fn mixed(n: u64) -> u64 {
     let n = n.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let n = (n ^ (n >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let n = (n ^ (n >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    (n ^ (n >> 31)).max(1)
+    n ^ (n >> 31)
 }

@@ -1,8 +1,8 @@
 //! Sends OTLP requests to a collector over HTTP.
 //!
 //! Rule: one request at a time on a connection that is kept; what a collector may take later (429, 502, 503, 504, no answer) is
-//! sent again up to [`ATTEMPTS`] times with growing pauses, everything else is an error at once. Whatever is waited for has a
-//! limit. Deliberately not here: what is sent.
+//! sent again up to [`ATTEMPTS`] times with growing pauses, or after the pause that it asks for; everything else is an error at once.
+//! Whatever is waited for has a limit. Deliberately not here: what is sent.
 
 use std::fmt;
 use std::time::Duration;
@@ -27,6 +27,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Where a collector takes spans.
 const PATH: &str = "/v1/traces";
+/// The port on which it does by HTTP.
+const HTTP_PORT: u16 = 4318;
+/// The port on which it does by gRPC, which is not spoken here.
+const GRPC_PORT: u16 = 4317;
+/// Longest pause that a collector may ask for.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// A collector's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +40,7 @@ pub struct Collector {
     host: String,
     port: u16,
     path: Uri,
+    is_instead_of_grpc: bool,
 }
 
 impl Collector {
@@ -48,7 +55,39 @@ impl Collector {
         }
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong("it has no host"))?;
         let path = if uri.path() == "/" { Uri::from_static(PATH) } else { uri.clone() };
-        Ok(Self { host: host.trim_matches(['[', ']']).to_owned(), port: uri.port_u16().unwrap_or(80), path })
+        let behind_host = uri.authority().and_then(|all| all.as_str().split(host).nth(1)).unwrap_or_default();
+        let port = match uri.port_u16() {
+            Some(port) => port,
+            None if behind_host.contains(':') => return Err(wrong("its port is none")),
+            None => 80,
+        };
+        Ok(Self { host: host.trim_matches(['[', ']']).to_owned(), port, path, is_instead_of_grpc: false })
+    }
+
+    /// Reads `--otlp-traces-endpoint`: a URL, or sglang-router's `HOST:PORT`. Port 4317 without a path is the one of gRPC on which
+    /// collectors listen beside 4318, so 4318 is meant, and [`Self::is_instead_of_grpc`] says so.
+    pub fn of_endpoint(text: &str) -> Result<Self, String> {
+        if text.contains("://") {
+            return Self::parse(text).map(Self::by_http);
+        }
+        let named = Self::parse(&format!("http://{text}"));
+        let mut collector = named.map_err(|why| why.replacen("http://", "", 1))?;
+        if !text.trim_end_matches('/').ends_with(&format!(":{}", collector.port)) && !text.contains('/') {
+            collector.port = HTTP_PORT;
+        }
+        Ok(collector.by_http())
+    }
+
+    fn by_http(mut self) -> Self {
+        if self.port == GRPC_PORT && self.path == Uri::from_static(PATH) {
+            (self.port, self.is_instead_of_grpc) = (HTTP_PORT, true);
+        }
+        self
+    }
+
+    /// The port that was named is that of gRPC.
+    pub fn is_instead_of_grpc(&self) -> bool {
+        self.is_instead_of_grpc
     }
 
     fn authority(&self) -> String {
@@ -69,8 +108,8 @@ impl fmt::Display for Collector {
 /// Why spans were not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotTaken {
-    /// They may be taken later.
-    Later(String),
+    /// They may be taken later: why, and the pause that the collector asked for.
+    Later(String, Option<Duration>),
     /// They never will.
     Never(String),
 }
@@ -78,7 +117,7 @@ pub enum NotTaken {
 impl fmt::Display for NotTaken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Later(why) | Self::Never(why) => f.write_str(why),
+            Self::Later(why, _) | Self::Never(why) => f.write_str(why),
         }
     }
 }
@@ -111,7 +150,11 @@ pub struct Sender {
 impl Sender {
     /// To a collector, over TCP.
     pub fn to(collector: Collector, clock: Clock) -> Self {
-        let connector = Connector::Tcp { timeout: CONNECT_TIMEOUT };
+        Self::over(Connector::Tcp { timeout: CONNECT_TIMEOUT }, collector, clock)
+    }
+
+    /// To a collector that is reached so.
+    pub fn over(connector: Connector, collector: Collector, clock: Clock) -> Self {
         Self { collector, connector, clock, connection: None }
     }
 
@@ -121,13 +164,14 @@ impl Sender {
         let mut attempt = 1;
         loop {
             match self.send_once(body).await {
-                Err(NotTaken::Later(_)) if attempt < ATTEMPTS => {
-                    tokio::time::sleep(pause).await;
+                Err(NotTaken::Later(_, asked)) if attempt < ATTEMPTS => {
+                    tokio::time::sleep(asked.unwrap_or(pause)).await;
                     pause *= 2;
                     attempt += 1;
                 }
-                Err(NotTaken::Later(why)) => {
-                    return Err(NotTaken::Later(format!("{}: {why}, {ATTEMPTS} times", self.collector)));
+                Err(NotTaken::Later(why, asked)) => {
+                    let why = format!("{}: {why}, {ATTEMPTS} times", self.collector);
+                    return Err(NotTaken::Later(why, asked));
                 }
                 Err(NotTaken::Never(why)) => {
                     return Err(NotTaken::Never(format!("{}: {why}", self.collector)));
@@ -137,10 +181,11 @@ impl Sender {
         }
     }
 
-    async fn send_once(&mut self, body: &[u8]) -> Result<u64, NotTaken> {
+    /// Sends a request once; returns how many of its spans the collector refused.
+    pub async fn send_once(&mut self, body: &[u8]) -> Result<u64, NotTaken> {
         match tokio::time::timeout(ANSWER_TIMEOUT, self.exchange(body)).await {
             Ok(done) => done,
-            Err(_) => Err(NotTaken::Later(format!("no answer in {} s", ANSWER_TIMEOUT.as_secs()))),
+            Err(_) => Err(later(format!("no answer in {} s", ANSWER_TIMEOUT.as_secs()))),
         }
     }
 
@@ -153,12 +198,13 @@ impl Sender {
         let head =
             lines::request_head(&Method::POST, &self.collector.path, &headers, Some(body.len() as u64));
         let sent = connection.send(Outgoing::new([head.as_bytes(), body]), false).await;
-        let answer = sent.map_err(|e| NotTaken::Later(e.error.to_string()))?;
-        let said = connection.collect(MAX_ANSWER_BYTES).await.map_err(NotTaken::Later)?;
+        let answer = sent.map_err(|e| later(e.error.to_string()))?;
+        let pause = asked_pause(connection.field("retry-after"));
+        let said = connection.collect(MAX_ANSWER_BYTES).await.map_err(later)?;
         self.connection = Some(connection);
         match answer.status {
             200..=299 => Ok(rejected(&said)),
-            status @ (429 | 502 | 503 | 504) => Err(NotTaken::Later(format!("status {status}"))),
+            status @ (429 | 502 | 503 | 504) => Err(NotTaken::Later(format!("status {status}"), pause)),
             status => {
                 let words: String = String::from_utf8_lossy(&said).chars().take(200).collect();
                 Err(NotTaken::Never(format!("status {status}: {words}")))
@@ -173,11 +219,21 @@ impl Sender {
             return Ok(kept);
         }
         let Collector { host, port, .. } = &self.collector;
-        let failed = |e: std::io::Error| NotTaken::Later(e.to_string());
+        let failed = |e: std::io::Error| later(e.to_string());
         let addrs = self.connector.resolve(host, *port).await.map_err(failed)?;
         let (io, link) = self.connector.connect(&addrs).await.map_err(failed)?;
         Ok(Connection::new(io, link, self.clock.clone()))
     }
+}
+
+fn later(why: String) -> NotTaken {
+    NotTaken::Later(why, None)
+}
+
+/// The seconds of `retry-after`; its other form, a date, is in a clock that may not be ours.
+fn asked_pause(value: Option<&[u8]>) -> Option<Duration> {
+    let seconds: u64 = std::str::from_utf8(value?).ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(MAX_PAUSE))
 }
 
 /// Spans that a collector refused of a request it took; an answer that says nothing refuses none.
@@ -200,6 +256,41 @@ mod tests {
         for bad in ["localhost:4318", "c", "ftp://c", "http://"] {
             assert!(shown(bad).unwrap_err().contains("expected http://"), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_endpoint_is_named_as_for_sglang_router_and_the_port_of_grpc_is_seen() {
+        let shown = |text: &str| {
+            let collector = Collector::of_endpoint(text).unwrap();
+            (collector.to_string(), collector.is_instead_of_grpc())
+        };
+        let at = |place: &str| format!("http://{place}/v1/traces");
+        for (text, place, is_moved) in [
+            ("localhost:4317", "localhost:4318", true),
+            ("http://c:4317", "c:4318", true),
+            ("[::1]:4317", "[::1]:4318", true),
+            ("c:4318", "c:4318", false),
+            ("c:80", "c:80", false),
+            ("c", "c:4318", false),
+            ("http://c", "c:80", false),
+        ] {
+            assert_eq!(shown(text), (at(place), is_moved), "{text}");
+        }
+        assert_eq!(
+            shown("http://c:4317/otlp"),
+            ("http://c:4317/otlp".to_owned(), false),
+            "by its path it is HTTP"
+        );
+        for bad in ["https://c:4318", "", ":4318", "a b", "grpc://c:4317", "c:port"] {
+            assert!(Collector::of_endpoint(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_collector_may_ask_for_a_pause_that_has_a_limit() {
+        assert_eq!(asked_pause(Some(b" 7 ")), Some(Duration::from_secs(7)));
+        assert_eq!(asked_pause(Some(b"86400")), Some(MAX_PAUSE));
+        assert_eq!((asked_pause(Some(b"Wed, 21 Oct 2015 07:28:00 GMT")), asked_pause(None)), (None, None));
     }
 
     #[test]

@@ -88,6 +88,13 @@ families! {
         "Records that wait for the writer.", "always, if the trace is on";
     TRACE_CAPACITY = Gauge "milepost_trace_buffer_capacity_records" &[], "records",
         "Records that may wait; 0 if the trace is off.", "never";
+    SPANS_REQUESTS = Counter "milepost_spans_requests_total" &["result"], "requests",
+        "Requests whose spans were to be sent (--enable-trace): sent, or lost: overflow (no room), not_taken (nobody took them), refused.",
+        "when the collector has answered, or they are given up";
+    SPANS_REFUSED = Counter "milepost_spans_refused_total" &[], "spans",
+        "Spans that the collector refused of requests that it took.", "when it says so";
+    SPANS_WAITING = Gauge "milepost_spans_waiting_requests" &[], "requests",
+        "Requests that wait for their spans to be sent; there is room for 8192.", "when one ends or is sent";
     PROCESS_CPU = Counter "process_cpu_seconds_total" &[], "seconds",
         "CPU time of the process, user and system.", "always";
     PROCESS_RESIDENT = Gauge "process_resident_memory_bytes" &[], "bytes",
