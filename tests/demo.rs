@@ -130,7 +130,7 @@ fn two_policies_side_by_side_and_nothing_left() {
         assert_eq!((arm.metrics.completed, arm.metrics.requests), (48, 48));
         assert_eq!((arm.books.records, arm.books.lost), (arm.books.router_requests, 0));
         assert_eq!(arm.requests_by_worker().iter().sum::<u64>(), 48);
-        assert!(arm.run.rows.iter().all(|r| r.simulated == Some(true) && !r.order_broken));
+        assert!(arm.run.rows.held().iter().all(|r| r.simulated == Some(true) && !r.order_broken));
         assert!(arm.cached_share().is_some_and(|share| share > 0.0 && share < 1.0));
         let csv = std::fs::read_to_string(arm.folder.join("requests.csv")).unwrap();
         assert!(cells(&csv, "success").iter().all(|cell| cell == "True"));
@@ -156,7 +156,7 @@ fn same_load(report: &DemoReport) {
     let load = |arm: &Arm| -> Vec<_> {
         let row =
             |r: &milepost::load::row::Row| (r.scheduled_ns, r.input_words, r.prompt_tokens, r.max_new_tokens);
-        arm.run.rows.iter().map(row).collect()
+        arm.run.rows.held().iter().map(row).collect()
     };
     assert_eq!(load(&report.arms[0]), load(&report.arms[1]));
 }

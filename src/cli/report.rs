@@ -84,10 +84,10 @@ fn figures(arms: &[Arm]) -> Value {
         json!({
             "read_from": arm.from,
             "metrics": arm.gathered.metrics.to_json(),
-            "where_the_time_went": arm.gathered.split.as_ref().map(crate::report::split::Split::to_json),
+            "where_the_time_went": arm.gathered.metrics.split.as_ref().map(crate::report::split::Split::to_json),
             "concurrency_over_time": arm.gathered.metrics.in_flight.points,
             "running_over_time": arm.gathered.metrics.running.points,
-            "percentiles_within": if arm.gathered.rounded { json!(0.001) } else { json!(0) },
+            "percentiles_within": arm.gathered.metrics.percentiles_within(),
             "notes": arm.notes(),
         })
     };

@@ -43,7 +43,7 @@ impl Books {
     /// Counts both sides.
     pub fn of(run: &RunReport, trace: &TraceFile, router_requests: u64, workers: &[Performance]) -> Self {
         let rows = &run.rows;
-        let count = |keep: fn(&&Row) -> bool| rows.iter().filter(keep).count() as u64;
+        let count = |keep: fn(&Row) -> bool| rows.iter().filter(|row| keep(row)).count() as u64;
         let requests = || trace.runs.iter().flat_map(|r| &r.requests);
         let path = run.config.target.path(run.config.backend.path(true));
         let mut books = Self {
@@ -66,7 +66,7 @@ impl Books {
             ),
             faults: Vec::new(),
         };
-        let all_good = rows.iter().all(Row::success);
+        let all_good = rows.iter().all(|row| row.success());
         books.faults = books.audit(all_good);
         books
     }

@@ -10,7 +10,6 @@ use super::arm::Arm;
 use super::picture;
 use super::{DemoConfig, DemoReport};
 use crate::load::dataset::Dataset;
-use crate::load::row::Row;
 use crate::report::stats::Summary;
 use crate::trace::align;
 
@@ -252,19 +251,18 @@ pub fn warnings(report: &DemoReport) -> Vec<String> {
 
 /// Said once for each reason: which stamps are missing is mostly a matter of the dialect, not of the policy.
 fn missing(report: &DemoReport) -> Vec<String> {
-    let answered: Vec<&Row> =
-        report.arms.iter().flat_map(|a| &a.run.rows).filter(|r| r.success() && r.in_trace).collect();
+    let mut all = 0;
     let mut reasons: BTreeMap<&str, (BTreeSet<&str>, usize)> = BTreeMap::new();
-    for row in &answered {
+    for row in report.arms.iter().flat_map(|a| &a.run.rows).filter(|r| r.success() && r.in_trace) {
+        all += 1;
         let of_row: BTreeSet<&str> = row.missing.iter().map(|(_, reason)| *reason).collect();
         for reason in of_row {
             reasons.entry(reason).or_default().1 += 1;
         }
         for (column, reason) in &row.missing {
-            reasons.entry(reason).or_default().0.insert(column);
+            reasons.entry(*reason).or_default().0.insert(*column);
         }
     }
-    let all = answered.len();
     let say = |(reason, (columns, rows)): (&str, (BTreeSet<&str>, usize))| {
         let columns = columns.into_iter().collect::<Vec<_>>().join(", ");
         let why = match reason {

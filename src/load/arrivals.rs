@@ -21,6 +21,7 @@ use super::plan::Plan;
 use super::progress::{Standing, Stop};
 use super::run::{RunContext, spare};
 use super::schedule::Schedule;
+use super::spool::seen::{AllSeen, Seeing};
 use super::turns::{Turned, reply_text, turn};
 use crate::clock::{Clock, ClockSnapshot, Stamp};
 
@@ -29,7 +30,7 @@ const SNAPSHOT_SECONDS: u64 = 10;
 /// A wall clock that moved by more than this in a second was stepped.
 const STEP_NS: u64 = 1_000_000;
 
-/// Events with tokens whose times are kept, of all requests together: 320 MB.
+/// Events with tokens whose times are kept, of all requests together: 320 MB in memory, less in a scratch file.
 const MOST_TOKEN_TIMES: usize = 20_000_000;
 
 /// Why a request was never sent.
@@ -40,9 +41,8 @@ const MOST_WAITING: usize = 4096;
 
 /// What came of a load.
 pub(super) struct Made {
-    /// One entry for each planned request.
-    #[expect(clippy::vec_box, reason = "each is given up when its row is made")]
-    pub seen: Vec<Box<Seen>>,
+    /// What was seen of each planned request.
+    pub seen: AllSeen,
     /// Requests whose token times were dropped for lack of room.
     pub without_token_times: u64,
     /// Time in flight of all requests together, as this loop counts them.
@@ -101,7 +101,7 @@ struct Underway {
     places: usize,
     /// Turns whose time has not come.
     thinking: JoinSet<Turned>,
-    seen: Vec<Option<Box<Seen>>>,
+    seen: Seeing,
     standing: Standing,
     /// Requests taken from the pacer.
     starts: usize,
@@ -122,7 +122,8 @@ impl Load<'_> {
         let mut paced = pacer::start(Arc::clone(self.schedule), self.start.mono_ns, clock.clone())?;
         let mut bodies = Ahead::start(self.plan, self.schedule.at_ns.len(), clock)?;
         let places = self.config.max_concurrency.unwrap_or(usize::MAX);
-        let mut now = Underway::new(self.plan.prompts.len(), places, self.start.mono_ns);
+        let seeing = Seeing::of(self.plan.prompts.len(), &self.context.keeping);
+        let mut now = Underway::new(self.plan.prompts.len(), seeing, places, self.start.mono_ns);
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut stopping = std::pin::pin!(stop.wait());
@@ -177,16 +178,13 @@ impl Load<'_> {
         // Of a turn that never came only the beginning of its session is known.
         let scheduled_ns = |index: usize| {
             let mut first = index;
-            while let Some(after) = self.plan.prompts[first].after() {
+            while let Some(after) = self.plan.prompts.after(first) {
                 first = after.prompt;
             }
             self.due_ns(first)
         };
         let Underway { without_token_times, in_flight_ns, .. } = now;
-        let seen = now.seen.into_iter().enumerate();
-        let seen = seen
-            .map(|(i, one)| one.unwrap_or_else(|| Box::new(never_sent(scheduled_ns(i), ENDED))))
-            .collect();
+        let seen = now.seen.finish(|index| never_sent(scheduled_ns(index), ENDED));
         Ok(Made { seen, without_token_times, in_flight_ns, steps })
     }
 
@@ -238,7 +236,7 @@ impl Load<'_> {
                         now.waiting.push_front(Due::Start(index));
                         return;
                     };
-                    let said = self.plan.prompts[index].question().cloned().into_iter().collect();
+                    let said = self.plan.prompts.question(index).cloned().into_iter().collect();
                     Turned { index, scheduled_ns: self.due_ns(index), body, said }
                 }
                 None => return,
@@ -263,7 +261,7 @@ impl Load<'_> {
             now.standing.failed += 1;
             // A start that was not sent gets its entry at the end.
             if let Due::Turn(turn) = due {
-                now.seen[turn.index] = Some(Box::new(never_sent(turn.scheduled_ns, ENDED)));
+                now.seen.put(turn.index, &never_sent(turn.scheduled_ns, ENDED));
             }
         }
     }
@@ -292,13 +290,13 @@ impl Load<'_> {
 }
 
 impl Underway {
-    fn new(planned: usize, places: usize, start_ns: u64) -> Self {
+    fn new(planned: usize, seen: Seeing, places: usize, start_ns: u64) -> Self {
         Self {
             requests: JoinSet::new(),
             waiting: VecDeque::new(),
             places,
             thinking: JoinSet::new(),
-            seen: std::iter::repeat_with(|| None).take(planned).collect(),
+            seen,
             standing: Standing { planned, ..Standing::default() },
             starts: 0,
             ttft: Histogram::default(),
@@ -339,7 +337,6 @@ impl Underway {
                     if let (Some(begun_ns), Some(first_ns)) = (stamps.write_begun_ns, answer.first_token_ns) {
                         self.ttft.add(first_ns.saturating_sub(begun_ns));
                     }
-                    answer.token_times.shrink_to_fit();
                     self.token_times += answer.token_times.len();
                     if self.token_times > MOST_TOKEN_TIMES {
                         // The count may be all there is: some servers tell none.
@@ -349,7 +346,7 @@ impl Underway {
                     }
                 }
                 self.standing.failed += usize::from(join::failure_of(&seen.exchange).is_some());
-                self.seen[index] = Some(seen);
+                self.seen.put(index, &seen);
             }
             None => self.standing.failed += 1,
         }
@@ -396,7 +393,8 @@ fn watch(
     stepped.then_some((looked.mono_ns, moved_ns))
 }
 
-fn never_sent(scheduled_ns: u64, why: &str) -> Seen {
+/// What is seen of a request that never left.
+pub(super) fn never_sent(scheduled_ns: u64, why: &str) -> Seen {
     let failure = Some(Failure::new(Class::NotSent, why));
     Seen {
         scheduled_ns,
@@ -438,11 +436,12 @@ impl Arrival {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::spool::Keeping;
     use crate::wire::answer::{Answer, TokenTime};
 
     #[test]
     fn tokens_are_counted_where_there_is_no_room_for_their_times() {
-        let mut now = Underway::new(2, 2, 0);
+        let mut now = Underway::new(2, Seeing::of(2, &Keeping::default()), 2, 0);
         now.token_times = MOST_TOKEN_TIMES - 2;
         for index in 0..2 {
             let token_times = [1, 2].map(|tokens| TokenTime { at_ns: tokens, tokens }).to_vec();
@@ -450,11 +449,9 @@ mod tests {
             seen.exchange.answer = Some(Answer { token_times, ..Answer::default() });
             now.take(Some((index, Box::new(seen))));
         }
-        let kept = |seen: &Option<Box<Seen>>| {
-            let seen = seen.as_ref().unwrap();
-            (seen.exchange.answer.as_ref().unwrap().token_times.len(), seen.count_kept)
-        };
-        assert_eq!((kept(&now.seen[0]), kept(&now.seen[1])), ((2, None), (0, Some(2))));
+        let seen = now.seen.finish(|_| never_sent(0, ENDED));
+        let kept = |seen: Seen| (seen.exchange.answer.unwrap().token_times.len(), seen.count_kept);
+        assert_eq!(seen.iter().map(kept).collect::<Vec<_>>(), [(2, None), (0, Some(2))]);
         assert_eq!(now.without_token_times, 1);
     }
 }

@@ -4,20 +4,25 @@
 //! Without a router the client's own stamps make the record, and both go through the same alignment. Deliberately not here:
 //! the alignment of server stamps, see [`crate::trace::align`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::arrivals::Seen;
 use super::client::Exchange;
 use super::config::LoadConfig;
 use super::dataset::Prompt;
 use super::failure::{Class, Failure};
+use super::faults::Phases;
 use super::offset::{Pair, offset};
-use super::plan::Plan;
+use super::plan::{Ids, Plan};
 use super::probe::ServerInfo;
 use super::recorded::{fill, from_router, ns_of};
 use super::row::{Gap, Row, Tried};
+use super::rows::{Rows, RowsMaker};
+use super::spool::Keeping;
+use super::spool::records::{Found, Wanted};
+use super::spool::seen::AllSeen;
 use super::target::{Target, host_port_of};
-use super::traced::{RouterRun, Traced, TracedRequest, Tracing};
+use super::traced::{RouterRun, Traced, Tracing};
 use crate::clock::{Clock, ClockSnapshot, Stamp};
 use crate::trace::align::{TtftSource, align};
 use crate::trace::axis::{ClockTrack, Offsets};
@@ -80,13 +85,16 @@ pub(super) struct Run<'a> {
     pub clocks: Vec<ClockSnapshot>,
     pub target: ServerInfo,
     pub clock: &'a Clock,
+    /// Of the schedule of failures, where there is one.
+    pub phases: Option<Phases>,
+    pub keeping: &'a Keeping,
     pub notes: &'a mut Vec<String>,
 }
 
 /// What was made of it.
 pub(super) struct Joined {
     /// One for each planned request.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     /// What is known of the servers.
     pub servers: Vec<ServerInfo>,
     /// Requests for tokens in the router's trace that are none of the run's; `None` without a trace.
@@ -94,31 +102,26 @@ pub(super) struct Joined {
 }
 
 impl Run<'_> {
-    /// One row for each planned request, and what else the trace told. What was seen of a request is given up when its row is
-    /// made, so that not all of both are held at once.
-    #[expect(clippy::vec_box, reason = "each is given up when its row is made")]
-    pub(super) async fn rows(
-        mut self,
-        plan: &Plan,
-        seen: Vec<Box<Seen>>,
-        tracing: Option<Tracing>,
-    ) -> Joined {
+    /// One row for each planned request, and what else the trace told. What was seen is read as often as there are questions to
+    /// all of it.
+    pub(super) async fn rows(mut self, plan: &Plan, seen: AllSeen, tracing: Option<Tracing>) -> Joined {
         let traced = self.trace(plan, &seen, tracing).await;
         let servers = self.servers(traced.as_ref());
         let axis = match &traced {
             None => {
                 let mut offsets = Offsets::default();
                 let own =
-                    seen.iter().enumerate().filter_map(|(index, seen)| self.own_record(plan, index, seen));
+                    (0..).zip(seen.iter()).filter_map(|(index, seen)| self.own_record(plan, index, &seen));
                 own.for_each(|record| offsets.learn(&record));
                 Axis::Client { clocks: track(&self.clocks), offsets }
             }
-            Some(traced) => self.router_axis(traced, plan, &seen),
+            Some(traced) => self.router_axis(traced, &seen),
         };
         let kinds: BTreeMap<&str, Option<bool>> =
             servers.iter().map(|s| (s.host.as_str(), s.simulated)).collect();
-        let mut rows = Vec::with_capacity(seen.len());
-        for (index, seen) in seen.into_iter().enumerate() {
+        let mut records = traced.as_ref().map(|traced| traced.records.in_order());
+        let mut rows = RowsMaker::new(self.keeping);
+        for (index, seen) in (0..).zip(seen.iter()) {
             let mut row = self.client_row(plan, index, &seen);
             match &axis {
                 Axis::Client { clocks, offsets } => {
@@ -126,17 +129,27 @@ impl Run<'_> {
                         self.fill_without_router(&mut row, &record, clocks, offsets);
                     }
                 }
-                Axis::Router { traced, shifts_ns } => from_trace(&mut row, traced, shifts_ns),
+                Axis::Router { traced, shifts_ns } => {
+                    if let Some(found) = records.as_mut().and_then(Iterator::next).flatten() {
+                        from_trace(&mut row, &found, traced, shifts_ns);
+                    }
+                }
             }
             let kind = row.host.as_deref().and_then(|host| kinds.get(host).copied().flatten());
             row.simulated = row.simulated.or(kind);
+            if let Some(phases) = &self.phases {
+                phases.mark(&mut row);
+            }
             rows.push(row);
         }
-        Joined { rows, servers, strangers: traced.map(|t| t.strangers) }
+        let (rows, trouble) = rows.finish();
+        let kept = || traced.as_ref().and_then(|traced| traced.records.trouble());
+        self.notes.extend(trouble.or_else(|| seen.trouble()).or_else(kept));
+        Joined { rows, servers, strangers: traced.as_ref().map(|t| t.strangers) }
     }
 
     /// The records of the requests that were sent. A trace that cannot be read now costs its columns, not the run.
-    async fn trace(&mut self, plan: &Plan, seen: &[Box<Seen>], tracing: Option<Tracing>) -> Option<Traced> {
+    async fn trace(&mut self, plan: &Plan, seen: &AllSeen, tracing: Option<Tracing>) -> Option<Traced> {
         let Some(tracing) = tracing else {
             if seen.iter().any(|s| s.exchange.worker_url.is_some()) {
                 self.notes.push(
@@ -147,9 +160,14 @@ impl Run<'_> {
             }
             return None;
         };
-        let sent = seen.iter().enumerate().filter(|(_, s)| s.exchange.stamps.sent_ns.is_some());
-        let ids: Vec<String> = sent.map(|(index, _)| plan.id(index)).collect();
-        let wanted: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
+        let sent: Vec<bool> = seen.iter().map(|s| s.exchange.stamps.sent_ns.is_some()).collect();
+        let ids = Ids::of(plan);
+        let wanted = Wanted {
+            index: &|id| ids.index(id).filter(|index| sent[*index]),
+            count: sent.iter().filter(|sent| **sent).count(),
+            planned: sent.len(),
+            keeping: self.keeping,
+        };
         let traced = tracing.collect(&wanted, self.clock, self.config.trace_wait).await.unwrap_or_else(|e| {
             self.notes.push(format!("{e}: nothing of the router is known"));
             Traced::default()
@@ -187,7 +205,7 @@ impl Run<'_> {
     }
 
     fn client_row(&self, plan: &Plan, index: usize, seen: &Seen) -> Row {
-        let (prompt, asked) = (&plan.prompts[index], plan.asked[index]);
+        let (prompt, asked) = (plan.prompts.get(index), plan.asked[index]);
         let Exchange { stamps, answer, .. } = &seen.exchange;
         let failure = failure_of(&seen.exchange);
         let tokens = answer.as_ref().map(|a| a.tokens).unwrap_or_default();
@@ -200,7 +218,7 @@ impl Run<'_> {
             status: seen.exchange.status,
             host: seen.exchange.worker_url.as_deref().map(host_port_of),
             has_generated_text: answer.as_ref().and_then(|a| a.has_text).unwrap_or(false),
-            input_words: words(prompt, self.config.backend.endpoint(), seen),
+            input_words: words(&prompt, self.config.backend.endpoint(), seen),
             turn: prompt.turn.as_ref().map(|turn| (turn.session, turn.turn)),
             planned_tokens: prompt.planned_tokens,
             max_new_tokens: asked.max_new_tokens,
@@ -291,7 +309,7 @@ enum Axis<'a> {
 }
 
 impl Run<'_> {
-    fn router_axis<'a>(&mut self, traced: &'a Traced, plan: &Plan, seen: &[Box<Seen>]) -> Axis<'a> {
+    fn router_axis<'a>(&mut self, traced: &'a Traced, seen: &AllSeen) -> Axis<'a> {
         if traced.lost > 0 {
             self.notes
                 .push(format!("the router could not write {} request records of this time", traced.lost));
@@ -318,25 +336,17 @@ impl Run<'_> {
         }
         let ours = boot_id();
         let shifts_ns =
-            (0..traced.runs.len()).map(|run| self.shift(traced, run, ours.as_deref(), plan, seen)).collect();
+            (0..traced.runs.len()).map(|run| self.shift(traced, run, ours.as_deref(), seen)).collect();
         Axis::Router { traced, shifts_ns }
     }
 
     /// On one host the monotonic clocks are one; else the fastest request pair tells their difference.
-    fn shift(
-        &mut self,
-        traced: &Traced,
-        run: usize,
-        ours: Option<&str>,
-        plan: &Plan,
-        seen: &[Box<Seen>],
-    ) -> i64 {
+    fn shift(&mut self, traced: &Traced, run: usize, ours: Option<&str>, seen: &AllSeen) -> i64 {
         if ours.is_some() && ours == traced.runs[run].boot_id.as_deref() {
             return -ns_of(self.start.mono_ns);
         }
-        let pairs = seen.iter().enumerate().filter_map(|(index, seen)| {
-            let TracedRequest { record, .. } =
-                traced.records.get(&plan.id(index)).filter(|r| r.run == run)?;
+        let pairs = traced.records.in_order().zip(seen.iter()).filter_map(|(found, seen)| {
+            let Found { record, .. } = found.filter(|found| found.run == run)?;
             let Exchange { stamps, failure: None, .. } = &seen.exchange else {
                 return None;
             };
@@ -356,9 +366,8 @@ impl Run<'_> {
             return offset_ns - ns_of(self.start.mono_ns);
         }
         // No whole pair: wall clocks are what is left, and only failed requests are placed by them.
-        let of_run = traced.records.values().find(|r| r.run == run);
-        of_run.map_or(0, |r| {
-            ns_of(r.record.arrival_unix_ns) - ns_of(r.record.arrival_mono_ns) - ns_of(self.start.unix_ns)
+        traced.records.first_of(run).map_or(0, |record| {
+            ns_of(record.arrival_unix_ns) - ns_of(record.arrival_mono_ns) - ns_of(self.start.unix_ns)
         })
     }
 }
@@ -371,14 +380,13 @@ fn track(snapshots: &[ClockSnapshot]) -> ClockTrack {
     clocks
 }
 
-/// Fills in what router and server told, where the router's record was found.
-fn from_trace(row: &mut Row, traced: &Traced, shifts_ns: &[i64]) {
-    if let Some(TracedRequest { run, record }) = traced.records.get(&row.req_id) {
-        let RouterRun { clocks, offsets, .. } = &traced.runs[*run];
-        from_router(row, record, offsets);
-        fill(row, record, align(record, clocks, offsets), shifts_ns[*run]);
-        row.tried = tried(record, shifts_ns[*run]);
-    }
+/// Fills in what router and server told.
+fn from_trace(row: &mut Row, found: &Found, traced: &Traced, shifts_ns: &[i64]) {
+    let Found { run, record } = found;
+    let RouterRun { clocks, offsets, .. } = &traced.runs[*run];
+    from_router(row, record, offsets);
+    fill(row, record, align(record, clocks, offsets), shifts_ns[*run]);
+    row.tried = tried(record, shifts_ns[*run]);
 }
 
 /// The failed attempts of a record; `shift_ns` as in [`fill`].

@@ -26,12 +26,16 @@ pub mod probe;
 pub mod progress;
 pub mod recorded;
 pub mod row;
+pub mod rows;
 pub mod run;
 pub mod schedule;
+mod spool;
 pub mod static_batch;
 pub mod target;
 pub mod traced;
 mod turns;
 
 pub use config::{LoadConfig, TraceSource};
+pub use rows::Rows;
 pub use run::{LoadError, RunContext, RunReport, run};
+pub use spool::Keeping;

@@ -13,7 +13,7 @@ use milepost_policies::{PieceHash, name_hash};
 use super::body::{self, Backend, Body, RequestOptions};
 use super::client::Outgoing;
 use super::config::LoadConfig;
-use super::dataset::{Content, Prompt};
+use super::dataset::{Content, Prompt, Prompts};
 use crate::clock::Stamp;
 use crate::wire::call::look;
 
@@ -49,7 +49,7 @@ pub struct Maker {
 #[derive(Debug)]
 pub struct Plan {
     /// What is said in each.
-    pub prompts: Vec<Prompt>,
+    pub prompts: Prompts,
     /// What the body of each asks for.
     pub asked: Vec<Asked>,
     /// XXH3 of the hashes of all bodies, in order.
@@ -107,11 +107,11 @@ impl Maker {
     }
 
     /// The `count` warm-up requests: the first prompts again and again, with at most 32 output tokens as in `bench_serving`.
-    pub fn warmup(&self, count: usize, prompts: &[Prompt]) -> Result<Vec<Outgoing>, String> {
-        (1..=count)
-            .zip(prompts.iter().cycle())
-            .map(|(number, prompt)| {
-                let short = Prompt { output_tokens: prompt.output_tokens.min(32), ..prompt.clone() };
+    pub fn warmup(&self, count: usize, prompts: &Prompts) -> Result<Vec<Outgoing>, String> {
+        (1..=if prompts.is_empty() { 0 } else { count })
+            .map(|number| {
+                let prompt = prompts.get((number - 1) % prompts.len()).into_owned();
+                let short = Prompt { output_tokens: prompt.output_tokens.min(32), ..prompt };
                 let (body, asked) = self.first_body(&short)?;
                 let id = format!("mp-{}-warmup-{number:06}", self.run);
                 let mut outgoing = self.outgoing(&id, asked, body)?;
@@ -125,17 +125,17 @@ impl Maker {
     ///
     /// # Errors
     /// A request cannot be made of a prompt.
-    pub fn plan(self, prompts: Vec<Prompt>) -> Result<Plan, String> {
+    pub fn plan(self, prompts: Prompts) -> Result<Plan, String> {
         self.plan_keeping(prompts, KEPT_BYTES)
     }
 
     /// The same with other room for bodies.
-    pub(super) fn plan_keeping(self, prompts: Vec<Prompt>, kept_bytes: usize) -> Result<Plan, String> {
+    pub(super) fn plan_keeping(self, prompts: Prompts, kept_bytes: usize) -> Result<Plan, String> {
         let (mut hash, mut room_bytes) = (PieceHash::default(), Some(kept_bytes));
         let (mut asked, mut kept) = (Vec::with_capacity(prompts.len()), Vec::new());
         let (mut followers, mut said_again) = (BTreeMap::<usize, Vec<usize>>::new(), BTreeSet::new());
         for (index, prompt) in prompts.iter().enumerate() {
-            let (body, of_body) = self.first_body(prompt)?;
+            let (body, of_body) = self.first_body(&prompt)?;
             asked.push(of_body);
             hash.add(&name_hash(&body).to_le_bytes());
             room_bytes = room_bytes.and_then(|room| room.checked_sub(body.len()));
@@ -155,7 +155,7 @@ impl Maker {
 impl Plan {
     /// The `x-request-id` of a request.
     pub fn id(&self, index: usize) -> String {
-        let own = self.prompts[index].id.clone();
+        let own = self.prompts.id(index).map(str::to_owned);
         own.unwrap_or_else(|| format!("mp-{}-{:06}", self.maker.run, index + 1))
     }
 
@@ -183,13 +183,13 @@ impl Plan {
     pub fn body(&self, index: usize) -> Result<Bytes, String> {
         match self.kept.get(index) {
             Some(body) => Ok(body.clone()),
-            None => self.maker.body(&self.prompts[index]),
+            None => self.maker.body(&self.prompts.get(index)),
         }
     }
 
     /// The body of a turn that says all that was said.
     pub fn body_saying(&self, index: usize, said: &[String]) -> Result<Bytes, String> {
-        let planned = &self.prompts[index];
+        let planned = self.prompts.get(index);
         self.maker.body(&Prompt {
             id: None,
             content: Content::Conversation(said.to_vec()),
@@ -207,8 +207,42 @@ impl Plan {
     }
 }
 
+/// Which request has an id.
+#[derive(Debug)]
+pub struct Ids<'a> {
+    plan: &'a Plan,
+    /// Hashes of the ids that the data set gives, in order, and whose they are.
+    given: Vec<(u64, usize)>,
+}
+
+impl<'a> Ids<'a> {
+    /// Of these requests.
+    pub fn of(plan: &'a Plan) -> Self {
+        let given = plan.prompts.listed().iter().enumerate();
+        let mut given: Vec<_> =
+            given.filter_map(|(index, p)| Some((name_hash(p.id.as_ref()?.as_bytes()), index))).collect();
+        given.sort_unstable();
+        Self { plan, given }
+    }
+
+    /// The request with this id.
+    pub fn index(&self, id: &str) -> Option<usize> {
+        let hash = name_hash(id.as_bytes());
+        let from = self.given.partition_point(|(of, _)| *of < hash);
+        let given = self.given[from..].iter().take_while(|(of, _)| *of == hash).map(|(_, index)| *index);
+        let numbered = || {
+            let number = id.strip_prefix("mp-")?.strip_prefix(&*self.plan.maker.run)?.strip_prefix('-')?;
+            number.parse::<usize>().ok()?.checked_sub(1)
+        };
+        let mut candidates = given.chain(numbered());
+        candidates.find(|index| *index < self.plan.prompts.len() && self.plan.id(*index) == id)
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use crate::load::dataset::{Dataset, RandomOptions};
     use crate::load::target::Target;
@@ -217,10 +251,23 @@ pub(super) mod tests {
     pub fn plan(count: usize, kept_bytes: usize) -> Plan {
         let options = RandomOptions { input_tokens: 30, output_tokens: 1, range_ratio: 0.0 };
         let dataset = Dataset::Random(options);
-        let prompts = dataset.load(count, 1, true).unwrap().prompts;
+        let prompts = dataset.open(count, 1, true).unwrap().prompts;
         let config = LoadConfig::new(Target::parse("http://a:1").unwrap(), dataset);
         let now = Stamp { mono_ns: 0, unix_ns: 0 };
         Maker::new(&config, String::new(), now).unwrap().plan_keeping(prompts, kept_bytes).unwrap()
+    }
+
+    #[test]
+    fn an_id_leads_to_its_request_and_a_stranger_to_none() {
+        let mut plan = plan(3, 0);
+        let mut listed: Vec<Prompt> = plan.prompts.iter().map(Cow::into_owned).collect();
+        listed[1].id = Some("own".to_owned());
+        plan.prompts = listed.into();
+        let ids = Ids::of(&plan);
+        assert_eq!([0, 1, 2].map(|index| ids.index(&plan.id(index))), [Some(0), Some(1), Some(2)]);
+        for strange in ["mp-0-000002", "mp-0-000004", "mp-0-1", "mp-0-+00001", "mp-1-000001", "Own", ""] {
+            assert_eq!(ids.index(strange), None, "{strange}");
+        }
     }
 
     #[test]

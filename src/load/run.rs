@@ -10,7 +10,7 @@ use super::arrivals::{Load, Made};
 use super::client::{Client, Limits, Outgoing};
 use super::config::LoadConfig;
 use super::connections::{CONNECT_TIMEOUT, Connections, Handshakes};
-use super::dataset::{DatasetError, Loaded, Prompt, reuse, sessions};
+use super::dataset::{DatasetError, Opened, Prompt, reuse, sessions};
 use super::descriptors;
 use super::failure::Class;
 use super::faults::{Conducted, Conductor, Phases};
@@ -18,8 +18,9 @@ use super::join::{self, Joined};
 use super::plan::{Maker, Plan};
 use super::probe::{self, ServerInfo};
 use super::progress::{Progress, Stop};
-use super::row::Row;
+use super::rows::Rows;
 use super::schedule::{Arrivals, Pace, Rate, Schedule};
+use super::spool::Keeping;
 use super::traced::{TraceError, Tracing};
 use crate::clock::{Clock, Stamp, process_cpu_ns};
 use crate::net::Connector;
@@ -44,13 +45,15 @@ pub struct RunContext {
     pub stop: Stop,
     /// This process does nothing but the load, so that its processor time is the client's.
     pub alone: bool,
+    /// Where what is seen of the requests is kept until the files are written.
+    pub keeping: Keeping,
 }
 
 impl RunContext {
     /// Over TCP, until the end.
     pub fn new(clock: Clock, progress: Arc<dyn Progress>) -> Self {
         let connector = Connector::Tcp { timeout: CONNECT_TIMEOUT };
-        Self { clock, connector, progress, stop: Stop::never(), alone: false }
+        Self { clock, connector, progress, stop: Stop::never(), alone: false, keeping: Keeping::default() }
     }
 }
 
@@ -109,7 +112,7 @@ pub struct RunReport {
     /// When each request was due.
     pub schedule: Arc<Schedule>,
     /// One for each planned request, in order.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     /// Target or workers, as they describe themselves.
     pub servers: Vec<ServerInfo>,
     /// Requests for tokens in the router's trace that are none of this run's; `None` without a trace.
@@ -191,11 +194,11 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
     let handshakes = client.connections.handshakes().since(opened_before.1);
     // Closes the idle connections: their descriptors may be what reading the trace lacks.
     drop(client);
-    let joined = join::Run { config: &config, start, clocks, target, clock, notes: &mut notes };
-    let Joined { mut rows, servers, strangers } = joined.rows(&plan, seen, tracing).await;
-    if let Some(faults) = &faults {
-        Phases::of(faults).mark(&mut rows);
-    }
+    let phases = faults.as_ref().map(Phases::of);
+    let keeping = &context.keeping;
+    let joined =
+        join::Run { config: &config, start, clocks, target, clock, phases, keeping, notes: &mut notes };
+    let Joined { rows, servers, strangers } = joined.rows(&plan, seen, tracing).await;
     Ok(RunReport {
         has_trace: config.router_trace.is_some(),
         config,
@@ -234,13 +237,13 @@ async fn prepare(
     let RunContext { clock, progress, stop, .. } = context;
     let exact = config.backend.takes_tokens();
     let mut loaded =
-        config.dataset.load(config.num_prompts, config.seed, exact).map_err(LoadError::Dataset)?;
+        config.dataset.open(config.num_prompts, config.seed, exact).map_err(LoadError::Dataset)?;
     loaded.notes.iter().for_each(|note| progress.note(note));
     let mut schedule = schedule(config, &mut loaded, notes)?;
-    notes.extend(unequal(&config.arrivals, &schedule, sessions::starts(&loaded.prompts)));
-    loaded.prompts = sessions::arrange(loaded.prompts, schedule.at_ns.len());
-    notes.extend(wait_as_saved(&config.arrivals, &mut loaded.prompts));
-    schedule.waits = sessions::waits(&loaded.prompts);
+    notes.extend(unequal(&config.arrivals, &schedule, loaded.prompts.starts()));
+    loaded.prompts = loaded.prompts.arranged(schedule.at_ns.len());
+    notes.extend(wait_as_saved(&config.arrivals, loaded.prompts.listed_mut()));
+    schedule.waits = loaded.prompts.waits();
     let client = connect(config, context).await?;
     let model = model_name(config, &client).await?;
     let maker = Maker::new(config, model, clock.now()).map_err(LoadError::Options)?;
@@ -266,7 +269,7 @@ async fn prepare(
 /// When the prompts are due.
 fn schedule(
     config: &LoadConfig,
-    loaded: &mut Loaded,
+    loaded: &mut Opened,
     notes: &mut Vec<String>,
 ) -> Result<Schedule, LoadError> {
     let mut arrivals = config.arrivals.clone();
@@ -274,13 +277,13 @@ fn schedule(
         let stamps_ns = loaded.at_ns.take().ok_or_else(|| {
             LoadError::Options(format!("dataset {} has no times of its own", config.dataset.name()))
         })?;
-        for after in loaded.prompts.iter_mut().filter_map(|p| p.turn.as_mut()?.after.as_mut()) {
+        for after in loaded.prompts.listed_mut().iter_mut().filter_map(|p| p.turn.as_mut()?.after.as_mut()) {
             after.not_before_ns = (after.not_before_ns as f64 / pace.speedup) as u64;
             after.think_ns = (after.think_ns as f64 / pace.speedup) as u64;
         }
         let own: Vec<u64> = stamps_ns
             .into_iter()
-            .zip(&loaded.prompts)
+            .zip(loaded.prompts.listed())
             .filter_map(|(at_ns, prompt)| (!sessions::is_later_turn(prompt)).then_some(at_ns))
             .collect();
         let (at_ns, tick_ns) = pace.due_ns(&own, config.seed);
@@ -291,11 +294,11 @@ fn schedule(
         *schedule = Arc::new(Schedule { at_ns, ..Schedule::default() });
     } else {
         // In another order of sessions than the trace's its times mean nothing.
-        for after in loaded.prompts.iter_mut().filter_map(|p| p.turn.as_mut()?.after.as_mut()) {
+        for after in loaded.prompts.listed_mut().iter_mut().filter_map(|p| p.turn.as_mut()?.after.as_mut()) {
             after.not_before_ns = 0;
         }
     }
-    Ok(Schedule::new(&arrivals, sessions::starts(&loaded.prompts), config.seed))
+    Ok(Schedule::new(&arrivals, loaded.prompts.starts(), config.seed))
 }
 
 /// How targets are reached; certificates that cannot be used are told by whoever needs them.

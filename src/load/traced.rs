@@ -4,8 +4,7 @@
 //! workers count from the beginning. The router writes a little later than it answers, so records are waited for, up to a
 //! limit. Deliberately not here: what the records mean for a row, see `join`.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -18,6 +17,7 @@ use http::{HeaderMap, Method};
 use super::client::Client;
 use super::config::TraceSource;
 use super::connections::Connections;
+use super::spool::records::{Records, RecordsMaker, Wanted};
 use super::target::Target;
 use crate::clock::Clock;
 use crate::net::dialer::Dialer;
@@ -58,20 +58,11 @@ pub struct RouterRun {
     pub offsets: Offsets,
 }
 
-/// A request's record, with the run it is of (an index into [`Traced::runs`]).
-#[derive(Debug)]
-pub struct TracedRequest {
-    /// The run.
-    pub run: usize,
-    /// The record.
-    pub record: RequestRecord,
-}
-
 /// What a trace told about this run.
 #[derive(Debug, Default)]
 pub struct Traced {
-    /// Records by request id; of several the one that arrived last.
-    pub records: BTreeMap<String, TracedRequest>,
+    /// The records of this run's requests.
+    pub(super) records: Records,
     /// The router's runs.
     pub runs: Vec<RouterRun>,
     /// Workers by URL, with all that was ever told of them.
@@ -90,20 +81,37 @@ pub struct Traced {
     pub unreadable: u64,
 }
 
-impl Traced {
+/// A trace that is being read.
+struct Reading<'a> {
+    traced: Traced,
+    records: RecordsMaker,
+    wanted: &'a Wanted<'a>,
+}
+
+impl<'a> Reading<'a> {
+    fn of(wanted: &'a Wanted<'a>) -> Self {
+        Self { traced: Traced::default(), records: RecordsMaker::new(wanted), wanted }
+    }
+
+    /// Every record is there, or nobody waits any longer.
+    fn is_over(&self, clock: &Clock, until_ns: u64) -> bool {
+        self.records.found() == self.wanted.count || clock.mono_ns() >= until_ns
+    }
+
     /// Takes one line. `ours`: it was written after the run began.
-    fn take(&mut self, line: &[u8], wanted: &BTreeSet<&str>, ours: bool) -> Result<(), String> {
+    fn take(&mut self, line: &[u8], ours: bool) -> Result<(), String> {
         // Requests of the time before are many, and none is needed: not worth reading.
         if line.trim_ascii().is_empty() || (!ours && line.starts_with(OLD_REQUEST)) {
             return Ok(());
         }
+        let traced = &mut self.traced;
         let Ok(record) = serde_json::from_slice(line) else {
-            self.unreadable += 1;
+            traced.unreadable += 1;
             return Ok(());
         };
-        self.readable += 1;
-        if self.runs.is_empty() && !matches!(record, Record::Run(_)) {
-            self.runs.push(RouterRun::default());
+        traced.readable += 1;
+        if traced.runs.is_empty() && !matches!(record, Record::Run(_)) {
+            traced.runs.push(RouterRun::default());
         }
         match record {
             Record::Run(run) if run.schema > SCHEMA => {
@@ -112,21 +120,23 @@ impl Traced {
                     run.schema
                 ));
             }
-            Record::Run(run) => self.run_begins(run),
+            Record::Run(run) => traced.run_begins(run),
             Record::Worker(worker) => {
-                self.last_run(|run| run.offsets.know(&worker));
-                self.add_worker(worker);
+                traced.last_run(|run| run.offsets.know(&worker));
+                traced.add_worker(worker);
             }
-            Record::Clock(clock) => self.last_run(|run| run.clocks.add(clock)),
-            Record::Request(record) if ours && wanted.contains(record.request_id.as_str()) => {
-                self.last_run(|run| run.offsets.learn(&record));
-                let run = self.runs.len() - 1;
-                self.keep(TracedRequest { run, record: *record });
-            }
-            Record::Request(record) if ours && is_strange(&record) => self.strangers += 1,
+            Record::Clock(clock) => traced.last_run(|run| run.clocks.add(clock)),
+            Record::Request(record) if ours => match (self.wanted.index)(&record.request_id) {
+                Some(index) => {
+                    traced.last_run(|run| run.offsets.learn(&record));
+                    let run = traced.runs.len() - 1;
+                    traced.repeated += u64::from(self.records.keep(index, run, record.arrival_mono_ns, line));
+                }
+                None => traced.strangers += u64::from(is_strange(&record)),
+            },
             Record::Lost(lost) if ours => {
-                self.lost += lost.requests;
-                self.not_captured += lost.all_requests() - lost.requests;
+                traced.lost += lost.requests;
+                traced.not_captured += lost.all_requests() - lost.requests;
             }
             Record::Request(_)
             | Record::Lost(_)
@@ -137,6 +147,20 @@ impl Traced {
         Ok(())
     }
 
+    fn checked(self, place: &impl fmt::Display) -> Result<Traced, TraceError> {
+        let mut traced = self.traced;
+        if traced.readable == 0 && traced.unreadable > 0 {
+            return Err(TraceError(format!(
+                "{place}: not a milepost trace: none of its {} lines is a record",
+                traced.unreadable
+            )));
+        }
+        traced.records = self.records.finish();
+        Ok(traced)
+    }
+}
+
+impl Traced {
     /// A run begins, or another file of the one that is being read.
     fn run_begins(&mut self, run: RunRecord) {
         let earlier = self.runs.last().and_then(|earlier| earlier.run.as_ref());
@@ -147,22 +171,6 @@ impl Traced {
             last.clocks.add(run.clock);
             last.run = Some(run);
         });
-    }
-
-    /// The order in the file is not that of arrival: a request that was given up may be written after the one sent again.
-    fn keep(&mut self, new: TracedRequest) {
-        let order = |r: &TracedRequest| (r.run, r.record.arrival_mono_ns);
-        match self.records.entry(new.record.request_id.clone()) {
-            Entry::Vacant(place) => {
-                place.insert(new);
-            }
-            Entry::Occupied(mut known) => {
-                self.repeated += 1;
-                if order(&new) > order(known.get()) {
-                    known.insert(new);
-                }
-            }
-        }
     }
 
     fn last_run(&mut self, change: impl FnOnce(&mut RouterRun)) {
@@ -178,16 +186,6 @@ impl Traced {
         known.max_running_requests = worker.max_running_requests.or(known.max_running_requests);
         known.simulated = worker.simulated.or(known.simulated);
         known.router = worker.router.or(known.router);
-    }
-
-    fn checked(self, place: &impl fmt::Display) -> Result<Self, TraceError> {
-        if self.readable == 0 && self.unreadable > 0 {
-            return Err(TraceError(format!(
-                "{place}: not a milepost trace: none of its {} lines is a record",
-                self.unreadable
-            )));
-        }
-        Ok(self)
     }
 }
 
@@ -240,9 +238,9 @@ impl Tracing {
     ///
     /// # Errors
     /// The file or address cannot be read (any more).
-    pub async fn collect(
+    pub(super) async fn collect(
         self,
-        wanted: &BTreeSet<&str>,
+        wanted: &Wanted<'_>,
         clock: &Clock,
         wait: Duration,
     ) -> Result<Traced, TraceError> {
@@ -280,7 +278,7 @@ async fn fetch(
     client: &Client,
     url: &Target,
     begin: u64,
-    wanted: &BTreeSet<&str>,
+    wanted: &Wanted<'_>,
     clock: &Clock,
     until_ns: u64,
 ) -> Result<Traced, TraceError> {
@@ -288,14 +286,14 @@ async fn fetch(
         let body = get(client, url).await?;
         // One that has become shorter was begun anew.
         let begin = if (body.len() as u64) < begin { 0 } else { begin };
-        let mut traced = Traced::default();
+        let mut reading = Reading::of(wanted);
         let mut place = 0;
         for line in body.split(|b| *b == b'\n') {
-            traced.take(line, wanted, place >= begin).map_err(|what| TraceError(format!("{url}: {what}")))?;
+            reading.take(line, place >= begin).map_err(|what| TraceError(format!("{url}: {what}")))?;
             place += line.len() as u64 + 1;
         }
-        if traced.records.len() == wanted.len() || clock.mono_ns() >= until_ns {
-            return traced.checked(url);
+        if reading.is_over(clock, until_ns) {
+            return reading.checked(url);
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -304,17 +302,17 @@ async fn fetch(
 async fn follow(
     path: PathBuf,
     mut begin: u64,
-    wanted: &BTreeSet<&str>,
+    wanted: &Wanted<'_>,
     clock: &Clock,
     until_ns: u64,
 ) -> Result<Traced, TraceError> {
-    let mut traced = Traced::default();
+    let mut reading = Reading::of(wanted);
     let mut read = 0;
     loop {
-        (read, begin) = read_lines(&path, read, begin, wanted, &mut traced)
+        (read, begin) = read_lines(&path, read, begin, &mut reading)
             .map_err(|e| TraceError(format!("{}: {e}", path.display())))?;
-        if traced.records.len() == wanted.len() || clock.mono_ns() >= until_ns {
-            return traced.checked(&path.display());
+        if reading.is_over(clock, until_ns) {
+            return reading.checked(&path.display());
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -322,13 +320,7 @@ async fn follow(
 
 /// Takes the whole lines from `read` on; the place after the last one, and where this run begins. A file that has become
 /// shorter was begun anew, and all of it is of this run.
-fn read_lines(
-    path: &Path,
-    read: u64,
-    begin: u64,
-    wanted: &BTreeSet<&str>,
-    traced: &mut Traced,
-) -> std::io::Result<(u64, u64)> {
+fn read_lines(path: &Path, read: u64, begin: u64, reading: &mut Reading<'_>) -> std::io::Result<(u64, u64)> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     let (mut place, begin) = if length < read.max(begin) { (0, 0) } else { (read, begin) };
@@ -341,7 +333,7 @@ fn read_lines(
         if line.last() != Some(&b'\n') && bytes < MAX_LINE_BYTES {
             return Ok((place, begin));
         }
-        traced.take(&line, wanted, place >= begin).map_err(std::io::Error::other)?;
+        reading.take(&line, place >= begin).map_err(std::io::Error::other)?;
         place += bytes as u64;
     }
 }
@@ -349,6 +341,7 @@ fn read_lines(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::spool::Keeping;
 
     fn line(id: &str) -> String {
         let record = RequestRecord { request_id: id.to_owned(), ..RequestRecord::default() };
@@ -359,16 +352,20 @@ mod tests {
     #[test]
     fn a_file_begun_anew_is_read_from_its_start_and_once() {
         let path = std::env::temp_dir().join(format!("milepost-{}-anew.jsonl", std::process::id()));
-        let wanted = BTreeSet::from(["a", "b"]);
-        let mut traced = Traced::default();
+        let keeping = Keeping::default();
+        let index = |id: &str| ["a", "b"].iter().position(|wanted| *wanted == id);
+        let wanted = Wanted { index: &index, count: 2, planned: 2, keeping: &keeping };
+        let mut reading = Reading::of(&wanted);
         std::fs::write(&path, ["old", "x", "y", "a"].map(line).concat()).unwrap();
         let begin = line("old").len() as u64;
-        let (read, begin) = read_lines(&path, 0, begin, &wanted, &mut traced).unwrap();
+        let (read, begin) = read_lines(&path, 0, begin, &mut reading).unwrap();
         std::fs::write(&path, ["x", "b"].map(line).concat()).unwrap();
-        let (read, begin) = read_lines(&path, read, begin, &wanted, &mut traced).unwrap();
-        let (again, _) = read_lines(&path, read, begin, &wanted, &mut traced).unwrap();
+        let (read, begin) = read_lines(&path, read, begin, &mut reading).unwrap();
+        let (again, _) = read_lines(&path, read, begin, &mut reading).unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(traced.records.keys().collect::<Vec<_>>(), ["a", "b"]);
+        let traced = reading.checked(&"x").unwrap();
+        let ids = traced.records.in_order().map(|found| found.map(|found| found.record.request_id));
+        assert_eq!(ids.collect::<Vec<_>>(), ["a", "b"].map(|id| Some(id.to_owned())));
         assert_eq!((again, traced.repeated), (read, 0));
     }
 }

@@ -33,11 +33,10 @@ pub(super) async fn turn(
     (start_ns, ended_ns): (u64, u64),
     clock: Clock,
 ) -> Turned {
-    let prompt = &plan.prompts[index];
-    let after = prompt.after();
+    let after = plan.prompts.after(index);
     let (think_ns, not_before_ns) = after.map_or((0, 0), |a| (a.think_ns, a.not_before_ns));
     let scheduled_ns = (ended_ns + think_ns).max(start_ns + not_before_ns);
-    let body = match prompt.question().filter(|_| after.is_some_and(|a| a.carries_reply)) {
+    let body = match plan.prompts.question(index).filter(|_| after.is_some_and(|a| a.carries_reply)) {
         Some(question) => {
             said.push(question.clone());
             plan.body_saying(index, &said)

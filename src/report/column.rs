@@ -4,6 +4,8 @@
 //! requests; a failed one has its cell in the CSV alone. An expression that cannot be computed of a row gives an empty cell, and how
 //! often that was and why stands beside the figures. Deliberately not here: the language (`milepost_policies::script`).
 
+use std::borrow::Borrow;
+
 use milepost_policies::script::{Formula, Known};
 use serde_json::{Map, Value, json};
 
@@ -127,11 +129,14 @@ impl Column {
 }
 
 /// The figures over the successful requests of a run, as all figures of latency are.
-pub fn figures(own: &[OwnColumn], rows: &[Row]) -> Vec<Figures> {
+pub fn figures(own: &[OwnColumn], rows: impl IntoIterator<Item: Borrow<Row>>) -> Vec<Figures> {
     let mut columns = Columns::of(own);
     if !own.is_empty() {
-        for row in rows.iter().filter(|row| row.success()) {
-            columns.take(row);
+        for row in rows {
+            let row: &Row = row.borrow();
+            if row.success() {
+                columns.take(row);
+            }
         }
     }
     columns.figures()

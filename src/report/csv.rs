@@ -4,6 +4,7 @@
 //! seconds from the start of the run; an absent value is an empty cell, never 0; quoting is RFC 4180. Deliberately not
 //! here: files.
 
+use std::borrow::Borrow;
 use std::fmt::Write;
 use std::io;
 
@@ -78,20 +79,25 @@ pub const COLUMNS: [&str; 63] = [
 ];
 
 /// Header and rows; lines end with a line feed.
-pub fn csv(rows: &[Row]) -> String {
+pub fn csv(rows: impl IntoIterator<Item: Borrow<Row>>) -> String {
     let mut out = header();
     for row in rows {
-        add_line(&mut out, row);
+        add_line(&mut out, row.borrow());
     }
     out
 }
 
 /// Writes the same row by row, with columns of the user's own at the end.
-pub fn write_csv(to: &mut impl io::Write, rows: &[Row], mut own: Columns) -> io::Result<()> {
+pub fn write_csv(
+    to: &mut impl io::Write,
+    rows: impl IntoIterator<Item: Borrow<Row>>,
+    mut own: Columns,
+) -> io::Result<()> {
     let names: String = own.names().flat_map(|name| [",", name]).collect();
     writeln!(to, "{}{names}", COLUMNS.join(","))?;
     let mut line = String::new();
     for row in rows {
+        let row: &Row = row.borrow();
         line.clear();
         add_line(&mut line, row);
         line.pop();

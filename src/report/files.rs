@@ -92,7 +92,7 @@ pub fn write_run(
         files.push(("output_file", path.display().to_string()));
     }
     write_with(&csv_path, |out| write_csv(out, &run.rows, Columns::of(&run.config.columns)))?;
-    write_whole(&schedule_path, &run.schedule.to_text())?;
+    write_with(&schedule_path, |out| run.schedule.write(out))?;
     if to.extras.token_times {
         let path = to.folder.join(TOKENS);
         files.push(("token_times", path.display().to_string()));

@@ -5,6 +5,8 @@
 //! request may be named too. What an answer does not tell is not met, and how many there are is said. Requests that Ctrl-C took
 //! are not judged. Deliberately not here: the search for a rate.
 
+use std::borrow::Borrow;
+
 use serde_json::{Map, Value, json};
 
 use super::interval::wilson;
@@ -98,10 +100,10 @@ pub struct Goodput {
 
 impl Goodput {
     /// Judges; `None` without a limit.
-    pub fn of(rows: &[Row], slos: &[Slo], duration_s: f64) -> Option<Self> {
+    pub fn of(rows: impl IntoIterator<Item: Borrow<Row>>, slos: &[Slo], duration_s: f64) -> Option<Self> {
         let mut goodput = Self::begun(slos)?;
         for row in rows {
-            goodput.add(row, slos);
+            goodput.add(row.borrow(), slos);
         }
         Some(goodput.over(duration_s))
     }

@@ -15,6 +15,7 @@ use super::split::{Split, hint, one_sided};
 use super::verdict::Verdict;
 use super::warnings::warnings;
 use crate::load::row::Row;
+use crate::load::rows::Rows;
 use crate::load::run::RunReport;
 
 /// Rows in `per_request` at most: 1.5 GB of JSON.
@@ -26,7 +27,7 @@ pub type ExportedFiles = Vec<(&'static str, String)>;
 /// The object without `per_request`.
 pub fn run_json(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &ExportedFiles) -> Value {
     let (rows, records) = one_sided(run);
-    let split = Split::of(&run.rows);
+    let split = metrics.split.as_ref();
     json!({
         "format": 1,
         "milepost_version": env!("CARGO_PKG_VERSION"),
@@ -42,9 +43,10 @@ pub fn run_json(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &E
         "mean_tls_handshake_ms": run.handshakes.mean_ms(),
         "servers": run.servers.iter().map(crate::load::probe::ServerInfo::to_json).collect::<Vec<_>>(),
         "metrics": metrics.to_json(),
-        "where_the_time_went": split.as_ref().map(Split::to_json),
+        "percentiles_within": metrics.percentiles_within(),
+        "where_the_time_went": split.map(Split::to_json),
         "found_on_one_side": { "rows_without_record": rows, "records_without_row": records },
-        "hint": split.as_ref().and_then(|split| hint(run, metrics, split)),
+        "hint": split.and_then(|split| hint(run, metrics, split)),
         "columns": column::to_json(&column::figures(&run.config.columns, &run.rows)),
         "cache_hits": super::cache_hits::CacheHits::of(run).to_json(),
         "concurrency_over_time": metrics.in_flight.points,
@@ -58,7 +60,7 @@ pub fn run_json(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &E
 
 /// Writes the object of [`run_json`] with the rows as its `per_request`, on one line, row by row: as a tree they take six times
 /// the memory of the rows themselves. Of more than `MOST_DETAILED` rows it is null.
-pub fn write_full(out: &mut impl io::Write, object: &Value, rows: &[Row]) -> io::Result<()> {
+pub fn write_full(out: &mut impl io::Write, object: &Value, rows: &Rows) -> io::Result<()> {
     let text = object.to_string();
     out.write_all(text.strip_suffix('}').unwrap_or(&text).as_bytes())?;
     if rows.len() > MOST_DETAILED {
@@ -66,7 +68,7 @@ pub fn write_full(out: &mut impl io::Write, object: &Value, rows: &[Row]) -> io:
     }
     out.write_all(b",\"per_request\":[")?;
     for (index, row) in rows.iter().enumerate() {
-        write!(out, "{}{}", if index > 0 { "," } else { "" }, row_json(row))?;
+        write!(out, "{}{}", if index > 0 { "," } else { "" }, row_json(&row))?;
     }
     out.write_all(b"]}\n")
 }
@@ -109,14 +111,14 @@ mod tests {
     #[test]
     fn the_whole_is_the_object_with_each_row() {
         let mut out = Vec::new();
-        write_full(&mut out, &json!({"a": {"b": 1}}), &[example(), example()]).unwrap();
+        write_full(&mut out, &json!({"a": {"b": 1}}), &vec![example(), example()].into()).unwrap();
         let whole: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(
             whole,
             json!({"a": {"b": 1}, "per_request": [row_json(&example()), row_json(&example())]})
         );
         out.clear();
-        write_full(&mut out, &json!({"a": 1}), &vec![Row::default(); MOST_DETAILED + 1]).unwrap();
+        write_full(&mut out, &json!({"a": 1}), &vec![Row::default(); MOST_DETAILED + 1].into()).unwrap();
         assert_eq!(out, b"{\"a\":1,\"per_request\":null}\n");
     }
 }

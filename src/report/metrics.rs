@@ -3,6 +3,7 @@
 //! Rule: latencies are of successful requests, failures are counted beside them, and each figure says how many samples it
 //! rests on. Names are `bench_serving`'s where the definition is the same. Deliberately not here: how they are printed.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
@@ -11,12 +12,17 @@ use super::breakdown::{self, KEYS, Part};
 use super::gather::{Gathering, Side};
 use super::goodput::{Goodput, Slo};
 use super::quantity::named;
+use super::split::Split;
 use super::stats::{PERCENTILES, Summary};
 use super::timeline::Concurrency;
 use crate::load::row::Row;
 
 /// Quantities that also stand under their inherited names, without a unit (`p99_server_latency`).
 const INHERITED: [&str; 2] = ["server_latency", "total_latency"];
+
+/// What is to be said of figures whose samples were let go.
+pub const ROUNDED: &str = "so many requests that percentiles are within 0.1 %, and the peak of the concurrency is that of a million moments; \
+     counts, sums, means and largest values are exact";
 
 /// One worker's part of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,22 +88,31 @@ pub struct Metrics {
     pub offered_rate: Option<f64>,
     /// Requests sent a second, from the first send to the last.
     pub sent_rate: Option<f64>,
+    /// Where the time went; `None` without a successful request.
+    pub split: Option<Split>,
+    /// Samples were let go: percentiles are within 0.1 %.
+    pub rounded: bool,
 }
 
 impl Metrics {
-    /// Counts and measures, every sample kept.
-    pub fn of(rows: &[Row]) -> Self {
-        let mut gathering = Gathering::exact(Side::Client);
+    /// Counts and measures, in bounded memory.
+    pub fn of(rows: impl IntoIterator<Item: Borrow<Row>>) -> Self {
+        let mut gathering = Gathering::bounded(Side::Client);
         for row in rows {
-            gathering.add(row);
+            gathering.add(row.borrow());
         }
         gathering.gathered().metrics
     }
 
     /// Judged by limits too.
     #[must_use]
-    pub fn judged(self, rows: &[Row], slos: &[Slo]) -> Self {
+    pub fn judged(self, rows: impl IntoIterator<Item: Borrow<Row>>, slos: &[Slo]) -> Self {
         Self { goodput: Goodput::of(rows, slos, self.duration_s), ..self }
+    }
+
+    /// How far percentiles may be off, as a share: where samples were let go.
+    pub fn percentiles_within(&self) -> f64 {
+        if self.rounded { 0.001 } else { 0.0 }
     }
 
     /// Successful requests a second; `None` for a run without duration.
@@ -238,7 +253,7 @@ mod tests {
 
     #[test]
     fn no_row_gives_nulls_not_zeros() {
-        let json = Metrics::of(&[]).to_json();
+        let json = Metrics::of(Vec::<Row>::new()).to_json();
         assert_eq!(json["mean_ttft_ms"], Value::Null);
         assert_eq!(json["request_throughput"], Value::Null);
     }

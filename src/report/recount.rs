@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::gather::{Gathered, Gathering, Side};
 use super::lines::{LABEL, Lines, figure, percent};
+use super::metrics::ROUNDED;
 use super::quantity;
 use super::read::Facts;
 use super::summary::{figures, times, totals};
@@ -36,7 +37,7 @@ impl Arm {
     pub fn of_run(run: &RunReport, verdict: &Verdict, folder: &Path) -> Self {
         let mut gathering = Gathering::bounded(Side::Client).drawn();
         for row in &run.rows {
-            gathering.add(row);
+            gathering.add(&row);
         }
         let said = vec![
             ("Started", utc(run.start.unix_ns)),
@@ -54,12 +55,8 @@ impl Arm {
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.facts.notes.clone();
         let g = &self.gathered;
-        if g.rounded {
-            notes.push(
-                "so many requests that percentiles are within 0.1 %, and the peak of the concurrency is that of a million moments; \
-                 counts, sums, means and largest values are exact"
-                    .to_owned(),
-            );
+        if g.metrics.rounded {
+            notes.push(ROUNDED.to_owned());
         }
         if g.unnamed > 0 {
             notes.push(format!("{} requests are of parts that are too many to be told apart; left_out does not count these parts", g.unnamed));
@@ -148,7 +145,7 @@ pub fn summary(arm: &Arm) -> String {
     }
     times(&mut out, m);
     figures(&mut out, m, &g.examples, &|_| false);
-    if let Some(split) = &g.split {
+    if let Some(split) = &m.split {
         split.table(&mut out, g.rows_in_trace > 0, m);
     }
     out.rule('=', "");

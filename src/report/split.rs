@@ -69,15 +69,6 @@ pub struct Part {
 }
 
 impl Split {
-    /// Of the successful requests; `None` without one.
-    pub fn of(rows: &[Row]) -> Option<Self> {
-        let mut tally = Tally::of(Side::Client);
-        for row in rows {
-            tally.add(row);
-        }
-        tally.split()
-    }
-
     /// In `run.json`.
     pub fn to_json(&self) -> Value {
         let part = |p: &Part| {
@@ -271,13 +262,17 @@ mod tests {
     use crate::load::row::example;
     use crate::report::quantity::{self, Quantity};
 
+    fn of(rows: &[Row]) -> Option<Split> {
+        Metrics::of(rows).split
+    }
+
     fn share_of(split: &Split, name: &str) -> Option<f64> {
         split.share(name)
     }
 
     #[test]
     fn the_parts_of_a_request_are_all_of_its_time() {
-        let split = Split::of(&[example(), example()]).unwrap();
+        let split = of(&[example(), example()]).unwrap();
         assert_eq!((split.requests, split.unknown_share), (2, 0.0));
         assert!((split.whole_ms - 63.0).abs() < 1e-9);
         let sum: f64 = split.parts.iter().map(|p| p.summary.unwrap().mean).sum();
@@ -291,13 +286,13 @@ mod tests {
     #[test]
     fn what_is_unknown_is_said_and_given_to_nobody() {
         let row = Row { pure_queue_ns: None, queue_end_ns: None, ..example() };
-        let split = Split::of(&[row]).unwrap();
+        let split = of(&[row]).unwrap();
         assert_eq!((share_of(&split, "pure_queue_time"), share_of(&split, "prefill_time")), (None, None));
         assert!((split.unknown_share - 18.0 / 63.0).abs() < 1e-9);
-        let broken = Split::of(&[Row { order_broken: true, ..example() }]).unwrap();
+        let broken = of(&[Row { order_broken: true, ..example() }]).unwrap();
         assert!((broken.unknown_share - 1.0).abs() < 1e-12);
         assert_eq!(broken.to_json()["parts"][0]["share"], Value::Null);
-        assert_eq!(Split::of(&[]), None);
+        assert_eq!(of(&[]), None);
     }
 
     #[test]

@@ -10,9 +10,8 @@ use super::cache_hits::CacheHits;
 use super::column;
 use super::faults;
 use super::lines::{LABEL, Lines, figure};
-use super::metrics::Metrics;
+use super::metrics::{Metrics, ROUNDED};
 use super::quantity;
-use super::split::Split;
 use super::stats::Summary;
 use super::verdict::Verdict;
 use super::warnings::warnings;
@@ -41,11 +40,12 @@ pub fn summary(
     let told = |name: &str| name == "phase" && run.faults.is_some();
     figures(&mut out, metrics, &examples(run), &told);
     column::print(&mut out, &column::figures(&run.config.columns, &run.rows));
-    if let Some(split) = Split::of(&run.rows) {
+    if let Some(split) = &metrics.split {
         split.print(&mut out, run, metrics);
     }
     out.rule('=', "");
-    for warning in warnings(run) {
+    let rounded = metrics.rounded.then(|| ROUNDED.to_owned());
+    for warning in warnings(run).into_iter().chain(rounded) {
         out.line(&format!("warning: {warning}"));
     }
     for (what, path) in files {
@@ -57,8 +57,10 @@ pub fn summary(
 /// The text of the first failure of each class.
 fn examples(run: &RunReport) -> BTreeMap<&'static str, String> {
     let mut examples = BTreeMap::new();
-    for failure in run.rows.iter().filter_map(|r| r.failure.as_ref()) {
-        examples.entry(failure.class.name()).or_insert_with(|| failure.text.clone());
+    for row in &run.rows {
+        if let Some(failure) = &row.failure {
+            examples.entry(failure.class.name()).or_insert_with(|| failure.text.clone());
+        }
     }
     examples
 }

@@ -4,6 +4,7 @@
 //! the start of the run, at the client. `at_ns` has a moment for each event that brought tokens, `tokens` how many there were by
 //! then. Deliberately not here: files.
 
+use std::borrow::Borrow;
 use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
@@ -57,8 +58,8 @@ impl TokenTimes {
 }
 
 /// Writes a line for each row with a token.
-pub fn write(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
-    for times in rows.iter().filter_map(TokenTimes::of) {
+pub fn write(out: &mut impl Write, rows: impl IntoIterator<Item: Borrow<Row>>) -> io::Result<()> {
+    for times in rows.into_iter().filter_map(|row| TokenTimes::of(row.borrow())) {
         serde_json::to_writer(&mut *out, &times)?;
         out.write_all(b"\n")?;
     }

@@ -4,6 +4,7 @@
 //! unsaid. Deliberately not here: errors of single requests, they are in their rows; whether the figures are to be believed
 //! (`verdict`).
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cache_hits::CacheHits;
@@ -58,67 +59,102 @@ pub fn warnings(run: &RunReport) -> Vec<String> {
     out
 }
 
-fn simulated(rows: &[Row]) -> Option<String> {
-    let hosts: BTreeSet<&str> =
-        rows.iter().filter(|r| r.simulated == Some(true)).filter_map(|r| r.host.as_deref()).collect();
+fn simulated(rows: impl IntoIterator<Item: Borrow<Row>>) -> Option<String> {
+    let mut hosts = BTreeSet::new();
+    for row in rows {
+        let row: &Row = row.borrow();
+        if let Some(host) =
+            row.host.as_ref().filter(|host| row.simulated == Some(true) && !hosts.contains(*host))
+        {
+            hosts.insert(host.clone());
+        }
+    }
     (!hosts.is_empty()).then(|| {
         format!("SIMULATED: {} of these workers have no GPU and no model: {}", hosts.len(), list(&hosts))
     })
 }
 
-fn list(hosts: &BTreeSet<&str>) -> String {
-    hosts.iter().copied().collect::<Vec<_>>().join(", ")
+fn list(hosts: &BTreeSet<String>) -> String {
+    hosts.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// What rows of one worker lack.
+#[derive(Default)]
+struct Lacking {
+    rows: usize,
+    /// By reason and column.
+    counts: BTreeMap<(&'static str, &'static str), usize>,
 }
 
 /// One warning for workers with the same empty columns: which, how many rows, why, and what to do.
-fn stamps(rows: &[Row]) -> Vec<String> {
-    let mut by_worker: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
-    // Rows without a record of the router are told by the verdict; failed ones have no answer to hold a stamp.
-    for row in rows.iter().filter(|r| r.success() && r.arrival_ns.is_some()) {
-        by_worker.entry(row.host.as_deref().unwrap_or(UNNAMED)).or_default().push(row);
+fn stamps(rows: impl IntoIterator<Item: Borrow<Row>>) -> Vec<String> {
+    let mut by_worker: BTreeMap<String, Lacking> = BTreeMap::new();
+    for row in rows {
+        let row: &Row = row.borrow();
+        // Rows without a record of the router are told by the verdict; failed ones have no answer to hold a stamp.
+        if row.success() && row.arrival_ns.is_some() {
+            let host = row.host.as_deref().unwrap_or(UNNAMED);
+            // Looked up first: a name is copied once and not for every row.
+            match by_worker.get_mut(host) {
+                Some(lacking) => lacking.add(row),
+                None => by_worker.entry(host.to_owned()).or_default().add(row),
+            }
+        }
     }
     // Workers that lack the same are told together.
-    let mut hosts_by_text: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
-    for (host, rows) in by_worker {
-        if let Some(text) = stamps_of(&rows) {
+    let mut hosts_by_text: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (host, lacking) in by_worker {
+        if let Some(text) = lacking.text() {
             hosts_by_text.entry(text).or_default().insert(host);
         }
     }
-    let told = |(text, hosts): (&String, &BTreeSet<&str>)| {
+    let told = |(text, hosts): (&String, &BTreeSet<String>)| {
         format!("worker{} {}: empty {text}", if hosts.len() > 1 { "s" } else { "" }, list(hosts))
     };
     hosts_by_text.iter().map(told).collect()
 }
 
-fn stamps_of(rows: &[&Row]) -> Option<String> {
-    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for (column, reason) in rows.iter().flat_map(|r| r.missing.iter().copied()) {
-        *counts.entry((reason, column)).or_insert(0) += 1;
+impl Lacking {
+    fn add(&mut self, row: &Row) {
+        self.rows += 1;
+        for (column, reason) in &row.missing {
+            *self.counts.entry((*reason, *column)).or_insert(0) += 1;
+        }
     }
-    // Columns that are empty equally often for one reason are told together.
-    let mut together: BTreeMap<(&str, usize), Vec<&str>> = BTreeMap::new();
-    for ((reason, column), count) in counts {
-        together.entry((reason, count)).or_default().push(column);
+
+    fn text(self) -> Option<String> {
+        // Columns that are empty equally often for one reason are told together.
+        let mut together: BTreeMap<(&str, usize), Vec<&str>> = BTreeMap::new();
+        for ((reason, column), count) in self.counts {
+            together.entry((reason, count)).or_default().push(column);
+        }
+        let parts: Vec<String> = together
+            .iter()
+            .map(|((reason, count), columns)| {
+                let share = 100.0 * *count as f64 / self.rows as f64;
+                let stream = if *reason == align::NOT_SENT && columns.contains(&"ttft") {
+                    "; stream for ttft"
+                } else {
+                    ""
+                };
+                format!(
+                    "in {share:.0} % of rows {}: {reason}: {}{stream}",
+                    columns.join(", "),
+                    remedy(reason)
+                )
+            })
+            .collect();
+        (!parts.is_empty()).then(|| parts.join("; empty "))
     }
-    let parts: Vec<String> = together
-        .iter()
-        .map(|((reason, count), columns)| {
-            let share = 100.0 * *count as f64 / rows.len() as f64;
-            let stream = if *reason == align::NOT_SENT && columns.contains(&"ttft") {
-                "; stream for ttft"
-            } else {
-                ""
-            };
-            format!("in {share:.0} % of rows {}: {reason}: {}{stream}", columns.join(", "), remedy(reason))
-        })
-        .collect();
-    (!parts.is_empty()).then(|| parts.join("; empty "))
 }
 
-fn sources(rows: &[Row]) -> Option<String> {
+fn sources(rows: impl IntoIterator<Item: Borrow<Row>>) -> Option<String> {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for row in rows.iter().filter(|r| r.success() && !r.ttft_source.is_empty()) {
-        *counts.entry(row.ttft_source).or_insert(0) += 1;
+    for row in rows {
+        let row: &Row = row.borrow();
+        if row.success() && !row.ttft_source.is_empty() {
+            *counts.entry(row.ttft_source).or_insert(0) += 1;
+        }
     }
     (counts.len() > 1).then(|| {
         let each: Vec<String> = counts.iter().map(|(source, n)| format!("{source} {n}")).collect();
@@ -134,8 +170,8 @@ fn unnamed(run: &RunReport) -> Option<String> {
     })
 }
 
-fn order(rows: &[Row]) -> Option<String> {
-    let broken = rows.iter().filter(|r| r.order_broken).count();
+fn order(rows: impl IntoIterator<Item: Borrow<Row>>) -> Option<String> {
+    let broken = rows.into_iter().filter(|row| row.borrow().order_broken).count();
     (broken > 0).then(|| {
         format!("{broken} rows break the order of their stamps by more than the clock bound (column order_broken): do not use their durations across clocks")
     })

@@ -103,7 +103,7 @@ async fn one(backend: Backend, request: RequestOptions, answer: Vec<Step>) -> Ro
     let server =
         Server::new(&Clock::system(), move |got| about(got, backend).unwrap_or_else(|| answer.clone()));
     let config = LoadConfig { backend, request, ..config(&server.listen().await, 1) };
-    measured(config).await.rows.remove(0)
+    measured(config).await.rows.held()[0].clone()
 }
 
 #[tokio::test]

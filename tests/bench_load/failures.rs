@@ -19,7 +19,7 @@ async fn one(steps: Vec<Step>) -> Row {
     let server = Server::new(&Clock::system(), move |got| about(got).unwrap_or_else(|| steps.clone()));
     let config =
         LoadConfig { request_timeout: Duration::from_millis(300), ..config(&server.listen().await, 1) };
-    measured(config).await.rows.remove(0)
+    measured(config).await.rows.held()[0].clone()
 }
 
 fn sse() -> Step {
@@ -87,7 +87,7 @@ async fn nobody_there() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let report = measured(config(&url, 2)).await;
-    report.rows.iter().for_each(|row| assert_failed(row, Class::Connect, ""));
+    report.rows.held().iter().for_each(|row| assert_failed(row, Class::Connect, ""));
     let warm = LoadConfig { warmup_requests: 1, ..config(&url, 2) };
     assert!(
         matches!(run(warm, context()).await, Err(LoadError::Target(e)) if e.contains("--warmup-requests 0"))
@@ -107,8 +107,8 @@ async fn a_dead_idle_connection_is_replaced_once() {
     });
     let config = LoadConfig { max_concurrency: Some(1), ..config(&server.listen().await, 3) };
     let report = measured(config).await;
-    assert!(report.rows.iter().all(Row::success));
-    assert_eq!(report.rows.iter().map(|r| r.reconnects).sum::<u32>(), 2);
+    assert!(report.rows.held().iter().all(Row::success));
+    assert_eq!(report.rows.held().iter().map(|r| r.reconnects).sum::<u32>(), 2);
     assert_eq!(server.load().len(), 5);
 }
 
@@ -145,7 +145,7 @@ async fn an_interrupted_run_keeps_its_rows() {
 #[tokio::test]
 async fn a_fresh_connection_that_dies_is_not_replaced() {
     let server = Server::new(&Clock::system(), |got| about(got).unwrap_or_else(|| vec![Step::Close]));
-    let row = measured(config(&server.listen().await, 1)).await.rows.remove(0);
+    let row = measured(config(&server.listen().await, 1)).await.rows.held()[0].clone();
     assert_failed(&row, Class::Reset, "before an answer");
     assert_eq!((server.load().len(), row.reconnects), (1, 0));
 }
@@ -161,7 +161,7 @@ async fn a_reconnect_is_inside_the_latency() {
         (None, _) => vec![Step::Sleep(held), Step::Close],
     });
     let report = measured(LoadConfig { max_concurrency: Some(1), ..config(&server.listen().await, 2) }).await;
-    let row = report.rows.iter().find(|r| r.reconnects == 1).unwrap();
+    let row = report.rows.held().iter().find(|r| r.reconnects == 1).unwrap();
     assert!(row.success(), "{:?}", row.failure);
     assert!(row.client_latency_ns().unwrap() >= 60_000_000, "{row:?}");
     assert!(row.ttft_client_ns().unwrap() >= 60_000_000, "{row:?}");

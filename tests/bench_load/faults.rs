@@ -44,7 +44,7 @@ fn rating(report: &RunReport, rule: &str) -> (Option<Rating>, String) {
 }
 
 fn phases(report: &RunReport) -> Vec<&str> {
-    let mut phases: Vec<&str> = report.rows.iter().map(|row| row.phase.as_deref().unwrap()).collect();
+    let mut phases: Vec<&str> = report.rows.held().iter().map(|row| row.phase.as_deref().unwrap()).collect();
     phases.dedup();
     phases
 }
@@ -295,7 +295,7 @@ async fn a_worker_that_is_stopped_loses_what_it_held_and_the_router_goes_on_with
     let report = run(front.load(180, faults(text, Arc::clone(&crew) as _)), context()).await.unwrap();
     let stopped = crew.worker("2").address.to_string();
 
-    let all: BTreeSet<&str> = report.rows.iter().map(|row| row.phase.as_deref().unwrap()).collect();
+    let all: BTreeSet<&str> = report.rows.held().iter().map(|row| row.phase.as_deref().unwrap()).collect();
     assert_eq!(all, BTreeSet::from(["before", "during", "after"]));
     let conducted = report.faults.as_ref().unwrap();
     assert!(conducted.acts.iter().all(|act| act.failure.is_none() && !act.restores), "{conducted:?}");
@@ -341,12 +341,12 @@ async fn a_worker_that_hangs_holds_what_it_has_until_it_is_well() {
     let text = format!("at = 1s, for = 700ms, hang worker {url}");
     let report = run(front.load(90, faults(&text, hands)), context()).await.unwrap();
     let told = &aftermaths(report.faults.as_ref().unwrap(), &report.rows)[0];
-    assert!(report.rows.iter().all(milepost::load::row::Row::success), "{told:?}");
+    assert!(report.rows.held().iter().all(milepost::load::row::Row::success), "{told:?}");
     assert!(told.in_flight.requests > 0);
     assert_eq!((told.in_flight.answered, told.in_flight.lost()), (told.in_flight.requests, 0));
     // Whoever was in flight has a gap as long as the fault, but for what was on its way.
     let [began, ended] = report.faults.as_ref().unwrap().acts.as_slice() else { panic!("two actions") };
-    let longest = report.rows.iter().flat_map(|row| &row.gaps).map(|gap| gap.ns).max().unwrap();
+    let longest = report.rows.held().iter().flat_map(|row| &row.gaps).map(|gap| gap.ns).max().unwrap();
     assert!(longest + 200_000_000 >= (ended.began_ns - began.done_ns).unsigned_abs(), "{longest}");
     front.finish().await;
     worker.turn(false).await.unwrap();

@@ -10,7 +10,7 @@ use milepost::load::failure::Class;
 use milepost::load::row::Row;
 use milepost::load::target::Target;
 use milepost::load::{LoadConfig, LoadError, RunReport, TraceSource, run};
-use milepost::report::split::{Split, one_sided};
+use milepost::report::split::one_sided;
 use milepost::report::warnings::warnings;
 use milepost::report::{Metrics, Verdict};
 use milepost::trace::record::{DecisionRecord, Outcome, Record, RequestRecord, RunRecord, WorkerRecord};
@@ -203,7 +203,7 @@ async fn traced_through(
 async fn through_another_router_the_host_is_empty_and_nothing_is_placed() {
     let scratch = Scratch::new("through");
     let report = traced_through(&scratch, 0, &boot_id(), Some(true), |_, _| true).await;
-    for row in &report.rows {
+    for row in report.rows.held() {
         assert!(row.success() && row.in_trace, "{:?}", row.failure);
         assert_eq!((row.host.as_deref(), row.created_ns), (None, None));
         assert!(row.missing.contains(&("server_created_time", "worker_unknown")), "{:?}", row.missing);
@@ -216,7 +216,7 @@ async fn through_another_router_the_host_is_empty_and_nothing_is_placed() {
 async fn router_and_server_stamps_come_from_the_trace() {
     let scratch = Scratch::new("joined");
     let report = traced(&scratch, 0, &boot_id(), |_, _| true).await;
-    for row in &report.rows {
+    for row in report.rows.held() {
         assert!(row.success() && row.in_trace, "{:?}", row.failure);
         assert_eq!(
             (row.host.as_deref(), row.attempts, row.simulated),
@@ -241,7 +241,7 @@ async fn router_and_server_stamps_come_from_the_trace() {
 async fn a_router_on_another_host_is_placed_by_request_pairs() {
     let scratch = Scratch::new("other-host");
     let report = traced(&scratch, 86_400_000_000_000, "another", |_, _| true).await;
-    for row in &report.rows {
+    for row in report.rows.held() {
         assert_stages(row, 200_000);
         near(row.total_latency_ns(), 900_000, 0);
         near(row.arrival_ns.map(|ns| ns - row.sent_ns.unwrap()), 0, 50_000_000);
@@ -260,9 +260,9 @@ async fn a_cut_seen_by_the_router_alone_is_a_failure_and_a_missing_record_is_sai
         !id.ends_with('3')
     })
     .await;
-    assert!(report.rows[0].success());
-    assert_eq!(report.rows[1].failure.as_ref().map(|f| f.class), Some(Class::Router));
-    let unseen = &report.rows[2];
+    assert!(report.rows.held()[0].success());
+    assert_eq!(report.rows.held()[1].failure.as_ref().map(|f| f.class), Some(Class::Router));
+    let unseen = &report.rows.held()[2];
     assert!(unseen.success() && !unseen.in_trace);
     assert_eq!((unseen.arrival_ns, unseen.ttft_ns, unseen.finish_ns), (None, None, None));
     assert!(
@@ -293,8 +293,8 @@ async fn older_records_with_the_same_id_do_not_count() {
         ..config(&server.listen().await, 2)
     })
     .await;
-    assert_eq!(report.rows.iter().map(|r| r.req_id.as_str()).collect::<Vec<_>>(), ["q-1", "q-2"]);
-    assert!(report.rows.iter().all(|r| !r.in_trace));
+    assert_eq!(report.rows.held().iter().map(|r| r.req_id.as_str()).collect::<Vec<_>>(), ["q-1", "q-2"]);
+    assert!(report.rows.held().iter().all(|r| !r.in_trace));
 }
 
 #[tokio::test]
@@ -316,7 +316,7 @@ async fn a_trace_can_be_had_from_an_address() {
     let url = server.listen().await;
     let router_trace = Some(TraceSource::Url(Target::parse(&format!("{url}/trace")).unwrap()));
     let report = measured(LoadConfig { router_trace, ..config(&url, 2) }).await;
-    report.rows.iter().for_each(|row| assert_stages(row, 200_000));
+    report.rows.held().iter().for_each(|row| assert_stages(row, 200_000));
 }
 
 /// Without a router the client's stamps stand in: arrival and send are one moment, and the server's stamps align with them.
@@ -330,7 +330,7 @@ async fn a_server_asked_directly_is_aligned_too() {
         })
     });
     let report = measured(config(&server.listen().await, 3)).await;
-    for row in &report.rows {
+    for row in report.rows.held() {
         assert!(row.success(), "{:?}", row.failure);
         assert_eq!((row.arrival_ns, row.ttft_source), (row.router_send_ns, "server_patch"));
         let stages =
@@ -378,7 +378,9 @@ async fn a_trace_that_goes_away_costs_its_columns() {
     let url = server.listen().await;
     let router_trace = Some(TraceSource::Url(Target::parse(&format!("{url}/trace")).unwrap()));
     let report = measured(LoadConfig { router_trace, ..config(&url, 2) }).await;
-    assert!(report.rows.iter().all(|r| r.success() && r.arrival_ns.is_none() && r.client_end_ns.is_some()));
+    assert!(
+        report.rows.held().iter().all(|r| r.success() && r.arrival_ns.is_none() && r.client_end_ns.is_some())
+    );
     assert!(warnings(&report).iter().any(|w| w.contains("status 404")));
 }
 
@@ -400,7 +402,7 @@ async fn of_two_records_with_one_id_the_later_arrival_counts() {
         false
     })
     .await;
-    for row in &report.rows {
+    for row in report.rows.held() {
         assert!(row.success() && row.attempts == Some(2), "{:?}", row.failure);
         assert_stages(row, 200_000);
     }
@@ -428,7 +430,7 @@ async fn older_records_from_an_address_do_not_count() {
         ..config(&url, 2)
     })
     .await;
-    assert!(report.rows.iter().all(|r| r.success() && !r.in_trace));
+    assert!(report.rows.held().iter().all(|r| r.success() && !r.in_trace));
 }
 
 /// The trace may be of more than this run: how much more is said. Decision and waits become parts of the request's way.
@@ -450,11 +452,11 @@ async fn records_of_others_are_counted_and_the_parts_add_up() {
     })
     .await;
     assert_eq!(one_sided(&report), (Some(0), Some(1)));
-    for row in &report.rows {
+    for row in report.rows.held() {
         assert!(row.success(), "{:?}", row.failure);
         let parts = (row.router_in_ns(), row.decision_ns, row.router_out_ns(), row.router_overhead_ns());
         assert_eq!(parts, (Some(70_000), Some(10_000), Some(20_000), Some(70_000)));
     }
-    let split = Split::of(&report.rows).unwrap();
+    let split = Metrics::of(&report.rows).split.unwrap();
     assert!(split.parts.iter().all(|p| p.share.is_some()) && split.unknown_share.abs() < 0.01, "{split:?}");
 }

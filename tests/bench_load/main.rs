@@ -11,6 +11,7 @@ mod datasets;
 mod failures;
 mod faults;
 mod joined;
+mod kept;
 #[path = "../kept_page/mod.rs"]
 mod kept_page;
 mod outputs;

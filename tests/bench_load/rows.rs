@@ -34,7 +34,7 @@ async fn a_generate_stream_gives_counts_and_client_stamps() {
     let report = measured(LoadConfig { warmup_requests: 2, ..config(&url, 5) }).await;
     assert_eq!(report.rows.len(), 5);
     assert_eq!(server.load().len(), 5, "warm-up requests are marked");
-    for row in &report.rows {
+    for row in report.rows.held() {
         assert!(row.success(), "{:?}", row.failure);
         assert_eq!(row.host.as_deref(), url.strip_prefix("http://"));
         assert_eq!(
@@ -69,7 +69,7 @@ async fn open_ai_streams_count_tokens_by_usage() {
     ] {
         let server = replay(name);
         let report = measured(LoadConfig { backend, ..config(&server.listen().await, 1) }).await;
-        let row = &report.rows[0];
+        let row = &report.rows.held()[0];
         assert!(row.success(), "{:?}", row.failure);
         assert_eq!(row.input_words, Some(6));
         assert_eq!(row.completion_tokens, Some(6));
@@ -94,7 +94,7 @@ async fn a_target_that_tells_no_version_is_not_taken_for_the_worker() {
         _ => about(got).unwrap_or_else(|| stream(&events, Duration::ZERO)),
     });
     let report = measured(config(&server.listen().await, 2)).await;
-    let row = &report.rows[0];
+    let row = &report.rows.held()[0];
     assert!(row.success(), "{:?}", row.failure);
     assert_eq!(
         (row.host.as_deref(), row.created_ns, row.queue_start_ns, row.simulated),
@@ -113,7 +113,7 @@ async fn a_plain_answer_has_no_first_token() {
     let server = replay("sglang-0.4.9.post6-patched_generate_nonstream.json");
     let request = RequestOptions { stream: false, ..RequestOptions::default() };
     let report = measured(LoadConfig { request, ..config(&server.listen().await, 1) }).await;
-    let row = &report.rows[0];
+    let row = &report.rows.held()[0];
     assert!(row.success(), "{:?}", row.failure);
     assert_eq!((row.ttft_router_ns, row.client_first_token_ns, row.gaps.len()), (None, None, 0));
 }
@@ -124,10 +124,10 @@ async fn connections_are_reused_and_headers_sent() {
     let mut config = LoadConfig { max_concurrency: Some(2), ..config(&server.listen().await, 20) };
     config.headers.insert("x-team", "blue".parse().unwrap());
     let report = measured(config).await;
-    assert!(report.rows.iter().all(Row::success));
-    assert!(report.rows.iter().filter(|r| r.reused_connection).count() >= 16);
+    assert!(report.rows.held().iter().all(Row::success));
+    assert!(report.rows.held().iter().filter(|r| r.reused_connection).count() >= 16);
     assert!(server.load().iter().all(|g| g.header("x-team") == Some("blue")));
-    let ids: std::collections::BTreeSet<_> = report.rows.iter().map(|r| &r.req_id).collect();
+    let ids: std::collections::BTreeSet<_> = report.rows.held().iter().map(|r| &r.req_id).collect();
     assert_eq!(ids.len(), 20);
 }
 
@@ -171,7 +171,7 @@ async fn several_answers_in_one_are_added_up() {
     let extra = serde_json::json!({"sampling_params": {"n": 2}});
     let request = RequestOptions { extra: extra.as_object().unwrap().clone(), ..RequestOptions::default() };
     let report = measured(LoadConfig { request, ..config(&server.listen().await, 1) }).await;
-    let row = &report.rows[0];
+    let row = &report.rows.held()[0];
     assert!(row.success(), "{:?}", row.failure);
     assert_eq!((row.completion_tokens, row.counted_tokens, row.batch_size), (Some(8), Some(8), Some(2)));
 }
@@ -182,7 +182,7 @@ async fn connections_of_the_warm_up_are_not_counted() {
     let server = replay("sglang-0.5.23_generate_stream.sse");
     let config = LoadConfig { warmup_requests: 3, ..config(&server.listen().await, 1) };
     let report = measured(config).await;
-    assert_eq!((report.connections_opened, report.rows[0].reused_connection), (0, true));
+    assert_eq!((report.connections_opened, report.rows.held()[0].reused_connection), (0, true));
 }
 
 #[test]

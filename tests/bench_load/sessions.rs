@@ -65,7 +65,7 @@ async fn a_turn_says_what_was_said_and_comes_after_thinking() {
         one.body["text"].as_str().unwrap().to_owned()
     };
     for session in 1..=3 {
-        let rows: Vec<_> = report.rows.iter().filter(|r| r.turn.unwrap().0 == session).collect();
+        let rows: Vec<_> = report.rows.held().iter().filter(|r| r.turn.unwrap().0 == session).collect();
         assert_eq!(rows.iter().map(|r| r.turn.unwrap().1).collect::<Vec<_>>(), [1, 2, 3]);
         for pair in rows.windows(2) {
             assert!(pair[1].success(), "{:?}", pair[1].failure);
@@ -112,7 +112,7 @@ async fn a_session_ends_with_a_turn_that_fails_and_each_turn_is_a_row() {
     assert_eq!(got.len(), 4);
     assert_eq!(report.rows.len(), 6);
     for session in 1..=2 {
-        let rows = report.rows.iter().filter(|r| r.turn.unwrap().0 == session);
+        let rows = report.rows.held().iter().filter(|r| r.turn.unwrap().0 == session);
         let classes: Vec<_> = rows.map(|r| r.failure.as_ref().map(|f| f.class.name())).collect();
         assert_eq!(classes, [None, Some("http_status"), Some("not_sent")]);
     }
@@ -145,12 +145,12 @@ async fn a_turn_of_a_trace_waits_for_its_chat_and_for_its_time() {
     let trace = trace(TraceFormat::Bailian, "bailian_small.jsonl");
     let (report, _) = talked(at_its_times(trace, 1.0), |_| None).await;
     assert_eq!(
-        report.rows.iter().map(|r| r.turn.unwrap()).collect::<Vec<_>>(),
+        report.rows.held().iter().map(|r| r.turn.unwrap()).collect::<Vec<_>>(),
         [(1, 1), (2, 1), (1, 2), (1, 3)]
     );
     assert_eq!(report.schedule.at_ns, [0, 500_000_000]);
     // The second turn was due at 1 s, but its chat's first answer ends at 2 s; the third is due at 9 s.
-    let due_ns: Vec<i64> = report.rows.iter().map(|r| r.scheduled_ns).collect();
+    let due_ns: Vec<i64> = report.rows.held().iter().map(|r| r.scheduled_ns).collect();
     assert!((2 * SECOND_NS..2 * SECOND_NS + 50_000_000).contains(&due_ns[2]), "{due_ns:?}");
     assert_eq!(due_ns[3], 9 * SECOND_NS);
     let reuse = report.reuse.unwrap();
@@ -167,7 +167,7 @@ fn weka(sessions: Option<u32>) -> TraceOptions {
 #[tokio::test(start_paused = true)]
 async fn calls_of_a_recorded_session_wait_for_answers_and_think_as_recorded() {
     let (report, got) = talked(at_its_times(weka(None), 1.0), |_| None).await;
-    let rows = |session: u32| report.rows.iter().filter(move |r| r.turn.unwrap().0 == session);
+    let rows = |session: u32| report.rows.held().iter().filter(move |r| r.turn.unwrap().0 == session);
     let about_s = |ns: i64| (ns + 250_000_000) / SECOND_NS;
     let due_s = |session| rows(session).map(|r| about_s(r.scheduled_ns)).collect::<Vec<_>>();
     assert_eq!(due_s(1), [0, 5, 9, 6, 12, 74]);
@@ -194,7 +194,7 @@ async fn recorded_sessions_can_be_sped_up_and_cut() {
     let (report, _) = talked(at_its_times(weka(Some(1)), 2.0), |_| None).await;
     let halves = |r: &Row| (r.scheduled_ns + SECOND_NS / 10) / (SECOND_NS / 2);
     // Half seconds: answers take what they take, thinking half as long.
-    assert_eq!(report.rows.iter().map(halves).collect::<Vec<_>>(), [0, 7, 13, 8, 18, 82]);
+    assert_eq!(report.rows.held().iter().map(halves).collect::<Vec<_>>(), [0, 7, 13, 8, 18, 82]);
     let told = Dataset::Trace(weka(None)).load(3, 1, true).unwrap();
     assert_eq!(told.prompts.len(), 3);
     let until = Some(Duration::from_secs(8));
@@ -220,7 +220,7 @@ async fn a_saved_schedule_says_when_turns_come() {
     let (report, _) = talked(again(Dataset::MultiTurn(talk(2, 3))), |_| None).await;
     assert_eq!(*report.schedule, saved);
     let turn_2 =
-        |session: u32| report.rows.iter().find(|r| r.turn == Some((session, 2))).unwrap().scheduled_ns;
+        |session: u32| report.rows.held().iter().find(|r| r.turn == Some((session, 2))).unwrap().scheduled_ns;
     let later_ns = turn_2(1) - turn_2(2);
     assert!((4 * SECOND_NS - 50_000_000..4 * SECOND_NS + 50_000_000).contains(&later_ns), "{later_ns}");
     // Other sessions than it was made for.

@@ -107,7 +107,7 @@ async fn words_stand_for_tokens_where_ids_cannot_go() {
     let (a, b) = (words(&bodies[0]), words(&bodies[1]));
     assert_eq!((a.len(), b.len()), (6758, 7322));
     assert_eq!(a.iter().zip(&b).take_while(|(a, b)| a == b).count(), 512);
-    assert_eq!(report.rows[0].input_words, Some(6758));
+    assert_eq!(report.rows.held()[0].input_words, Some(6758));
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn lengths_and_times_of_azure() {
     assert_eq!(loaded.prompts.len(), 60);
     assert_eq!((loaded.prompts[0].planned_tokens, loaded.prompts[0].output_tokens), (374, 44));
     assert_eq!(loaded.at_ns.as_ref().unwrap()[..2], [0, 4_314_579_000]);
-    assert_eq!(reuse::of(&loaded.prompts, 0).unwrap().cached_tokens, 0);
+    assert_eq!(reuse::of(&loaded.prompts.clone().into(), 0).unwrap().cached_tokens, 0);
     assert!(loaded.notes.iter().any(|n| n.contains("tells nothing of sharing")), "{:?}", loaded.notes);
     let until = Some(Duration::from_secs(5));
     let fitting = TraceOptions { until, context_tokens: Some(505), ..o };

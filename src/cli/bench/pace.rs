@@ -30,7 +30,10 @@ pub(super) async fn pace_check(arrivals: &Arrivals, seed: u64) -> Result<String,
     eprintln!("keeping {} arrivals over {:.1} s ...", schedule.at_ns.len(), schedule.last_ns() as f64 / 1e9);
     // As in a run, on a thread of the runtime.
     let checked = tokio::spawn(async move { check(schedule, &Clock::system()).await }).await;
-    let check = checked.map_err(std::io::Error::from).flatten().map_err(|e| format!("--pace-check: {e}"))?;
+    let check = checked
+        .map_err(std::io::Error::from)
+        .and_then(|check| check)
+        .map_err(|e| format!("--pace-check: {e}"))?;
     table(arrivals, &check).ok_or_else(|| "--pace-check: no request is due".to_owned())
 }
 

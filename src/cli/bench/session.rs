@@ -11,7 +11,7 @@ use super::Flags;
 use crate::cli::{Failure, signal};
 use crate::clock::Clock;
 use crate::load::progress::{Progress, Stop, StopHandle};
-use crate::load::{LoadConfig, LoadError, RunContext, RunReport, run as run_load};
+use crate::load::{Keeping, LoadConfig, LoadError, RunContext, RunReport, run as run_load};
 use crate::report::console::Console;
 use crate::report::explain;
 use crate::report::files::{Destination, write_dated};
@@ -53,7 +53,9 @@ impl Session {
     pub(super) fn begin(args: &Flags) -> Result<Self, Failure> {
         let console: Arc<dyn Progress> = Arc::new(Console::new(args.output.disable_tqdm));
         let (handle, stop) = Stop::pair();
-        let context = RunContext { stop, alone: true, ..RunContext::new(Clock::system(), console) };
+        // Beside the results, as folders for temporary files may be in memory.
+        let keeping = Keeping { folder: args.output.output_dir.clone(), ..Keeping::default() };
+        let context = RunContext { stop, alone: true, keeping, ..RunContext::new(Clock::system(), console) };
         // The lines of a series are the series' own.
         let collection = args.output.output_file.clone().filter(|_| !args.series.wanted());
         let destination = Destination { collection, ..args.output.destination() };

@@ -7,6 +7,7 @@ mod blocks;
 mod custom;
 mod file;
 mod multi_turn;
+mod prompts;
 mod random;
 pub mod reuse;
 pub mod sessions;
@@ -21,7 +22,8 @@ use std::path::{Path, PathBuf};
 
 pub use blocks::Blocks;
 pub use multi_turn::MultiTurnOptions;
-pub use random::{Drawn, RandomOptions};
+pub use prompts::Prompts;
+pub use random::{Drawn, Draws, RandomOptions};
 pub use shared_prefix::{Popularity, SharedPrefixOptions};
 pub use trace::{TraceFormat, TraceOptions, WekaOptions};
 pub use words::approximate_tokens;
@@ -146,6 +148,17 @@ pub struct Loaded {
     pub at_ns: Option<Vec<u64>>,
 }
 
+/// The same for a run, which need not hold all of them.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// In the order in which they are sent.
+    pub prompts: Prompts,
+    /// Lines for the user: what was left out, how lengths were found.
+    pub notes: Vec<String>,
+    /// When each came, nanoseconds after the first, in order; of traces.
+    pub at_ns: Option<Vec<u64>>,
+}
+
 /// Why there are no prompts.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DatasetError(String);
@@ -183,6 +196,23 @@ impl Dataset {
             Self::ShareGpt(options) | Self::Custom(options) => options.path.as_deref(),
             Self::Trace(options) => options.path.as_deref(),
             Self::Random(_) | Self::SharedPrefix(_) | Self::MultiTurn(_) => None,
+        }
+    }
+
+    /// The prompts that [`Dataset::load`] gives; what can be made again is not held.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(&self, count: usize, seed: u64, exact_tokens: bool) -> Result<Opened, DatasetError> {
+        match self {
+            Self::Random(options) if count > 0 => {
+                let (draws, note) = random::draws(options, count, seed, exact_tokens)?;
+                Ok(Opened { prompts: Prompts::Drawn(draws), notes: vec![note], at_ns: None })
+            }
+            _ => {
+                let Loaded { prompts, notes, at_ns } = self.load(count, seed, exact_tokens)?;
+                Ok(Opened { prompts: prompts.into(), notes, at_ns })
+            }
         }
     }
 

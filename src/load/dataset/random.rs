@@ -3,7 +3,7 @@
 //! Lengths as in `bench_serving`: uniform whole numbers in [max(1, len·ratio), len], drawn from one seed. With `/generate`
 //! the prompt is sent as token ids, so its length is exact; with the OpenAI endpoints as frequent words, about one token
 //! each, and the servers' counts tell what they came to. A prompt is kept as its place in the stream of numbers that it is drawn
-//! from, so that ten million of them fit.
+//! from, 8 bytes, so that ten million of them fit.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -72,36 +72,85 @@ fn token_ids(rng: &mut ChaCha8Rng, count: u64) -> Vec<u32> {
     (0..count).map(|_| rng.random_range(TOKEN_IDS)).collect()
 }
 
+/// Prompts that are drawn again when they are asked for.
+#[derive(Clone, Debug)]
+pub struct Draws {
+    options: RandomOptions,
+    seed: u64,
+    as_words: bool,
+    /// Where each begins in the stream of the seed, its lengths first.
+    begins: Vec<u64>,
+}
+
+impl Draws {
+    pub(super) fn len(&self) -> usize {
+        self.begins.len()
+    }
+
+    /// The first of them.
+    pub(super) fn first(mut self, most: usize) -> Self {
+        self.begins.truncate(most);
+        self
+    }
+
+    pub(super) fn at(&self, index: usize) -> Prompt {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_word_pos(u128::from(self.begins[index]));
+        self.lengths_and_place(&mut rng)
+    }
+
+    /// Leaves the stream where the prompt's own numbers begin.
+    fn lengths_and_place(&self, rng: &mut ChaCha8Rng) -> Prompt {
+        let RandomOptions { input_tokens, output_tokens, range_ratio } = self.options;
+        let count = draw(rng, input_tokens, range_ratio);
+        let output_tokens = draw(rng, output_tokens, range_ratio);
+        let begins = rng.get_word_pos() as u64;
+        let content = Content::Drawn(Drawn { seed: self.seed, begins, count, as_words: self.as_words });
+        Prompt { id: None, content, planned_tokens: count, output_tokens, group: None, turn: None }
+    }
+}
+
+/// The same prompts, held.
 pub(super) fn make(
     o: &RandomOptions,
     count: usize,
     seed: u64,
     exact_tokens: bool,
 ) -> Result<Loaded, DatasetError> {
+    let (draws, note) = draws(o, count, seed, exact_tokens)?;
+    let prompts = (0..count).map(|index| draws.at(index)).collect();
+    Ok(Loaded { prompts, notes: vec![note], at_ns: None })
+}
+
+/// `count` prompts, and what there is to say about them.
+pub(super) fn draws(
+    o: &RandomOptions,
+    count: usize,
+    seed: u64,
+    exact_tokens: bool,
+) -> Result<(Draws, String), DatasetError> {
     check_ratio("--random-range-ratio", o.range_ratio)?;
     check_length("--random-input-len", o.input_tokens)?;
     check_length("--random-output-len", o.output_tokens)?;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut prompts = Vec::with_capacity(count);
+    let begins = Vec::with_capacity(count);
+    let mut draws = Draws { options: *o, seed, as_words: !exact_tokens, begins };
+    let (mut input, mut output) = (0_u64, 0_u64);
     for _ in 0..count {
-        let planned_tokens = draw(&mut rng, o.input_tokens, o.range_ratio);
-        let output_tokens = draw(&mut rng, o.output_tokens, o.range_ratio);
-        let begins = rng.get_word_pos() as u64;
-        let content = Content::Drawn(Drawn { seed, begins, count: planned_tokens, as_words: !exact_tokens });
+        draws.begins.push(rng.get_word_pos() as u64);
+        let prompt = draws.lengths_and_place(&mut rng);
         // The next one begins where this one ends.
         if exact_tokens {
-            token_ids(&mut rng, planned_tokens);
+            token_ids(&mut rng, prompt.planned_tokens);
         } else {
-            random_words(&mut rng, planned_tokens);
+            random_words(&mut rng, prompt.planned_tokens);
         }
-        prompts.push(Prompt { id: None, content, planned_tokens, output_tokens, group: None, turn: None });
+        (input, output) = (input + prompt.planned_tokens, output + prompt.output_tokens);
     }
-    let (input, output): (u64, u64) =
-        (prompts.iter().map(|p| p.planned_tokens).sum(), prompts.iter().map(|p| p.output_tokens).sum());
     let how = if exact_tokens { "exact, sent as input_ids" } else { "about one a word" };
     let note =
         format!("random: {count} prompts, {input} prompt tokens ({how}), {output} output tokens asked for");
-    Ok(Loaded { prompts, notes: vec![note], at_ns: None })
+    Ok((draws, note))
 }
 
 /// A uniform whole number in [max(1, len·ratio), len].

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use super::{Content, Prompt};
+use super::{Content, Prompt, Prompts};
 
 /// Tokens of a piece.
 const PIECE_TOKENS: usize = 16;
@@ -34,20 +34,20 @@ impl Reuse {
 
 /// Walks the prompts, of which the first were sent before the run, `warmed` times in turn; `None` where they are too many to
 /// remember.
-pub fn of(prompts: &[Prompt], warmed: usize) -> Option<Reuse> {
+pub fn of(prompts: &Prompts, warmed: usize) -> Option<Reuse> {
     let mut seen: HashSet<u64> = HashSet::new();
     for prompt in prompts.iter().take(warmed) {
-        known(&mut seen, prompt);
+        known(&mut seen, &prompt);
     }
     let mut reuse = Reuse::default();
-    for prompt in prompts {
+    for prompt in prompts.iter() {
         reuse.prompt_tokens += prompt.planned_tokens;
         let carried = prompt.after().filter(|after| after.carries_reply);
-        if let Some(before) = carried.and_then(|after| prompts.get(after.prompt)) {
+        if let Some(before) = carried.and_then(|after| prompts.listed().get(after.prompt)) {
             reuse.cached_tokens += before.planned_tokens + before.output_tokens;
             continue;
         }
-        reuse.cached_tokens += known(&mut seen, prompt);
+        reuse.cached_tokens += known(&mut seen, &prompt);
         if seen.len() > MOST_PIECES {
             return None;
         }
@@ -117,13 +117,13 @@ mod tests {
     #[test]
     fn texts_are_counted_by_their_bytes() {
         let text = |tail: &str| prompt(Content::Text(format!("{}{tail}", "a".repeat(320))), 100);
-        let reuse = of(&[text("x"), text(&"y".repeat(320))], 0).unwrap();
+        let reuse = of(&vec![text("x"), text(&"y".repeat(320))].into(), 0).unwrap();
         assert_eq!(reuse.cached_tokens, 50);
     }
     #[test]
     fn what_the_warm_up_sent_is_cached_when_the_run_begins() {
         let text = |letter: &str| prompt(Content::Text(letter.repeat(64)), 32);
-        let prompts = [text("a"), text("b"), text("a")];
+        let prompts = Prompts::from(vec![text("a"), text("b"), text("a")]);
         let cached = |warmed| of(&prompts, warmed).unwrap().cached_tokens;
         assert_eq!([cached(0), cached(1), cached(2), cached(9)], [32, 64, 96, 96]);
     }

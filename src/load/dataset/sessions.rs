@@ -17,7 +17,12 @@ pub fn is_later_turn(prompt: &Prompt) -> bool {
 
 /// The first `most` prompts with due times of their own, in their order, then the turns that follow from them. A turn stands
 /// behind the one that it waits for, before and after.
-pub fn arrange(prompts: Vec<Prompt>, most: usize) -> Vec<Prompt> {
+pub fn arrange(mut prompts: Vec<Prompt>, most: usize) -> Vec<Prompt> {
+    if !prompts.iter().any(is_later_turn) {
+        // In order as they are; there may be millions.
+        prompts.truncate(most);
+        return prompts;
+    }
     let mut new_place: Vec<Option<usize>> = vec![None; prompts.len()];
     let (mut arranged, mut later) = (Vec::with_capacity(prompts.len()), Vec::new());
     for (index, prompt) in prompts.into_iter().enumerate() {

@@ -79,11 +79,9 @@ impl Phases {
         met.or(self.0.get(at))
     }
 
-    /// Notes in each row the phase that it is of.
-    pub fn mark(&self, rows: &mut [Row]) {
-        for row in rows {
-            row.phase = self.of_row(row).map(|phase| phase.name.clone());
-        }
+    /// Notes in a row the phase that it is of.
+    pub fn mark(&self, row: &mut Row) {
+        row.phase = self.of_row(row).map(|phase| phase.name.clone());
     }
 }
 
@@ -168,7 +166,9 @@ mod tests {
     fn a_request_is_of_the_phase_in_which_it_began_and_not_was_due() {
         let phases = Phases::of(&conducted("at = 10s, for = 10s, hang worker 1", &[(10, Some(20))]));
         let mut rows = [(1, 2), (12, 13), (25, 26)].map(|(s, end_s)| Row { scheduled_ns: 0, ..at(s, end_s) });
-        phases.mark(&mut rows);
+        for row in &mut rows {
+            phases.mark(row);
+        }
         assert_eq!(rows.map(|row| row.phase.unwrap()), ["before", "during", "after"]);
     }
 

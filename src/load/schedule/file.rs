@@ -4,9 +4,8 @@
 //! Rule: what is read is what was written, bit for bit, or an error that names the line. A file without the first line is
 //! taken too, for schedules made elsewhere. Deliberately not here: where the file lies.
 
-use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 
 use milepost_policies::PieceHash;
@@ -42,25 +41,22 @@ impl Schedule {
         format!("{:016x}", hash.hash())
     }
 
-    /// The file's text.
-    pub fn to_text(&self) -> String {
+    /// Writes the file.
+    pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
         let (requests, turns) = (self.at_ns.len(), self.waits.len());
         let turns = if turns > 0 { format!("\"turns\":{turns},") } else { String::new() };
-        let mut text = format!(
-            "{{\"milepost_schedule\":{VERSION},\"requests\":{requests},{turns}\"xxh3\":\"{}\"}}\n",
+        writeln!(
+            to,
+            "{{\"milepost_schedule\":{VERSION},\"requests\":{requests},{turns}\"xxh3\":\"{}\"}}",
             self.hash()
-        );
+        )?;
         for at_ns in &self.at_ns {
-            // A string takes everything.
-            let _ = writeln!(text, "{at_ns}");
+            writeln!(to, "{at_ns}")?;
         }
         for Wait { after, think_ns, not_before_ns } in &self.waits {
-            let _ = writeln!(
-                text,
-                "{{\"after\":{after},\"think_ns\":{think_ns},\"not_before_ns\":{not_before_ns}}}"
-            );
+            writeln!(to, "{{\"after\":{after},\"think_ns\":{think_ns},\"not_before_ns\":{not_before_ns}}}")?;
         }
-        text
+        Ok(())
     }
 
     /// Reads such a file.
@@ -148,9 +144,15 @@ mod tests {
         Schedule::from_lines(text.as_bytes())
     }
 
+    fn text_of(schedule: &Schedule) -> String {
+        let mut text = Vec::new();
+        schedule.write(&mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
     #[test]
     fn what_was_changed_is_told_with_its_line() {
-        let text = Schedule { at_ns: vec![0, 5, 9], ..Schedule::default() }.to_text();
+        let text = text_of(&Schedule { at_ns: vec![0, 5, 9], ..Schedule::default() });
         assert_eq!(text.lines().count(), 4);
         assert!(read(&text.replace("\n5\n", "\n6\n")).unwrap_err().contains("its hash is"));
         assert!(read(&text.replace("\n9\n", "\n")).unwrap_err().contains("3 requests, it has 2"));
@@ -178,7 +180,7 @@ mod tests {
             read(&format!("0\n{}7\n", wait(0))).unwrap_err(),
             ":3: a due time after a turn that waits"
         );
-        let text = read_back.to_text();
+        let text = text_of(&read_back);
         assert!(text.starts_with("{\"milepost_schedule\":1,\"requests\":2,\"turns\":2,"), "{text}");
         assert!(read(&text.replace(":5,", ":6,")).unwrap_err().contains("its hash is"));
         assert!(
@@ -194,7 +196,7 @@ mod tests {
             let at_ns = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
             let wait = |(i, think_ns): (usize, &u64)| Wait { after: i, think_ns: *think_ns, not_before_ns: 1 };
             let schedule = Schedule { at_ns, waits: thinks.iter().enumerate().map(wait).collect() };
-            prop_assert_eq!(read(&schedule.to_text()), Ok(schedule));
+            prop_assert_eq!(read(&text_of(&schedule)), Ok(schedule));
         }
     }
 }

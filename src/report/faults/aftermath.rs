@@ -3,6 +3,7 @@
 //! Rule: times are after the moment at which the action was begun; the fault's own requests end where the next fault begins.
 //! Deliberately not here: recovery (`recovery`), which asks about requests in a row.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -103,13 +104,18 @@ fn stays<'a>(row: &'a Row, host: Option<&'a str>) -> impl Iterator<Item = Stay> 
 
 impl Aftermath {
     /// `None` if it was never begun.
-    pub(super) fn of(conducted: &Conducted, phases: &Phases, fault: usize, rows: &[Row]) -> Option<Self> {
+    pub(super) fn of(
+        conducted: &Conducted,
+        phases: &Phases,
+        fault: usize,
+        rows: &[impl Borrow<Row>],
+    ) -> Option<Self> {
         let began_ns = conducted.act(fault, false)?.began_ns;
         let end = conducted.act(fault, true).filter(|act| !act.restores && act.failure.is_none());
         let ended_ns = end.map(|act| act.done_ns);
         let begins = conducted.acts.iter().filter(|act| !act.ends && act.began_ns > began_ns);
         let next_ns = begins.map(|act| act.began_ns).min().unwrap_or(i64::MAX);
-        let told: Vec<&Row> = rows.iter().filter(|row| !cut_by_user(row)).collect();
+        let told: Vec<&Row> = rows.iter().map(Borrow::borrow).filter(|row| !cut_by_user(row)).collect();
         let host = conducted.hosts.get(fault).cloned().flatten();
         let placed = host.is_some() && told.iter().any(|row| row.host.is_some());
         let of_rows = host.as_deref().filter(|_| placed);

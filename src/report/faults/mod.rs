@@ -8,6 +8,8 @@ mod aftermath;
 mod recovery;
 mod table;
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 pub use aftermath::{Aftermath, Detection, InFlight};
@@ -16,6 +18,7 @@ pub use table::print;
 
 use crate::load::faults::{Act, Conducted, Phases};
 use crate::load::row::Row;
+use crate::load::rows::Rows;
 use crate::load::run::RunReport;
 
 /// Each figure of a fault: its name in `run.json`, its title in the summary, its definition.
@@ -86,11 +89,12 @@ fn cut_by_user(row: &Row) -> bool {
     row.failure.as_ref().is_some_and(|f| matches!(f.class, Class::Interrupted | Class::NotSent))
 }
 
-/// All faults that were begun, in order.
-pub fn aftermaths(conducted: &Conducted, rows: &[Row]) -> Vec<Aftermath> {
+/// All faults that were begun, in order. Requests are asked about beside each other, so that all rows are in memory for it.
+pub fn aftermaths(conducted: &Conducted, rows: &Rows) -> Vec<Aftermath> {
     let phases = Phases::of(conducted);
+    let rows: Vec<Cow<'_, Row>> = rows.iter().collect();
     (0..conducted.plan.faults.len())
-        .filter_map(|fault| Aftermath::of(conducted, &phases, fault, rows))
+        .filter_map(|fault| Aftermath::of(conducted, &phases, fault, &rows))
         .collect()
 }
 

@@ -1,9 +1,9 @@
 //! All figures of a run, gathered one row at a time.
 //!
-//! Rule: a figure of a run and the same figure of its files are made here, once. [`Gathering::exact`] keeps every sample;
-//! [`Gathering::bounded`] keeps them as long as they are few and then counts them by size, so that any number of rows fits: counts,
-//! sums, means, deviations and largest values stay exact, percentiles are within 0.1 %. Deliberately not here: where rows come
-//! from, and how figures are printed or drawn.
+//! Rule: a figure of a run and the same figure of its files are made here, once. [`Gathering::bounded`] keeps samples as long as
+//! they are few and then counts them by size, so that any number of rows fits: counts, sums, means, deviations and largest values
+//! stay exact, percentiles are within 0.1 %, and the figures say so. Deliberately not here: where rows come from, and how figures
+//! are printed or drawn.
 
 mod distribution;
 mod drawing;
@@ -22,7 +22,7 @@ use super::breakdown::KEYS;
 use super::goodput::{Goodput, Slo};
 use super::metrics::{Metrics, WorkerShare};
 use super::quantity;
-use super::split::{Split, Tally};
+use super::split::Tally;
 use crate::load::row::Row;
 
 /// Samples that are kept while rows are bounded: 128 MB, of some 350,000 requests.
@@ -124,12 +124,8 @@ pub struct Gathering {
 pub struct Gathered {
     /// The figures.
     pub metrics: Metrics,
-    /// Where the time went; `None` without a successful request.
-    pub split: Option<Split>,
     /// The text of the first failure of each class.
     pub examples: BTreeMap<&'static str, String>,
-    /// Samples were let go: percentiles are within 0.1 %.
-    pub rounded: bool,
     /// Rows of parts beyond the first so many of their key, in no breakdown.
     pub unnamed: u64,
     /// Share of prompt tokens that came from caches, of the requests that tell it.
@@ -145,8 +141,9 @@ pub struct Gathered {
 }
 
 impl Gathering {
-    /// Keeps every sample.
-    pub fn exact(side: Side) -> Self {
+    /// Keeps every sample: what the other is held to.
+    #[cfg(test)]
+    pub(super) fn exact(side: Side) -> Self {
         Self::new(side, usize::MAX)
     }
 
@@ -306,13 +303,13 @@ impl Gathering {
             running: self.running.curve(),
             offered_rate: self.scheduled.rate(),
             sent_rate: self.sent.rate(),
+            split: self.split.split(),
+            rounded: self.rounded,
         };
         let (cached, prompt) = self.cached;
         Gathered {
             metrics,
-            split: self.split.split(),
             examples: self.examples,
-            rounded: self.rounded,
             unnamed,
             cache_hit_share: (prompt > 0).then(|| cached as f64 / prompt as f64),
             reconnects: self.reconnects,
@@ -383,8 +380,8 @@ mod tests {
         }
         assert!(bounded.kept() < 48 * KEPT_OF_ONE + 100_000, "{}", bounded.kept());
         let (exact, bounded) = (exact.gathered(), bounded.gathered());
-        assert_eq!((exact.rounded, bounded.rounded), (false, true));
         let (a, b) = (&exact.metrics, &bounded.metrics);
+        assert_eq!((a.rounded, b.rounded), (false, true));
         assert_eq!((a.requests, a.completed, a.output_tokens), (b.requests, b.completed, b.output_tokens));
         assert_eq!((&a.errors, &a.workers, a.offered_rate), (&b.errors, &b.workers, b.offered_rate));
         assert!((a.in_flight.mean / b.in_flight.mean - 1.0).abs() < 1e-9);
@@ -392,7 +389,7 @@ mod tests {
         assert_eq!((a.count, a.mean, a.std, a.max), (b.count, b.mean, b.std, b.max));
         assert!((a.p99 / b.p99 - 1.0).abs() < 0.0011, "{} {}", a.p99, b.p99);
         assert_eq!(exact.examples["reset"], "row 9");
-        assert_eq!(exact.split.unwrap().requests, 36_000);
+        assert_eq!(exact.metrics.split.unwrap().requests, 36_000);
     }
 
     #[test]
@@ -402,6 +399,6 @@ mod tests {
         gathering.add(&row);
         let gathered = gathering.gathered();
         assert_eq!((gathered.metrics.in_flight.peak, gathered.metrics.duration_s), (1, 0.061));
-        assert!((gathered.split.unwrap().whole_ms - 61.0).abs() < 1e-9);
+        assert!((gathered.metrics.split.unwrap().whole_ms - 61.0).abs() < 1e-9);
     }
 }

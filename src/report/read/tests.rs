@@ -117,7 +117,6 @@ proptest! {
         let gathered = gathering.gathered();
         prop_assert_eq!(gathered.metrics.to_json(), Metrics::of(&rows).to_json());
         prop_assert_eq!(gathered.metrics.running, Metrics::of(&rows).running);
-        prop_assert_eq!(gathered.split, crate::report::split::Split::of(&rows));
     }
 }
 

@@ -35,12 +35,10 @@ pub(super) fn errors_of(metrics: &Metrics, run: &RunReport) -> Finding {
     let cut = |row: &Row| {
         row.failure.as_ref().is_some_and(|f| matches!(f.class, Class::Interrupted | Class::NotSent))
     };
-    let left_out: Vec<&Row> = run.rows.iter().filter(|row| cut(row) || theirs.has(row)).collect();
-    let failed = left_out.iter().filter(|row| !row.success()).count();
-    errors(
-        (metrics.requests - metrics.completed) as usize - failed,
-        metrics.requests as usize - left_out.len(),
-    )
+    let left_out = run.rows.iter().filter(|row| cut(row) || theirs.has(row));
+    let (failed, all) =
+        left_out.fold((0, 0), |(failed, all), row| (failed + usize::from(!row.success()), all + 1));
+    errors((metrics.requests - metrics.completed) as usize - failed, metrics.requests as usize - all)
 }
 
 fn errors(failed: usize, all: usize) -> Finding {
@@ -94,9 +92,9 @@ fn trace_tokens((bad, all): (usize, usize)) -> Finding {
 }
 
 pub(super) fn trace_missing_of(run: &RunReport) -> Option<Finding> {
-    let sent: Vec<&Row> = run.rows.iter().filter(|r| r.sent_ns.is_some()).collect();
-    let missing = sent.iter().filter(|r| !r.in_trace).count();
-    run.has_trace.then(|| trace_missing(missing, sent.len()))
+    let sent = run.rows.iter().filter(|r| r.sent_ns.is_some());
+    let (missing, all) = sent.fold((0, 0), |(missing, all), r| (missing + usize::from(!r.in_trace), all + 1));
+    run.has_trace.then(|| trace_missing(missing, all))
 }
 
 fn trace_missing(missing: usize, sent: usize) -> Finding {

@@ -4,7 +4,6 @@
 //! not here: how well the schedule was kept (`pace`).
 
 use super::Finding;
-use crate::load::row::Row;
 use crate::load::run::RunReport;
 
 /// Cores that the client can keep busy with one load: one sends and books, the other reads.
@@ -42,7 +41,7 @@ fn cpu(cpu_s: f64, wall_s: f64, cores: usize) -> Finding {
 pub(super) fn littles_law_of(run: &RunReport) -> Option<Finding> {
     let counted_ns = run.client.in_flight_ns?;
     let ended = run.rows.iter().filter(|r| r.dispatched_ns.is_some());
-    let stamped: Vec<i64> = ended.filter_map(Row::latency_from_schedule_ns).collect();
+    let stamped: Vec<i64> = ended.filter_map(|r| r.latency_from_schedule_ns()).collect();
     if stamped.len() != run.rows.len() || stamped.is_empty() {
         return Some(Finding::Unjudged("not every request has an end".to_owned()));
     }

@@ -4,6 +4,8 @@
 //! ever. A fault that was not made as asked makes the run INVALID, as its phases are then not what they say. Deliberately not
 //! here: what the faults did (`report::faults`).
 
+use std::borrow::Borrow;
+
 use super::{Finding, Rating};
 use crate::load::faults::{Conducted, Phases};
 use crate::load::row::Row;
@@ -39,12 +41,15 @@ pub(super) fn made(conducted: &Conducted) -> Finding {
 }
 
 /// The errors that were asked for; said, and never bad.
-pub(super) fn asked_for(conducted: &Conducted, rows: &[Row]) -> Finding {
+pub(super) fn asked_for(conducted: &Conducted, rows: impl IntoIterator<Item: Borrow<Row>>) -> Finding {
     let theirs = Theirs::of(Some(conducted));
     let (mut all, mut failed) = (0, 0);
-    for row in rows.iter().filter(|row| theirs.has(row)) {
-        all += 1;
-        failed += usize::from(!row.success());
+    for row in rows {
+        let row: &Row = row.borrow();
+        if theirs.has(row) {
+            all += 1;
+            failed += usize::from(!row.success());
+        }
     }
     Finding::Judged(
         Rating::Valid,

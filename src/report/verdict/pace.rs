@@ -5,7 +5,6 @@
 //! schedule's own shape, which `load::schedule` is tested for.
 
 use super::{Finding, Rating};
-use crate::load::row::Row;
 use crate::load::run::RunReport;
 use crate::report::stats::Samples;
 
@@ -87,7 +86,7 @@ fn rate(asked_per_s: f64, requests: usize, spans_s: (f64, f64), places: Option<u
 pub(super) fn lateness_of(run: &RunReport) -> Option<Finding> {
     // With places the wait for one is in it, which the rule of the rate tells.
     let paced = run.config.arrivals.mean_per_s().is_some() && run.config.max_concurrency.is_none();
-    paced.then(|| lateness(run.rows.iter().filter_map(Row::lateness_ns).map(|ns| ns as f64 / 1e6)))
+    paced.then(|| lateness(run.rows.iter().filter_map(|r| r.lateness_ns()).map(|ns| ns as f64 / 1e6)))
 }
 
 fn lateness(late_ms: impl Iterator<Item = f64>) -> Finding {

@@ -56,7 +56,7 @@ pub(super) fn trends_of(run: &RunReport) -> Vec<(&'static str, Finding)> {
         if rule == "trend_e2e" || streamed {
             let good = run.rows.iter().filter(|r| r.success());
             let samples: Vec<(i64, f64)> =
-                good.filter_map(|r| Some((begun(r)?, get(r)? as f64 / 1e6))).collect();
+                good.filter_map(|r| Some((begun(&r)?, get(&r)? as f64 / 1e6))).collect();
             out.push((rule, latency(name, samples)));
         }
     }
