@@ -22,7 +22,7 @@ pub struct ShowArgs {
     file: PathBuf,
     /// Requests to show, by their seq or request id.
     requests: Vec<String>,
-    /// Without REQUESTS: how many of the last ones written.
+    /// Without REQUESTS: how many of the last ones written; probes and other questions to the router itself are left out.
     #[arg(long, default_value_t = 10, value_name = "N", conflicts_with = "requests", value_parser = clap::value_parser!(u16).range(1..))]
     last: u16,
     /// Only requests that a shadow policy would have sent elsewhere (`route --shadow-policy`).
@@ -36,7 +36,8 @@ pub fn show(args: &ShowArgs) -> Result<String, Failure> {
     // The error of a file that cannot be opened names it.
     let reader = TraceReader::open(&args.file).map_err(|e| Failure::Usage(e.to_string()))?;
     let mut missing: Vec<&str> = args.requests.iter().map(String::as_str).collect();
-    let mut texts = VecDeque::new();
+    // A text is made of those alone that are shown.
+    let mut shown: VecDeque<(String, Box<RequestRecord>)> = VecDeque::new();
     let mut mark_before = String::new();
     let most = if args.requests.is_empty() { usize::from(args.last) } else { MAX_NAMED };
     for record in reader {
@@ -51,23 +52,27 @@ pub fn show(args: &ShowArgs) -> Result<String, Failure> {
         if args.differing && !is_contested(&request) {
             continue;
         }
+        if args.requests.is_empty() && request.is_about_the_router() {
+            continue;
+        }
         if !args.requests.is_empty() {
             let Some(name) = args.requests.iter().find(|name| is_called(&request, name)) else { continue };
             missing.retain(|other| other != name);
         }
-        if texts.len() == most {
-            texts.pop_front();
+        if shown.len() == most {
+            shown.pop_front();
         }
-        texts.push_back(format!("{}{}", std::mem::take(&mut mark_before), decision_text(&request)));
+        shown.push_back((std::mem::take(&mut mark_before), request));
     }
     if !missing.is_empty() {
         let kind = if args.differing { "contested request" } else { "request" };
         return Err(Failure::Usage(format!("{}: no {kind} {}", args.file.display(), missing.join(", "))));
     }
-    if texts.is_empty() {
+    if shown.is_empty() {
         return Err(Failure::Usage(format!("{}: no such request", args.file.display())));
     }
-    Ok(texts.into_iter().collect::<Vec<_>>().join("\n"))
+    let texts = shown.iter().map(|(mark, request)| format!("{mark}{}", decision_text(request)));
+    Ok(texts.collect::<Vec<_>>().join("\n"))
 }
 
 fn is_called(request: &RequestRecord, name: &str) -> bool {

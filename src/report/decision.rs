@@ -53,7 +53,7 @@ fn body(out: &mut String, record: &RequestRecord, decision: &DecisionRecord) {
         let _ = write!(out, "margin {margin}, ");
     }
     if let Some(ties) = decision.ties {
-        let _ = write!(out, "best score: {ties}, ");
+        let _ = write!(out, "{ties} with the best score, ");
     }
     if let Some(predicted) = record.predicted_cached_tokens {
         let cached = record.tokens.cached_tokens.map_or(UNKNOWN.to_owned(), |n| n.to_string());
@@ -220,7 +220,7 @@ mod tests {
         let expected = "\
 request 7 (r) /generate: done after 23.4 ms
   lowest_ttft: lowest, arm lowest_ttft by request_id, in 1.2 us
-  margin 1500, best score: 1, cached tokens predicted 64, told -, eligible 2, here 2
+  margin 1500, 1 with the best score, cached tokens predicted 64, told -, eligible 2, here 2
      worker        score  in_flight  queue_us  decoding_requests
   *  http://a:1     -500          0         0                  2
      http://bb:22  -2000          3         -                  -

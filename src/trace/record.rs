@@ -352,6 +352,15 @@ pub struct RequestRecord {
     pub server: ServerStamps,
 }
 
+impl RequestRecord {
+    /// The router itself was asked, and had an answer: a probe, a look at its pages, a step of the capture. Who looks for what
+    /// became of traffic leaves these out.
+    pub fn is_about_the_router(&self) -> bool {
+        let was_answered = self.request_kind == RequestKind::Local && self.error.is_none();
+        was_answered || self.path.starts_with("/milepost/")
+    }
+}
+
 /// An attempt that gave no answer, or one that was not passed on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AttemptRecord {

@@ -1,6 +1,6 @@
 //! `trace show`, `--shadow-policy` and `--split` from the command line: what a person reads of decisions.
 
-use crate::http::{exchange, post};
+use crate::http::{exchange, get, post};
 use crate::process::{Folder, Router, milepost, worker};
 
 /// A trace of three requests in two arms, with two shadows.
@@ -17,6 +17,8 @@ fn traced(folder: &Folder) {
             200
         );
     }
+    // As whoever probes it, or has the live page open.
+    assert_eq!(get(&router.address, "/health").0, 200);
     let ended = router.process.stop();
     assert_eq!(ended.code, Some(0));
     let policies = "split shortest_queue=1,round_robin=1 (shadows: cache_aware, random), 1 worker";
@@ -45,7 +47,12 @@ fn decisions_can_be_read() {
         assert!(one.contains(part), "{part} in {one}");
     }
     assert_eq!(milepost(&folder, "trace show t.jsonl 2").stdout, one, "by its number");
-    assert_eq!(milepost(&folder, "trace show t.jsonl --last 1").stdout.matches("request ").count(), 1);
+    let last = milepost(&folder, "trace show t.jsonl --last 1").stdout;
+    assert!(last.matches("request ").count() == 1 && last.contains("(call-3) /generate"), "{last}");
+    assert!(
+        milepost(&folder, "trace show t.jsonl 4").stdout.contains("/health: done"),
+        "who names it sees it"
+    );
     let check = milepost(&folder, "trace check t.jsonl").stdout;
     assert!(
         check.contains("100.0 % would have gone to the same worker") && check.contains("  arm "),

@@ -29,7 +29,7 @@ use crate::trace::align::align;
 use crate::trace::axis::{ClockTrack, Offsets};
 use crate::trace::capture::{Capture, Command, Place, Status};
 use crate::trace::parts::{Part, is_packed, open_at, parts_of, whole_lines};
-use crate::trace::record::{CaptureRecord, Record, RequestKind, RequestRecord};
+use crate::trace::record::{CaptureRecord, Record, RequestRecord};
 use crate::wire::problem::Problem;
 
 /// Bytes of a file read in one look: some 500 requests.
@@ -216,7 +216,7 @@ impl Reader {
                 }
                 Ok(Record::Clock(read)) => self.clocks.push_back(read),
                 Ok(Record::Worker(worker)) => self.offsets.know(&worker),
-                Ok(Record::Request(request)) if is_shown(&request) => {
+                Ok(Record::Request(request)) if !request.is_about_the_router() => {
                     self.offsets.learn(&request);
                     new.extend(serde_json::from_slice(line).ok().map(|line| (request, line)));
                 }
@@ -241,11 +241,6 @@ impl Reader {
         }
         track
     }
-}
-
-fn is_shown(record: &RequestRecord) -> bool {
-    let is_own = record.request_kind == RequestKind::Local && record.error.is_none();
-    !is_own && !record.path.starts_with("/milepost/")
 }
 
 /// The file of this number, if it was rotated away and is still there.

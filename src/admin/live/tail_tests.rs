@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::trace::example::run_record;
 use crate::trace::parts::{PACKED_END, part_path};
-use crate::trace::record::{Outcome, RunRecord};
+use crate::trace::record::{Outcome, RequestKind, RunRecord};
 
 const NOW: ClockSnapshot = ClockSnapshot { mono_ns: 1_000, unix_ns: 2_000, bracket_ns: 0 };
 
