@@ -107,9 +107,18 @@ fn selectors_find_the_pods_and_no_node_is_kept_for_ever() {
 #[test]
 fn the_trace_is_on_a_volume_as_the_rest_is_read_only() {
     let folder = container()["volumeMounts"][0]["mountPath"].as_str().unwrap().to_owned();
-    let log = settings(&args()[1..]).config.trace_log.unwrap();
+    let config = settings(&args()[1..]).config;
+    let log = config.trace_log.unwrap();
     assert!(log.starts_with(&folder), "{} outside {folder}", log.display());
     assert_eq!(container()["securityContext"]["readOnlyRootFilesystem"].as_bool(), Some(true));
-    assert_eq!(container()["volumeMounts"][0]["name"], pod()["volumes"][0]["name"]);
+    let volume = pod()["volumes"][0].clone();
+    assert_eq!(container()["volumeMounts"][0]["name"], volume["name"]);
+    let claimed = &volume["ephemeral"]["volumeClaimTemplate"]["spec"]["resources"]["requests"]["storage"];
+    let claimed_gib: u64 = claimed.as_str().unwrap().strip_suffix("Gi").unwrap().parse().unwrap();
+    let most_bytes = config.capture.max_bytes.expect("nobody looks after it at night");
+    assert!(
+        most_bytes + most_bytes / 8 <= claimed_gib << 30,
+        "a file of an eighth may be there packed and plain"
+    );
     assert_eq!(pod()["securityContext"]["runAsNonRoot"].as_bool(), Some(true));
 }

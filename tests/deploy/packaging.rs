@@ -36,6 +36,7 @@ fn the_unit_runs_the_router_and_gives_it_time_to_drain() {
     assert!(given > needed, "TimeoutStopSec={given}, drain and grace need {needed}");
     assert_eq!(one("RestartPreventExitStatus"), "2", "the exit code for bad flags");
     let state = format!("/var/lib/{}", one("StateDirectory"));
+    assert!(config.capture.max_bytes.is_some(), "what is left on fills no disk");
     assert!(config.trace_log.unwrap().starts_with(&state), "only {state} can be written");
 }
 
