@@ -44,7 +44,7 @@ impl Apart {
             let Some((long, arg)) = named(&command, name) else { continue };
             let taken = long == self.flag || BOTH.contains(&long) || self.takes.contains(&long);
             if !taken && !arg.is_hide_set() {
-                return Err(format!("{long} means nothing to --{}: {}", self.flag, self.why(long, arg)));
+                return Err(format!("--{long} means nothing to --{}: {}", self.flag, self.why(long, arg)));
             }
         }
         Ok(())
@@ -95,14 +95,17 @@ mod tests {
         for (line, told) in [
             (
                 "--static-batch --request-rate 3",
-                "request-rate means nothing to --static-batch: one after the other",
+                "--request-rate means nothing to --static-batch: one after the other",
             ),
             (
                 "--static-batch --request-r=3",
-                "request-rate means nothing to --static-batch: one after the other",
+                "--request-rate means nothing to --static-batch: one after the other",
             ),
-            ("--disable-st", "disable-stream means nothing to --static-batch: the stream tells"),
-            ("--num-prompts 3", "num-prompts means nothing to --static-batch: it is of a run with arrivals"),
+            ("--disable-st", "--disable-stream means nothing to --static-batch: the stream tells"),
+            (
+                "--num-prompts 3",
+                "--num-prompts means nothing to --static-batch: it is of a run with arrivals",
+            ),
         ] {
             assert_eq!(checked(line).unwrap_err(), told);
         }
