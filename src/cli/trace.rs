@@ -26,7 +26,7 @@ enum TraceCommand {
     Schema,
     /// Count what a trace holds and check that it agrees with itself; exit code 1 if it does not.
     Check {
-        /// The trace (`route --trace-log`).
+        /// The trace (`route --trace-log`): a file, packed too, the folder of a capture, or a pattern.
         file: PathBuf,
     },
     /// Print decisions: what the policy saw of each candidate, its scores, and what the shadow policies would have chosen.
