@@ -14,6 +14,7 @@ mod curves;
 #[path = "end_to_end/latency.rs"]
 mod latency;
 #[path = "end_to_end/load/mod.rs"]
+#[expect(dead_code, reason = "shared with the bench of the trace, which counts what was sent")]
 mod load;
 #[path = "end_to_end/memory.rs"]
 mod memory;
@@ -22,6 +23,7 @@ mod options;
 #[path = "end_to_end/page.rs"]
 mod page;
 #[path = "end_to_end/peers/mod.rs"]
+#[expect(dead_code, reason = "shared with the bench of the trace, which has files of its own")]
 mod peers;
 #[path = "end_to_end/process.rs"]
 mod process;

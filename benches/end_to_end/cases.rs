@@ -39,6 +39,7 @@ pub fn chosen(options: &Options) -> Vec<Case> {
             pace: Pace::PerSecond(STREAMS_PER_S),
             requests: (n / 90).max(50),
             late_ns: LATE_NS,
+            is_scripted: true,
         },
     ];
     all.into_iter().filter(|case| options.has(case.key)).collect()

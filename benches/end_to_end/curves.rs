@@ -6,7 +6,7 @@
 use crate::load::{Broken, Case, Load, Pace};
 use crate::options::Options;
 use crate::page::{Page, Section, with_notes};
-use crate::peers::{Peer, Running, Stage};
+use crate::peers::{Peer, Running, Stage, Tracing};
 use crate::request_path::Steps;
 use crate::rounds::Samples;
 use crate::table::{Table, short};
@@ -108,7 +108,7 @@ pub fn trace(
         return Ok(());
     }
     let (mut running, mut notes) = (Vec::new(), Vec::new());
-    for peer in [Peer::HEADLINE, Peer::Milepost("cache_aware", false)] {
+    for peer in [Peer::HEADLINE, Peer::Milepost("cache_aware", Tracing::OFF)] {
         running.extend(keep(stage.start(peer, load, TRACED_FLEET), &mut notes, &peer.name())?);
     }
     if !notes.is_empty() {

@@ -8,13 +8,13 @@ use crate::cases::Found;
 use crate::load::{Broken, Case, Load, Pace};
 use crate::options::Options;
 use crate::page::{Page, Section, with_notes};
-use crate::peers::{Peer, Running};
+use crate::peers::{Peer, Running, Tracing};
 use crate::rounds::Samples;
 use crate::table::{Table, short};
 
 /// Whose latency is told: the others cannot follow at half load.
 const ROWS: [Peer; 5] =
-    [Peer::Direct, Peer::HEADLINE, Peer::Milepost("cache_aware", false), Peer::Haproxy, Peer::Nginx];
+    [Peer::Direct, Peer::HEADLINE, Peer::Milepost("cache_aware", Tracing::OFF), Peer::Haproxy, Peer::Nginx];
 /// Requests that go out later than this meet each other.
 const SOON_NS: u64 = 300_000;
 /// A fleet of a few GPUs at work.

@@ -45,6 +45,7 @@ pub fn measure(
         pace: Pace::Closed(streams),
         requests: streams,
         late_ns: LATE_NS,
+        is_scripted: true,
     };
     let head = ["MiB idle, RSS", "PSS", "KiB more for each stream, RSS", "PSS"];
     let mut table = Table::new(std::iter::once("").chain(head));

@@ -21,6 +21,7 @@ mod router;
 mod seen;
 mod settle;
 mod stage;
+mod ticks;
 mod visits;
 mod watch;
 mod worker;

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::ticks::cpu_s;
+
 /// Longest wait for the first line, and for the end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
@@ -141,11 +143,4 @@ fn addresses(said: &str) -> Option<(SocketAddr, SocketAddr)> {
     let line = said.lines().find(|line| line.contains("routing on "))?;
     let after = |mark: &str, end: &[char]| line.split_once(mark)?.1.split(end).next()?.parse().ok();
     Some((after("routing on http://", &[','])?, after("metrics http://", &['/'])?))
-}
-
-fn cpu_s(stat: &str) -> f64 {
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    // Fields 14 and 15 (utime, stime), in ticks of 10 ms on every Linux that Rust runs on.
-    let ticks = after_name.split_whitespace().skip(11).take(2).map(|t| t.parse().unwrap_or(0.0));
-    ticks.sum::<f64>() / 100.0
 }

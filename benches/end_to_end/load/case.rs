@@ -41,6 +41,8 @@ pub struct Case {
     pub requests: usize,
     /// A paced run is one only if 99 of 100 requests went out so soon after their due time.
     pub late_ns: u64,
+    /// The load's own worker answers, so that every byte of an answer is known.
+    pub is_scripted: bool,
 }
 
 impl Case {
@@ -61,6 +63,7 @@ impl Case {
             pace,
             requests,
             late_ns: LATE_NS,
+            is_scripted: true,
         }
     }
 

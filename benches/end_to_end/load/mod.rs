@@ -56,6 +56,7 @@ pub struct Load {
     answers: [Vec<u8>; 2],
     events: Vec<epoll::Event>,
     run: run::Run,
+    sent: u64,
 }
 
 impl Load {
@@ -74,6 +75,7 @@ impl Load {
             answers: [worker::whole_answer(Order::Plain), worker::whole_answer(Order::Describe)],
             events: Vec::with_capacity(EVENTS_AT_ONCE),
             run: run::Run::default(),
+            sent: 0,
         };
         for _ in 0..workers {
             let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -87,6 +89,11 @@ impl Load {
     /// The worker's ports.
     pub fn ports(&self) -> &[u16] {
         &self.ports
+    }
+
+    /// Requests sent in all runs, answered or not.
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Answers for this long, and sends nothing.

@@ -20,12 +20,15 @@ const SPIN_NS: u64 = 60_000;
 const STALL_NS: u64 = 10_000_000_000;
 /// More requests at one time than this is a proxy that cannot follow.
 const MAX_IN_FLIGHT: usize = 1_024;
+/// The same where answers take the time that a model does.
+const MAX_IN_FLIGHT_SIMULATED: usize = 8_192;
 
 /// A run in progress.
 #[derive(Default)]
 pub(super) struct Run {
     port: u16,
     stream: bool,
+    is_scripted: bool,
     template: Option<Template>,
     /// Number of the last request.
     number: u64,
@@ -75,6 +78,7 @@ impl Load {
         self.run = Run {
             port,
             stream: case.events > 0,
+            is_scripted: case.is_scripted,
             template: Some(case.template()),
             requests: case.requests,
             closed: matches!(case.pace, Pace::Closed(_)),
@@ -137,10 +141,11 @@ impl Load {
         if let Some(at) = self.run.idle.pop() {
             return Ok(at);
         }
-        if self.run.open.len() >= MAX_IN_FLIGHT {
+        let most = if self.run.is_scripted { MAX_IN_FLIGHT } else { MAX_IN_FLIGHT_SIMULATED };
+        if self.run.open.len() >= most {
             let answered = self.run.tally.answers();
             return Err(Broken::invalid(format!(
-                "cannot follow: {MAX_IN_FLIGHT} requests at once after {answered} answers"
+                "cannot follow: {most} requests at once after {answered} answers"
             )));
         }
         self.connect()
@@ -149,6 +154,7 @@ impl Load {
     fn send(&mut self, at: usize, due_ns: u64) -> Result<(), Broken> {
         self.run.number += 1;
         self.run.issued += 1;
+        self.sent += 1;
         let now_ns = self.clock.mono_ns();
         let (Some(template), Some(Socket::Client { line, sent_ns, first_ns })) =
             (&mut self.run.template, &mut self.sockets[at])
@@ -193,7 +199,11 @@ impl Load {
         if reader.status != 200 {
             return Err(format!("an answer with status {}", reader.status));
         }
-        let whole = if self.run.stream { reader.is_done_stream() } else { reader.body_bytes == PLAIN_BYTES };
+        let whole = match (self.run.stream, self.run.is_scripted) {
+            (true, _) => reader.is_done_stream(),
+            (false, true) => reader.body_bytes == PLAIN_BYTES,
+            (false, false) => reader.body_bytes > 0,
+        };
         if !whole {
             return Err(format!("an answer that is not the worker's: {} bytes", reader.body_bytes));
         }

@@ -35,20 +35,43 @@ pub enum Peer {
     /// smg, its successor, with a policy.
     Smg(&'static str),
     /// This router with a policy, with a trace or without.
-    Milepost(&'static str, bool),
+    Milepost(&'static str, Tracing),
+}
+
+/// How a router of ours traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracing {
+    /// What its row says of it.
+    pub title: &'static str,
+    /// The flags that ask for it; its paths are in the router's folder.
+    pub flags: &'static [&'static str],
+}
+
+impl Tracing {
+    /// Not at all.
+    pub const OFF: Self = Self { title: "no trace", flags: &[] };
+    /// Among the flags: a collector's URL. The first worker is one too, as it answers whatever it is sent.
+    pub const COLLECTOR: &str = "COLLECTOR";
+    /// As whoever asks for a trace gets it.
+    pub const FILE: Self = Self { title: "trace", flags: &["--trace-log", programs::TRACE] };
+
+    /// The router keeps its files small itself.
+    fn is_limited(self) -> bool {
+        self.flags.contains(&"--trace-max-size")
+    }
 }
 
 impl Peer {
     /// What a user gets who asks for a trace: the row that counts.
-    pub const HEADLINE: Self = Self::Milepost("cache_aware", true);
+    pub const HEADLINE: Self = Self::Milepost("cache_aware", Tracing::FILE);
 
     /// In the order of the tables.
     pub const ALL: [Self; 11] = [
         Self::Direct,
         Self::HEADLINE,
-        Self::Milepost("cache_aware", false),
-        Self::Milepost("round_robin", true),
-        Self::Milepost("round_robin", false),
+        Self::Milepost("cache_aware", Tracing::OFF),
+        Self::Milepost("round_robin", Tracing::FILE),
+        Self::Milepost("round_robin", Tracing::OFF),
         Self::Haproxy,
         Self::Nginx,
         Self::SglangRouter("round_robin"),
@@ -65,8 +88,7 @@ impl Peer {
             Self::Nginx => "nginx".to_owned(),
             Self::SglangRouter(policy) => format!("sglang-router {policy}"),
             Self::Smg(policy) => format!("smg {policy}"),
-            Self::Milepost(policy, true) => format!("milepost {policy}, trace"),
-            Self::Milepost(policy, false) => format!("milepost {policy}, no trace"),
+            Self::Milepost(policy, tracing) => format!("milepost {policy}, {}", tracing.title),
         }
     }
 
@@ -116,6 +138,11 @@ impl Stage {
         Ok(Self { folder, cores, proxy_cores: vec![cores - 1], load_cores: vec![0], started: 0 })
     }
 
+    /// For whatever is to be removed at the end.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The same, for proxies on other cores.
     pub fn on_cores(&mut self, proxy_cores: Vec<usize>) {
         self.proxy_cores = proxy_cores;
@@ -129,9 +156,15 @@ impl Stage {
                 name: peer.name(),
                 port: load.ports()[0],
                 process: None,
-                trace: None,
+                folder: PathBuf::new(),
             });
         }
+        let ports = load.ports()[..workers].to_vec();
+        self.start_before(peer, load, &ports)
+    }
+
+    /// The same before workers on these ports of 127.0.0.1, which need not be the load's.
+    pub fn start_before(&mut self, peer: Peer, load: &mut Load, workers: &[u16]) -> Result<Running, Broken> {
         let mut last = Broken::invalid("not started");
         for _ in 0..START_TRIES {
             match self.start_once(peer, load, workers) {
@@ -142,24 +175,26 @@ impl Stage {
         Err(last)
     }
 
-    fn start_once(&mut self, peer: Peer, load: &mut Load, workers: usize) -> Result<Running, Broken> {
+    fn start_once(&mut self, peer: Peer, load: &mut Load, workers: &[u16]) -> Result<Running, Broken> {
         self.started += 1;
         let folder = self.folder.join(self.started.to_string());
         let broken = |e: io::Error| Broken::invalid(e.to_string());
         fs::create_dir_all(&folder).map_err(broken)?;
         let port = free_port().map_err(broken)?;
-        let command = programs::command(peer, &folder, port, &load.ports()[..workers]).map_err(broken)?;
+        let command = programs::command(peer, &folder, port, workers).map_err(broken)?;
         let process = Process::start(command, &self.proxy_cores, &self.load_cores, folder.join("errors"));
         let mut process = process.map_err(broken)?;
-        let probe = Case::plain("probe", "", 120, Pace::Closed(1), 1);
+        let is_scripted = workers.iter().all(|worker| load.ports().contains(worker));
+        let probe = Case { is_scripted, ..Case::plain("probe", "", 120, Pace::Closed(1), 1) };
         let mut why = Broken::invalid("no answer");
         for _ in 0..START_PAUSES {
             match load.run(&probe, port) {
                 Ok(_) => {
-                    let trace = Some(folder.join(programs::TRACE)).filter(|path| path.exists());
-                    let name =
-                        if workers > 1 { format!("{}, {workers} workers", peer.name()) } else { peer.name() };
-                    return Ok(Running { peer, name, port, process: Some(process), trace });
+                    let name = match workers.len() {
+                        1 => peer.name(),
+                        workers => format!("{}, {workers} workers", peer.name()),
+                    };
+                    return Ok(Running { peer, name, port, process: Some(process), folder });
                 }
                 Err(Broken::Interrupted) => return Err(Broken::Interrupted),
                 Err(invalid) => why = invalid,
@@ -190,7 +225,7 @@ pub struct Running {
     pub port: u16,
     /// `None`: direct.
     pub process: Option<Process>,
-    trace: Option<PathBuf>,
+    folder: PathBuf,
 }
 
 impl Running {
@@ -199,15 +234,25 @@ impl Running {
         self.process.as_ref().map(Process::cpu).unwrap_or_default()
     }
 
+    /// Its trace, if it is one of ours that writes a file.
+    pub fn trace(&self) -> Option<PathBuf> {
+        let ours = matches!(self.peer, Peer::Milepost(..)).then(|| self.folder.join(programs::TRACE));
+        ours.filter(|path| path.exists())
+    }
+
     /// Empties the trace, which would otherwise grow by a megabyte a thousand requests.
     pub fn empty_trace(&self) {
-        let file = self.trace.as_ref().and_then(|path| fs::File::options().write(true).open(path).ok());
+        if matches!(self.peer, Peer::Milepost(_, tracing) if tracing.is_limited()) {
+            return;
+        }
+        let file = self.trace().and_then(|path| fs::File::options().write(true).open(path).ok());
         // Should it fail, the file only grows.
         let _ = file.map(|file| file.set_len(0));
     }
 }
 
-fn free_port() -> io::Result<u16> {
+/// A port of 127.0.0.1 that was free a moment ago.
+pub fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{Peer, free_port, write};
+use super::{Peer, Tracing, free_port, write};
 
 /// Name of our trace in a proxy's folder.
 pub(super) const TRACE: &str = "trace.jsonl";
@@ -61,14 +61,17 @@ pub(super) fn command(peer: Peer, folder: &Path, port: u16, workers: &[u16]) -> 
             command.arg("--disable-load-monitoring");
             Ok(command)
         }
-        Peer::Milepost(policy, trace) => {
+        Peer::Milepost(policy, tracing) => {
             let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
+            command.current_dir(folder);
             command.args(["route", "--host", "127.0.0.1", "--disable-health-check", "--log-level", "error"]);
             command.args(["--prometheus-host", "127.0.0.1", "--prometheus-port", "0", "--policy", policy]);
             command.args(["--port", &port.to_string(), "--worker-urls"]).args(&urls);
-            if trace {
-                command.arg("--trace-log").arg(folder.join(TRACE));
-            }
+            let collector = format!("http://127.0.0.1:{}/v1/traces", workers[0]);
+            let given = |flag: &&'static str| {
+                if *flag == Tracing::COLLECTOR { collector.clone() } else { (*flag).to_owned() }
+            };
+            command.args(tracing.flags.iter().map(given));
             Ok(command)
         }
     }
