@@ -38,6 +38,10 @@ pub struct ExportArgs {
     /// Replace the file if it is there.
     #[arg(long)]
     overwrite: bool,
+    /// Tokens of a block of a workload, all that prompts share being cut to whole ones. Readers of such files take it to be
+    /// 512; milepost bench takes what the file says [default: 512]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(16..=65_536))]
+    block_tokens: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -52,12 +56,16 @@ enum Format {
     /// OpenTelemetry spans in OTLP's JSON encoding, one request a line; with `--out http://HOST:4318` sent to a
     /// collector.
     Otlp,
-    /// A workload as Mooncake's traces are: times, lengths, ids of 512-token blocks; needs a trace with a journal.
+    /// A workload as Mooncake's traces are: times, lengths, ids of blocks of the prompts; needs a trace with hashes of
+    /// prompts, which is the default.
     Mooncake,
 }
 
 /// Runs `milepost trace export`.
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
+    if args.block_tokens.is_some() && args.to != Format::Mooncake {
+        return Err(Failure::Usage("--block-tokens: only with --to mooncake".to_owned()));
+    }
     let collector = args.collector()?;
     if collector.is_none() {
         args.check()?;
@@ -67,7 +75,8 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
         Some(collector) => send(&survey, collector)?,
         None => args.write(&survey)?,
     };
-    eprint!("{}", report(&survey, rows, &args.out));
+    let blocks = (args.to == Format::Mooncake).then(|| args.block_tokens());
+    eprint!("{}", report(&survey, rows, blocks, &args.out));
     Ok(())
 }
 
@@ -79,6 +88,10 @@ fn failure(error: &ExportError) -> Failure {
 }
 
 impl ExportArgs {
+    fn block_tokens(&self) -> u64 {
+        self.block_tokens.unwrap_or(mooncake::USUAL_BLOCK_TOKENS)
+    }
+
     fn is_to_stdout(&self) -> bool {
         self.out.as_os_str() == "-"
     }
@@ -150,7 +163,7 @@ impl ExportArgs {
             Format::Parquet => crate::export::parquet::write(survey, out),
             Format::Perfetto => perfetto::write(survey, out),
             Format::Otlp => otlp::write(survey, out),
-            Format::Mooncake => mooncake::write(survey, out),
+            Format::Mooncake => mooncake::write(survey, self.block_tokens(), out),
         }
     }
 }
@@ -190,13 +203,16 @@ fn is_same(a: &Path, b: &Path) -> bool {
 }
 
 /// What was exported, and what was not.
-fn report(survey: &Survey, rows: u64, out: &Path) -> String {
+fn report(survey: &Survey, rows: u64, block_tokens: Option<u64>, out: &Path) -> String {
     let beside = [
         (survey.other_records, "records of other kinds read"),
         (survey.lost, "requests that the router has no record of"),
         (survey.torn_lines(), "torn lines stepped over"),
     ];
     let mut text = format!("{}: {rows} of {} requests", out.display(), survey.requests);
+    if let Some(tokens) = block_tokens {
+        let _ = write!(text, ", what their prompts share in blocks of {tokens} tokens");
+    }
     for (count, what) in beside.iter().filter(|(count, _)| *count > 0) {
         // Writing into a string cannot fail.
         let _ = write!(text, ", {count} {what}");

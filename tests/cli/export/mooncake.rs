@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{TRACE, export, requests};
-use crate::process::{Folder, milepost, worker};
+use crate::process::{Folder, Router, milepost, worker};
 
 fn rows(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -91,6 +91,45 @@ fn bench_sends_the_workload_again() {
     assert_eq!(sent, requests, "{}{}", ended.stdout, ended.stderr);
     assert!(!ended.stderr.contains("more or fewer block ids"), "{}", ended.stderr);
     assert_eq!(sim.stop().code, Some(0));
+}
+
+/// What an infinite cache could have given in the last run of `milepost bench`: the share of its prompts' tokens.
+fn infinite_cache_share(folder: &Folder, args: &str) -> f64 {
+    let ended = milepost(folder, &format!("bench --backend sglang {args}"));
+    let run: Value = serde_json::from_str(&folder.read("milepost-bench/latest/run.json")).unwrap();
+    let share = run["cache_hits"]["infinite_cache_share"].as_f64();
+    share.unwrap_or_else(|| panic!("{run:#}{}{}", ended.stdout, ended.stderr))
+}
+
+#[test]
+fn a_capture_as_it_is_by_default_is_sent_again_with_the_same_sharing() {
+    let folder = Folder::new();
+    let (sim, url) = worker(&folder, "--speedup 1000");
+    let router =
+        Router::start(&folder, &format!("--worker-urls {url} --trace-log t.jsonl --disable-health-check"));
+    let shape =
+        "--gsp-num-groups 4 --gsp-prompts-per-group 8 --gsp-system-prompt-len 1200 --gsp-question-len 100";
+    let asked = format!("--dataset-name generated-shared-prefix {shape} --gsp-output-len 4");
+    let captured = infinite_cache_share(&folder, &format!("--base-url http://{} {asked}", router.address));
+    assert_eq!(router.process.stop().code, Some(0));
+    let ended = milepost(&folder, "trace export t.jsonl --to mooncake --out w.jsonl --block-tokens 64");
+    assert_eq!((ended.code, ended.stderr.contains("in blocks of 64 tokens")), (Some(0), true), "{ended:?}");
+    let rows = rows(&folder.read("w.jsonl"));
+    assert_eq!((rows.len(), &rows[0]["block_tokens"]), (32, &Value::from(64)));
+    let again = "--dataset-name mooncake --dataset-path w.jsonl --schedule-speedup 100";
+    let replayed = infinite_cache_share(&folder, &format!("--base-url {url} {again}"));
+    // A block of ids and one of hashes (256 bytes, some 64 tokens) a prompt.
+    let tokens: u64 = rows.iter().filter_map(|row| row["input_length"].as_u64()).sum();
+    let bound = 2.0 * 64.0 * rows.len() as f64 / tokens as f64;
+    assert!(captured > 0.5 && (captured - replayed).abs() <= bound, "{captured} {replayed} {bound}");
+    assert_eq!(sim.stop().code, Some(0));
+}
+
+#[test]
+fn blocks_have_a_length_in_a_workload_alone() {
+    let folder = Folder::new();
+    let ended = milepost(&folder, &format!("trace export {TRACE} --to csv --out t.csv --block-tokens 64"));
+    assert_eq!((ended.code, ended.stderr.contains("--to mooncake")), (Some(2), true), "{}", ended.stderr);
 }
 
 #[test]

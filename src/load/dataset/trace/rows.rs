@@ -12,6 +12,8 @@ pub(super) struct Rows {
     format: TraceFormat,
     /// Of a CSV: where its columns are.
     header: Option<Columns>,
+    /// Tokens of the blocks so far.
+    block_tokens: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -22,6 +24,9 @@ struct Mooncake {
     output_length: u64,
     #[serde(default)]
     hash_ids: Vec<u64>,
+    /// Where a block is not as long as in Mooncake's own traces (`milepost trace export --block-tokens`).
+    #[serde(default)]
+    block_tokens: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -39,7 +44,7 @@ struct Bailian {
 
 impl Rows {
     pub(super) fn new(format: TraceFormat) -> Self {
-        Self { format, header: None }
+        Self { format, header: None, block_tokens: None }
     }
 
     /// `None` for a line that is no request.
@@ -47,7 +52,9 @@ impl Rows {
         match self.format {
             TraceFormat::Mooncake => {
                 let row: Mooncake = json(line)?;
+                let block_tokens = self.block(row.block_tokens)?;
                 Ok(Some(TraceRow {
+                    block_tokens,
                     at_ns: nanoseconds("timestamp", row.timestamp, 1e6)?,
                     input_tokens: row.input_length,
                     output_tokens: row.output_length,
@@ -71,6 +78,19 @@ impl Rows {
             // They are no files of lines of one kind.
             TraceFormat::Milepost | TraceFormat::Weka(_) => Ok(None),
         }
+    }
+
+    /// Ids of blocks of two lengths cannot be compared.
+    fn block(&mut self, told: Option<u32>) -> Result<Option<u32>, String> {
+        let tokens = told.unwrap_or(self.format.block_tokens());
+        if tokens == 0 {
+            return Err("block_tokens: expected at least 1, got 0".to_owned());
+        }
+        let before = *self.block_tokens.get_or_insert(tokens);
+        if before != tokens {
+            return Err(format!("block_tokens: expected {before} as in the lines above, got {tokens}"));
+        }
+        Ok(told)
     }
 
     fn of_csv(&mut self, line: &str, names: [&str; 3]) -> Result<Option<TraceRow>, String> {
@@ -159,6 +179,12 @@ mod tests {
             error(TraceFormat::Mooncake, &["{\"timestamp\":-1,\"input_length\":1,\"output_length\":1}"])
                 .contains("at least 0")
         );
+        let sized = |more: &str| {
+            format!(r#"{{"timestamp":1,"input_length":9,"output_length":2,"hash_ids":[7]{more}}}"#)
+        };
+        let (usual, short) = (sized(""), sized(r#","block_tokens":64"#));
+        assert!(error(TraceFormat::Mooncake, &[&usual, &short]).contains("expected 512"));
+        assert!(error(TraceFormat::Mooncake, &[&sized(r#","block_tokens":0"#)]).contains("at least 1"));
         assert!(error(TraceFormat::Azure, &["a,b,c"]).contains("TIMESTAMP"));
         let header = "TIMESTAMP,ContextTokens,GeneratedTokens";
         assert!(error(TraceFormat::Azure, &[header, "2023-11-16 18:17:03.9,x,1"]).contains("ContextTokens"));
