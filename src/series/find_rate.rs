@@ -3,7 +3,8 @@
 //! Rule: a rate is good only if its run is VALID, has a steady state and keeps the promise; at a rate that has no steady state
 //! every latency grows with the length of the run, so that the answer would depend on it. The answer is a bracket, the highest
 //! good rate and the lowest bad one, with all that was measured on the way. Where the client is the limit, or a run is too short
-//! to tell, the search ends and says so. Deliberately not here: making the runs.
+//! to tell, the search ends and says so; but a client that was a little late does not excuse a server that has no steady state, as
+//! the load was made all the same. Deliberately not here: making the runs.
 
 use serde_json::{Value, json};
 
@@ -44,22 +45,24 @@ impl Word {
     /// Judges a run by its line of JSON.
     pub fn of(run: &Value, slo: &Slo) -> Self {
         let verdict = &run["verdict"];
-        let reasons = || {
-            let texts = verdict["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str);
-            texts.map(str::to_owned).collect::<Vec<_>>()
-        };
-        if verdict["client"] != "VALID" {
-            return Self::ClientFailed(reasons().join("; "));
+        if !load_was_made(run) {
+            return Self::ClientFailed(bad(verdict, "client").join("; "));
         }
         let missed = slo.missed(run);
         if verdict["server"] != "VALID" || !missed.is_empty() {
-            return Self::Bad(missed.into_iter().chain(reasons()).collect::<Vec<_>>().join("; "));
+            // Of several trends the worst says enough.
+            return Self::Bad(
+                missed
+                    .into_iter()
+                    .chain(bad(verdict, "server").into_iter().take(1))
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            );
         }
         if verdict["steady"] == true {
             return Self::Good;
         }
-        let checks = verdict["checks"].as_array().into_iter().flatten();
-        let open = checks.filter(|c| c["rating"] == "not judged").filter_map(|c| c["text"].as_str());
+        let open = checks(verdict).filter(|c| c["rating"] == "not judged").filter_map(|c| c["text"].as_str());
         Self::Unclear(format!("no steady state could be shown ({})", open.collect::<Vec<_>>().join("; ")))
     }
 
@@ -72,6 +75,32 @@ impl Word {
             Self::Unclear(why) => format!("unclear: {why}"),
         }
     }
+}
+
+fn checks(verdict: &Value) -> impl Iterator<Item = &Value> {
+    verdict["checks"].as_array().into_iter().flatten()
+}
+
+/// What is not as it should be on one side, worst first.
+fn bad(verdict: &Value, side: &str) -> Vec<String> {
+    let rated = |rating: &'static str| {
+        checks(verdict).filter(move |c| c["side"] == *side && c["rating"] == rating).filter_map(told)
+    };
+    rated("INVALID").chain(rated("SUSPECT")).collect()
+}
+
+fn told(check: &Value) -> Option<String> {
+    Some(format!("{}: {}", check["rule"].as_str()?, check["text"].as_str()?))
+}
+
+/// The run tells something of its rate: the client made the load, or was late by so little that it is not why the server has no
+/// steady state.
+pub fn load_was_made(run: &Value) -> bool {
+    let verdict = &run["verdict"];
+    let saturated = |c: &Value| {
+        c["rating"] == "INVALID" && c["rule"].as_str().is_some_and(|rule| rule.starts_with("trend_"))
+    };
+    verdict["client"] == "VALID" || verdict["client"] == "SUSPECT" && checks(verdict).any(saturated)
 }
 
 /// One run of a search.
@@ -265,6 +294,33 @@ mod tests {
         let ended = search(LIMITS, |rate, n| failing(rate, n, &[2, 3])).await;
         assert_eq!((ended.good_per_s, ended.bad_per_s), (Some(2.0), None));
         assert!(ended.ended.starts_with("the client cannot make 4/s"), "{}", ended.ended);
+    }
+
+    #[tokio::test]
+    async fn a_late_client_is_no_excuse_for_a_server_that_has_no_steady_state() {
+        let of = |client: &str, rate: f64| {
+            let mut run = run(rate, 50.0);
+            run["verdict"]["client"] = client.into();
+            let trend = |side: &str, rule: &str, rating: &str, text: &str| json!({"side": side, "rule": rule, "rating": rating, "text": text});
+            let rating = if rate < 50.0 { "VALID" } else { "INVALID" };
+            run["verdict"]["checks"] = json!([
+                trend("client", "lateness", client, "p99 43 ms"),
+                trend("server", "trend_e2e", rating, "saturated"),
+            ]);
+            run
+        };
+        let late = search(LIMITS, |rate, _| of(if rate < 50.0 { "VALID" } else { "SUSPECT" }, rate)).await;
+        assert!(late.is_bracket(), "{}", late.ended);
+        let of_64 = late.curve().last().map(|probe| probe.word.text()).unwrap();
+        assert!(
+            of_64.starts_with("bad: p99 ttft<100ms is") && of_64.ends_with("trend_e2e: saturated"),
+            "{of_64}"
+        );
+        assert_eq!(
+            Word::of(&of("SUSPECT", 4.0), &slo()),
+            Word::ClientFailed("lateness: p99 43 ms".to_owned())
+        );
+        assert!(!load_was_made(&of("INVALID", 64.0)));
     }
 
     #[tokio::test]

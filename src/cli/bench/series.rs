@@ -20,7 +20,7 @@ use crate::load::schedule::{Pace, Rate, Shape, parse_seconds};
 use crate::report::Rating;
 use crate::report::json::run_json;
 use crate::series::{
-    Answer, Axis, Limits, Lines, Mode, Point, Setting, Slo, Sweep, find_rate, identity, table,
+    Answer, Axis, Limits, Lines, Mode, Point, Setting, Slo, Sweep, find_rate, identity, load_was_made, table,
 };
 
 /// Length of a search's run that is not given any.
@@ -174,8 +174,7 @@ impl Series {
             find_rate(limits, slo, elapsed_s, async |per_s, number| {
                 let config = probe(base, per_s, number, slo);
                 // What the client failed to make tells nothing, and may work now.
-                let made = |run: &Value| run["verdict"]["client"] == "VALID";
-                self.line(config, json!({"request_rate": per_s, "probe": number + 1}), made).await
+                self.line(config, json!({"request_rate": per_s, "probe": number + 1}), load_was_made).await
             })
             .await
         })?;

@@ -47,6 +47,16 @@ pub enum Side {
     Server,
 }
 
+impl Side {
+    /// Its name in the JSON.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
 /// What one rule found.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Finding {
@@ -180,7 +190,7 @@ impl Verdict {
             "steady": self.steady(),
             "reasons": self.reasons().iter().map(|c| format!("{}: {}", c.rule, c.text())).collect::<Vec<_>>(),
             "checks": self.checks.iter()
-                .map(|c| json!({"rule": c.rule, "rating": word(c), "text": c.text()}))
+                .map(|c| json!({"rule": c.rule, "side": c.side.name(), "rating": word(c), "text": c.text()}))
                 .collect::<Vec<_>>(),
         })
     }
@@ -220,7 +230,10 @@ mod tests {
         assert_eq!(verdict.reasons().iter().map(|c| c.rule).collect::<Vec<_>>(), ["c", "b"]);
         assert_eq!(Verdict::default().rating(), Rating::Valid);
         let json = verdict.to_json();
-        assert_eq!(json["checks"][3]["rating"], "not judged");
+        assert_eq!(
+            (&json["checks"][3]["rating"], &json["checks"][3]["side"]),
+            (&json!("not judged"), &json!("server"))
+        );
     }
 
     #[test]
