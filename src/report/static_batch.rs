@@ -130,13 +130,21 @@ pub fn table_line(measured: &Measured) -> String {
 }
 
 /// What a reader of the line has to know.
-pub fn warnings(measured: &Measured) -> Vec<String> {
+pub fn warnings(measured: &Measured, server: &ServerInfo) -> Vec<String> {
     let mut out = Vec::new();
+    let members = u64::from(measured.case.batch_size);
+    if let Some(most) = server.max_running_requests.filter(|most| *most < members) {
+        out.push(format!(
+            "the server runs {most} requests at once (max_running_requests), so that of {members} members some waited for others: \
+             prefill holds their wait, and decode of all members is too high"
+        ));
+    }
     if let Some(why) = &measured.not_flushed {
         out.push(format!(
             "caches could not be emptied ({why}): prompts that were sent there before, by the same --seed, are cached"
         ));
     }
+    out.extend(bursts(measured));
     if measured.early > 0 {
         let of = if measured.tokens.completion_tokens.is_some() {
             "total and output throughput are of the tokens that came, decode of all members and too high"
@@ -149,6 +157,24 @@ pub fn warnings(measured: &Measured) -> Vec<String> {
         ));
     }
     out
+}
+
+/// What to say where steps cannot be told apart.
+fn bursts(measured: &Measured) -> Option<String> {
+    let came = |most: u32| -> u64 {
+        measured.steps.iter().filter(|gap| gap.tokens > most).map(|gap| u64::from(gap.tokens)).sum()
+    };
+    let (came, together) = (came(0), came(1));
+    let held = measured.case.output_tokens.saturating_sub(1 + came);
+    if held > 0 && measured.early == 0 {
+        Some(format!("first tokens came together with later ones: {held} steps of decode are in the prefill"))
+    } else if together * 2 > came {
+        Some(format!(
+            "{together} of {came} steps came several at a time (a busy machine, or speculation): decode is their mean"
+        ))
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -202,12 +228,26 @@ mod tests {
         let of = |completion_tokens| {
             let tokens = Tokens { completion_tokens, ..Tokens::default() };
             let short = Measured { early: 2, tokens, ..measured() };
-            (Figures::of(&short).output_per_s.unwrap().round(), warnings(&short).concat())
+            (
+                Figures::of(&short).output_per_s.unwrap().round(),
+                warnings(&short, &ServerInfo::default()).concat(),
+            )
         };
         let (told, words) = of(Some(10));
         assert!((told - 100.0).abs() < 1e-9 && words.contains("that came"), "{told} {words}");
         let (asked, words) = of(None);
         assert!((asked - 160.0).abs() < 1e-9 && words.contains("asked for"), "{asked} {words}");
+    }
+
+    #[test]
+    fn steps_that_cannot_be_told_apart_are_said() {
+        let told = |steps: &[(u64, u32)]| {
+            let steps = steps.iter().map(|&(ns, tokens)| Gap { ns, tokens }).collect();
+            warnings(&Measured { steps, ..measured() }, &ServerInfo::default()).concat()
+        };
+        assert_eq!(told(&[(9, 1), (9, 1), (9, 1)]), "");
+        assert!(told(&[(9, 1), (9, 2)]).starts_with("2 of 3 steps came several at a time"));
+        assert!(told(&[(9, 1)]).contains("2 steps of decode are in the prefill"));
     }
 
     #[test]
@@ -218,6 +258,8 @@ mod tests {
             assert_eq!(line[key], Value::Null, "{key}");
         }
         assert!(table_line(&one).contains(" - "));
-        assert!(warnings(&Measured { early: 1, not_flushed: Some("404".to_owned()), ..one }).len() == 2);
+        let server = ServerInfo { max_running_requests: Some(3), ..ServerInfo::default() };
+        let told = warnings(&Measured { early: 1, not_flushed: Some("404".to_owned()), ..one }, &server);
+        assert!(told.len() == 3 && told[0].contains("runs 3 requests at once"), "{told:?}");
     }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use milepost::clock::Clock;
+use milepost::sim::{Dialect, SimConfig, serve};
 use serde_json::json as value;
+use tokio::net::TcpListener;
 
 use crate::cli::{Folder, bench, output, text};
 use crate::server::{Server, json, stream};
@@ -13,6 +15,31 @@ fn saying(said: &str) -> Server {
     let event = value!({"text": said, "meta_info": {"id": "1", "finish_reason": null, "prompt_tokens": 3, "completion_tokens": 2}});
     let events = format!("data: {event}\n\ndata: [DONE]\n\n");
     Server::new(&Clock::system(), move |_| stream(&events, Duration::ZERO))
+}
+
+/// A simulated SGLang server, a hundred times as fast; it ends with the test.
+pub async fn simulated(dialect: Dialect, seed: u64, max_running_requests: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut config = SimConfig { dialect, seed, speedup: 100.0, ..SimConfig::default() };
+    config.profile.max_running_requests = max_running_requests;
+    tokio::spawn(serve(listener, config, Clock::system(), std::future::pending()));
+    url
+}
+
+/// Simulated workers of one seed say the same whatever they speak like; another seed is another model.
+#[tokio::test]
+async fn simulated_workers_are_alike_by_their_seed() {
+    let folder = Folder::new("outputs-simulated");
+    let [old, new] = [simulated(Dialect::V049, 1, 8).await, simulated(Dialect::V0523, 1, 8).await];
+    let (code, told) = checked(&folder, &format!("--worker-urls {old} {new} --output-len 6")).await;
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(told.matches("2 of 2 workers alike").count(), 4, "{told}");
+    let other = simulated(Dialect::V0523, 7, 8).await;
+    let (code, told) = checked(&folder, &format!("--worker-urls {old} {new} {other} --output-len 6")).await;
+    assert_eq!(code, Some(4), "{told}");
+    assert!(told.contains(&format!("{other} differs from character")), "{told}");
+    assert_eq!(told.matches("2 of 3 workers alike").count(), 4, "{told}");
 }
 
 async fn checked(folder: &Folder, args: &str) -> (Option<i32>, String) {

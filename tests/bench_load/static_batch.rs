@@ -5,10 +5,12 @@ use std::time::Duration;
 use milepost::clock::Clock;
 use milepost::load::LoadConfig;
 use milepost::load::static_batch::{Case, StaticBatch};
+use milepost::sim::Dialect;
 use serde_json::Value;
 
 use crate::cli::{Folder, bench, output, text};
 use crate::config;
+use crate::outputs::simulated;
 use crate::server::{Got, Server, Step, about, chunk, end, head, json};
 
 /// A member's event. Texts hold all so far, as SGLang's do.
@@ -118,6 +120,37 @@ async fn each_combination_is_a_line_with_the_keys_of_sglang() {
         assert_eq!(line["server"]["version"], "0.4.9.post6");
     }
     assert!(!folder.0.join("milepost-bench").exists(), "a batch is no run");
+}
+
+/// The simulated SGLang server, of each generation: all members of a batch at once, and more than it runs.
+#[tokio::test]
+async fn a_simulated_server_is_measured_as_a_real_one_would_be() {
+    let folder = Folder::new("static-simulated");
+    for dialect in [Dialect::V049, Dialect::V0523, Dialect::V0523Rust] {
+        let url = simulated(dialect, 1, 2).await;
+        let name = format!("{}.jsonl", dialect.name());
+        let args = format!(
+            "--base-url {url} --static-batch --batch 1 2 4 --input-len 64 --output-len 1 8 --result-filename {name}"
+        );
+        let out = output(bench(&folder, &args)).await;
+        let told = text(&out.stdout);
+        assert_eq!(out.status.code(), Some(0), "{name}: {}{told}", text(&out.stderr));
+        assert_eq!(told.matches("runs 2 requests at once").count(), 2, "{name}: {told}");
+        let lines = folder.read(&name);
+        let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 6, "{name}");
+        for line in &lines {
+            assert_eq!(
+                (&line["num_early_stopped"], &line["cache_flushed"]),
+                (&0.into(), &true.into()),
+                "{line}"
+            );
+            assert_eq!(line["server"]["simulated"], true);
+            // On a machine that is busy all steps of a batch may come in one read.
+            let whole = line["output_len"] == 1 || told.contains("steps of decode are in the prefill");
+            assert!(line["median_decode_latency"].is_number() || whole, "{line}{told}");
+        }
+    }
 }
 
 #[tokio::test]

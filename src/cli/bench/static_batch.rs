@@ -184,7 +184,7 @@ async fn all(
 
 fn keep(own: &StaticBatchArgs, measured: &Measured, batches: &StaticBatch) -> Result<(), Failure> {
     println!("{}", table_line(measured));
-    for warning in warnings(measured) {
+    for warning in warnings(measured, &batches.server) {
         println!("warning: {warning}");
     }
     let line = line(measured, &own.run_name, &batches.server).to_string();

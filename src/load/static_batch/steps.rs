@@ -1,6 +1,7 @@
 //! When every member of a batch had so many tokens, from its interleaved stream.
 //!
-//! Rule: a step is over when its slowest member has its token; who ends before its length holds up nobody after that.
+//! Rule: a step is over when its slowest member has its token; who ends before its length holds up nobody after that. Steps that came
+//! in one read are one: nobody knows how far apart they were.
 //! Deliberately not here: whether the answer is a good one (`wire::answer`).
 
 use serde::Deserialize;
@@ -59,8 +60,11 @@ impl Steps {
             *member =
                 Member { tokens: meta_info.completion_tokens, ended: meta_info.finish_reason.is_some() };
             let least = least(members, *asked);
-            if least > reached.last().map_or(0, |last| last.tokens) {
-                reached.push(TokenTime { at_ns, tokens: least });
+            match reached.last_mut() {
+                Some(step) if least <= step.tokens => {}
+                Some(step) if step.at_ns == at_ns => step.tokens = least,
+                _ if least == 0 => {}
+                _ => reached.push(TokenTime { at_ns, tokens: least }),
             }
         });
     }
@@ -115,6 +119,15 @@ mod tests {
         assert_eq!(steps.first_ns(), Some(14));
         assert_eq!(steps.gaps(), [Gap { ns: 11, tokens: 1 }, Gap { ns: 6, tokens: 1 }]);
         assert_eq!(steps.early(), 0);
+    }
+
+    #[test]
+    fn steps_that_came_in_one_read_are_one() {
+        let mut steps = Steps::new(1, 6);
+        for (at_ns, tokens) in [(10, 1), (10, 2), (40, 3), (40, 4), (40, 5), (50, 6)] {
+            steps.push(event(0, tokens, "null").as_bytes(), at_ns);
+        }
+        assert_eq!(steps.gaps(), [Gap { ns: 30, tokens: 3 }, Gap { ns: 10, tokens: 1 }]);
     }
 
     #[test]
