@@ -48,7 +48,7 @@ fn decisions_can_be_read() {
     }
     assert_eq!(milepost(&folder, "trace show t.jsonl 2").stdout, one, "by its number");
     let last = milepost(&folder, "trace show t.jsonl --last 1").stdout;
-    assert!(last.matches("request ").count() == 1 && last.contains("(call-3) /generate"), "{last}");
+    assert!(last.matches("request ").count() == 1 && last.contains("/generate: done"), "{last}");
     assert!(
         milepost(&folder, "trace show t.jsonl 4").stdout.contains("/health: done"),
         "who names it sees it"
