@@ -41,10 +41,15 @@ fn every_figure_of_a_run_comes_out_of_its_files_again() {
     assert!((0..5_000).any(|_| get(&router.address, "/readiness").0 == 200), "the worker is never healthy");
     let url = format!("http://{}", router.address);
     let args = "--dataset-name generated-shared-prefix --gsp-num-groups 3 --gsp-prompts-per-group 6 --gsp-output-len 9 \
-                --gsp-system-prompt-len 64 --gsp-question-len 16 --request-rate 200 --token-times --report --disable-tqdm \
+                --gsp-system-prompt-len 64 --gsp-question-len 16 --num-prompts 5 --request-rate 200 --token-times --report --disable-tqdm \
                 --router-trace trace.jsonl --goodput ttft:200";
     let ended = milepost(&folder, &format!("bench --base-url {url} {args}"));
     assert!(matches!(ended.code, Some(0 | 3 | 4)), "{} {}", ended.stdout, ended.stderr);
+    assert!(
+        ended.stderr.contains("note: --num-prompts says nothing to generated-shared-prefix"),
+        "{}",
+        ended.stderr
+    );
     let run: Value = serde_json::from_str(&folder.read("milepost-bench/latest/run.json")).unwrap();
     let page = folder.read("milepost-bench/latest/report.html");
     assert!(page.contains("<svg") && page.contains("Verdict of the run") && !page.contains("<script"));

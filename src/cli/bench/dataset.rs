@@ -222,6 +222,14 @@ impl DatasetArgs {
         self.num_prompts.or((sessions && arrivals.ends_by_itself()).then_some(MOST_REQUESTS))
     }
 
+    /// What was asked for and is not made, as `bench_serving` does not make it either.
+    pub(super) fn note(&self) -> Option<&'static str> {
+        let is_given = self.num_prompts.is_some() && self.dataset_name == DatasetName::GeneratedSharedPrefix;
+        is_given.then_some(
+            "--num-prompts says nothing to generated-shared-prefix: --gsp-num-groups times --gsp-prompts-per-group are sent",
+        )
+    }
+
     /// Its requests have times of their own.
     pub(super) fn is_trace(&self) -> bool {
         self.trace_format().is_some()

@@ -124,6 +124,7 @@ struct Flags {
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let BenchArgs { flags: args, arguments } = args;
     args.unneeded.notes().iter().for_each(|note| eprintln!("note: {note}"));
+    args.dataset.note().iter().for_each(|note| eprintln!("note: {note}"));
     if args.figures.explains_all() {
         print!("{}", explain::all());
         return Ok(());
