@@ -181,7 +181,9 @@ async fn the_client_decides_for_its_trace_and_the_share_of_the_file_for_all_othe
     for request in [from_client("01"), from_client("00"), post("/generate", r#"{"text":"a"}"#)] {
         assert_eq!(ask(router.addr, request).await.status, 200);
     }
+    let trace = router.shared.config.trace_log.clone().unwrap();
     router.end().await;
+    std::fs::remove_file(&trace).unwrap();
     let flags: Vec<String> = worker.requests().iter().map(|got| told(got).2).collect();
     assert_eq!(flags, ["01", "00", "00"]);
     let spans = stand.spans();
