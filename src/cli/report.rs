@@ -1,7 +1,7 @@
 //! `milepost report`: the figures of runs, made again from their files, with charts.
 //!
 //! Rule: only files are read, nothing is measured. Deliberately not here: reading (`report::read`), figures (`report::gather`), the
-//! page (`report::page`).
+//! page (`report::page`), what HDR logs are together (`report::hdr`).
 
 use std::path::{Path, PathBuf};
 
@@ -11,22 +11,25 @@ use super::{Failure, print};
 use crate::report::files::write_whole;
 use crate::report::gather::{Gathering, Side};
 use crate::report::goodput::Slo;
+use crate::report::hdr::{json as logs_json, text as logs_text};
 use crate::report::page::{charts, page};
-use crate::report::read::{Facts, Input, inputs};
+use crate::report::read::hdr::{is_log, read_all};
+use crate::report::read::{Facts, Input, ReadError, inputs};
 use crate::report::recount::{Arm, compared, shorten, summary};
 
 /// Arguments of `milepost report`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  milepost report milepost-bench/latest\n  milepost report milepost-demo --out demo.html\n  milepost report trace.jsonl\n  milepost report before=runs/a after=runs/b\n\nSeveral runs are shown side by side, under the names that are given. A trace alone tells what the router saw."
+    after_help = "Examples:\n  milepost report milepost-bench/latest\n  milepost report milepost-demo --out demo.html\n  milepost report trace.jsonl\n  milepost report before=runs/a after=runs/b\n  milepost report client-1/latency.hdr client-2/latency.hdr\n\nSeveral runs are shown side by side, under the names that are given. A trace alone tells what the router saw. \
+    Of HDR logs (bench --hdr) there are only their percentiles, and those of all of them together."
 )]
 pub struct ReportArgs {
-    /// Runs: requests.csv, run.json, the folder of a run or a folder of such folders, a router's trace log (a file, packed too, its folder or a pattern). NAME=PATH says how a run is called
+    /// Runs: requests.csv, run.json, the folder of a run or a folder of such folders, a router's trace log (a file, packed too, its folder or a pattern); or HDR logs, of which the figures are merged. NAME=PATH says how one is called
     #[arg(required = true, value_name = "[NAME=]PATH")]
     runs: Vec<PathBuf>,
-    /// Where the page goes: one file of HTML, without scripts or anything from elsewhere
-    #[arg(long, default_value = "report.html", value_name = "FILE")]
-    out: PathBuf,
+    /// Where the page goes: one file of HTML, without scripts or anything from elsewhere [default: report.html]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// A folder for each chart as an SVG of its own
     #[arg(long, value_name = "FOLDER")]
     svg: Option<PathBuf>,
@@ -39,10 +42,12 @@ pub struct ReportArgs {
 }
 
 /// Runs `milepost report`.
-#[expect(clippy::needless_pass_by_value, reason = "every command takes its arguments whole")]
 pub fn run(args: ReportArgs) -> Result<(), Failure> {
     let slos = Slo::all(&args.goodput).map_err(Failure::Usage)?;
-    let usage = |e: crate::report::read::ReadError| Failure::Usage(e.to_string());
+    let usage = |e: ReadError| Failure::Usage(e.to_string());
+    if are_hdr_logs(&args.runs)? {
+        return merge(&args);
+    }
     let inputs = inputs(&args.runs).map_err(usage)?;
     let arms = inputs.iter().map(|input| arm(input, &slos).map_err(usage));
     let mut arms = arms.collect::<Result<Vec<Arm>, Failure>>()?;
@@ -54,8 +59,9 @@ pub fn run(args: ReportArgs) -> Result<(), Failure> {
     if arms.len() > 1 {
         text.push_str(&compared(&arms));
     }
-    let mut written = vec![args.out.display().to_string()];
-    write(&args.out, &page(&arms))?;
+    let out = args.out.unwrap_or_else(|| PathBuf::from("report.html"));
+    let mut written = vec![out.display().to_string()];
+    write(&out, &page(&arms))?;
     if let Some(folder) = &args.svg {
         std::fs::create_dir_all(folder)
             .map_err(|e| Failure::Run(format!("--svg {}: {e}", folder.display())))?;
@@ -71,7 +77,45 @@ pub fn run(args: ReportArgs) -> Result<(), Failure> {
     print(&format!("{text}written: {}\n", written.join(", ")))
 }
 
-fn arm(input: &Input, slos: &[Slo]) -> Result<Arm, crate::report::read::ReadError> {
+/// Either all are or none is: a log holds no requests that could stand beside those of a run.
+fn are_hdr_logs(paths: &[PathBuf]) -> Result<bool, Failure> {
+    let mut others = Vec::new();
+    for path in paths {
+        if !is_log(path).map_err(|e| Failure::Usage(e.to_string()))? {
+            others.push(path);
+        }
+    }
+    match others.first() {
+        None => Ok(true),
+        Some(_) if others.len() == paths.len() => Ok(false),
+        Some(other) => Err(Failure::Usage(format!(
+            "{} is no HDR log, and the others are; an HDR log holds counts and no requests, so name only HDR logs, or only runs",
+            other.display()
+        ))),
+    }
+}
+
+/// HDR logs, each and all of them together.
+fn merge(args: &ReportArgs) -> Result<(), Failure> {
+    for (flag, given) in [
+        ("--out", args.out.is_some()),
+        ("--svg", args.svg.is_some()),
+        ("--goodput", !args.goodput.is_empty()),
+    ] {
+        if given {
+            return Err(Failure::Usage(format!(
+                "{flag}: an HDR log holds counts and no requests; name the folder of the run for it"
+            )));
+        }
+    }
+    let (logs, merged) = read_all(&args.runs).map_err(|e| Failure::Usage(e.to_string()))?;
+    let text = logs_text(&logs, &merged);
+    let Some(path) = &args.json else { return print(&text) };
+    write(path, &format!("{:#}\n", logs_json(&logs, &merged)))?;
+    print(&format!("{text}written: {}\n", path.display()))
+}
+
+fn arm(input: &Input, slos: &[Slo]) -> Result<Arm, ReadError> {
     let begun = |side: Side| Gathering::bounded(side).drawn().judged(slos);
     let mut gathering = None;
     let facts: Facts = input.rows(&mut |side, row| gathering.get_or_insert_with(|| begun(side)).add(row))?;

@@ -49,6 +49,21 @@ pub struct RunContext {
     pub keeping: Keeping,
 }
 
+impl RunReport {
+    /// What the run was divided into: by its faults, else by its stages; `None` without either.
+    pub fn phases(&self) -> Option<Phases> {
+        phases(self.faults.as_ref(), &self.config)
+    }
+}
+
+fn phases(faults: Option<&Conducted>, config: &LoadConfig) -> Option<Phases> {
+    match (faults, &config.arrivals.pace) {
+        (Some(faults), _) => Some(Phases::of(faults)),
+        (None, Pace::Stages(stages)) => Some(Phases::of_stages(stages)),
+        _ => None,
+    }
+}
+
 impl RunContext {
     /// Over TCP, until the end.
     pub fn new(clock: Clock, progress: Arc<dyn Progress>) -> Self {
@@ -194,7 +209,7 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
     let handshakes = client.connections.handshakes().since(opened_before.1);
     // Closes the idle connections: their descriptors may be what reading the trace lacks.
     drop(client);
-    let phases = faults.as_ref().map(Phases::of);
+    let phases = phases(faults.as_ref(), &config);
     let keeping = &context.keeping;
     let joined =
         join::Run { config: &config, start, clocks, target, clock, phases, keeping, notes: &mut notes };

@@ -55,18 +55,22 @@ pub struct Part {
     pub e2e: Option<Summary>,
     /// One of its workers says that it is simulated.
     pub simulated: bool,
+    /// When the first of its requests was due, nanoseconds after the start of the run.
+    pub first_ns: i64,
 }
 
-/// Those with the most requests first; numbers as names in the order of numbers.
-pub fn ordered(mut parts: Vec<Part>) -> Vec<Part> {
+/// Phases in order of time; of other keys those with the most requests first, and numbers as names in the order of numbers.
+pub fn ordered(key: &Key, mut parts: Vec<Part>) -> Vec<Part> {
+    let by_time = key.name == "phase";
     parts.sort_by(|a, b| {
-        b.requests.cmp(&a.requests).then(a.name.len().cmp(&b.name.len())).then(a.name.cmp(&b.name))
+        let time = if by_time { a.first_ns.cmp(&b.first_ns) } else { std::cmp::Ordering::Equal };
+        time.then(b.requests.cmp(&a.requests)).then(a.name.len().cmp(&b.name.len())).then(a.name.cmp(&b.name))
     });
     parts
 }
 
-/// For `run.json`: the first thousand by name, and how many are left out.
-pub fn to_json(parts: &[Part]) -> Value {
+/// For `run.json`: the first thousand by name, and how many are left out, with those that are not among `parts` at all.
+pub fn to_json(parts: &[Part], left_out: u64) -> Value {
     let one = |p: &Part| {
         let figures = |s: Option<Summary>| {
             s.map(|s| {
@@ -84,11 +88,11 @@ pub fn to_json(parts: &[Part]) -> Value {
         })
     };
     let kept = parts.iter().take(KEPT).map(|p| (p.name.clone(), one(p))).collect::<Map<_, _>>();
-    json!({ "parts": kept, "left_out": parts.len().saturating_sub(KEPT) })
+    json!({ "parts": kept, "left_out": parts.len().saturating_sub(KEPT) as u64 + left_out })
 }
 
-/// As a table of the ten with the most requests. `all`: requests of the run.
-pub fn print(out: &mut Lines, key: &Key, parts: &[Part], all: u64) {
+/// As a table of the ten with the most requests. `left_out`: parts that are not among them at all; `all`: requests of the run.
+pub fn print(out: &mut Lines, key: &Key, parts: &[Part], left_out: u64, all: u64) {
     if parts.is_empty() {
         return;
     }
@@ -114,7 +118,8 @@ pub fn print(out: &mut Lines, key: &Key, parts: &[Part], all: u64) {
         ));
     }
     if parts.len() > SHOWN {
-        out.line(&format!("and {} more, in run.json", parts.len() - SHOWN));
+        let more = (parts.len() - SHOWN) as u64 + left_out;
+        out.line(&format!("and {more} more, in run.json"));
     }
 }
 
@@ -136,7 +141,7 @@ mod tests {
         assert_eq!(told, [("7", 2, 1), ("2", 1, 1)]);
         assert_eq!((groups[0].cache_hit_rate, groups[1].cache_hit_rate), (None, Some(1.0 / 3.0)));
         assert_eq!((groups[0].ttft.unwrap().count, groups[0].ttft.unwrap().median), (1, 21.0));
-        let json = to_json(&groups);
+        let json = to_json(&groups, 0);
         assert_eq!((&json["parts"]["7"]["cache_hit_rate"], &json["left_out"]), (&Value::Null, &json!(0)));
         assert!(Metrics::of(&rows).breakdown[2].is_empty());
     }
@@ -145,7 +150,7 @@ mod tests {
     fn the_table_shows_ten_and_says_how_many_more() {
         let rows: Vec<Row> = (0..12).map(|g| Row { group: Some(g), ..example() }).collect();
         let mut out = Lines::default();
-        print(&mut out, &KEYS[1], &Metrics::of(&rows).breakdown[1], 12);
+        print(&mut out, &KEYS[1], &Metrics::of(&rows).breakdown[1], 0, 12);
         assert_eq!(out.0.lines().count(), 13);
         assert!(out.0.ends_with("and 2 more, in run.json\n"));
         assert!(out.0.lines().all(|l| l.chars().count() <= super::super::lines::WIDTH), "{}", out.0);

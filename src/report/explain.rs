@@ -7,6 +7,7 @@ use std::fmt::Write;
 use super::faults::DEFINITIONS;
 use super::lines::{Lines, figure};
 use super::metrics::Metrics;
+use super::peers::{self, Reader};
 use super::quantity::{self, Quantity};
 
 /// How far the definitions stand from the left.
@@ -95,12 +96,45 @@ pub fn page() -> String {
     for (name, title, definition) in DEFINITIONS {
         let _ = writeln!(out, "| `{name}` | {title} | {definition} |");
     }
+    scripts(&mut out);
     out.push_str("\n## Older names\n\n| name | here |\n|---|---|\n");
     for (older, here) in OLDER_STAMPS {
         let _ = writeln!(out, "| `{older}` | {here} |");
     }
     out
 }
+
+/// The keys that other tools' scripts read.
+fn scripts(out: &mut String) {
+    out.push_str(SCRIPTS);
+    let whose = |reader| match reader {
+        Reader::Sglang => "SGLang's",
+        Reader::Vllm => "vLLM's",
+        Reader::Both => "both",
+    };
+    for key in peers::KEYS {
+        let _ = writeln!(out, "| `{}` | {} | {} |", key.name, whose(key.reader), key.about);
+    }
+    for (name, reader, quantity) in peers::LATENCIES {
+        let figures: Vec<String> = peers::FIGURES.iter().map(|(f, _)| format!("`{f}_{name}_ms`")).collect();
+        let _ = writeln!(out, "| {} | {} | of `{quantity}` |", figures.join(" "), whose(reader));
+    }
+    for (name, about) in peers::LISTS {
+        let _ = writeln!(out, "| `{name}` | both | {about} (`--output-details`) |");
+    }
+}
+
+const SCRIPTS: &str = "
+## Keys for scripts of other load generators
+
+Besides `metrics`, in our own names, `run.json` and the line of `--output-file` have at their top the keys that scripts for SGLang's
+`bench_serving` (a line of JSON a run) and vLLM's `bench serve` read: latencies at the client from the send, in milliseconds, so that
+`mean_ttft_ms` at the top is `metrics.mean_ttft_client_ms`. `itl` is counted a token as SGLang does; what vLLM calls so is
+`metrics.mean_icl_ms` and its like. vLLM's `bench sweep plot` takes a list of runs: `jq -s . runs.jsonl > summary.json`.
+
+| key | whose scripts | what it is |
+|---|---|---|
+";
 
 const INTRODUCTION: &str = "# Metrics of `milepost bench`
 
@@ -134,6 +168,18 @@ bounds it from above. It takes 6 samples for p50, 36 for p90, 72 for p95, 368 fo
 counts once here. The limits take samples for independent of each other. Gaps of one stream, and requests that queue behind each
 other, are not: near saturation, and for `itl` and `icl`, the limits are too narrow, and repeated runs say more.
 
+## HDR histogram log
+
+`--hdr` writes `latency.hdr` into the run's folder: for each second, and each of `ttft_client`, `ttft_from_schedule`, `itl`, `icl`,
+`tpot_client`, `client_latency` and `latency_from_schedule`, the samples of successful requests as an HDR histogram, in the log
+format (1.3) that HdrHistogram's tools and plotters read. The tag of a line is the name above; values are nanoseconds,
+`Interval_Max` is milliseconds, `StartTimestamp` counts from the start of the run. A sample is of the second in which the client
+saw it: the first token, the token, the last byte. Intervals are longer than a second in a run of so many that their buckets would
+not fit into memory. `milepost report a.hdr b.hdr` adds logs up by tag, such as those of several client machines, and prints each
+and all together; `--json FILE` has the same. Three significant digits keep a value within 0.1 %; adding loses nothing more, as
+equal values are in equal buckets. A percentile of a histogram is the upper end of a bucket and is not interpolated; values above
+a day are counted as a day. A log of another program is read too: its values are shown as they were recorded, as no log says its unit.
+
 ## Where the time went
 
 The parts above, with `pure_queue_time`, `prefill_time` and `decode_time`, follow each other from the due time to the last byte at
@@ -156,6 +202,9 @@ took, with Wilson's 95 % limits; `request_goodput` is good requests a second.
 `by_worker`, `by_prefix_group`, `by_phase`, `by_session` and `by_turn` hold requests, successes, tokens, cache hits and latencies
 of each part (the first 1,000 by requests; `left_out` counts the rest); the summary shows ten of each. `by_turn` takes the first
 turns of all sessions together, then the second ones and so on: with the history the prompts grow, and so should the cache hits.
+
+Phases are those that `--faults` makes (below), else the stages of `--stages`: `stage 2 (10..100/s)` is all requests that were due in
+the second stage, however late they were sent. The summary shows them in order of time; `stages` in `run.json` says when each begins.
 ";
 
 const FAULTS: &str = "

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use super::column::Columns;
 use super::csv::write_csv;
 use super::folder;
-use super::json::{ExportedFiles, run_json, write_full};
+use super::hdr::Recording;
+use super::json::{ExportedFiles, run_json, write_detailed, write_full};
 use super::manifest::{MANIFEST, manifest};
 use super::metrics::Metrics;
 use super::recount::Arm;
@@ -24,6 +25,9 @@ pub const CSV: &str = "requests.csv";
 pub const JSON: &str = "run.json";
 /// When the tokens of each answer came, where it was asked for.
 pub const TOKENS: &str = "tokens.jsonl";
+
+/// Latencies as HDR histograms, where they were asked for.
+pub const HDR: &str = "latency.hdr";
 
 /// The page with charts, where it was asked for.
 pub const PAGE: &str = "report.html";
@@ -51,6 +55,8 @@ pub struct Extras {
     pub token_times: bool,
     /// The page with charts.
     pub report: bool,
+    /// Latencies as HDR histograms.
+    pub hdr: bool,
 }
 
 /// Writes everything into a new folder of the run's own, with its manifest; what was written, by kind and path.
@@ -98,6 +104,13 @@ pub fn write_run(
         files.push(("token_times", path.display().to_string()));
         write_with(&path, |out| tokens::write(out, &run.rows))?;
     }
+    if to.extras.hdr {
+        let path = to.folder.join(HDR);
+        files.push(("hdr", path.display().to_string()));
+        let mut recording = Recording::begin()?;
+        run.rows.iter().for_each(|row| recording.add(&row));
+        write_with(&path, |out| recording.write(out, run.start.unix_ns))?;
+    }
     if to.extras.report {
         let path = to.folder.join(PAGE);
         files.push(("report", path.display().to_string()));
@@ -108,7 +121,7 @@ pub fn write_run(
     match &to.collection {
         Some(path) if to.details => {
             let mut line = Vec::new();
-            write_full(&mut line, &object, &run.rows)?;
+            write_detailed(&mut line, &object, &run.rows)?;
             append(path, &line)?;
         }
         Some(path) => append_line(path, &object.to_string())?,

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::column;
 use super::csv::{COLUMNS, cells};
 use super::metrics::Metrics;
+use super::peers;
 use super::split::{Split, hint, one_sided};
 use super::verdict::Verdict;
 use super::warnings::warnings;
@@ -28,7 +29,7 @@ pub type ExportedFiles = Vec<(&'static str, String)>;
 pub fn run_json(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &ExportedFiles) -> Value {
     let (rows, records) = one_sided(run);
     let split = metrics.split.as_ref();
-    json!({
+    let mut object = json!({
         "format": 1,
         "milepost_version": env!("CARGO_PKG_VERSION"),
         "partial": run.partial,
@@ -52,21 +53,40 @@ pub fn run_json(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &E
         "concurrency_over_time": metrics.in_flight.points,
         "running_over_time": metrics.running.points,
         "faults": super::faults::to_json(run),
+        "stages": super::phases::stages_json(run),
+        "marks": super::marks::of_run(run),
         "verdict": verdict.to_json(),
         "warnings": warnings(run),
         "exported_files": files.iter().map(|(what, path)| ((*what).to_owned(), json!(path))).collect::<Map<_, _>>(),
-    })
+    });
+    if let Some(object) = object.as_object_mut() {
+        object.extend(peers::to_json(run, metrics));
+    }
+    object
 }
 
 /// Writes the object of [`run_json`] with the rows as its `per_request`, on one line, row by row: as a tree they take six times
 /// the memory of the rows themselves. Of more than `MOST_DETAILED` rows it is null.
 pub fn write_full(out: &mut impl io::Write, object: &Value, rows: &Rows) -> io::Result<()> {
+    write_object(out, object, rows, false)
+}
+
+/// The same with the lists that scripts for other load generators read ([`peers::LISTS`]): what `--output-details` asks for.
+pub fn write_detailed(out: &mut impl io::Write, object: &Value, rows: &Rows) -> io::Result<()> {
+    write_object(out, object, rows, true)
+}
+
+fn write_object(out: &mut impl io::Write, object: &Value, rows: &Rows, lists: bool) -> io::Result<()> {
     let text = object.to_string();
     out.write_all(text.strip_suffix('}').unwrap_or(&text).as_bytes())?;
     if rows.len() > MOST_DETAILED {
         return out.write_all(b",\"per_request\":null}\n");
     }
-    out.write_all(b",\"per_request\":[")?;
+    out.write_all(b",")?;
+    if lists {
+        peers::write_lists(out, rows)?;
+    }
+    out.write_all(b"\"per_request\":[")?;
     for (index, row) in rows.iter().enumerate() {
         write!(out, "{}{}", if index > 0 { "," } else { "" }, row_json(&row))?;
     }
@@ -116,6 +136,13 @@ mod tests {
         assert_eq!(
             whole,
             json!({"a": {"b": 1}, "per_request": [row_json(&example()), row_json(&example())]})
+        );
+        out.clear();
+        write_detailed(&mut out, &json!({"a": 1}), &vec![example()].into()).unwrap();
+        let detailed: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            (&detailed["errors"], detailed["per_request"].as_array().map(Vec::len)),
+            (&json!([""]), Some(1))
         );
         out.clear();
         write_full(&mut out, &json!({"a": 1}), &vec![Row::default(); MOST_DETAILED + 1].into()).unwrap();

@@ -10,6 +10,7 @@ use std::path::Path;
 use milepost_policies::PieceHash;
 use serde_json::{Value, json};
 
+use super::marks;
 use super::verdict::Verdict;
 use crate::load::probe::ServerInfo;
 use crate::load::run::RunReport;
@@ -36,6 +37,7 @@ pub fn manifest(run: &RunReport, verdict: &Verdict, folder: &Path) -> io::Result
         "ended": utc(run.ended_unix_ns),
         "partial": run.partial,
         "verdict": verdict.rating().to_string(),
+        "marks": marks::of_run(run),
         "prompts_xxh3": run.prompts_xxh3,
         "schedule_xxh3": run.schedule.hash(),
         "dataset": dataset(run),

@@ -78,6 +78,8 @@ pub struct Metrics {
     pub workers: BTreeMap<String, WorkerShare>,
     /// The same figures for parts of the requests, in the order of [`KEYS`].
     pub breakdown: Vec<Vec<Part>>,
+    /// Parts of each key that there was no room to tell apart.
+    pub left_out: Vec<u64>,
     /// Requests within the limits asked for, if any were.
     pub goodput: Option<Goodput>,
     /// In flight at the client.
@@ -172,8 +174,8 @@ impl Metrics {
             intervals.insert(format!("{name}{suffix}"), json!(limits));
         }
         out["percentiles_ci95"] = Value::Object(intervals);
-        for (key, parts) in KEYS.iter().zip(&self.breakdown) {
-            out[format!("by_{}", key.name)] = breakdown::to_json(parts);
+        for ((key, parts), left_out) in KEYS.iter().zip(&self.breakdown).zip(&self.left_out) {
+            out[format!("by_{}", key.name)] = breakdown::to_json(parts, *left_out);
         }
         if let (Some(goodput), Some(out)) = (&self.goodput, out.as_object_mut()) {
             out.extend(goodput.to_json());

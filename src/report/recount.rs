@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::gather::{Gathered, Gathering, Side};
 use super::lines::{LABEL, Lines, figure, percent};
+use super::marks;
 use super::metrics::ROUNDED;
 use super::quantity;
 use super::read::Facts;
@@ -46,7 +47,7 @@ impl Arm {
             ("Arguments", run.config.arguments.join(" ")),
         ];
         let reasons = verdict.reasons().into_iter().map(|check| format!("{}: {}", check.rule, check.text()));
-        let facts = Facts { side: Side::Client, said, notes: reasons.collect() };
+        let facts = Facts { side: Side::Client, said, notes: reasons.collect(), marks: marks::of_run(run) };
         let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
         Self { name, from: folder.display().to_string(), facts, gathered: gathering.gathered() }
     }
@@ -59,7 +60,7 @@ impl Arm {
             notes.push(ROUNDED.to_owned());
         }
         if g.unnamed > 0 {
-            notes.push(format!("{} requests are of parts that are too many to be told apart; left_out does not count these parts", g.unnamed));
+            notes.push(format!("{} requests are of parts that are too many to be told apart; left_out counts these parts, to a million of each key", g.unnamed));
         }
         let simulated: Vec<&str> = g
             .metrics

@@ -11,6 +11,7 @@ use super::column;
 use super::faults;
 use super::lines::{LABEL, Lines, figure};
 use super::metrics::{Metrics, ROUNDED};
+use super::phases;
 use super::quantity;
 use super::stats::Summary;
 use super::verdict::Verdict;
@@ -36,8 +37,9 @@ pub fn summary(
     counts(&mut out, run, metrics);
     times(&mut out, metrics);
     faults::print(&mut out, run, metrics);
-    // Phases of faults are told in order of time above.
-    let told = |name: &str| name == "phase" && run.faults.is_some();
+    phases::print_stages(&mut out, run, metrics);
+    // Phases are told in order of time above.
+    let told = |name: &str| name == "phase" && run.phases().is_some();
     figures(&mut out, metrics, &examples(run), &told);
     column::print(&mut out, &column::figures(&run.config.columns, &run.rows));
     if let Some(split) = &metrics.split {
@@ -78,8 +80,9 @@ pub(super) fn figures(
     examples: &BTreeMap<&'static str, String>,
     told: &dyn Fn(&str) -> bool,
 ) {
-    for (key, parts) in KEYS.iter().zip(&metrics.breakdown).filter(|(key, _)| !told(key.name)) {
-        breakdown::print(out, key, parts, metrics.requests);
+    let keys = KEYS.iter().zip(&metrics.breakdown).zip(&metrics.left_out);
+    for ((key, parts), left_out) in keys.filter(|((key, _), _)| !told(key.name)) {
+        breakdown::print(out, key, parts, *left_out, metrics.requests);
     }
     if let Some(goodput) = &metrics.goodput {
         goodput.print(out);

@@ -18,6 +18,16 @@ pub struct Concurrency {
     pub points: Vec<Point>,
 }
 
+impl Concurrency {
+    /// With time counted from this moment on.
+    #[must_use]
+    pub fn since(mut self, begin_ns: i64) -> Self {
+        let zero_s = begin_ns as f64 / 1e9;
+        self.points.iter_mut().for_each(|point| point.at_s -= zero_s);
+        self
+    }
+}
+
 /// One slice of time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Point {

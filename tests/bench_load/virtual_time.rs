@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use milepost::clock::Clock;
-use milepost::load::schedule::Rate;
+use milepost::load::schedule::{Arrivals, Pace, Rate, Shape, Stages};
 use milepost::load::{LoadConfig, run};
+use milepost::report::recount::Arm;
+use milepost::report::{Metrics, Verdict, json, page, summary};
 
 use crate::server::{Server, about, stream};
 use crate::{config, data};
@@ -60,7 +62,7 @@ async fn waiting_for_a_place_shows_from_schedule() {
             && (16..=22).contains(&from_schedule[1])
             && (24..=33).contains(&from_schedule[2])
     );
-    assert_eq!(milepost::report::Metrics::of(&report.rows).in_flight.peak, 1);
+    assert_eq!(Metrics::of(&report.rows).in_flight.peak, 1);
 }
 
 /// A step of the wall clock in the run leaves the server's stamps where they belong, save within a second of the step.
@@ -103,4 +105,38 @@ async fn a_clock_step_is_in_doubt_for_a_second_only() {
             assert!(bound_ns < 1_000_000, "at {sent_ns}: {bound_ns}");
         }
     }
+}
+
+/// Constant arrivals at 2/s, then 10/s, behind one place: whatever waits is of the stage in which it was due.
+#[tokio::test(start_paused = true)]
+async fn stages_are_told_apart_by_when_requests_were_due() {
+    let clock = Clock::virtual_time(1_000_000_000, 1_700_000_000_000_000_000);
+    let events = data("sglang-0.4.9.post6-patched_generate_stream.sse");
+    let server = Server::new(&clock, move |got| {
+        about(got).unwrap_or_else(|| stream(&events, Duration::from_millis(20)))
+    });
+    let pace = Pace::Stages(Stages::parse("2@5s,10@2s").unwrap());
+    let arrivals = Arrivals { pace, shape: Shape::Constant, duration: None };
+    let config = LoadConfig { arrivals, max_concurrency: Some(1), ..config("http://pipe:1", 30) };
+    let report = run(config, server.context()).await.unwrap();
+    let metrics = Metrics::of(&report.rows);
+    let verdict = Verdict::of(&report, &metrics);
+    let object = json::run_json(&report, &metrics, &verdict, &Vec::new());
+    let stages = ["stage 1 (2/s)", "stage 2 (10/s)"];
+    for (name, due) in stages.iter().zip([(0, 5_000_000_000), (5_000_000_000, 8_000_000_000)]) {
+        let rows = report.rows.iter().filter(|row| (due.0..due.1).contains(&row.scheduled_ns)).count();
+        assert_eq!(object["metrics"]["by_phase"]["parts"][name]["requests"], rows, "{name}");
+    }
+    assert_eq!(
+        (object["stages"][0]["to_s"].as_f64(), object["marks"][0]["at_s"].as_f64()),
+        (Some(5.0), Some(5.0))
+    );
+    let printed = summary::summary(&report, &metrics, &verdict, &[]);
+    let at = |text: &str| printed.find(text).unwrap_or_else(|| panic!("{text} is not in {printed}"));
+    assert!(at("Stage by stage") < at(stages[0]) && at(stages[0]) < at(stages[1]));
+    assert_eq!(printed.matches(stages[0]).count(), 1, "once, in order of time: {printed}");
+    // The page has them in the order of time too, not the busier one first.
+    let html = page::page(&[Arm::of_run(&report, &verdict, std::path::Path::new("x"))]);
+    let cell = |name: &str| html.find(&format!("<td>{name}</td>")).unwrap();
+    assert!(cell(stages[0]) < cell(stages[1]) && html.contains(&format!(">{}</text>", stages[1])));
 }

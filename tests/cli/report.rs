@@ -85,6 +85,44 @@ fn every_figure_of_a_run_comes_out_of_its_files_again() {
 }
 
 #[test]
+fn hdr_logs_of_two_clients_are_one() {
+    let folder = Folder::new();
+    let (sim, worker) = worker(&folder, "--speedup 5");
+    let mut counts = Vec::new();
+    for (client, prompts) in [("a", 20), ("b", 30)] {
+        let args = "--dataset-name random --random-input-len 16 --random-output-len 6 --request-rate 400 --disable-tqdm";
+        let to = format!("--num-prompts {prompts} --hdr --output-dir {client}");
+        let ended = milepost(&folder, &format!("bench --base-url {worker} {args} {to}"));
+        assert!(ended.stdout.contains("latency.hdr"), "{} {}", ended.stdout, ended.stderr);
+        let run: Value = serde_json::from_str(&folder.read(&format!("{client}/latest/run.json"))).unwrap();
+        counts.push(run["metrics"].clone());
+    }
+    let ended = milepost(&folder, "report a/latest/latency.hdr b/latest/latency.hdr --json merged.json");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("merging adds the counts of equal buckets"), "{}", ended.stdout);
+    let told: Value = serde_json::from_str(&folder.read("merged.json")).unwrap();
+    for tag in ["ttft_client", "ttft_from_schedule", "itl", "tpot_client", "latency_from_schedule"] {
+        let count = |run: &Value| run[format!("count_{tag}")].as_u64().unwrap();
+        assert_eq!(told["merged"][tag]["count"], count(&counts[0]) + count(&counts[1]), "{tag}");
+        for (run, log) in counts.iter().zip(told["logs"].as_array().unwrap()) {
+            let (of_run, of_log) = (&run[format!("max_{tag}_ms")], &log["tags"][tag]["max_ms"]);
+            let (of_run, of_log) = (of_run.as_f64().unwrap(), of_log.as_f64().unwrap());
+            assert!((of_log / of_run - 1.0).abs() < 0.002, "{tag}: {of_log} {of_run}");
+        }
+    }
+    assert!(!folder.0.join("report.html").exists());
+    for (args, words) in [
+        ("report a/latest/latency.hdr b/latest", "b/latest is no HDR log, and the others are"),
+        ("report a/latest/latency.hdr --svg x", "--svg: an HDR log holds counts and no requests"),
+    ] {
+        let ended = milepost(&folder, args);
+        assert_eq!(ended.code, Some(2), "{args}");
+        assert!(ended.stderr.contains(words), "{args}: {}", ended.stderr);
+    }
+    assert_eq!(sim.stop().code, Some(0));
+}
+
+#[test]
 fn what_is_no_run_is_usage_and_named() {
     let folder = Folder::new();
     folder.write("a.txt", "hello");

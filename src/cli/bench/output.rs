@@ -28,6 +28,10 @@ pub(super) struct OutputArgs {
     /// Draw the run: report.html in its folder, one page with everything in it
     #[arg(long)]
     report: bool,
+    /// Keep latencies as HDR histograms, an interval each second: latency.hdr in the run's folder, which `milepost report` merges with
+    /// those of other clients
+    #[arg(long)]
+    hdr: bool,
     /// No progress
     #[arg(long)]
     pub(super) disable_tqdm: bool,
@@ -40,7 +44,7 @@ impl OutputArgs {
             folder: self.output_dir.clone(),
             collection: self.output_file.clone(),
             details: self.output_details,
-            extras: Extras { token_times: self.token_times, report: self.report },
+            extras: Extras { token_times: self.token_times, report: self.report, hdr: self.hdr },
         }
     }
 }

@@ -1,13 +1,15 @@
-//! Before, during and after: the phases into which the faults divide a run.
+//! Before, during and after: the phases into which the faults divide a run, or its stages where there are no faults.
 //!
 //! Rule: a fault lasts from the moment at which its action is begun until the action that ends it is done, as both took place
 //! and not as they were asked for. A request is of the phase of the first fault that it met (it began in it, or was in flight when
 //! the fault began), else of the phase in which it began ([`Row::begun_ns`]; in a closed loop all are due at once): the requests
 //! before a fault are then those that it cannot have touched.
+//! A stage of `--stages` is made of the requests that were due in it, as it is the rate that was asked for.
 //! Deliberately not here: figures of a phase.
 
 use super::Conducted;
 use crate::load::row::Row;
+use crate::load::schedule::Stages;
 
 /// A stretch of the run.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +27,17 @@ pub struct Phase {
 
 /// All of them, without gap or overlap; the first one has no beginning.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Phases(pub Vec<Phase>);
+pub struct Phases(pub Vec<Phase>, By);
+
+/// Which moment of a request counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum By {
+    /// When it began.
+    #[default]
+    Begin,
+    /// When it was due.
+    Due,
+}
 
 impl Phases {
     /// By what was done. A fault that was never begun has none; one whose action failed has, as nobody knows what it did.
@@ -64,11 +76,30 @@ impl Phases {
             let name = unlike(&phases, name);
             phases.push(Phase { name, from_ns: *from_ns, to_ns: edges.get(at + 1).copied(), faults });
         }
-        Self(phases)
+        Self(phases, By::Begin)
+    }
+
+    /// A phase for each stage; what is due after the last one is of the last one.
+    pub fn of_stages(stages: &Stages) -> Self {
+        let mut phases: Vec<Phase> = Vec::new();
+        let mut begins_s = 0.0;
+        for (at, stage) in stages.iter().enumerate() {
+            let from_ns = if at == 0 { i64::MIN } else { (begins_s * 1e9) as i64 };
+            if let Some(before) = phases.last_mut() {
+                before.to_ns = Some(from_ns);
+            }
+            let name = format!("stage {} ({}/s)", at + 1, stage.rates());
+            phases.push(Phase { name, from_ns, to_ns: None, faults: Vec::new() });
+            begins_s += stage.lasts_s;
+        }
+        Self(phases, By::Due)
     }
 
     /// The phase of a request.
     pub fn of_row(&self, row: &Row) -> Option<&Phase> {
+        if self.1 == By::Due {
+            return self.0.iter().rfind(|phase| phase.from_ns <= row.scheduled_ns);
+        }
         let at = self.0.iter().rposition(|phase| phase.from_ns <= row.begun_ns())?;
         if !self.0[at].faults.is_empty() {
             return self.0.get(at);
@@ -170,6 +201,26 @@ mod tests {
             phases.mark(row);
         }
         assert_eq!(rows.map(|row| row.phase.unwrap()), ["before", "during", "after"]);
+    }
+
+    /// Late or in a queue: a request is of the rate at which it was asked for.
+    #[test]
+    fn stages_divide_by_when_requests_were_due() {
+        let phases = Phases::of_stages(&Stages::parse("10@30s,10..100@1m,0.5@30s").unwrap());
+        assert_eq!(names(&phases), ["stage 1 (10/s)", "stage 2 (10..100/s)", "stage 3 (0.5/s)"]);
+        let spans: Vec<_> = phases.0.iter().map(|phase| (phase.from_ns, phase.to_ns)).collect();
+        assert_eq!(spans, [(i64::MIN, Some(30 * S)), (30 * S, Some(90 * S)), (90 * S, None)]);
+        let mut rows =
+            [0, 29, 30, 89, 90, 130].map(|due_s| Row { dispatched_ns: Some(200 * S), ..at(due_s, 250) });
+        rows.iter_mut().zip([0, 29, 30, 89, 90, 130]).for_each(|(row, due_s)| row.scheduled_ns = due_s * S);
+        for row in &mut rows {
+            phases.mark(row);
+        }
+        let of: Vec<usize> = rows
+            .iter()
+            .map(|row| names(&phases).iter().position(|name| row.phase.as_deref() == Some(name)).unwrap())
+            .collect();
+        assert_eq!(of, [0, 0, 1, 1, 2, 2]);
     }
 
     #[test]

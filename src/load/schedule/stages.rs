@@ -21,6 +21,16 @@ pub struct Stage {
 pub struct Stages(Vec<Stage>);
 
 impl Stage {
+    /// `10` or `10..100`.
+    pub fn rates(&self) -> String {
+        let Self { from_per_s, to_per_s, .. } = self;
+        if (from_per_s - to_per_s).abs() < f64::EPSILON {
+            from_per_s.to_string()
+        } else {
+            format!("{from_per_s}..{to_per_s}")
+        }
+    }
+
     /// Requests expected in it.
     fn requests(&self) -> f64 {
         f64::midpoint(self.from_per_s, self.to_per_s) * self.lasts_s
@@ -64,6 +74,11 @@ impl Stages {
         None
     }
 
+    /// In order.
+    pub fn iter(&self) -> impl Iterator<Item = &Stage> {
+        self.0.iter()
+    }
+
     /// All requests over all the time, a second.
     pub fn mean_per_s(&self) -> f64 {
         self.0.iter().map(Stage::requests).sum::<f64>() / self.lasts_s()
@@ -82,13 +97,9 @@ impl Stages {
 
 impl fmt::Display for Stages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, Stage { from_per_s, to_per_s, lasts_s }) in self.0.iter().enumerate() {
+        for (i, stage) in self.0.iter().enumerate() {
             let comma = if i > 0 { "," } else { "" };
-            if (from_per_s - to_per_s).abs() < f64::EPSILON {
-                write!(f, "{comma}{from_per_s}@{lasts_s}s")?;
-            } else {
-                write!(f, "{comma}{from_per_s}..{to_per_s}@{lasts_s}s")?;
-            }
+            write!(f, "{comma}{}@{}s", stage.rates(), stage.lasts_s)?;
         }
         Ok(())
     }

@@ -17,6 +17,8 @@ const LEGEND_LINE: f64 = 17.0;
 const FOOT: f64 = 42.0;
 /// A name in the legend at most.
 const NAME_PX: f64 = 210.0;
+/// Names of upright lines below each other before they begin again at the top.
+const NAMES_BELOW: usize = 8;
 
 /// A curve.
 #[derive(Clone, Debug)]
@@ -53,6 +55,19 @@ pub struct Plot {
     pub steps: bool,
     /// The curves.
     pub series: Vec<Series>,
+    /// Upright lines with a name, in order of x.
+    pub lines: Vec<Upright>,
+}
+
+/// An upright line.
+#[derive(Clone, Debug)]
+pub struct Upright {
+    /// Where it stands.
+    pub x: f64,
+    /// What it is.
+    pub name: String,
+    /// The colour of the curve that it belongs to; `None`: it belongs to all.
+    pub colour: Option<usize>,
 }
 
 impl Plot {
@@ -81,6 +96,7 @@ impl Plot {
             });
             svg.path(&class(series), points);
         }
+        self.uprights(&mut svg, top);
         if self.series.iter().all(|s| s.points.is_empty()) {
             svg.text(
                 "t",
@@ -108,6 +124,20 @@ impl Plot {
             x += wide;
         }
         rows
+    }
+
+    /// Names stand beside their line, on the side with room, each lower than the one before so that neighbours can be read.
+    fn uprights(&self, svg: &mut Svg, top: f64) {
+        for (n, line) in self.lines.iter().enumerate() {
+            let x = LEFT + self.x.scale.place(line.x) * (WIDTH - LEFT - RIGHT);
+            let class =
+                line.colour.map_or_else(|| "a d".to_owned(), |colour| format!("s{} d", colour % COLOURS));
+            svg.line(&class, (x, top), (x, top + AXES));
+            let left_of_it = x > f64::midpoint(LEFT, WIDTH - RIGHT);
+            let (x, anchor) = if left_of_it { (x - 4.0, Anchor::End) } else { (x + 4.0, Anchor::Start) };
+            let y = top + 12.0 + 13.0 * (n % NAMES_BELOW) as f64;
+            svg.text("t", (x, y), anchor, &fitted(&line.name, NAME_PX));
+        }
     }
 
     fn axes(&self, svg: &mut Svg, top: f64) {
@@ -144,7 +174,14 @@ mod tests {
             dashed: false,
             points: vec![(0.0, 1.0), (10.0, 10.0)],
         });
-        Plot { title: "t".to_owned(), x: axis, y: axis, steps: true, series: series.collect() }
+        Plot {
+            title: "t".to_owned(),
+            x: axis,
+            y: axis,
+            steps: true,
+            series: series.collect(),
+            lines: Vec::new(),
+        }
     }
 
     #[test]
@@ -164,6 +201,19 @@ mod tests {
     fn steps_hold_a_value_until_the_next_and_no_point_is_said() {
         let text = plot(&["a"]).svg().inline();
         assert!(text.contains("d=\"M58.0 227.0L542.0 227.0L542.0 38.0\""), "{text}");
+        assert!(!text.contains("class=\"a d\""));
+        let line = |x: f64, name: &str, colour| Upright { x, name: name.to_owned(), colour };
+        let marked =
+            Plot { lines: vec![line(2.5, "hang <1>", None), line(10.0, "over", Some(1))], ..plot(&["a"]) };
+        let text = marked.svg().inline();
+        assert!(
+            text.contains("<line class=\"a d\" x1=\"179.0\"") && text.contains("hang &lt;1&gt;"),
+            "{text}"
+        );
+        assert!(
+            text.contains("<line class=\"s1 d\" x1=\"542.0\"") && text.contains("x=\"538.0\" y=\"63.0\""),
+            "{text}"
+        );
         let empty = Plot { series: Vec::new(), ..plot(&[]) };
         assert!(empty.svg().inline().contains("nothing to show"));
     }

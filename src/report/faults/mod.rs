@@ -2,7 +2,7 @@
 //!
 //! Rule: pure functions of the rows and of what was done when; a moment that no row tells is unknown, never 0. Each figure has
 //! one definition in words, in [`DEFINITIONS`], which `--explain` and `docs/metrics.md` are made of. Deliberately not here: the
-//! figures of a phase, which are those of any part of the requests ([`super::breakdown`]).
+//! phases themselves ([`super::phases`]).
 
 mod aftermath;
 mod recovery;
@@ -20,6 +20,7 @@ use crate::load::faults::{Act, Conducted, Phases};
 use crate::load::row::Row;
 use crate::load::rows::Rows;
 use crate::load::run::RunReport;
+use crate::report::phases;
 
 /// Each figure of a fault: its name in `run.json`, its title in the summary, its definition.
 pub const DEFINITIONS: [(&str, &str, &str); 11] = [
@@ -101,18 +102,9 @@ pub fn aftermaths(conducted: &Conducted, rows: &Rows) -> Vec<Aftermath> {
 /// For `run.json`; null without a schedule of failures.
 pub fn to_json(run: &RunReport) -> Value {
     let Some(conducted) = &run.faults else { return Value::Null };
-    let phases = Phases::of(conducted);
-    let phase = |phase: &crate::load::faults::Phase| {
-        json!({
-            "name": phase.name,
-            "from_s": (phase.from_ns > i64::MIN).then(|| seconds(phase.from_ns)),
-            "to_s": phase.to_ns.map(seconds),
-            "faults": phase.faults,
-        })
-    };
     json!({
         "schedule": conducted.plan.to_text(),
-        "phases": phases.0.iter().map(phase).collect::<Vec<_>>(),
+        "phases": phases::to_json(&Phases::of(conducted)),
         "actions": conducted.acts.iter().map(act_json).collect::<Vec<_>>(),
         "faults": aftermaths(conducted, &run.rows).iter().map(Aftermath::to_json).collect::<Vec<_>>(),
     })

@@ -3,11 +3,11 @@
 //! Rule: a figure that is not known is a dash with its reason in words. Deliberately not here: the figures.
 
 use super::{Aftermath, aftermaths};
-use crate::load::faults::{Conducted, Phase, Phases};
+use crate::load::faults::{Conducted, Phases};
 use crate::load::run::RunReport;
-use crate::report::breakdown::{KEYS, Part};
-use crate::report::lines::{Lines, figure};
+use crate::report::lines::Lines;
 use crate::report::metrics::Metrics;
+use crate::report::phases;
 
 /// Why some figures are not there.
 const UNPLACED: &str = "no answer names its worker and there is no --router-trace";
@@ -15,38 +15,11 @@ const UNPLACED: &str = "no answer names its worker and there is no --router-trac
 /// All of it; nothing without a schedule of failures.
 pub fn print(out: &mut Lines, run: &RunReport, metrics: &Metrics) {
     let Some(conducted) = &run.faults else { return };
-    out.rule('-', " Faults, phase by phase (s, latencies ms) ");
-    out.line(&format!(
-        "{:<20}{:>9}{:>9}{:>7}{:>8}{:>9}{:>9}{:>9}{:>9}",
-        "", "from", "to", "n", "failed", "TTFT p50", "p99", "E2E p50", "p99"
-    ));
-    let by_phase = KEYS.iter().position(|key| key.name == "phase").and_then(|at| metrics.breakdown.get(at));
-    for phase in &Phases::of(conducted).0 {
-        let part = by_phase.and_then(|parts| parts.iter().find(|part| part.name == phase.name));
-        out.line(&of_phase(phase, part));
-    }
+    let title = " Faults, phase by phase (s, latencies ms) ";
+    phases::print(out, title, &Phases::of(conducted), metrics);
     for fault in aftermaths(conducted, &run.rows) {
         of_fault(out, &fault, conducted);
     }
-}
-
-fn of_phase(phase: &Phase, part: Option<&Part>) -> String {
-    let seconds = |ns: Option<i64>| ns.map_or_else(|| "-".to_owned(), |ns| format!("{:.2}", ns as f64 / 1e9));
-    let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), figure);
-    let (ttft, e2e) = (part.and_then(|p| p.ttft), part.and_then(|p| p.e2e));
-    let (requests, succeeded) = part.map_or((0, 0), |p| (p.requests, p.succeeded));
-    format!(
-        "{:<20}{:>9}{:>9}{:>7}{:>8}{:>9}{:>9}{:>9}{:>9}",
-        phase.name,
-        seconds((phase.from_ns > i64::MIN).then_some(phase.from_ns)),
-        seconds(phase.to_ns),
-        requests,
-        requests - succeeded,
-        cell(ttft.map(|s| s.median)),
-        cell(ttft.map(|s| s.p99)),
-        cell(e2e.map(|s| s.median)),
-        cell(e2e.map(|s| s.p99)),
-    )
 }
 
 fn of_fault(out: &mut Lines, fault: &Aftermath, conducted: &Conducted) {

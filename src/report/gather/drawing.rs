@@ -10,7 +10,7 @@ use crate::load::row::Row;
 use crate::report::quantity::named;
 
 /// Slots of time, of a millisecond to begin with, each time ten of them become one.
-const SLOTS: usize = 10_000;
+const SLOTS: u32 = 10_000;
 /// Points of a curve over time at most.
 const POINTS: usize = 90;
 /// Rows from which the one in the middle is taken.
@@ -80,7 +80,7 @@ impl Drawing {
             return;
         }
         if let Some(ns) = side.end_ns(row) {
-            self.ended.add(ns, row.decode_length().unwrap_or(0));
+            self.ended.add(ns, row.decode_length().unwrap_or(0), side.begin_ns(row));
         }
         if let Some(policy) = &row.policy
             && (self.policies.len() < POLICIES || self.policies.contains_key(policy))
@@ -104,9 +104,15 @@ impl Drawing {
         self.policies.values_mut().for_each(|d| d.shrink(most));
     }
 
-    pub(super) fn drawn(self, line: impl Fn(&str) -> Vec<(f64, f64)>, ttft_by_worker: Vec<Line>) -> Drawn {
+    /// `begin_ns`: the moment from which time is counted.
+    pub(super) fn drawn(
+        self,
+        begin_ns: i64,
+        line: impl Fn(&str) -> Vec<(f64, f64)>,
+        ttft_by_worker: Vec<Line>,
+    ) -> Drawn {
         let named = |name: &str| Line { name: name.to_owned(), points: line(name) };
-        let (requests, tokens) = self.ended.rates();
+        let (requests, tokens) = self.ended.rates(begin_ns);
         Drawn {
             requests,
             tokens,
@@ -165,29 +171,33 @@ impl Candidates {
     }
 }
 
-/// Requests and tokens in each slot of time after the start of the run.
+/// Requests and tokens in each slot of time.
 #[derive(Clone, Debug)]
 struct Slots {
-    width_ms: u64,
+    /// Where the first slot begins: at the start of the run, or where nobody tells that, at the first request.
+    from_ms: i64,
+    width_ms: i64,
     counts: Vec<(u64, u64)>,
 }
 
 impl Default for Slots {
     fn default() -> Self {
-        Self { width_ms: 1, counts: Vec::new() }
+        Self { from_ms: 0, width_ms: 1, counts: Vec::new() }
     }
 }
 
 impl Slots {
-    fn add(&mut self, ns: i64, tokens: u64) {
-        let ms = (ns.max(0) / 1_000_000) as u64;
-        while ms / self.width_ms >= SLOTS as u64 {
-            let wider =
-                self.counts.chunks(10).map(|ten| ten.iter().fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)));
-            self.counts = wider.collect();
-            self.width_ms *= 10;
+    /// `begin_ns`: when the request began, where a run begins with its first.
+    fn add(&mut self, ns: i64, tokens: u64, begin_ns: Option<i64>) {
+        let ms = ns.max(0) / 1_000_000;
+        if self.counts.is_empty() {
+            self.from_ms = begin_ns.map_or(0, |begin_ns| begin_ns.max(0) / 1_000_000).min(ms);
         }
-        let slot = (ms / self.width_ms) as usize;
+        self.make_room_before(ms);
+        while (ms - self.from_ms) / self.width_ms >= i64::from(SLOTS) {
+            self.widen();
+        }
+        let slot = ((ms - self.from_ms) / self.width_ms) as usize;
         if slot >= self.counts.len() {
             self.counts.resize(slot + 1, (0, 0));
         }
@@ -195,20 +205,45 @@ impl Slots {
         self.counts[slot].1 += tokens;
     }
 
-    /// In slices of 1, 2 or 5 times a power of ten.
-    fn rates(&self) -> (Over, Over) {
+    /// Slots before the first one, for what comes in no order.
+    fn make_room_before(&mut self, ms: i64) {
+        if ms >= self.from_ms {
+            return;
+        }
+        let missing = |slots: &Self| (slots.from_ms - ms - 1) / slots.width_ms + 1;
+        while missing(self) as usize + self.counts.len() > SLOTS as usize {
+            self.widen();
+        }
+        let missing = missing(self);
+        self.counts.splice(0..0, std::iter::repeat_n((0, 0), missing as usize));
+        self.from_ms -= missing * self.width_ms;
+    }
+
+    /// Ten slots become one.
+    fn widen(&mut self) {
+        let wider = self.counts.chunks(10).map(|ten| ten.iter().fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)));
+        self.counts = wider.collect();
+        self.width_ms *= 10;
+    }
+
+    /// In slices of 1, 2 or 5 times a power of ten; time is counted from `begin_ns` on.
+    fn rates(&self, begin_ns: i64) -> (Over, Over) {
         let steps = (0..).flat_map(|power| [1, 2, 5].map(|step| step * 10_usize.pow(power)));
         let wanted = self.counts.len().div_ceil(POINTS).max(1);
         let together = steps.take(15).find(|step| *step >= wanted).unwrap_or(wanted);
-        let slice_s = (self.width_ms * together as u64) as f64 / 1e3;
+        let slice_s = self.width_ms as f64 * together as f64 / 1e3;
+        let first_s = (self.from_ms - begin_ns / 1_000_000) as f64 / 1e3;
         let sums: Vec<(u64, u64)> = self
             .counts
             .chunks(together)
             .map(|slots| slots.iter().fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)))
             .collect();
         let over = |of: &dyn Fn(&(u64, u64)) -> u64| {
-            let mut points: Vec<(f64, f64)> =
-                sums.iter().enumerate().map(|(i, s)| (i as f64 * slice_s, of(s) as f64 / slice_s)).collect();
+            let mut points: Vec<(f64, f64)> = sums
+                .iter()
+                .enumerate()
+                .map(|(i, s)| (first_s + i as f64 * slice_s, of(s) as f64 / slice_s))
+                .collect();
             // The last slice is drawn up to its end.
             points.extend(points.last().map(|last| (last.0 + slice_s, last.1)));
             Over { points, slice_s }
@@ -226,14 +261,32 @@ mod tests {
     fn rates_are_of_round_slices_however_long_the_run() {
         for (every_ms, slice_s) in [(10, 0.02), (1_000, 2.0), (100_000, 200.0)] {
             let mut slots = Slots::default();
-            (0..100).for_each(|n| slots.add(n * every_ms * 1_000_000, 3));
-            let (requests, tokens) = slots.rates();
+            (0..100).for_each(|n| slots.add(n * every_ms * 1_000_000, 3, None));
+            let (requests, tokens) = slots.rates(0);
             assert!((requests.slice_s / slice_s - 1.0_f64).abs() < 1e-9, "every {every_ms} ms");
             assert_eq!(requests.points.len(), 51);
             assert!((requests.points[10].1 * every_ms as f64 / 1e3 - 1.0).abs() < 1e-9, "{requests:?}");
             assert!((tokens.points[10].1 / requests.points[10].1 - 3.0).abs() < 1e-9);
         }
-        assert!(Slots::default().rates().0.points.is_empty());
+        assert!(Slots::default().rates(0).0.points.is_empty());
+    }
+
+    /// Stamps of a program that counts from 1970, its rows in no order.
+    #[test]
+    fn times_of_a_calendar_are_counted_from_the_first_request() {
+        let begin_ns = 1_700_000_000_000_000_000;
+        let mut slots = Slots::default();
+        for n in [60, 20, 0, 99, 40, 80] {
+            let at_ns = begin_ns + n * 1_000_000_000;
+            slots.add(at_ns + 1_000_000, 3, Some(at_ns));
+        }
+        let (requests, _) = slots.rates(begin_ns);
+        let (first, last) = (requests.points[0], requests.points[requests.points.len() - 1]);
+        assert!(first.0.abs() < 1.1 && first.1 > 0.0, "{requests:?}");
+        assert!((99.0..=102.0).contains(&last.0) && requests.slice_s <= 2.0, "{requests:?}");
+        let ended: f64 =
+            requests.points[..requests.points.len() - 1].iter().map(|p| p.1 * requests.slice_s).sum();
+        assert!((ended - 6.0).abs() < 1e-9, "{requests:?}");
     }
 
     #[test]
@@ -245,7 +298,7 @@ mod tests {
         };
         let mut drawing = Drawing::default();
         (0..20_011).for_each(|n| drawing.add(&row(n), Side::Client));
-        let drawn = drawing.drawn(|_| Vec::new(), Vec::new());
+        let drawn = drawing.drawn(0, |_| Vec::new(), Vec::new());
         let whole = |row: Option<Row>| row.unwrap().latency_from_schedule_ns().unwrap();
         assert_eq!(whole(drawn.slowest), 20_010);
         assert!((whole(drawn.median) - 10_005).abs() < 500);

@@ -34,6 +34,9 @@ const PARTS: usize = 2_000;
 /// Rows between two looks at how many there are.
 const LOOK: u64 = 1 << 12;
 
+/// No run lasts that long: times above are counted from 1970, and these are after 2001.
+const CALENDAR_NS: i64 = 1_000_000_000_000_000_000;
+
 /// Whose stamps tell how long a run lasted and what was in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Side {
@@ -67,10 +70,11 @@ impl Side {
         }
     }
 
-    /// When a request began, where a run begins with its first: a client's run begins at zero.
+    /// When a request began, where a run begins with its first: a client's run begins at zero, if its times are not those of
+    /// a calendar.
     fn begin_ns(self, row: &Row) -> Option<i64> {
         match self {
-            Self::Client => None,
+            Self::Client => Some(row.scheduled_ns).filter(|ns| *ns >= CALENDAR_NS),
             Self::Router => row.arrival_ns,
         }
     }
@@ -93,7 +97,7 @@ pub struct Gathering {
     rounded: bool,
     requests: u64,
     completed: u64,
-    /// The first arrival, where the times are a router's: zero may be any moment.
+    /// The first request, where zero may be any moment: the times are a router's, or a calendar's.
     begin_ns: Option<i64>,
     end_ns: i64,
     input_tokens: u64,
@@ -279,14 +283,16 @@ impl Gathering {
 
     /// The figures.
     pub fn gathered(self) -> Gathered {
-        let duration_s = (self.end_ns - self.begin_ns.unwrap_or(0)).max(0) as f64 / 1e9;
+        let begin_ns = self.begin_ns.unwrap_or(0);
+        let duration_s = (self.end_ns - begin_ns).max(0) as f64 / 1e9;
         let unnamed = self.parts.iter().map(|p| p.unnamed).sum();
+        let left_out = self.parts.iter().map(Parts::left_out).collect();
         let names = quantity::all().map(|q| q.name);
         let line = |name: &str| {
             let found = quantity::all().zip(&self.quantities).find(|(q, _)| q.name == name);
             found.map(|(_, samples)| samples.line()).unwrap_or_default()
         };
-        let drawn = self.drawing.map(|drawing| drawing.drawn(line, self.parts[0].lines()));
+        let drawn = self.drawing.map(|drawing| drawing.drawn(begin_ns, line, self.parts[0].lines()));
         let metrics = Metrics {
             requests: self.requests,
             completed: self.completed,
@@ -298,9 +304,10 @@ impl Gathering {
             errors: self.errors,
             workers: self.workers,
             breakdown: self.parts.into_iter().map(Parts::closed).collect(),
+            left_out,
             goodput: self.goodput.map(|goodput| goodput.over(duration_s)),
-            in_flight: self.in_flight.curve(),
-            running: self.running.curve(),
+            in_flight: self.in_flight.curve().since(begin_ns),
+            running: self.running.curve().since(begin_ns),
             offered_rate: self.scheduled.rate(),
             sent_rate: self.sent.rate(),
             split: self.split.split(),
@@ -398,7 +405,26 @@ mod tests {
         let mut gathering = Gathering::exact(Side::Router);
         gathering.add(&row);
         let gathered = gathering.gathered();
+        assert!(gathered.metrics.in_flight.points[0].at_s.abs() < 1e-9);
         assert_eq!((gathered.metrics.in_flight.peak, gathered.metrics.duration_s), (1, 0.061));
         assert!((gathered.metrics.split.unwrap().whole_ms - 61.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn parts_that_were_let_go_are_counted() {
+        let mut gathering = Gathering { most: 1_000, ..Gathering::bounded(Side::Client) };
+        for n in 0..3 * LOOK {
+            gathering.add(&Row { group: Some(n as u32), ..example() });
+        }
+        gathering.add(&Row { group: Some(3 * LOOK as u32 - 1), ..example() });
+        let gathered = gathering.gathered();
+        let groups = &gathered.metrics.breakdown[1];
+        assert_eq!((groups.len(), gathered.metrics.left_out[1]), (PARTS, 3 * LOOK - PARTS as u64));
+        let json = gathered.metrics.to_json();
+        assert_eq!(json["by_prefix_group"]["left_out"], 3 * LOOK - 1_000);
+        assert_eq!(
+            (&json["by_worker"]["left_out"], gathered.unnamed),
+            (&0.into(), 3 * LOOK + 1 - PARTS as u64)
+        );
     }
 }

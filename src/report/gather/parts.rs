@@ -1,10 +1,12 @@
 //! The figures of each part of the requests by one key.
 //!
 //! Rule: a row that does not know its part is in none; all parts are told apart until samples are
-//! let go; beyond a number of parts that nobody reads, the requests of the others are then only counted.
+//! let go; beyond a number of parts that nobody reads, the others and their requests are then only counted.
 //! Deliberately not here: which keys there are (`breakdown`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+
+use milepost_policies::name_hash;
 
 use super::{Distribution, Line};
 use crate::load::row::Row;
@@ -15,6 +17,8 @@ use crate::report::quantity::named;
 const MOST_LINES: usize = 8;
 /// Room that a part takes beside its samples, in samples.
 const SAMPLES_OF_A_PART: usize = 32;
+/// Names of parts that are counted after they were let go.
+const MOST_LET_GO: usize = 1 << 20;
 /// What is measured of each part.
 const MEASURED: [&str; 3] = ["ttft", "tpot", "total_latency"];
 
@@ -27,6 +31,8 @@ pub(super) struct Parts {
     by_name: BTreeMap<String, PartTally>,
     /// Rows of parts that are not told apart.
     pub unnamed: u64,
+    /// Hashes of the names of these parts, as long as there is room.
+    let_go: HashSet<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -37,12 +43,14 @@ struct PartTally {
     cached_tokens: u64,
     prompt_tokens: u64,
     simulated: bool,
+    /// `None` before the first row.
+    first_ns: Option<i64>,
     measured: [Distribution; 3],
 }
 
 impl Parts {
     pub(super) fn of(key: Key) -> Self {
-        Self { key, names: usize::MAX, by_name: BTreeMap::new(), unnamed: 0 }
+        Self { key, names: usize::MAX, by_name: BTreeMap::new(), unnamed: 0, let_go: HashSet::new() }
     }
 
     pub(super) fn add(&mut self, row: &Row) {
@@ -51,7 +59,19 @@ impl Parts {
             self.by_name.entry(name).or_default().add(row);
         } else {
             self.unnamed += 1;
+            self.let_go(&name);
         }
+    }
+
+    fn let_go(&mut self, name: &str) {
+        if self.let_go.len() < MOST_LET_GO {
+            self.let_go.insert(name_hash(name.as_bytes()));
+        }
+    }
+
+    /// Parts that are not told apart; of more than a million that many.
+    pub(super) fn left_out(&self) -> u64 {
+        self.let_go.len() as u64
     }
 
     pub(super) fn kept(&self) -> usize {
@@ -66,6 +86,7 @@ impl Parts {
             let mut all: Vec<(String, PartTally)> = std::mem::take(&mut self.by_name).into_iter().collect();
             all.sort_by_key(|(_, part)| std::cmp::Reverse(part.requests));
             self.unnamed += all[names..].iter().map(|(_, part)| part.requests).sum::<u64>();
+            all[names..].iter().for_each(|(name, _)| self.let_go(name));
             all.truncate(names);
             self.by_name = all.into_iter().collect();
         }
@@ -84,7 +105,7 @@ impl Parts {
 
     /// In the order in which they are told.
     pub(super) fn closed(self) -> Vec<Part> {
-        ordered(self.by_name.into_iter().map(|(name, tally)| tally.closed(name)).collect())
+        ordered(&self.key, self.by_name.into_iter().map(|(name, tally)| tally.closed(name)).collect())
     }
 }
 
@@ -94,6 +115,8 @@ impl PartTally {
         self.succeeded += u64::from(row.success());
         self.output_tokens += row.decode_length().unwrap_or(0);
         self.simulated |= row.simulated == Some(true);
+        self.first_ns =
+            Some(self.first_ns.map_or(row.scheduled_ns, |first_ns| first_ns.min(row.scheduled_ns)));
         if let (Some(cached), Some(prompt)) = (row.cached_tokens, row.prompt_tokens) {
             self.cached_tokens += cached;
             self.prompt_tokens += prompt;
@@ -116,6 +139,7 @@ impl PartTally {
             tpot,
             e2e,
             simulated: self.simulated,
+            first_ns: self.first_ns.unwrap_or(0),
         }
     }
 }

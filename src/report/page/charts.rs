@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 
 use super::phases::{phases, title};
 use crate::report::chart::bars::{Bar, Bars, Group};
-use crate::report::chart::plot::{Axis, Plot, Series};
+use crate::report::chart::plot::{Axis, Plot, Series, Upright};
 use crate::report::chart::scale::Scale;
 use crate::report::chart::svg::Svg;
 use crate::report::gather::{Drawn, Line};
+use crate::report::marks::Mark;
 use crate::report::recount::Arm;
 use crate::report::timeline::Concurrency;
 
@@ -107,6 +108,17 @@ fn most(series: &[Series], of: impl Fn(&(f64, f64)) -> f64) -> f64 {
     series.iter().flat_map(|s| &s.points).map(of).fold(0.0, f64::max)
 }
 
+/// What happened in the runs: of several in the colour of its own.
+fn marks(arms: &[Arm]) -> Vec<Upright> {
+    let one = |colour: usize, mark: &Mark| Upright {
+        x: mark.at_s,
+        name: mark.label.clone(),
+        colour: (arms.len() > 1).then_some(colour),
+    };
+    let all = arms.iter().enumerate().flat_map(|(n, arm)| arm.facts.marks.iter().map(move |mark| (n, mark)));
+    all.map(|(n, mark)| one(n, mark)).collect()
+}
+
 fn seconds(series: &[Series]) -> Axis {
     Axis { label: "s after the start", scale: Scale::between(0.0, most(series, |p| p.0)) }
 }
@@ -123,7 +135,7 @@ fn over_time(
     };
     let series: Vec<Series> = arms.iter().enumerate().filter_map(curve).collect();
     let y = Axis { label: unit, scale: Scale::from_zero(most(&series, |p| p.1)) };
-    Plot { title: title.to_owned(), x: seconds(&series), y, steps: true, series }
+    Plot { title: title.to_owned(), x: seconds(&series), y, steps: true, series, lines: marks(arms) }
 }
 
 fn concurrency(title: &str, arms: &[Arm], of: impl Fn(&Arm) -> &Concurrency) -> Plot {
@@ -135,7 +147,7 @@ fn concurrency(title: &str, arms: &[Arm], of: impl Fn(&Arm) -> &Concurrency) -> 
     };
     let series: Vec<Series> = arms.iter().enumerate().map(curve).collect();
     let y = Axis { label: "requests", scale: Scale::from_zero(most(&series, |p| p.1)) };
-    Plot { title: title.to_owned(), x: seconds(&series), y, steps: true, series }
+    Plot { title: title.to_owned(), x: seconds(&series), y, steps: true, series, lines: marks(arms) }
 }
 
 /// Of one run also what its users waited, from the schedule.
@@ -155,7 +167,14 @@ fn latency(arms: &[Arm]) -> Plot {
 fn distributions(title: &str, series: Vec<Series>) -> Plot {
     let x = fitting(series.iter().map(|s| &s.points));
     let y = Axis { label: "share of requests", scale: Scale::from_zero(1.0) };
-    Plot { title: format!("{title}: share of requests that took no longer"), x, y, steps: false, series }
+    Plot {
+        title: format!("{title}: share of requests that took no longer"),
+        x,
+        y,
+        steps: false,
+        series,
+        lines: Vec::new(),
+    }
 }
 
 /// An axis of times for these curves. The quickest hundredth does not make it logarithmic.

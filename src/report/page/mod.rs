@@ -130,10 +130,10 @@ fn quantities(out: &mut String, arm: &Arm) {
 }
 
 fn parts(out: &mut String, arm: &Arm) {
-    let all = arm.gathered.metrics.requests.max(1) as f64;
-    for (key, parts) in
-        KEYS.iter().zip(&arm.gathered.metrics.breakdown).filter(|(_, parts)| !parts.is_empty())
-    {
+    let metrics = &arm.gathered.metrics;
+    let all = metrics.requests.max(1) as f64;
+    let keys = KEYS.iter().zip(&metrics.breakdown).zip(&metrics.left_out);
+    for ((key, parts), left_out) in keys.filter(|((_, parts), _)| !parts.is_empty()) {
         let heads = [
             "",
             "requests",
@@ -163,7 +163,7 @@ fn parts(out: &mut String, arm: &Arm) {
         });
         table(out, &format!("{} by {} (ms)", arm.name, key.title), &heads.map(str::to_owned), rows);
         if parts.len() > PARTS {
-            let _ = writeln!(out, "<p>and {} more</p>", parts.len() - PARTS);
+            let _ = writeln!(out, "<p>and {} more</p>", (parts.len() - PARTS) as u64 + left_out);
         }
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::load::failure::{Class, Failure};
 use crate::load::row::{Row, example};
 use crate::report::gather::{Gathering, Side};
+use crate::report::marks::Mark;
 use crate::report::read::Facts;
 use crate::report::recount;
 
@@ -44,6 +45,18 @@ fn a_page_has_every_chart_and_needs_nothing_else() {
     assert!(page.contains("prefers-color-scheme:dark"));
     // Every number that is drawn stands in a table.
     assert!(page.contains("66.7 %") && page.contains("<td>61.00</td>"));
+}
+
+#[test]
+fn charts_over_time_show_what_happened_and_no_other_chart_does() {
+    let mut arms = [arm("a", &some_rows())];
+    arms[0].facts.marks = vec![Mark { at_s: 0.5, label: "hang <worker> 1".to_owned() }];
+    let marked: Vec<String> = charts(&arms)
+        .into_iter()
+        .filter(|chart| chart.svg.inline().contains("hang &lt;worker&gt; 1"))
+        .map(|chart| chart.file)
+        .collect();
+    assert_eq!(marked, ["throughput", "tokens", "concurrency", "running"]);
 }
 
 #[test]

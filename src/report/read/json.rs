@@ -16,9 +16,11 @@ use super::{Facts, ReadError, said};
 use crate::load::row::Row;
 use crate::report::files::CSV;
 use crate::report::gather::Side;
+use crate::report::marks;
 
 /// Members that say what the run was.
-const SAID: [&str; 6] = ["started_unix_s", "verdict", "partial", "config", "arguments", "milepost_version"];
+const SAID: [&str; 7] =
+    ["started_unix_s", "verdict", "partial", "config", "arguments", "milepost_version", "marks"];
 
 /// Every row in turn.
 pub(super) fn rows(path: &Path, take: &mut dyn FnMut(Side, &Row)) -> Result<Facts, ReadError> {
@@ -41,7 +43,9 @@ pub(super) fn rows(path: &Path, take: &mut dyn FnMut(Side, &Row)) -> Result<Fact
     let Run { head, .. } = run;
     input.end().map_err(|_| ReadError::new(path, "more than one run; name the folders of the runs"))?;
     let notes = vec!["no ITL and ICL: the times of the tokens are not in this file".to_owned()];
-    Ok(Facts { side: Side::Client, said: said(&Value::Object(head)), notes })
+    let head = Value::Object(head);
+    let marks = marks::of_files(&head["marks"]);
+    Ok(Facts { side: Side::Client, said: said(&head), notes, marks })
 }
 
 struct Run<'a> {

@@ -6,6 +6,7 @@
 
 mod cells;
 mod csv;
+pub mod hdr;
 mod json;
 mod tokens;
 mod trace;
@@ -20,6 +21,7 @@ use serde_json::Value;
 use super::files::{CSV, JSON, TOKENS};
 use super::gather::Side;
 use super::manifest::MANIFEST;
+use super::marks::{self, Mark};
 use crate::load::row::Row;
 use crate::trace::parts::{files_of, is_packed, open_at};
 
@@ -96,6 +98,8 @@ pub struct Facts {
     pub said: Vec<(&'static str, String)>,
     /// What else a reader has to know.
     pub notes: Vec<String>,
+    /// What charts over time show beside their curves.
+    pub marks: Vec<Mark>,
 }
 
 /// The runs behind these paths, each `PATH` or `NAME=PATH`: a folder is a run or holds folders of runs.
@@ -218,13 +222,14 @@ fn tell_apart(inputs: &mut [Input]) {
     for i in 1..inputs.len() {
         let (before, this) = inputs.split_at_mut(i);
         let name = this[0].name.clone();
-        let taken = |name: &str| before.iter().any(|other| other.name == name);
-        let mut number = 2;
-        while taken(&this[0].name) {
-            this[0].name = format!("{name} ({number})");
-            number += 1;
-        }
+        this[0].name = unlike(name, &|name| before.iter().any(|other| other.name == name));
     }
+}
+
+/// A name that is not taken yet.
+fn unlike(name: String, taken: &dyn Fn(&str) -> bool) -> String {
+    let numbered = (2..).map(|number| format!("{name} ({number})"));
+    std::iter::once(name.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(name)
 }
 
 impl Input {
@@ -239,20 +244,21 @@ impl Input {
             Kind::Trace => trace::rows(&self.path, take)?,
         };
         if let Some(manifest) = &self.manifest {
-            facts.said.extend(from_manifest(manifest)?);
+            let told = from_manifest(manifest)?;
+            facts.said.extend(said(&told));
+            facts.marks = marks::of_files(&told["marks"]);
         }
         Ok(facts)
     }
 }
 
-fn from_manifest(path: &Path) -> Result<Vec<(&'static str, String)>, ReadError> {
+fn from_manifest(path: &Path) -> Result<Value, ReadError> {
     let bytes = fs::metadata(path).map_err(|e| ReadError::new(path, e))?.len();
     if bytes > MAX_MANIFEST_BYTES {
         return Err(ReadError::new(path, format!("{bytes} bytes are no manifest")));
     }
     let text = fs::read(path).map_err(|e| ReadError::new(path, e))?;
-    let object: Value = serde_json::from_slice(&text).map_err(|e| ReadError::new(path, e))?;
-    Ok(said(&object))
+    serde_json::from_slice(&text).map_err(|e| ReadError::new(path, e))
 }
 
 /// What a manifest or the head of a `run.json` says of its run.

@@ -1,0 +1,65 @@
+//! Latencies as HDR histograms: what a run writes as `latency.hdr`, and such logs of several runs made one.
+//!
+//! Rule: the format is that of `HdrHistogram`'s log, so that its tools read it; whole numbers of nanoseconds with three significant
+//! digits. A tag is the name of a quantity. Adding logs adds counts of buckets, so that what comes of several clients is what one
+//! client of them all had recorded. Deliberately not here: reading a log back ([`super::read`]).
+
+mod encoded;
+mod record;
+mod table;
+
+pub use encoded::{decoded, encoded};
+pub use record::{Recording, TAGS};
+pub use table::{json, text};
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+/// Counts by value.
+pub type Counts = Histogram<u64>;
+
+/// Significant digits of what is written: a value comes back within 0.1 %.
+pub const DIGITS: u8 = 3;
+/// Values above are counted as this one: a day.
+pub const HIGHEST_NS: u64 = 86_400_000_000_000;
+/// How a log of ours begins: by this its values are known to be nanoseconds.
+pub const OURS: &str = "#[milepost ";
+/// The names of the columns, as every log has them.
+pub const LEGEND: &str =
+    "\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"";
+
+/// Counts that were read, of one log or of several together.
+#[derive(Clone, Debug, Default)]
+pub struct Tagged(pub BTreeMap<String, Counts>);
+
+impl Tagged {
+    /// Adds the counts of one interval to those of its tag.
+    ///
+    /// # Errors
+    /// They do not fit together, in words.
+    pub fn add(&mut self, tag: &str, counts: &Counts) -> Result<(), String> {
+        let failed = |e: &dyn std::fmt::Display| format!("the histogram of tag {tag:?} cannot be added: {e}");
+        if let Some(sum) = self.0.get_mut(tag) {
+            return sum.add(counts).map_err(|e| failed(&e));
+        }
+        // Grows with what comes, whatever range a log was made for.
+        let mut sum = Counts::new(counts.sigfig()).map_err(|e| failed(&e))?;
+        sum.add(counts).map_err(|e| failed(&e))?;
+        self.0.insert(tag.to_owned(), sum);
+        Ok(())
+    }
+
+    /// All of another's too.
+    ///
+    /// # Errors
+    /// They do not fit together, in words.
+    pub fn add_all(&mut self, other: &Self) -> Result<(), String> {
+        other.0.iter().try_for_each(|(tag, counts)| self.add(tag, counts))
+    }
+
+    /// The fewest significant digits among them.
+    pub fn digits(&self) -> Option<u8> {
+        self.0.values().map(Counts::sigfig).min()
+    }
+}
