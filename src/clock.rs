@@ -39,6 +39,27 @@ pub struct ClockSnapshot {
     pub bracket_ns: u64,
 }
 
+/// Wall against monotonic time moves by no more than this part of the time that goes by, unless somebody sets the wall clock: what
+/// `adjtime` and NTP slew at most.
+const SLEW_PART: u64 = 2_000;
+
+impl ClockSnapshot {
+    /// Wall minus monotonic time.
+    pub fn offset_ns(&self) -> i64 {
+        let signed = |ns: u64| i64::try_from(ns).unwrap_or(i64::MAX);
+        signed(self.unix_ns) - signed(self.mono_ns)
+    }
+
+    /// How far the wall clock was set forward (or back, less than 0) between `earlier` and this; `None` if what it moved is within
+    /// the error of both and what slewing may do in that time.
+    pub fn wall_step_ns(&self, earlier: &Self) -> Option<i64> {
+        let moved_ns = self.offset_ns().saturating_sub(earlier.offset_ns());
+        let error_ns = (self.bracket_ns / 2).saturating_add(earlier.bracket_ns / 2);
+        let slewed_ns = self.mono_ns.abs_diff(earlier.mono_ns) / SLEW_PART;
+        (moved_ns.unsigned_abs() > error_ns.saturating_add(slewed_ns)).then_some(moved_ns)
+    }
+}
+
 /// CPU time of all threads of this process so far, in nanoseconds.
 pub fn process_cpu_ns() -> u64 {
     read(ClockId::ProcessCPUTime)
@@ -151,6 +172,16 @@ mod tests {
         let before = clock.mono_ns();
         let s = clock.snapshot();
         assert!(s.mono_ns >= before && s.mono_ns <= clock.mono_ns());
+    }
+
+    #[test]
+    fn a_step_is_more_than_brackets_and_slewing_explain() {
+        let at = |mono_ns: u64, unix_ns: u64| ClockSnapshot { mono_ns, unix_ns, bracket_ns: 2_000 };
+        let first = at(1_000_000_000, 50_000_000_000);
+        // A second later: 500 us of slew and 2 us of brackets.
+        assert_eq!(at(2_000_000_000, 51_000_502_000).wall_step_ns(&first), None);
+        assert_eq!(at(2_000_000_000, 51_000_502_001).wall_step_ns(&first), Some(502_001));
+        assert_eq!(at(2_000_000_000, 47_000_000_000).wall_step_ns(&first), Some(-4_000_000_000));
     }
 
     #[tokio::test(start_paused = true)]

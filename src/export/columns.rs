@@ -19,7 +19,7 @@ use crate::trace::json::push_json;
 use crate::trace::leaves::{LeafKind, leaves};
 
 /// What alignment adds: name, kind, meaning.
-const DERIVED: [(&str, LeafKind, &str); 14] = [
+const DERIVED: [(&str, LeafKind, &str); 15] = [
     ("aligned_created_ns", LeafKind::Integer, "The server took the request, nanoseconds after arrival."),
     (
         "aligned_queue_start_ns",
@@ -46,6 +46,11 @@ const DERIVED: [(&str, LeafKind, &str); 14] = [
         "clock_bound_ns",
         LeafKind::Integer,
         "Most by which an aligned moment may be off, nanoseconds; absent if none was aligned.",
+    ),
+    (
+        "clock_offset_ns",
+        LeafKind::Integer,
+        "Taken from the worker's wall clock to place its stamps on the router's monotonic clock, nanoseconds.",
     ),
     ("order_broken", LeafKind::Truth, "The stages are out of order by more than the bound."),
     ("missing", LeafKind::Text, "What could not be told, with the reason: stage=reason; ..."),
@@ -107,9 +112,7 @@ impl Columns {
             table.fields.put(&leaf.path, Place::Cell(table.columns.len(), leaf.kind));
             table.columns.push(Column { name: name_of(&leaf.path), kind: leaf.kind, doc: leaf.doc.into() });
         }
-        let derived =
-            DERIVED.map(|(name, kind, doc)| Column { name: name.to_owned(), kind, doc: doc.into() });
-        table.columns.extend(derived);
+        table.columns.extend(derived_columns());
         table
     }
 
@@ -137,6 +140,11 @@ impl Columns {
     }
 }
 
+/// The columns of what alignment adds.
+pub(super) fn derived_columns() -> impl Iterator<Item = Column> {
+    DERIVED.into_iter().map(|(name, kind, doc)| Column { name: name.to_owned(), kind, doc: doc.into() })
+}
+
 fn name_of(path: &[String]) -> String {
     match path {
         [outer, own] if own.contains(outer.as_str()) => own.clone(),
@@ -144,8 +152,8 @@ fn name_of(path: &[String]) -> String {
     }
 }
 
-/// The cells of [`DERIVED`].
-fn derived<'a>(placed: &'a Placed<'_>) -> [Cell<'a>; DERIVED.len()] {
+/// The cells of [`derived_columns`].
+pub(super) fn derived<'a>(placed: &'a Placed<'_>) -> [Cell<'a>; DERIVED.len()] {
     // Taken apart, so that what alignment may add one day does not compile without its column.
     let Aligned {
         created_ns,
@@ -159,6 +167,7 @@ fn derived<'a>(placed: &'a Placed<'_>) -> [Cell<'a>; DERIVED.len()] {
         ttft_ns,
         ttft_source,
         clock_bound_ns,
+        clock_offset_ns,
         order_broken,
         missing,
     } = &placed.aligned;
@@ -176,6 +185,7 @@ fn derived<'a>(placed: &'a Placed<'_>) -> [Cell<'a>; DERIVED.len()] {
         integer(ttft_ns),
         Cell::Text(ttft_source.as_str().into()),
         clock_bound_ns.map_or(Cell::Absent, |ns| Cell::Integer(whole(ns))),
+        integer(clock_offset_ns),
         Cell::Truth(*order_broken),
         if missing.is_empty() { Cell::Absent } else { Cell::Text(missing.join("; ").into()) },
         Cell::Integer(whole(placed.run)),
@@ -183,7 +193,7 @@ fn derived<'a>(placed: &'a Placed<'_>) -> [Cell<'a>; DERIVED.len()] {
 }
 
 /// A count as tables hold it; beyond 2^63 is only what a client made up.
-fn whole(n: u64) -> i64 {
+pub(super) fn whole(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 

@@ -58,7 +58,7 @@ pub fn each(
             }
             match (&record, told) {
                 (_, Some(of)) => clock = Some(of.clock),
-                (Record::Clock(read), _) => clock = Some(*read),
+                (Record::Clock(read), _) => clock = Some(read.snapshot()),
                 _ => {}
             }
             match (&record, survey.runs.get(run - 1)) {

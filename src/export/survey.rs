@@ -82,6 +82,11 @@ impl Survey {
         self.files.iter().map(|file| file.torn_lines).sum()
     }
 
+    /// Requests of remote workers whose stamps contradict themselves.
+    pub fn contradictions(&self) -> u64 {
+        self.runs.iter().map(|run| run.offsets.contradictions()).sum()
+    }
+
     fn file(&mut self, path: &Path) -> Result<(), ExportError> {
         let mut reader = TraceReader::open(path)?;
         let (mut records, mut first, mut last) = (0, None, None);
@@ -110,7 +115,7 @@ impl Survey {
                 run.clocks.add(record.clock);
                 self.begins(record.clock.unix_ns);
             }
-            Record::Clock(clock) => run.clocks.add(*clock),
+            Record::Clock(clock) => run.clocks.add_record(clock),
             Record::Worker(worker) => run.offsets.know(worker),
             Record::Lost(lost) => self.lost += lost.all_requests(),
             Record::Request(request) => {

@@ -15,6 +15,7 @@ pub mod dataset;
 mod descriptors;
 pub mod failure;
 pub mod faults;
+mod follow;
 mod join;
 mod live;
 mod offset;

@@ -2,13 +2,10 @@
 //!
 //! Rule: only what was written after the run began counts as this run's requests (ids may have been used before); clocks and
 //! workers count from the beginning. The router writes a little later than it answers, so records are waited for, up to a
-//! limit. Deliberately not here: what the records mean for a row, see `join`.
+//! limit. Deliberately not here: which files those are (`follow`), what the records mean for a row (`join`).
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,12 +14,12 @@ use http::{HeaderMap, Method};
 use super::client::Client;
 use super::config::TraceSource;
 use super::connections::Connections;
+use super::follow::Following;
 use super::spool::records::{Records, RecordsMaker, Wanted};
 use super::target::Target;
 use crate::clock::Clock;
 use crate::net::dialer::Dialer;
 use crate::trace::axis::{ClockTrack, Offsets};
-use crate::trace::reader::MAX_LINE_BYTES;
 use crate::trace::record::{Record, RequestRecord, RunRecord, WorkerRecord};
 use crate::trace::schema::SCHEMA;
 
@@ -125,7 +122,7 @@ impl<'a> Reading<'a> {
                 traced.last_run(|run| run.offsets.know(&worker));
                 traced.add_worker(worker);
             }
-            Record::Clock(clock) => traced.last_run(|run| run.clocks.add(clock)),
+            Record::Clock(clock) => traced.last_run(|run| run.clocks.add_record(&clock)),
             Record::Request(record) if ours => match (self.wanted.index)(&record.request_id) {
                 Some(index) => {
                     traced.last_run(|run| run.offsets.learn(&record));
@@ -196,16 +193,13 @@ fn is_strange(record: &RequestRecord) -> bool {
 
 /// A trace that is being written.
 #[derive(Debug)]
-pub struct Tracing {
-    source: Source,
-    /// Where the trace ended when the run began, in bytes.
-    begin: u64,
-}
+pub struct Tracing(Source);
 
 #[derive(Debug)]
 enum Source {
-    File(PathBuf),
-    Url(Target, Client),
+    File(Following),
+    /// With where the trace ended when the run began, in bytes.
+    Url(Target, Client, u64),
 }
 
 impl Tracing {
@@ -218,8 +212,8 @@ impl Tracing {
             TraceSource::File(path) => {
                 let fail = |what: String| TraceError(format!("{}: {what}", path.display()));
                 let expected = "expected the file that `milepost route --trace-log` writes";
-                let begin = begun(path).map_err(|e| fail(format!("{e}; {expected}")))?;
-                Ok(Self { source: Source::File(path.clone()), begin })
+                let following = Following::begin(path).map_err(|e| fail(format!("{e}; {expected}")))?;
+                Ok(Self(Source::File(following)))
             }
             TraceSource::Url(url) => {
                 let fail = |what: String| TraceError(format!("{url}: {what}"));
@@ -229,7 +223,7 @@ impl Tracing {
                     Client::new(connections, clock.clone(), &url.host_port(), &HeaderMap::new(), GET_TIMEOUT)
                         .map_err(fail)?;
                 let begin = get(&client, url).await?.len() as u64;
-                Ok(Self { source: Source::Url(url.clone(), client), begin })
+                Ok(Self(Source::Url(url.clone(), client, begin)))
             }
         }
     }
@@ -245,23 +239,11 @@ impl Tracing {
         wait: Duration,
     ) -> Result<Traced, TraceError> {
         let until_ns = clock.mono_ns() + wait.as_nanos() as u64;
-        match self.source {
-            Source::File(path) => follow(path, self.begin, wanted, clock, until_ns).await,
-            Source::Url(url, client) => fetch(&client, &url, self.begin, wanted, clock, until_ns).await,
+        match self.0 {
+            Source::File(following) => follow(following, wanted, clock, until_ns).await,
+            Source::Url(url, client, begin) => fetch(&client, &url, begin, wanted, clock, until_ns).await,
         }
     }
-}
-
-/// The length of a trace file, after a look at its first line.
-fn begun(path: &Path) -> std::io::Result<u64> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
-    let mut first = Vec::new();
-    BufReader::new(file).take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut first)?;
-    if first.last() == Some(&b'\n') && serde_json::from_slice::<Record>(&first).is_err() {
-        return Err(std::io::Error::other("not a milepost trace: its first line is no record"));
-    }
-    Ok(length)
 }
 
 async fn get(client: &Client, url: &Target) -> Result<Bytes, TraceError> {
@@ -300,72 +282,18 @@ async fn fetch(
 }
 
 async fn follow(
-    path: PathBuf,
-    mut begin: u64,
+    mut following: Following,
     wanted: &Wanted<'_>,
     clock: &Clock,
     until_ns: u64,
 ) -> Result<Traced, TraceError> {
     let mut reading = Reading::of(wanted);
-    let mut read = 0;
     loop {
-        (read, begin) = read_lines(&path, read, begin, &mut reading)
-            .map_err(|e| TraceError(format!("{}: {e}", path.display())))?;
+        let looked = following.look(&mut |line, ours| reading.take(line, ours));
+        looked.map_err(|e| TraceError(format!("{}: {e}", following.path().display())))?;
         if reading.is_over(clock, until_ns) {
-            return reading.checked(&path.display());
+            return reading.checked(&following.path().display());
         }
         tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Takes the whole lines from `read` on; the place after the last one, and where this run begins. A file that has become
-/// shorter was begun anew, and all of it is of this run.
-fn read_lines(path: &Path, read: u64, begin: u64, reading: &mut Reading<'_>) -> std::io::Result<(u64, u64)> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    let (mut place, begin) = if length < read.max(begin) { (0, 0) } else { (read, begin) };
-    file.seek(SeekFrom::Start(place))?;
-    let mut lines = BufReader::new(file);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let bytes = lines.by_ref().take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut line)?;
-        if line.last() != Some(&b'\n') && bytes < MAX_LINE_BYTES {
-            return Ok((place, begin));
-        }
-        reading.take(&line, place >= begin).map_err(std::io::Error::other)?;
-        place += bytes as u64;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::load::spool::Keeping;
-
-    fn line(id: &str) -> String {
-        let record = RequestRecord { request_id: id.to_owned(), ..RequestRecord::default() };
-        serde_json::to_string(&Record::Request(Box::new(record))).unwrap() + "\n"
-    }
-
-    /// Longer than where this run began by the time of the look, yet shorter than what was read.
-    #[test]
-    fn a_file_begun_anew_is_read_from_its_start_and_once() {
-        let path = std::env::temp_dir().join(format!("milepost-{}-anew.jsonl", std::process::id()));
-        let keeping = Keeping::default();
-        let index = |id: &str| ["a", "b"].iter().position(|wanted| *wanted == id);
-        let wanted = Wanted { index: &index, count: 2, planned: 2, keeping: &keeping };
-        let mut reading = Reading::of(&wanted);
-        std::fs::write(&path, ["old", "x", "y", "a"].map(line).concat()).unwrap();
-        let begin = line("old").len() as u64;
-        let (read, begin) = read_lines(&path, 0, begin, &mut reading).unwrap();
-        std::fs::write(&path, ["x", "b"].map(line).concat()).unwrap();
-        let (read, begin) = read_lines(&path, read, begin, &mut reading).unwrap();
-        let (again, _) = read_lines(&path, read, begin, &mut reading).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        let traced = reading.checked(&"x").unwrap();
-        let ids = traced.records.in_order().map(|found| found.map(|found| found.record.request_id));
-        assert_eq!(ids.collect::<Vec<_>>(), ["a", "b"].map(|id| Some(id.to_owned())));
-        assert_eq!((again, traced.repeated), (read, 0));
     }
 }

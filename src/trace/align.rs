@@ -110,6 +110,9 @@ pub struct Aligned {
     pub ttft_source: TtftSource,
     /// The largest bound of a placed moment; absent if no server stamp was placed.
     pub clock_bound_ns: Option<u64>,
+    /// What was taken from a reading of the server's wall clock to place it on the router's monotonic clock; of several readings the
+    /// one of the largest bound. Absent if none was placed.
+    pub clock_offset_ns: Option<i64>,
     /// The stages are out of order by more than the bound, or one lay outside the request and was not placed.
     pub order_broken: bool,
     /// CSV columns that stay empty, with the reason.
@@ -290,10 +293,15 @@ impl Aligner<'_> {
 
     /// Places a stage, or notes why it cannot be.
     fn stage(&mut self, column: &'static str, stage: Stage) -> Option<i64> {
-        match stage.and_then(|raw| self.place(raw)) {
-            Ok(placed) => {
-                let bound = self.out.clock_bound_ns.unwrap_or(0);
-                self.out.clock_bound_ns = Some(bound.max(placed.bound_ns));
+        match stage.and_then(|raw| Ok((raw, self.place(raw)?))) {
+            Ok((raw, placed)) => {
+                let bound_ns = self.out.clock_bound_ns.unwrap_or(0);
+                if let Raw::Wall(unix_ns) = raw
+                    && placed.bound_ns >= bound_ns
+                {
+                    self.out.clock_offset_ns = Some(unix_ns.saturating_sub(placed.mono_ns));
+                }
+                self.out.clock_bound_ns = Some(bound_ns.max(placed.bound_ns));
                 Some(placed.mono_ns.saturating_sub(signed(self.record.arrival_mono_ns)))
             }
             Err(reason) => {
@@ -312,7 +320,8 @@ impl Aligner<'_> {
             Raw::Mono(mono_ns) if same_host => self.inside(Placed { mono_ns, bound_ns: 0 }),
             Raw::Mono(_) => Err(REMOTE_MONOTONIC),
             Raw::Wall(unix_ns) if same_host => {
-                self.inside(self.clocks.place_unix(unix_ns, near_ns).ok_or(NO_CLOCK_RECORD)?)
+                let to_ns = near_ns.saturating_add(self.record.end_ns);
+                self.inside(self.clocks.place_unix_within(unix_ns, near_ns, to_ns).ok_or(NO_CLOCK_RECORD)?)
             }
             Raw::Wall(unix_ns) => {
                 let own = exchange(self.record).and_then(Result::ok);

@@ -2,7 +2,8 @@
 //!
 //! Rule: a thread of its own does it, so that neither traffic nor capture waits. A file is packed beside itself, written through to the
 //! disk, given its name, and only then is the plain one removed: whatever fails, one of the two is whole. The file that is
-//! written is never touched. Deliberately not here: when files are rotated ([`super::scribe`]).
+//! written is never touched, whoever writes it, nor one that does not begin as a trace does. Deliberately not here: when files are
+//! rotated ([`super::scribe`]), which files there are ([`super::parts`]).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -13,7 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use super::parts::{PACKED_END, Part, UNFINISHED_END, parts_of};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::parts::{Kept, PACKED_END, Part, UNFINISHED_END, captures_in, id_of, kept_beside, parts_of};
+use super::reader::first_run;
 use crate::log;
 
 /// Bytes packed between two looks whether to stop.
@@ -22,12 +27,14 @@ const CHUNK_BYTES: u64 = 1 << 20;
 const LEVEL: i32 = 3;
 
 /// How files are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Keeping {
     /// They are packed by zstd.
     pub(super) packs: bool,
     /// All of them together may have this many bytes.
     pub(super) max_bytes: Option<u64>,
+    /// So may all captures in this folder, whatever their names, with them.
+    pub(super) folder: Option<PathBuf>,
 }
 
 /// The thread that keeps them.
@@ -50,7 +57,7 @@ impl Archive {
         let stop_thread = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("trace-archive".to_owned())
-            .spawn(move || work(&incoming, keeping, &stop_thread));
+            .spawn(move || work(&incoming, &keeping, &stop_thread));
         match thread {
             Ok(thread) => Some(Self { looks: Some(looks), stop, thread: Some(thread) }),
             Err(error) => {
@@ -79,7 +86,7 @@ impl Drop for Archive {
     }
 }
 
-fn work(looks: &Receiver<PathBuf>, keeping: Keeping, stop: &AtomicBool) {
+fn work(looks: &Receiver<PathBuf>, keeping: &Keeping, stop: &AtomicBool) {
     let mut failing = false;
     while let Ok(live) = looks.recv() {
         let kept = keep(&live, keeping, stop);
@@ -91,22 +98,56 @@ fn work(looks: &Receiver<PathBuf>, keeping: Keeping, stop: &AtomicBool) {
 }
 
 /// Packs what is plain, then removes the oldest until the rest is small enough.
-fn keep(live: &Path, keeping: Keeping, stop: &AtomicBool) -> io::Result<()> {
+fn keep(live: &Path, keeping: &Keeping, stop: &AtomicBool) -> io::Result<()> {
     let packed = if keeping.packs { pack_all(live, stop) } else { Ok(()) };
     if let Some(max_bytes) = keeping.max_bytes {
-        let mut parts = parts_of(live)?;
-        let mut bytes: u64 = parts.iter().map(|part| part.bytes).sum();
-        while bytes > max_bytes && !parts.is_empty() {
-            let oldest = parts.remove(0);
-            std::fs::remove_file(&oldest.path)?;
-            bytes -= oldest.bytes;
-            log::info(&format!(
-                "trace: {} removed, as all files together were too large",
-                oldest.path.display()
-            ));
-        }
+        let files = match &keeping.folder {
+            Some(folder) => captures_in(folder)?,
+            None => Vec::new(),
+        };
+        remove_oldest(live, kept_beside(live)?.into_iter().chain(files), max_bytes)?;
     }
     packed
+}
+
+/// Removes the oldest until the rest is small enough. What milepost did not make is none of them, nor what somebody writes.
+fn remove_oldest(live: &Path, files: impl Iterator<Item = Kept>, max_bytes: u64) -> io::Result<()> {
+    let mut files: Vec<Kept> = files.collect();
+    files.sort();
+    // By another way to the same folder a file may be there twice.
+    files.dedup_by_key(|file| file.id);
+    let sum = |files: &[Kept]| files.iter().map(|file| file.bytes).sum::<u64>();
+    if sum(&files) <= max_bytes {
+        return Ok(());
+    }
+    let live = live.metadata().ok().map(|live| id_of(&live));
+    files.retain(|file| Some(file.id) != live && is_capture(&file.path));
+    let mut bytes = sum(&files);
+    for file in files {
+        if bytes <= max_bytes {
+            break;
+        }
+        bytes -= file.bytes;
+        let Some(_held) = unlocked(&file.path)? else { continue };
+        std::fs::remove_file(&file.path)?;
+        log::info(&format!("trace: {} removed, as all files together were too large", file.path.display()));
+    }
+    Ok(())
+}
+
+/// It begins as a trace does, and nobody writes it.
+fn is_capture(path: &Path) -> bool {
+    first_run(path).is_some() && matches!(unlocked(path), Ok(Some(_)))
+}
+
+/// The file, held against whoever would begin to write it; `None` where somebody does.
+fn unlocked(path: &Path) -> io::Result<Option<File>> {
+    let file = File::open(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// One that cannot be packed is left, and the others are packed all the same; the last error is told.
@@ -153,16 +194,23 @@ fn write_packed(from: &Path, to: &Path, stop: &AtomicBool) -> io::Result<bool> {
             return Ok(false);
         }
     }
-    packer.finish()?.sync_all()?;
+    let written = packer.finish()?;
+    // By which the oldest are known, of whatever name.
+    written.set_modified(plain.metadata()?.modified()?)?;
+    written.sync_all()?;
     Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::time::Duration;
 
     use super::*;
+    use crate::clock::Clock;
     use crate::trace::parts::{open_at, part_path};
+    use crate::trace::record::Record;
+    use crate::trace::writer::tests::run_record;
 
     fn live(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("milepost-archive-{}-{name}", std::process::id()));
@@ -186,7 +234,7 @@ mod tests {
         // Of a process that was killed in the middle.
         std::fs::write(live.with_file_name("t.000001.jsonl.packing"), "junk").unwrap();
         let stop = AtomicBool::new(false);
-        keep(&live, Keeping { packs: true, max_bytes: None }, &stop).unwrap();
+        keep(&live, &packing(), &stop).unwrap();
         assert_eq!(names(&live), ["t.000001.jsonl.zst", "t.000002.jsonl.zst"]);
         assert!(!live.with_file_name("t.000001.jsonl.packing").exists());
         let mut read = String::new();
@@ -202,23 +250,75 @@ mod tests {
         let live = live("stuck");
         std::fs::create_dir(part_path(&live, 1)).unwrap();
         std::fs::write(part_path(&live, 2), "two\n").unwrap();
-        let kept = keep(&live, Keeping { packs: true, max_bytes: None }, &AtomicBool::new(false));
+        let kept = keep(&live, &packing(), &AtomicBool::new(false));
         assert!(kept.is_err());
         assert_eq!(names(&live), ["t.000001.jsonl", "t.000002.jsonl.zst"]);
         std::fs::remove_dir_all(live.parent().unwrap()).unwrap();
+    }
+
+    fn packing() -> Keeping {
+        Keeping { packs: true, ..Keeping::default() }
+    }
+
+    fn limit(max_bytes: u64) -> Keeping {
+        Keeping { max_bytes: Some(max_bytes), ..Keeping::default() }
+    }
+
+    /// A file of a capture, of so many bytes, last written so long ago.
+    fn write(path: &Path, bytes: usize, age_s: u64) {
+        let run = serde_json::to_string(&Record::Run(run_record(&Clock::system()))).unwrap() + "\n";
+        std::fs::write(path, format!("{run}{}", "\n".repeat(bytes - run.len()))).unwrap();
+        let file = File::options().write(true).open(path).unwrap();
+        let now = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(now - Duration::from_secs(age_s)).unwrap();
     }
 
     #[test]
     fn the_oldest_go_first_and_one_that_is_to_stop_leaves_a_whole_file() {
         let live = live("cap");
         for number in 1..=5 {
-            std::fs::write(part_path(&live, number), [b'x'; 100]).unwrap();
+            write(&part_path(&live, number), 1_000, 10);
         }
-        std::fs::write(&live, [b'x'; 1000]).unwrap();
+        // By its name a part, and nothing that milepost wrote.
+        std::fs::write(part_path(&live, 6), "mine").unwrap();
+        write(&live, 9_000, 0);
         let stop = AtomicBool::new(true);
-        keep(&live, Keeping { packs: true, max_bytes: Some(250) }, &stop).unwrap();
-        assert_eq!(names(&live), ["t.000004.jsonl", "t.000005.jsonl"]);
+        keep(&live, &Keeping { packs: true, ..limit(2_500) }, &stop).unwrap();
+        assert_eq!(names(&live), ["t.000004.jsonl", "t.000005.jsonl", "t.000006.jsonl"]);
+        keep(&live, &limit(1), &stop).unwrap();
+        assert_eq!(names(&live), ["t.000006.jsonl"]);
         assert!(live.exists());
         std::fs::remove_dir_all(live.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn the_limit_holds_over_all_names_in_the_folder_of_captures() {
+        let live = live("names");
+        let folder = live.parent().unwrap().to_owned();
+        let at = |name: &str| folder.join(name);
+        write(&at("friday.000001.jsonl"), 1_000, 500);
+        write(&at("friday.jsonl"), 1_000, 400);
+        write(&part_path(&live, 1), 1_000, 300);
+        write(&at("monday.jsonl"), 1_000, 450);
+        write(&part_path(&live, 2), 1_000, 200);
+        write(&live, 1_000, 600);
+        std::fs::write(at("notes.jsonl"), "{}\n".repeat(5_000)).unwrap();
+        std::fs::write(at("table.csv"), "mine").unwrap();
+        // Another router writes it; this one its own.
+        let theirs = File::open(at("monday.jsonl")).unwrap();
+        flock(&theirs, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let ours = File::open(&live).unwrap();
+        flock(&ours, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let keeping = Keeping { folder: Some(folder.clone()), ..limit(2_000) };
+        keep(&live, &keeping, &AtomicBool::new(false)).unwrap();
+        let left =
+            ["monday.jsonl", "notes.jsonl", "t.000001.jsonl", "t.000002.jsonl", "t.jsonl", "table.csv"];
+        let mut found: Vec<String> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        found.sort();
+        assert_eq!(found, left);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::ClockSnapshot;
-use crate::trace::record::{Outcome, RequestRecord, WorkerRecord};
+use crate::trace::record::{ClockRecord, Outcome, RequestRecord, WorkerRecord};
 use crate::wire::meta_info::ServerStamps;
 
 /// Drift allowed for where no snapshot or pair tells: one part in 20 000 (50 µs per second), above free-running quartz (30).
@@ -19,6 +19,8 @@ const DRIFT_PART: u64 = 20_000;
 const FLOAT_NS: u64 = 360;
 /// One pair is kept for each span of this length and worker.
 const SPAN_NS: u64 = 2_000_000_000;
+/// Sides of steps that are tried for one reading, from the one of its request's arrival on.
+const MAX_SIDES: usize = 32;
 /// Spans to either side that may lend their pair.
 const NEAR_SPANS: u64 = 30;
 
@@ -47,55 +49,141 @@ pub struct Placed {
 #[derive(Clone, Debug, Default)]
 pub struct ClockTrack {
     /// In order of `mono_ns`.
-    snapshots: Vec<ClockSnapshot>,
+    readings: Vec<Reading>,
+    /// Places of the readings before which the wall clock was set.
+    steps: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    clock: ClockSnapshot,
+    /// If a step lies before it, where the record says that this begins.
+    step_after_ns: Option<u64>,
 }
 
 impl ClockTrack {
-    /// Adds a `clock` record, or the clock of a `run` record.
-    pub fn add(&mut self, snapshot: ClockSnapshot) {
-        let at = self.snapshots.partition_point(|s| s.mono_ns <= snapshot.mono_ns);
-        self.snapshots.insert(at, snapshot);
+    /// Adds a reading, such as the clock of a `run` record.
+    pub fn add(&mut self, clock: ClockSnapshot) {
+        self.insert(Reading { clock, step_after_ns: None });
+    }
+
+    /// Adds a `clock` record.
+    pub fn add_record(&mut self, record: &ClockRecord) {
+        self.insert(Reading { clock: record.snapshot(), step_after_ns: record.wall_step_after_ns });
+    }
+
+    fn insert(&mut self, reading: Reading) {
+        let at = self.readings.partition_point(|r| r.clock.mono_ns <= reading.clock.mono_ns);
+        self.readings.insert(at, reading);
+        // Out of order it may part two that were neighbours; that is rare.
+        let from = if at + 1 == self.readings.len() { at.max(1) } else { 1 };
+        self.steps.truncate(self.steps.partition_point(|step| *step < from));
+        let stepped =
+            |at: &usize| self.readings[*at].clock.wall_step_ns(&self.readings[*at - 1].clock).is_some();
+        let found: Vec<usize> = (from..self.readings.len()).filter(stepped).collect();
+        self.steps.extend(found);
     }
 
     /// Places a reading of this host's wall clock, through the snapshot nearest to it. `near_mono_ns` is a moment not far
     /// from it, which tells the two sides of a clock step apart.
     ///
     /// The bound is half the snapshot's bracket, plus what the wall clock moved against the monotonic one up to the
-    /// neighbour on the other side (slew or step), or 50 ppm of the distance where there is no other side.
+    /// neighbour on the other side (slew), or 50 ppm of the distance where there is no other side before a step.
     pub fn place_unix(&self, unix_ns: i64, near_mono_ns: u64) -> Option<Placed> {
-        let guess = self.nearest(near_mono_ns)?;
-        let about_ns = u64::try_from(unix_ns.saturating_sub(offset_ns(&self.snapshots[guess]))).ok()?;
-        let index = self.nearest(about_ns)?;
-        let snapshot = &self.snapshots[index];
-        let mono_ns = unix_ns.saturating_sub(offset_ns(snapshot));
-        let other = if about_ns >= snapshot.mono_ns {
-            self.snapshots.get(index + 1)
-        } else {
-            index.checked_sub(1).map(|i| &self.snapshots[i])
-        };
-        let moved_ns = match other {
-            Some(other) => offset_ns(other).abs_diff(offset_ns(snapshot)),
-            None => about_ns.abs_diff(snapshot.mono_ns) / DRIFT_PART,
-        };
-        Some(Placed {
-            mono_ns,
-            bound_ns: (snapshot.bracket_ns / 2).saturating_add(moved_ns).saturating_add(FLOAT_NS),
-        })
+        self.place_unix_within(unix_ns, near_mono_ns, near_mono_ns)
     }
 
-    fn nearest(&self, mono_ns: u64) -> Option<usize> {
-        let after = self.snapshots.partition_point(|s| s.mono_ns <= mono_ns);
-        let candidates = [after.checked_sub(1), Some(after)];
-        candidates
-            .into_iter()
-            .flatten()
-            .filter(|&i| i < self.snapshots.len())
-            .min_by_key(|&i| self.snapshots[i].mono_ns.abs_diff(mono_ns))
+    /// As [`Self::place_unix`], of a reading that was most likely taken between two moments. Where the wall clock was set, each side
+    /// of the step has a moment for the reading; one that lies on the other side of it, or farther from the two moments, is none.
+    /// If two are left nobody can tell which is true, and the bound has both.
+    pub fn place_unix_within(&self, unix_ns: i64, from_ns: u64, to_ns: u64) -> Option<Placed> {
+        let whole = || place_by(&self.readings, unix_ns, from_ns);
+        if self.steps.is_empty() {
+            return whole();
+        }
+        let away_ns = |placed: &Placed| {
+            let (from_ns, to_ns) = (signed(from_ns), signed(to_ns));
+            let away_ns = from_ns.saturating_sub(placed.mono_ns).max(placed.mono_ns.saturating_sub(to_ns));
+            away_ns.saturating_sub(signed(placed.bound_ns)).max(0)
+        };
+        let first = self.steps.partition_point(|step| self.readings[*step].clock.mono_ns <= from_ns);
+        let sides = first.saturating_sub(1)..=self.steps.len().min(first + MAX_SIDES);
+        let possible: Vec<Placed> = sides.filter_map(|side| self.place_on(side, unix_ns, from_ns)).collect();
+        let Some(mut best) = possible
+            .iter()
+            .copied()
+            .min_by_key(|placed| (away_ns(placed), placed.mono_ns.abs_diff(signed(from_ns))))
+        else {
+            return whole();
+        };
+        if away_ns(&best) == 0 {
+            let others = possible.iter().filter(|placed| away_ns(placed) == 0);
+            let apart_ns = others.map(|other| other.mono_ns.abs_diff(best.mono_ns)).max().unwrap_or(0);
+            best.bound_ns = best.bound_ns.saturating_add(apart_ns);
+        }
+        Some(best)
+    }
+
+    /// Places a reading by the clocks between two steps, if it can have been taken there.
+    fn place_on(&self, side: usize, unix_ns: i64, near_ns: u64) -> Option<Placed> {
+        let begin = side.checked_sub(1).map_or(0, |step| self.steps[step]);
+        let end = self.steps.get(side).copied().unwrap_or(self.readings.len());
+        let placed = place_by(&self.readings[begin..end], unix_ns, near_ns)?;
+        let is_after = begin == 0 || {
+            let before = self.readings[begin - 1].clock.mono_ns;
+            let after_ns = self.readings[begin].step_after_ns.unwrap_or(before).max(before);
+            placed.mono_ns.saturating_add(signed(placed.bound_ns)) >= signed(after_ns)
+        };
+        let is_before = self.readings.get(end).is_none_or(|next| {
+            placed.mono_ns.saturating_sub(signed(placed.bound_ns)) <= signed(next.clock.mono_ns)
+        });
+        (is_after && is_before).then_some(placed)
+    }
+
+    /// Wall minus monotonic time of this host near a moment.
+    pub fn offset_ns_near(&self, mono_ns: u64) -> Option<i64> {
+        nearest(&self.readings, mono_ns).map(|index| self.readings[index].clock.offset_ns())
+    }
+
+    /// The widest bracket of its readings.
+    pub fn widest_bracket_ns(&self) -> Option<u64> {
+        self.readings.iter().map(|reading| reading.clock.bracket_ns).max()
+    }
+
+    /// How often this host's wall clock was set.
+    pub fn steps(&self) -> u64 {
+        self.steps.len() as u64
     }
 }
 
-fn offset_ns(snapshot: &ClockSnapshot) -> i64 {
-    signed(snapshot.unix_ns) - signed(snapshot.mono_ns)
+/// Places a reading of the wall clock by readings between which it was not set.
+fn place_by(readings: &[Reading], unix_ns: i64, near_ns: u64) -> Option<Placed> {
+    let guess = nearest(readings, near_ns)?;
+    let about_ns = u64::try_from(unix_ns.saturating_sub(readings[guess].clock.offset_ns())).ok()?;
+    let index = nearest(readings, about_ns)?;
+    let snapshot = readings[index].clock;
+    let mono_ns = unix_ns.saturating_sub(snapshot.offset_ns());
+    let other = if about_ns >= snapshot.mono_ns {
+        readings.get(index + 1)
+    } else {
+        index.checked_sub(1).map(|i| &readings[i])
+    };
+    let moved_ns = match other {
+        Some(other) => other.clock.offset_ns().abs_diff(snapshot.offset_ns()),
+        None => about_ns.abs_diff(snapshot.mono_ns) / DRIFT_PART,
+    };
+    let bound_ns = (snapshot.bracket_ns / 2).saturating_add(moved_ns).saturating_add(FLOAT_NS);
+    Some(Placed { mono_ns, bound_ns })
+}
+
+fn nearest(readings: &[Reading], mono_ns: u64) -> Option<usize> {
+    let after = readings.partition_point(|r| r.clock.mono_ns <= mono_ns);
+    let candidates = [after.checked_sub(1), Some(after)];
+    candidates
+        .into_iter()
+        .flatten()
+        .filter(|&i| i < readings.len())
+        .min_by_key(|&i| readings[i].clock.mono_ns.abs_diff(mono_ns))
 }
 
 /// Wall clocks of remote workers against the router's monotonic clock, learned from the requests themselves.
@@ -126,7 +214,7 @@ impl Pair {
     }
 
     /// How far it may be off at another moment.
-    fn bound_at(&self, mono_ns: u64) -> u64 {
+    pub(super) fn bound_at(&self, mono_ns: u64) -> u64 {
         self.bound_ns().saturating_add(drift_ns(self.at_ns.abs_diff(mono_ns)))
     }
 }
@@ -168,6 +256,11 @@ impl Offsets {
         if pair.bound_ns() < best.bound_ns() {
             *best = pair;
         }
+    }
+
+    /// What is known of a worker's wall clock: the best exchange of each span, in order.
+    pub fn pairs(&self, worker: &str) -> impl Iterator<Item = &Pair> {
+        self.workers.get(worker).into_iter().flat_map(BTreeMap::values)
     }
 
     /// Forgets what was learned before this moment, save for some seconds: for who learns without an end.
@@ -240,7 +333,7 @@ impl Offsets {
 }
 
 /// Between which the offset lies at another moment, by one pair.
-fn interval(pair: &Pair, mono_ns: u64) -> (i64, i64) {
+pub(super) fn interval(pair: &Pair, mono_ns: u64) -> (i64, i64) {
     let bound_ns = signed(pair.bound_at(mono_ns));
     (pair.offset_ns.saturating_sub(bound_ns), pair.offset_ns.saturating_add(bound_ns))
 }

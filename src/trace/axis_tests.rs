@@ -58,6 +58,72 @@ fn the_two_sides_of_a_step_are_told_apart_by_the_requests_own_time() {
     assert_eq!((after.mono_ns, after.bound_ns), (signed(23 * SECOND_NS), 100 + FLOAT_NS));
 }
 
+/// A wall clock that is set by `step_ns` at `at_ns`, with a reading every ten seconds and one 30 ms after the step.
+fn stepped(at_ns: u64, step_ns: i64) -> ClockTrack {
+    let mut track = ClockTrack::default();
+    let wall = |mono_ns: u64| wall(mono_ns, at_ns, step_ns);
+    for mono_ns in (1..10).map(|n| 10 * n * SECOND_NS) {
+        track.add(snapshot(mono_ns, wall(mono_ns)));
+    }
+    let told = snapshot(at_ns + 30_000_000, wall(at_ns + 30_000_000));
+    track.add_record(&ClockRecord {
+        wall_step_us: Some(step_ns / 1_000),
+        wall_step_after_ns: Some(at_ns - 2_000_000),
+        ..ClockRecord::from(told)
+    });
+    track
+}
+
+fn wall(mono_ns: u64, step_at_ns: u64, step_ns: i64) -> u64 {
+    (DAY_NS + mono_ns).wrapping_add_signed(if mono_ns < step_at_ns { 0 } else { step_ns })
+}
+
+#[test]
+fn a_step_spoils_nothing_on_either_side_of_it() {
+    let hour_ns = signed(3_600 * SECOND_NS);
+    for step_ns in [hour_ns, -hour_ns] {
+        let at_ns = 45 * SECOND_NS;
+        let track = stepped(at_ns, step_ns);
+        assert_eq!(track.steps(), 1);
+        for mono_ns in [41 * SECOND_NS, 44_900_000_000, 46 * SECOND_NS, 49 * SECOND_NS] {
+            let stamp = signed(wall(mono_ns, at_ns, step_ns));
+            let placed = track.place_unix_within(stamp, mono_ns - SECOND_NS, mono_ns + SECOND_NS).unwrap();
+            assert_eq!(placed.mono_ns, signed(mono_ns), "{step_ns}");
+            assert!(placed.bound_ns < 1_000_000, "{placed:?}");
+        }
+    }
+}
+
+#[test]
+fn a_moment_that_may_lie_on_either_side_of_a_step_has_a_bound_with_both() {
+    let track = stepped(45 * SECOND_NS, -signed(5 * SECOND_NS));
+    // 42 s, or 47 s after the clock was set back: the request was there all the time.
+    let placed =
+        track.place_unix_within(signed(DAY_NS + 42 * SECOND_NS), 41 * SECOND_NS, 48 * SECOND_NS).unwrap();
+    assert!(placed.bound_ns >= 5 * SECOND_NS, "{placed:?}");
+    let short =
+        track.place_unix_within(signed(DAY_NS + 42 * SECOND_NS), 41 * SECOND_NS, 43 * SECOND_NS).unwrap();
+    assert!(short.bound_ns < 1_000_000, "{short:?}");
+}
+
+proptest! {
+    #[test]
+    fn truth_is_within_the_bound_whatever_the_step(
+        at_ns in 31 * SECOND_NS..60 * SECOND_NS,
+        step_ns in -20_000_000_000_i64..20_000_000_000,
+        around in -25_000_000_000_i64..25_000_000_000,
+        before_ns in 0..8 * SECOND_NS,
+        after_ns in 0..8 * SECOND_NS,
+    ) {
+        prop_assume!(step_ns.abs() > 6_000_000);
+        let mono_ns = at_ns.checked_add_signed(around).unwrap();
+        let stamp = signed(wall(mono_ns, at_ns, step_ns));
+        let track = stepped(at_ns, step_ns);
+        let placed = track.place_unix_within(stamp, mono_ns - before_ns.min(mono_ns), mono_ns + after_ns).unwrap();
+        prop_assert!(placed.mono_ns.abs_diff(signed(mono_ns)) <= placed.bound_ns, "{placed:?} of {mono_ns}");
+    }
+}
+
 /// One exchange with a worker whose wall clock is `offset_ns` ahead of the router's monotonic clock.
 fn exchange_record(at_ns: u64, out_ns: u64, held_ns: u64, back_ns: u64, offset_ns: u64) -> RequestRecord {
     let seconds = |ns: u64| ns as f64 / 1e9;

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::ClockSnapshot;
+
 /// How a capture is made, in the `run` record that each of its files begins with.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CaptureRecord {
@@ -29,6 +31,41 @@ pub struct CaptureRecord {
     /// Tells the key of `prompt_hashes`, not what it is: only hashes of captures that have the same one can be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_key_id: Option<String>,
+}
+
+/// The router's two clocks, read together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockRecord {
+    /// `CLOCK_MONOTONIC` in nanoseconds, middle of the window.
+    pub mono_ns: u64,
+    /// `CLOCK_REALTIME` in nanoseconds since the Unix epoch.
+    pub unix_ns: u64,
+    /// Width of the window of two monotonic reads round the wall read, in nanoseconds: the error of the pair is at most half.
+    pub bracket_ns: u64,
+    /// `boot_id` of the router's host when this was read: of two that differ the monotonic clocks are not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+    /// The wall clock was set by this much since the reading before, microseconds, less than 0 backwards: more than brackets and
+    /// slewing (500 ppm) explain. Absent where it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_step_us: Option<i64>,
+    /// That lies between this moment and `mono_ns`, on the same clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_step_after_ns: Option<u64>,
+}
+
+impl ClockRecord {
+    /// The reading alone.
+    pub fn snapshot(&self) -> ClockSnapshot {
+        ClockSnapshot { mono_ns: self.mono_ns, unix_ns: self.unix_ns, bracket_ns: self.bracket_ns }
+    }
+}
+
+impl From<ClockSnapshot> for ClockRecord {
+    fn from(read: ClockSnapshot) -> Self {
+        let ClockSnapshot { mono_ns, unix_ns, bracket_ns } = read;
+        Self { mono_ns, unix_ns, bracket_ns, ..Self::default() }
+    }
 }
 
 /// Something that a person wanted to find again.

@@ -11,6 +11,7 @@ pub mod axis;
 pub mod borders;
 pub mod capture;
 pub mod decision;
+pub mod drift;
 #[cfg(test)]
 pub mod example;
 pub mod header;
@@ -30,6 +31,7 @@ pub mod schema;
 mod scribe;
 mod sieve;
 pub mod sink;
+mod watch;
 pub mod writer;
 
 /// `boot_id` of this host: two processes with the same one share a `CLOCK_MONOTONIC` (save time namespaces).

@@ -4,9 +4,13 @@
 //! number alone says the order, it goes up for ever, and no file is ever written over. Deliberately not here: writing
 //! (`live`), packing (`archive`), what the lines mean ([`super::reader`]).
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::capture::file_name;
 
 /// What the name of a packed file ends in.
 pub const PACKED_END: &str = ".zst";
@@ -57,6 +61,53 @@ pub fn parts_of(live: &Path) -> io::Result<Vec<Part>> {
     parts.sort_by_key(|part| (part.number, part.is_packed));
     parts.dedup_by_key(|part| part.number);
     Ok(parts)
+}
+
+/// A file of a capture as it lies there, in order of age.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Kept {
+    modified: SystemTime,
+    /// See [`order`].
+    order: (String, u64, bool),
+    /// By which it is known on its disk.
+    pub(super) id: (u64, u64),
+    /// Its size on disk.
+    pub(super) bytes: u64,
+    /// Where it is.
+    pub(super) path: PathBuf,
+}
+
+/// By which a file is known, whatever its name.
+pub(super) fn id_of(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
+/// The parts of the capture that writes `live`.
+pub(super) fn kept_beside(live: &Path) -> io::Result<Vec<Kept>> {
+    let (stem, end) = split(live);
+    let capture = format!("{stem}{end}");
+    kept_in(folder(live), |(of, number, _)| *of == capture && *number < u64::MAX)
+}
+
+/// All files in a folder that have names of captures, those that are written included.
+pub(super) fn captures_in(folder: &Path) -> io::Result<Vec<Kept>> {
+    kept_in(folder, |(of, _, _)| file_name(of).is_ok_and(|name| name == *of))
+}
+
+fn kept_in(folder: &Path, fits: impl Fn(&(String, u64, bool)) -> bool) -> io::Result<Vec<Kept>> {
+    let mut kept = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let Some(order) = entry.file_name().to_str().map(order).filter(|order| fits(order)) else { continue };
+        // One that is gone meanwhile, or a link, is none.
+        if let Ok(found) = entry.metadata()
+            && found.is_file()
+        {
+            let (modified, bytes) = (found.modified()?, found.len());
+            kept.push(Kept { modified, order, id: id_of(&found), bytes, path: entry.path() });
+        }
+    }
+    Ok(kept)
 }
 
 /// Whether a file of this name is meant.

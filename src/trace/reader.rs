@@ -10,7 +10,8 @@ use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 
 use super::axis::ClockTrack;
-use super::parts::{files_of, is_packed, is_same_capture, open_at};
+use super::borders::Borders;
+use super::parts::{PACKED_END, files_of, is_packed, is_same_capture, open_at};
 use super::record::{
     ConnectionRecord, LostRecord, MarkRecord, Record, RequestRecord, RunRecord, WorkerRecord,
 };
@@ -158,7 +159,7 @@ fn as_begun(files: Vec<PathBuf>) -> Vec<PathBuf> {
 }
 
 /// The first `run` record of a file, if it is near its beginning.
-fn first_run(path: &Path) -> Option<RunRecord> {
+pub(super) fn first_run(path: &Path) -> Option<RunRecord> {
     let records = TraceReader::new(open_at(path, 0).ok()?).take(RECORDS_BEFORE_RUN);
     records.flatten().find_map(|(_, record)| if let Record::Run(run) = record { Some(run) } else { None })
 }
@@ -258,10 +259,16 @@ impl<R: BufRead> TraceReader<R> {
         }
     }
 
-    /// Goes on to the next file, if there is one. One that was removed meanwhile, as the oldest are, is passed over.
+    /// Goes on to the next file, if there is one. One that was packed meanwhile is read as that, one that was removed, as the
+    /// oldest are, is passed over.
     fn next_file(&mut self) -> Result<bool, ReadError> {
-        while let Some(path) = self.more.pop_front() {
-            match (self.open)(&path) {
+        while let Some(mut path) = self.more.pop_front() {
+            let mut opened = (self.open)(&path);
+            if matches!(&opened, Err(error) if error.kind() == io::ErrorKind::NotFound) && !is_packed(&path) {
+                path.as_mut_os_string().push(PACKED_END);
+                opened = (self.open)(&path);
+            }
+            match opened {
                 Ok(input) => {
                     (self.input, self.line, self.file) = (input, 0, Some(path));
                     return Ok(true);
@@ -385,35 +392,26 @@ impl TraceFile {
     /// Reads all that is left in a reader.
     pub fn collect<R: BufRead>(mut reader: TraceReader<R>) -> Result<Self, ReadError> {
         let mut file = Self::default();
+        let mut borders = Borders::default();
         for record in &mut reader {
-            file.add(record?.1);
+            file.add(record?.1, &mut borders);
         }
         file.torn_lines = reader.torn_lines;
         file.bad_lines = reader.bad_lines;
         Ok(file)
     }
 
-    fn add(&mut self, record: Record) {
-        if let Record::Run(run) = record {
-            let earlier = self.runs.last().and_then(|trace| trace.run.as_ref());
-            if !earlier.is_some_and(|earlier| run.continues(earlier)) {
-                self.runs.push(TraceRun::default());
-            }
-            if let Some(trace) = self.runs.last_mut() {
-                trace.goes_on(run);
-            }
-            return;
-        }
-        if self.runs.is_empty() {
+    fn add(&mut self, record: Record, borders: &mut Borders) {
+        if borders.is_new_run(&record, self.runs.is_empty()) {
             self.runs.push(TraceRun::default());
         }
         let Some(run) = self.runs.last_mut() else {
             return;
         };
         match record {
-            Record::Run(_) => {}
+            Record::Run(begun) => run.goes_on(begun),
             Record::Clock(clock) => {
-                run.clocks.add(clock);
+                run.clocks.add_record(&clock);
                 run.clock_records += 1;
             }
             Record::Request(request) => run.requests.push(*request),

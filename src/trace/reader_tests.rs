@@ -33,7 +33,7 @@ fn seqs(file: &TraceFile) -> Vec<Vec<u64>> {
 
 #[test]
 fn every_kind_comes_back_in_its_run() {
-    let clock = Record::Clock(ClockSnapshot { mono_ns: 9, unix_ns: 90, bracket_ns: 1 });
+    let clock = Record::Clock(ClockSnapshot { mono_ns: 9, unix_ns: 90, bracket_ns: 1 }.into());
     let lost = Record::Lost(LostRecord { requests: 3, ..LostRecord::default() });
     let connection = Record::Connection(ConnectionRecord {
         end_mono_ns: 1,

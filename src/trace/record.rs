@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use super::decision::{CandidateRecord, DecisionRecord, Late, ShadowRecord};
-pub use super::header::{CaptureRecord, LostRecord, MarkRecord};
+pub use super::header::{CaptureRecord, ClockRecord, LostRecord, MarkRecord};
 use super::journal::JournalRecord;
 use super::prompt::PromptBlocks;
 use crate::clock::ClockSnapshot;
@@ -29,7 +29,7 @@ pub enum Record {
     /// First line of each run of the router, and of each file of a run.
     Run(RunRecord),
     /// The router's two clocks, read together.
-    Clock(ClockSnapshot),
+    Clock(ClockRecord),
     /// One accepted request, however it ended.
     Request(Box<RequestRecord>),
     /// A connection that ended before it carried a request the router could read.
@@ -81,7 +81,8 @@ impl RunRecord {
     /// It tells of the same run as `earlier`: a file was rotated, or the capture stopped and started.
     pub fn continues(&self, earlier: &Self) -> bool {
         let instance = |run: &Self| run.capture.as_ref().map(|capture| capture.instance.clone());
-        instance(self).is_some() && instance(self) == instance(earlier)
+        let is_moved = self.boot_id.is_some() && earlier.boot_id.is_some() && self.boot_id != earlier.boot_id;
+        instance(self).is_some() && instance(self) == instance(earlier) && !is_moved
     }
 }
 

@@ -11,8 +11,8 @@ use crate::trace::journal::{
 };
 use crate::trace::prompt::PromptBlocks;
 use crate::trace::record::{
-    AttemptRecord, CandidateRecord, CaptureRecord, ConnectionRecord, DecisionRecord, Late, LostRecord,
-    MarkRecord, Record, RequestRecord, RunRecord, ShadowRecord, WorkerRecord,
+    AttemptRecord, CandidateRecord, CaptureRecord, ClockRecord, ConnectionRecord, DecisionRecord, Late,
+    LostRecord, MarkRecord, Record, RequestRecord, RunRecord, ShadowRecord, WorkerRecord,
 };
 use crate::wire::answer::Tokens;
 use crate::wire::meta_info::ServerStamps;
@@ -192,7 +192,12 @@ fn others() -> [Record; 6] {
         ConnectionRecord { end_mono_ns: 1, client: Some(text_value()), requests: 1, error: "e".into() };
     [
         Record::Run(run),
-        Record::Clock(clock),
+        Record::Clock(ClockRecord {
+            boot_id: Some(text_value()),
+            wall_step_us: Some(1),
+            wall_step_after_ns: Some(1),
+            ..ClockRecord::from(clock)
+        }),
         Record::Connection(connection),
         Record::Worker(worker),
         Record::Mark(MarkRecord { mono_ns: 1, unix_ns: 1, label: text_value() }),

@@ -1,8 +1,7 @@
 //! What the writer's thread does: takes records from the sink, writes them, does what it is asked.
 //!
 //! Rule: a write that fails stops the capture, not the traffic: its records are counted as lost and the next write is tried
-//! again. `clock` records are written at start, every ten seconds, and when the wall clock has stepped by over a
-//! millisecond. Deliberately not here: files ([`super::live`]), who asks ([`super::capture`]).
+//! again. Deliberately not here: files ([`super::live`]), who asks ([`super::capture`]), when clocks are told ([`super::watch`]).
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -22,15 +21,12 @@ use super::record::{CaptureRecord, LostRecord, MarkRecord, Record, RunRecord};
 use super::sample::Sampling;
 use super::sieve::Sieve;
 use super::sink::Sink;
+use super::watch::ClockWatch;
 use super::writer::{CaptureConfig, TraceOpenError, is_stdout};
 use crate::buffer::Buffer;
-use crate::clock::{Clock, ClockSnapshot};
+use crate::clock::Clock;
 use crate::log;
 
-/// Pause between two `clock` records.
-const CLOCK_EVERY_NS: u64 = 10_000_000_000;
-/// A change of wall minus monotonic time by more than this is a step.
-const STEP_NS: u64 = 1_000_000;
 /// Pause after a rotation that failed.
 const ROTATE_AGAIN_NS: u64 = 60_000_000_000;
 /// Bytes serialised before they are written out, so that a large batch does not grow the buffer for ever.
@@ -48,7 +44,7 @@ pub(super) struct Scribe {
     outlet: Option<Outlet>,
     /// The file that a start without a name goes on in.
     path: Option<PathBuf>,
-    last: ClockSnapshot,
+    watch: ClockWatch,
     buffer: Buffer,
     /// What is in the buffer.
     buffered: LostRecord,
@@ -79,7 +75,7 @@ impl Scribe {
             path: path.map(Path::to_owned),
             sieve: Sieve::new(config.sampling, key),
             archive: None,
-            last: run.clock,
+            watch: ClockWatch::new(clock.clone(), Arc::clone(&sink), run.clock),
             config,
             run,
             sink,
@@ -144,6 +140,8 @@ impl Scribe {
             if self.sieve.is_followed() {
                 self.sieve.sift(records);
             }
+            // Who looks at the metrics is told of a step all the same.
+            self.watch.look(false);
             self.sink.count_stopped(records);
             return drained;
         }
@@ -263,7 +261,8 @@ impl Scribe {
             // What the live file may grow to is not the others'.
             let live_bytes = self.config.rotate_bytes.unwrap_or(0);
             let max_bytes = self.config.max_bytes.map(|bytes| bytes.saturating_sub(live_bytes));
-            self.archive = Archive::start(Keeping { packs: self.config.packs, max_bytes });
+            let folder = self.config.folder.clone();
+            self.archive = Archive::start(Keeping { packs: self.config.packs, max_bytes, folder });
         }
         if let Some(archive) = &self.archive {
             archive.look(live.path());
@@ -352,8 +351,7 @@ impl Scribe {
             prompt_block_bytes: hashes.then_some(BLOCK_BYTES),
             prompt_key_id: hashes.then(|| self.sieve.key_id()),
         });
-        self.run.clock = self.clock.snapshot();
-        self.last = self.run.clock;
+        self.run.clock = self.watch.begin();
         self.begun_mono_ns = self.run.clock.mono_ns;
         self.put(&Record::Run(self.run.clone()));
         self.known.tell(self.begun_mono_ns).iter().for_each(|worker| self.put(worker));
@@ -399,20 +397,10 @@ impl Scribe {
     }
 
     fn write_clock(&mut self, force: bool) {
-        let now = self.clock.now();
-        let stepped = offset(now.unix_ns, now.mono_ns).abs_diff(offset(self.last.unix_ns, self.last.mono_ns));
-        let due = now.mono_ns.saturating_sub(self.last.mono_ns) >= CLOCK_EVERY_NS;
-        // A preemption between the two reads looks like a step; the bracketed snapshot does not, so look again with it.
-        if force || due || stepped > STEP_NS {
-            let snapshot = self.clock.snapshot();
-            let real = offset(snapshot.unix_ns, snapshot.mono_ns)
-                .abs_diff(offset(self.last.unix_ns, self.last.mono_ns));
-            if force || due || real > STEP_NS {
-                self.write_left_out();
-                self.last = snapshot;
-                self.put(&Record::Clock(snapshot));
-                self.write_out();
-            }
+        if let Some(clock) = self.watch.look(force) {
+            self.write_left_out();
+            self.put(&Record::Clock(clock));
+            self.write_out();
         }
     }
 
@@ -461,10 +449,6 @@ impl Scribe {
         }
         self.buffer.clear();
     }
-}
-
-fn offset(unix_ns: u64, mono_ns: u64) -> u64 {
-    unix_ns.wrapping_sub(mono_ns)
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ pub struct Sink {
     journal_held_bytes: AtomicUsize,
     prompts_held_bytes: AtomicUsize,
     unshadowed: AtomicU64,
+    wall_steps: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +101,7 @@ impl Sink {
             journal_held_bytes: AtomicUsize::new(0),
             prompts_held_bytes: AtomicUsize::new(0),
             unshadowed: AtomicU64::new(0),
+            wall_steps: AtomicU64::new(0),
         }
     }
 
@@ -247,6 +249,16 @@ impl Sink {
         self.unshadowed.load(Ordering::Relaxed)
     }
 
+    /// The wall clock of this host was set.
+    pub(super) fn count_wall_step(&self) {
+        self.wall_steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was.
+    pub fn wall_steps(&self) -> u64 {
+        self.wall_steps.load(Ordering::Relaxed)
+    }
+
     /// Request records lost so far.
     pub fn lost_total(&self) -> u64 {
         self.lost_total.load(Ordering::Relaxed)
@@ -363,7 +375,7 @@ mod tests {
     #[test]
     fn records_of_other_kinds_are_counted_too_and_a_stopped_capture_loses_nothing() {
         let sink = Sink::bounded(1);
-        let clock = || Record::Clock(crate::clock::Clock::system().snapshot());
+        let clock = || Record::Clock(crate::clock::Clock::system().snapshot().into());
         (0..3).for_each(|_| sink.offer(clock()));
         sink.set_taking(false);
         (0..4).for_each(|_| sink.offer(request()));

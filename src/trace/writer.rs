@@ -35,7 +35,7 @@ pub struct CaptureConfig {
     pub rotate_bytes: Option<u64>,
     /// One that was begun so long ago is rotated (`--trace-rotate-secs`).
     pub rotate_after: Option<Duration>,
-    /// All files of a capture together (`--trace-max-size`): beyond it the oldest is removed.
+    /// All files of a capture together, and all captures in the folder (`--trace-max-size`): beyond it the oldest is removed.
     pub max_bytes: Option<u64>,
     /// Rotated files are packed (`--trace-compress`).
     pub packs: bool,

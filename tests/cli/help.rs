@@ -75,6 +75,7 @@ fn trace_schema_has_every_field_and_no_word_of_rust() {
         (record, "ConnectionRecord"),
         (record, "WorkerRecord"),
         ("trace/header.rs", "LostRecord"),
+        ("trace/header.rs", "ClockRecord"),
         ("trace/header.rs", "MarkRecord"),
         ("trace/header.rs", "CaptureRecord"),
         ("trace/journal/mod.rs", "JournalRecord"),

@@ -214,7 +214,7 @@ impl Reader {
                     }
                     self.clocks.push_back(run.clock);
                 }
-                Ok(Record::Clock(read)) => self.clocks.push_back(read),
+                Ok(Record::Clock(read)) => self.clocks.push_back(read.snapshot()),
                 Ok(Record::Worker(worker)) => self.offsets.know(&worker),
                 Ok(Record::Request(request)) if !request.is_about_the_router() => {
                     self.offsets.learn(&request);

@@ -311,6 +311,7 @@ impl Page {
         self.one(&own::TRACE_LOST, shared.sink.lost_total());
         self.one(&own::TRACE_BUFFER, shared.sink.held_records() as u64);
         self.one(&own::TRACE_CAPACITY, shared.sink.capacity_records() as u64);
+        self.one(&own::WALL_STEPS, shared.sink.wall_steps());
     }
 
     fn spans(&mut self, shared: &Shared) {

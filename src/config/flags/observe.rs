@@ -36,7 +36,7 @@ pub const TRACE_ROTATE_SECS: Flag =
 pub const TRACE_MAX_SIZE: Flag = Flag::one(
     "trace-max-size",
     "BYTES",
-    "All files of the trace together, of each name alone where captures are started by name; beyond it the oldest is removed, and files are rotated at an eighth of it if nothing else is said [default: no limit]",
+    "All files of the trace together, those of every name in --trace-dir with them; beyond it the oldest is removed, and files are rotated at an eighth of it if nothing else is said [default: no limit]",
 )
 .of(Value::Integer(524_288, 1 << 53))
 .with_origin(Origin::Milepost);

@@ -112,7 +112,7 @@ impl Found {
                 run.clocks.add(record.clock);
                 self.begins(record);
             }
-            Record::Clock(clock) => run.clocks.add(clock),
+            Record::Clock(clock) => run.clocks.add_record(&clock),
             Record::Worker(worker) => {
                 run.offsets.know(&worker);
                 let host = host_port_of(&worker.worker);

@@ -95,6 +95,9 @@ families! {
         "Spans that the collector refused of requests that it took.", "when it says so";
     SPANS_WAITING = Gauge "milepost_spans_waiting_requests" &[], "requests",
         "Requests that wait for their spans to be sent; there is room for 8192.", "when one ends or is sent";
+    WALL_STEPS = Counter "milepost_wall_clock_steps_total" &[], "steps",
+        "How often the wall clock of this host was set by more than slewing explains (500 ppm), as far as the trace's writer noticed.",
+        "when one is noticed, if the trace is on";
     PROCESS_CPU = Counter "process_cpu_seconds_total" &[], "seconds",
         "CPU time of the process, user and system.", "always";
     PROCESS_RESIDENT = Gauge "process_resident_memory_bytes" &[], "bytes",
