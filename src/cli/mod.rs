@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod align;
 pub mod bench;
 mod capture;
 mod check;
@@ -10,6 +11,7 @@ pub mod doctor;
 pub mod exit;
 mod export;
 pub mod holder;
+mod outfile;
 pub mod replay;
 pub mod report;
 pub mod route;

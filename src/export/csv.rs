@@ -32,7 +32,7 @@ pub fn write(survey: &Survey, out: &mut (dyn Write + Send)) -> Result<u64, Expor
     Ok(rows)
 }
 
-fn write_cell(out: &mut (impl Write + ?Sized), cell: &Cell<'_>) -> std::io::Result<()> {
+pub(super) fn write_cell(out: &mut (impl Write + ?Sized), cell: &Cell<'_>) -> std::io::Result<()> {
     match cell {
         Cell::Absent => Ok(()),
         Cell::Integer(n) => write!(out, "{n}"),

@@ -5,6 +5,8 @@
 //! and said, never dropped in silence. Deliberately not here: which file and which format (`cli::export`), reading and
 //! aligning (`trace`).
 
+pub mod aligned;
+pub mod clocks;
 pub mod columns;
 pub mod csv;
 pub mod lanes;
@@ -43,7 +45,7 @@ impl fmt::Display for ExportError {
             Self::Write(error) => write!(f, "the result cannot be written: {error}"),
             Self::Changed(path) => write!(
                 f,
-                "{}: the file was rotated or changed while it was exported; export it again, or a copy, or its folder",
+                "{}: the file was rotated or changed while it was read; try again, with a copy, or with its folder",
                 path.display()
             ),
             Self::Unfit(why) => f.write_str(why),

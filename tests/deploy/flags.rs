@@ -67,6 +67,15 @@ fn every_example_and_preset_starts_a_router_without_a_warning() {
 }
 
 #[test]
+fn what_is_left_on_in_staging_cannot_fill_the_disk() {
+    let text = read("deploy/examples/staging-capture.env");
+    let given = settings(&words(&value(&text, "MILEPOST_FLAGS").unwrap()));
+    let capture = given.config.capture;
+    assert!(capture.max_bytes.is_some() && capture.rotate_bytes.is_some() && capture.packs, "{capture:?}");
+    assert!(capture.folder.is_some(), "the limit is that of the folder");
+}
+
+#[test]
 fn each_flag_of_an_example_or_preset_has_its_reason_above_it() {
     for file in environments() {
         let text = std::fs::read_to_string(&file).unwrap();
@@ -149,7 +158,8 @@ fn every_flag_that_a_page_or_file_names_is_somebodys() {
     ];
     let sglang = read("tests/data/sglang_server_flags.txt");
     let own = ["bench", "worker", "demo", "replay"].map(|command| help(&[command])).concat();
-    let trace = ["status", "tail", "export", "show"].map(|command| help(&["trace", command])).concat();
+    let trace =
+        ["status", "tail", "align", "export", "show"].map(|command| help(&["trace", command])).concat();
     let known: Vec<&str> = named(&own).chain(named(&trace)).chain(sglang.lines()).collect();
     let route = |name: &str| flags::all().any(|flag| flag.name == name || flag.aliases.contains(&name));
     let files = [

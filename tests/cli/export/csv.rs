@@ -4,7 +4,7 @@ use super::{TRACE, export, requests};
 use crate::process::{Folder, milepost};
 
 /// The cells of each line.
-fn cells(text: &str) -> Vec<Vec<String>> {
+pub fn cells(text: &str) -> Vec<Vec<String>> {
     let (mut lines, mut line, mut cell) = (Vec::new(), Vec::new(), String::new());
     let (mut chars, mut quoted) = (text.chars().peekable(), false);
     while let Some(c) = chars.next() {

@@ -2,6 +2,7 @@
 //!
 //! The trace is `tests/data/traces/two_workers.jsonl`. Deliberately not here: single cells and phases, see the unit tests.
 
+mod aligned;
 mod csv;
 mod mooncake;
 mod others;
