@@ -8,7 +8,7 @@ use std::str::FromStr;
 /// The parts of the bench, by their words for `--cases`.
 pub const CASES: &[(&str, &str)] = &[
     ("sinks", "CPU of a request with each way to trace, and without"),
-    ("records", "many records written, checked and exported: time, memory and size"),
+    ("records", "many records written, checked, aligned and exported: time, memory and size"),
 ];
 /// How the program calls itself to write records; nobody types it.
 pub const MAKE: &str = "make-records";

@@ -1,4 +1,4 @@
-//! The second part: very many records written by the router's writer, checked, and exported; time, CPU, memory and bytes of each.
+//! The second part: very many records written by the router's writer, checked, aligned and exported; time, CPU, memory and bytes of each.
 //!
 //! Rule: the records are made of a real run of a router before simulated workers (`material`), and each command is the one that a user
 //! runs, on all of them at once. None may be lost, which the check says. Deliberately not here: what the trace costs a request.
@@ -26,8 +26,15 @@ const MODELS: usize = 2_000;
 const PROMPT_BYTES: usize = 1_024;
 /// All that ended before is written after this long.
 const WRITTEN: Duration = Duration::from_millis(200);
-/// What a trace is exported to.
-const FORMATS: [&str; 5] = ["csv", "parquet", "perfetto", "otlp", "mooncake"];
+/// What reads the whole trace and writes to standard output.
+const READERS: [&[&str]; 6] = [
+    &["trace", "align"],
+    &["trace", "export", "--to", "csv", "--out", "-"],
+    &["trace", "export", "--to", "parquet", "--out", "-"],
+    &["trace", "export", "--to", "perfetto", "--out", "-"],
+    &["trace", "export", "--to", "otlp", "--out", "-"],
+    &["trace", "export", "--to", "mooncake", "--out", "-"],
+];
 
 /// A row of the table.
 struct Row {
@@ -49,12 +56,13 @@ pub fn measure(stage: &mut Stage, load: &mut Load, options: &Options, page: &mut
     let mut rows = vec![written(options.records, &like, &plain)?, packed];
     rows.push(checked(options.records, &plain)?);
     let mut notes = Vec::new();
-    for format in FORMATS {
-        progress(&format!("exporting to {format}"));
-        match spent::run(milepost(&["trace", "export", "--to", format, "--out", "-"], &plain)) {
+    for reader in READERS {
+        let name = format!("`{}`", reader.join(" ").trim_end_matches(" --out -"));
+        progress(&name);
+        match spent::run(milepost(reader, &plain)) {
             Ok(spent) => {
                 let bytes = Some(spent.out_bytes);
-                rows.push(Row { name: format!("`trace export --to {format}`"), spent, bytes });
+                rows.push(Row { name, spent, bytes });
             }
             Err(Broken::Interrupted) => return Err(Broken::Interrupted),
             Err(Broken::Invalid(why)) => notes.push(why),
