@@ -21,6 +21,8 @@ use crate::tools::{Call, Pace, Reported, Tool};
 const LOOK: Duration = Duration::from_millis(50);
 /// A tool that runs so much longer than its load is ended.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What is said of one begins so.
+pub const NOT_ENDED: &str = "not ended";
 
 /// Where everything runs.
 pub struct Stage {
@@ -163,7 +165,7 @@ impl Stage {
                 return Ok((used, said));
             }
             if self.clock.mono_ns() - began_ns > (load + PATIENCE).as_nanos() as u64 {
-                return Err(Broken::invalid(format!("not ended after {} s", (load + PATIENCE).as_secs())));
+                return Err(Broken::invalid(format!("{NOT_ENDED} after {} s", (load + PATIENCE).as_secs())));
             }
             std::thread::sleep(LOOK);
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::broken::Broken;
 use crate::options::Options;
 use crate::page::{Section, progress, with_notes};
-use crate::runs::{Outcome, Stage};
+use crate::runs::{self, Outcome, Stage};
 use crate::server::{Beat, Seen};
 use crate::shape::Arrived;
 use crate::tools::{Pace, Shape, Tool};
@@ -35,10 +35,17 @@ pub fn rates(stage: &mut Stage, options: &Options) -> Result<Section, Broken> {
     );
     let mut notes = Vec::new();
     for &per_s in &options.rates {
+        // A tool that does not come to an end at a rate is not waited for twice.
+        let mut endless = Vec::new();
         for shape in [Shape::Poisson, Shape::Constant] {
             let asked = format!("{} {per_s}/s", shape.name());
             let requests = (per_s * options.seconds) as usize;
             for &tool in options.tools.iter().filter(|tool| tool.can(Pace::Rate(per_s, shape))) {
+                if endless.contains(&tool) {
+                    notes
+                        .push(format!("{}, {asked}: not tried, as it did not end at this rate", tool.name()));
+                    continue;
+                }
                 progress(&format!("{} at {asked}", tool.name()));
                 match stage.run(tool, (Pace::Rate(per_s, shape), requests, SHORT_TOKENS), SHORT, false) {
                     Ok(run) => {
@@ -46,7 +53,12 @@ pub fn rates(stage: &mut Stage, options: &Options) -> Result<Section, Broken> {
                         notes.extend(run.doubt.map(|doubt| format!("{}, {asked}: {doubt}", tool.name())));
                     }
                     Err(Broken::Interrupted) => return Err(Broken::Interrupted),
-                    Err(Broken::Invalid(why)) => notes.push(format!("{}, {asked}: {why}", tool.name())),
+                    Err(Broken::Invalid(why)) => {
+                        if why.starts_with(runs::NOT_ENDED) {
+                            endless.push(tool);
+                        }
+                        notes.push(format!("{}, {asked}: {why}", tool.name()));
+                    }
                 }
             }
         }
