@@ -17,6 +17,7 @@ use super::stats::Summary;
 use super::verdict::Verdict;
 use super::warnings::warnings;
 use crate::load::run::RunReport;
+use crate::load::schedule::{Arrivals, Pace};
 
 /// The quantities whose limits are printed.
 const LIMITED: [&str; 7] =
@@ -104,11 +105,19 @@ fn head(out: &mut Lines, run: &RunReport) {
         out.pair("Server", &server.to_string());
     }
     out.pair("Dataset", config.dataset.name());
-    out.pair("Traffic request rate (req/s)", &config.arrivals.rate_text());
+    out.pair("Traffic request rate (req/s)", &asked_rate(&config.arrivals));
     out.pair(
         "Max request concurrency",
         &config.max_concurrency.map_or_else(|| "not set".to_owned(), |n| n.to_string()),
     );
+}
+
+/// Of stages as they were asked for, as their mean is the rate of none of them.
+fn asked_rate(arrivals: &Arrivals) -> String {
+    match &arrivals.pace {
+        Pace::Stages(stages) => format!("{stages} (mean {:.2})", stages.mean_per_s()),
+        _ => arrivals.rate_text(),
+    }
 }
 
 /// One line where all is well; else one for each reason, the worst first.

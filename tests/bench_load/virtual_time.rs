@@ -134,6 +134,13 @@ async fn stages_are_told_apart_by_when_requests_were_due() {
     let printed = summary::summary(&report, &metrics, &verdict, &[]);
     let at = |text: &str| printed.find(text).unwrap_or_else(|| panic!("{text} is not in {printed}"));
     assert!(at("Stage by stage") < at(stages[0]) && at(stages[0]) < at(stages[1]));
+    assert!(printed.contains("2@5s,10@2s (mean 4.29)"), "{printed}");
+    let trend = verdict.checks.iter().find(|check| check.rule == "trend_e2e").unwrap();
+    assert_eq!(
+        (trend.rating(), trend.text()),
+        (None, "the rate changes by plan"),
+        "few requests, and still no steady load"
+    );
     assert_eq!(printed.matches(stages[0]).count(), 1, "once, in order of time: {printed}");
     // The page has them in the order of time too, not the busier one first.
     let html = page::page(&[Arm::of_run(&report, &verdict, std::path::Path::new("x"))]);

@@ -84,6 +84,13 @@ impl Stages {
         self.0.iter().map(Stage::requests).sum::<f64>() / self.lasts_s()
     }
 
+    /// The rate is one all the time.
+    pub fn is_even(&self) -> bool {
+        let rates = || self.0.iter().flat_map(|stage| [stage.from_per_s, stage.to_per_s]);
+        let (least, most) = (rates().fold(f64::INFINITY, f64::min), rates().fold(0.0, f64::max));
+        (most - least).abs() < f64::EPSILON
+    }
+
     /// The highest rate, requests a second.
     pub fn peak_per_s(&self) -> f64 {
         self.0.iter().map(|stage| stage.from_per_s.max(stage.to_per_s)).fold(0.0, f64::max)
@@ -140,6 +147,8 @@ mod tests {
         assert!((stages.lasts_s() - 90.75).abs() < 1e-9);
         assert!((stages.peak_per_s() - 100.0).abs() < 1e-9);
         assert!((stages.mean_per_s() * 90.75 - (300.0 + 3300.0 + 50.0)).abs() < 1e-6);
+        assert!(!stages.is_even() && !Stages::parse("1..2@1s").unwrap().is_even());
+        assert!(Stages::parse("10@5s,10@6s").unwrap().is_even());
     }
 
     #[test]

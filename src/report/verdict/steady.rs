@@ -70,9 +70,13 @@ pub(super) fn trends_of(run: &RunReport) -> Vec<(&'static str, Finding)> {
 
 type Get = fn(&Row) -> Option<i64>;
 
-/// Arrivals at one rate, as asked for or as the schedule has it.
+/// Arrivals at one rate, as asked for or, where nobody asked for any, as the schedule has it.
 fn even(run: &RunReport) -> bool {
-    matches!(run.config.arrivals.pace, Pace::Rate(_)) || evenly(&run.schedule)
+    match &run.config.arrivals.pace {
+        Pace::Rate(_) => true,
+        Pace::Stages(stages) => stages.is_even(),
+        Pace::Saved(_) | Pace::Trace { .. } => evenly(&run.schedule),
+    }
 }
 
 fn evenly(schedule: &Schedule) -> bool {
