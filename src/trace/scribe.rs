@@ -138,7 +138,11 @@ impl Scribe {
         self.known.learn(records);
         if self.outlet.is_none() {
             if self.sieve.is_followed() {
+                // No file has them: of those who were left out of the sample none would have been in one.
+                let before = self.sieve.left_out;
                 self.sieve.sift(records);
+                let stopped = std::mem::replace(&mut self.sieve.left_out, before) - before;
+                self.sink.count_lost(&LostRecord { stopped, ..LostRecord::default() });
             }
             // Who looks at the metrics is told of a step all the same.
             self.watch.look(false);

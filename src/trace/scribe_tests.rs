@@ -5,7 +5,7 @@ use crate::trace::capture::Capture;
 use crate::trace::parts::part_path;
 use crate::trace::prompt::PromptKey;
 use crate::trace::reader::TraceFile;
-use crate::trace::record::{RequestRecord, WorkerRecord};
+use crate::trace::record::{Outcome, RequestRecord, WorkerRecord};
 use crate::trace::writer::tests::{run_record, scratch};
 
 /// One that writes to /dev/full, which answers every write with ENOSPC.
@@ -90,4 +90,32 @@ fn a_file_says_again_what_is_known_of_workers_and_a_request_that_came_behind_the
     let expected = ("http://inner".to_owned(), "known".to_owned(), Some("described".to_owned()), Some(true));
     assert_eq!((said(&part_path(&path, 1)), said(&path)), (expected.clone(), expected));
     assert_eq!((sink.lost(), scribe.status().lost.stopped), (LostRecord::default(), 2));
+}
+
+#[derive(Debug)]
+struct Anybody;
+
+impl Follower for Anybody {
+    fn offer(&mut self, _: &[Record]) {}
+}
+
+#[test]
+fn who_ends_while_the_capture_is_stopped_is_not_counted_as_left_out_of_the_sample() {
+    let sink = Arc::new(Sink::bounded(10));
+    let Some(mut scribe) = scribe_at(&scratch("sampled"), &sink) else { return };
+    let none = Sampling { share: 0.0, slowest_per_minute: 0 };
+    scribe.sieve = Sieve::new(none, PromptKey::drawn().unwrap());
+    // Spans are sent all the same, so the sample is drawn.
+    scribe.sieve.follow(vec![Box::new(Anybody)]);
+    let done = |count| {
+        let record = RequestRecord { outcome: Outcome::Done, ..RequestRecord::default() };
+        vec![Record::Request(Box::new(record)); count]
+    };
+    scribe.round(&mut done(2), false);
+    scribe.stop(&mut Vec::new());
+    scribe.round(&mut done(5), false);
+    scribe.start(None).unwrap();
+    scribe.round(&mut done(1), false);
+    let lost = LostRecord { sampled: 3, stopped: 5, ..LostRecord::default() };
+    assert_eq!((scribe.status().lost, scribe.sieve.left_out), (lost, 1));
 }
