@@ -7,11 +7,13 @@
 //! which blocks were seen, and no text can be had from them.
 //!
 //! Rule: no hashes, no workload: sharing is not made up, and a prompt without hashes shares with nobody. Hashes are of bytes and
-//! ids of tokens, so one number of bytes a token is used for the whole trace, its mean: the edge of a block is off by at most one
-//! block of hashes (in a journal 64 bytes, 256 beyond 4 KiB; in records 256). What two prompts share is cut to whole blocks of ids,
-//! and prompts of two runs of the router share nothing where the hashes are keyed, as each run has a key of its own. Lines are in the order of arrivals; kept for that are the requests of as long
-//! as the longest took, and one number for each distinct block. Where the wall clock was set back, or files are given out of order, lines
-//! are too: that is said. Deliberately not here: what was a warm-up, or made no tokens.
+//! ids of tokens, so one number of bytes a token is used for the whole trace, its mean: where a prompt has as many, the edge of a block
+//! is off by at most one block of hashes (in a journal 64 bytes, 256 beyond 4 KiB; in records 256), else by the difference too, token
+//! by token. A prompt's last id stands for all of its text, so that none but equal prompts are equal. What two prompts share is cut to
+//! whole blocks of ids, and prompts of two runs of the router share nothing where the hashes are keyed, as each run has a key of its
+//! own. Lines are in the order of arrivals; kept for that are the requests of as long as the longest took, and one number for each
+//! distinct block. Of their hashes `MOST_HELD_BYTES` are kept; where that is too little, and where the wall clock was set back or files
+//! are given out of order, it is said. Deliberately not here: what was a warm-up, made no tokens, or is beyond the sample.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -26,11 +28,12 @@ use crate::log;
 use crate::trace::journal::{ChoiceCall, JournalCall};
 use crate::trace::prompt::{BLOCK_BYTES, PromptBlocks};
 use crate::trace::record::{Record, RequestRecord};
+use crate::trace::sampled::Sampled;
 
 /// Tokens of a block, as readers of such files take it to be.
 pub const USUAL_BLOCK_TOKENS: u64 = 512;
-/// Most prompts that are kept for a request that is to come.
-const MOST_PROMPTS: usize = 262_144;
+/// Most memory of prompts whose line is to come, bytes: some two million of 4 KiB.
+const MOST_HELD_BYTES: usize = 512 << 20;
 /// How far the lines of a trace may be out of order, nanoseconds: its writer comes round far more often.
 const DISORDER_NS: u64 = 1_000_000_000;
 /// Bytes of a token id, where the engine was given these.
@@ -63,6 +66,8 @@ pub fn write(survey: &Survey, block_tokens: u64, out: &mut (dyn Write + Send)) -
         disordered: 0,
         rows: 0,
         hashed: 0,
+        forgotten: 0,
+        sampled: Sampled::default(),
     };
     each(survey, |item| match item {
         // Another run counts its requests anew.
@@ -77,26 +82,15 @@ pub fn write(survey: &Survey, block_tokens: u64, out: &mut (dyn Write + Send)) -
             }
             Ok(())
         }
+        Item::Other(Record::Run(run), _) => {
+            workload.sampled.hear(run);
+            Ok(())
+        }
         Item::Request(placed) => workload.request(placed.record),
         Item::Other(..) => Ok(()),
     })?;
     workload.release(u64::MAX)?;
-    if workload.rows == 0 {
-        let why = "no request of the trace tells its tokens in and out, so there is no workload";
-        return Err(ExportError::Unfit(why.to_owned()));
-    }
-    if workload.hashed == 0 {
-        let why = "the trace has no block hashes of prompts, so nothing is known of what they share; record it with \
-                   --trace-prompt hash, which is the default, or --trace-decisions journal";
-        return Err(ExportError::Unfit(why.to_owned()));
-    }
-    if workload.disordered > 0 {
-        log::warn(&format!(
-            "the times of {} lines are before that of a line above them: the clock was set back, or the files are not in their order",
-            workload.disordered
-        ));
-    }
-    Ok(workload.rows)
+    workload.end()
 }
 
 struct Workload<'w> {
@@ -116,18 +110,55 @@ struct Workload<'w> {
     rows: u64,
     /// Rows whose prompt has hashes.
     hashed: u64,
+    /// Rows without hashes that may have had some, of which there were too many at once.
+    forgotten: u64,
+    sampled: Sampled,
 }
 
 impl Workload<'_> {
+    /// Says what has to be said of it; returns its rows.
+    fn end(&self) -> Result<u64, ExportError> {
+        let sampled = self.sampled.words();
+        if self.rows == 0 {
+            let why = "no request of the trace tells its tokens in and out, so there is no workload";
+            let besides = sampled.map(|words| format!(" ({words})")).unwrap_or_default();
+            return Err(ExportError::Unfit(format!("{why}{besides}")));
+        }
+        if self.hashed == 0 {
+            let why = "the trace has no block hashes of prompts, so nothing is known of what they share; record it with \
+                       --trace-prompt hash, which is the default, or --trace-decisions journal";
+            return Err(ExportError::Unfit(why.to_owned()));
+        }
+        if self.disordered > 0 {
+            log::warn(&format!(
+                "the times of {} lines are before that of a line above them: the clock was set back, or the files are not in their order",
+                self.disordered
+            ));
+        }
+        if self.forgotten > 0 {
+            log::warn(&format!(
+                "{} of {} lines share nothing, whatever their prompts did: more than {} MiB of hashes would have had to be kept until the \
+                 longest request had ended; export a shorter time at once",
+                self.forgotten,
+                self.rows,
+                MOST_HELD_BYTES >> 20
+            ));
+        }
+        if let Some(words) = sampled {
+            log::warn(&words);
+        }
+        Ok(self.rows)
+    }
+
     fn request(&mut self, record: &RequestRecord) -> Result<(), ExportError> {
-        let tokens = self.tokens(record);
-        match tokens.filter(|_| is_generation(record)) {
+        let tokens = self.tokens(record).filter(|_| is_generation(record));
+        match tokens.filter(|_| self.sampled.has(record)) {
             Some(tokens) => {
                 self.prompts.hear_record(record);
                 self.waiting.insert((record.arrival_unix_ns, record.seq), tokens);
             }
             None => {
-                self.prompts.0.remove(&record.seq);
+                self.prompts.take(record.seq);
             }
         }
         // Whoever ends after this one came at most so long before.
@@ -154,7 +185,8 @@ impl Workload<'_> {
         {
             let (unix_ns, seq) = *first.key();
             let (input, output) = first.remove();
-            let prompt = self.prompts.0.remove(&seq);
+            let prompt = self.prompts.take(seq);
+            self.forgotten += u64::from(prompt.is_none() && self.prompts.forgotten_to >= Some(seq));
             self.hashed += u64::from(prompt.is_some());
             self.ids.put(prompt.as_ref(), input, self.bytes_per_token);
             self.disordered += u64::from(unix_ns < self.latest_unix_ns);
@@ -175,8 +207,19 @@ impl Workload<'_> {
 }
 
 /// What is known of prompts whose line is not written yet, by the number of the request.
-#[derive(Default)]
-struct Prompts(BTreeMap<u64, Prompt>);
+struct Prompts {
+    held: BTreeMap<u64, Prompt>,
+    held_bytes: usize,
+    most_bytes: usize,
+    /// The highest number of a request whose prompt there was no room for.
+    forgotten_to: Option<u64>,
+}
+
+impl Default for Prompts {
+    fn default() -> Self {
+        Self { held: BTreeMap::new(), held_bytes: 0, most_bytes: MOST_HELD_BYTES, forgotten_to: None }
+    }
+}
 
 enum Prompt {
     /// By the journal.
@@ -190,6 +233,26 @@ enum Prompt {
 }
 
 impl Prompt {
+    /// The hash that stands for all of the text; `None` where it has none.
+    fn whole(&self) -> Option<u64> {
+        match self {
+            Self::Journal { hashes, .. } => hashes.as_slice().last().copied(),
+            Self::Record { hashes, len_bytes } => {
+                let is_whole = hashes.keyed().len() as u64 == len_bytes.div_ceil(BLOCK_BYTES);
+                hashes.keyed().last().copied().filter(|_| is_whole)
+            }
+        }
+    }
+
+    /// Memory that it takes, about.
+    fn held_bytes(&self) -> usize {
+        let hashes = match self {
+            Self::Journal { hashes, .. } => hashes.as_slice(),
+            Self::Record { hashes, .. } => hashes.keyed(),
+        };
+        size_of::<(u64, Self)>() + size_of_val(hashes)
+    }
+
     /// The hash that stands for the text's first bytes, as many as so many tokens have, to a block of hashes; `None` where there
     /// is none for so little or so much.
     fn up_to(&self, tokens: u64, bytes_per_token: f64) -> Option<u64> {
@@ -229,17 +292,28 @@ impl Prompts {
     fn hear_record(&mut self, record: &RequestRecord) {
         let told = record.prompt_hashes.as_ref().filter(|hashes| !hashes.keyed().is_empty());
         if let (Some(hashes), Some(len_bytes)) = (told, record.prompt_bytes)
-            && !self.0.contains_key(&record.seq)
+            && !self.held.contains_key(&record.seq)
         {
             self.keep(record.seq, Prompt::Record { hashes: hashes.clone(), len_bytes });
         }
     }
 
     fn keep(&mut self, seq: u64, prompt: Prompt) {
-        self.0.insert(seq, prompt);
-        if self.0.len() > MOST_PROMPTS {
-            self.0.pop_first();
+        self.take(seq);
+        self.held_bytes += prompt.held_bytes();
+        self.held.insert(seq, prompt);
+        while self.held_bytes > self.most_bytes
+            && let Some((seq, oldest)) = self.held.pop_first()
+        {
+            self.held_bytes -= oldest.held_bytes();
+            self.forgotten_to = self.forgotten_to.max(Some(seq));
         }
+    }
+
+    fn take(&mut self, seq: u64) -> Option<Prompt> {
+        let prompt = self.held.remove(&seq)?;
+        self.held_bytes -= prompt.held_bytes();
+        Some(prompt)
     }
 }
 
@@ -257,9 +331,12 @@ impl Ids {
     /// Finds the ids of a prompt; those of one without hashes are new.
     fn put(&mut self, prompt: Option<&Prompt>, tokens: u64, bytes_per_token: f64) {
         self.of_prompt.clear();
-        for block in 0..tokens.div_ceil(self.block_tokens) {
-            let hash =
-                prompt.and_then(|prompt| prompt.up_to((block + 1) * self.block_tokens, bytes_per_token));
+        let blocks = tokens.div_ceil(self.block_tokens);
+        for block in 0..blocks {
+            let hash = prompt.and_then(|prompt| match block + 1 {
+                last if last == blocks => prompt.whole(),
+                end => prompt.up_to(end * self.block_tokens, bytes_per_token),
+            });
             let id = match hash {
                 Some(hash) => *self.known.entry((block, hash)).or_insert(self.next),
                 None => self.next,
@@ -330,6 +407,32 @@ mod tests {
     }
 
     #[test]
+    fn prompts_with_more_bytes_a_token_than_the_mean_are_told_apart_by_their_last_id() {
+        // 1,800 tokens of 6 bytes under a mean of 4: what differs lies behind all cuts.
+        let shared = "x".repeat(9_000);
+        for told in [prompt, record] {
+            let one = told(&format!("{shared}{}", "a".repeat(1_800)));
+            let two = told(&format!("{shared}{}", "b".repeat(1_800)));
+            let mut known = known(512);
+            let first = ids(&mut known, Some(&one), 1_800);
+            let second = ids(&mut known, Some(&two), 1_800);
+            assert_eq!((&first[..3], first[3] == second[3]), (&second[..3], false));
+            assert_eq!(ids(&mut known, Some(&one), 1_800), first);
+        }
+    }
+
+    #[test]
+    fn prompts_for_which_there_is_no_room_are_forgotten_oldest_first_and_it_is_known_which() {
+        let one = prompt("text").held_bytes();
+        let mut prompts = Prompts { most_bytes: 2 * one, ..Prompts::default() };
+        (1..=4).for_each(|seq| prompts.keep(seq, prompt("text")));
+        prompts.keep(4, prompt("told"));
+        assert_eq!((prompts.forgotten_to, prompts.held_bytes), (Some(2), 2 * one));
+        assert!(prompts.take(2).is_none() && prompts.take(3).is_some() && prompts.take(4).is_some());
+        assert_eq!(prompts.held_bytes, 0);
+    }
+
+    #[test]
     fn the_journal_says_more_than_a_record_and_one_that_says_nothing_is_not_kept() {
         let keyed = PromptBlocks::Keyed([5, 6].as_slice().into());
         let told = |seq, prompt_hashes| RequestRecord {
@@ -344,9 +447,9 @@ mod tests {
         prompts.hear_record(&told(1, Some(keyed.clone())));
         prompts.hear_record(&told(2, Some(keyed)));
         prompts.hear_record(&told(3, None));
-        assert!(matches!(prompts.0.get(&1), Some(Prompt::Journal { .. })));
-        assert!(matches!(prompts.0.get(&2), Some(Prompt::Record { len_bytes: 300, .. })));
-        assert_eq!(prompts.0.len(), 2);
+        assert!(matches!(prompts.held.get(&1), Some(Prompt::Journal { .. })));
+        assert!(matches!(prompts.held.get(&2), Some(Prompt::Record { len_bytes: 300, .. })));
+        assert_eq!(prompts.held.len(), 2);
     }
 
     #[test]

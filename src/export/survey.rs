@@ -56,7 +56,7 @@ pub struct Survey {
     pub lost: u64,
     /// The first moment told, a run's beginning or an arrival, Unix nanoseconds.
     pub first_unix_ns: Option<u64>,
-    /// The first arrival of a request that is to generate and is no warm-up, Unix nanoseconds.
+    /// The first arrival of a request that is to generate, is no warm-up and is not beyond the sample, Unix nanoseconds.
     pub first_generation_unix_ns: Option<u64>,
     /// The longest that a request took, nanoseconds.
     pub longest_ns: u64,
@@ -123,7 +123,7 @@ impl Survey {
                 self.other_records -= 1;
                 self.requests += 1;
                 self.begins(request.arrival_unix_ns);
-                if is_generation(request) {
+                if is_generation(request) && request.kept_for.is_none() {
                     earliest(&mut self.first_generation_unix_ns, request.arrival_unix_ns);
                 }
                 self.longest_ns = self.longest_ns.max(request.end_ns);

@@ -27,6 +27,7 @@ pub mod prompt;
 pub mod reader;
 pub mod record;
 pub mod sample;
+pub mod sampled;
 pub mod schema;
 mod scribe;
 mod sieve;

@@ -79,6 +79,35 @@ fn a_clock_that_was_set_back_is_said_and_makes_no_time_of_centuries() {
 }
 
 #[test]
+fn of_a_sampled_trace_those_kept_for_being_slow_are_left_out_and_the_share_is_said() {
+    let folder = Folder::new();
+    let mut asked = 0;
+    let sampled: Vec<String> = std::fs::read_to_string(TRACE)
+        .unwrap()
+        .lines()
+        .map(|line| {
+            let mut record: Value = serde_json::from_str(line).unwrap();
+            if record["kind"] == "run" {
+                record["capture"] =
+                    serde_json::json!({ "instance": "x", "part": 1, "requests_before": 0, "sample_share": 0.25 });
+            } else if record["phase"].is_null() && record["tokens"]["completion_tokens"].is_u64() {
+                asked += 1;
+                if asked <= 3 {
+                    record["kept_for"] = "slow".into();
+                }
+            }
+            record.to_string()
+        })
+        .collect();
+    folder.write("s.jsonl", sampled.join("\n") + "\n");
+    let ended = milepost(&folder, "trace export s.jsonl --to mooncake --out w.jsonl");
+    let said = ["--trace-sample 0.25", "3 requests that were kept for"];
+    assert!(said.iter().all(|words| ended.stderr.contains(words)), "{}", ended.stderr);
+    let rows = rows(&folder.read("w.jsonl"));
+    assert_eq!((rows.len(), &rows[0]["timestamp"]), (asked - 3, &Value::from(0)));
+}
+
+#[test]
 fn bench_sends_the_workload_again() {
     let folder = Folder::new();
     export(&folder, "mooncake", "w.jsonl");

@@ -122,7 +122,8 @@ pub(super) fn load(
     })?;
     let mut taken = Taken { left: count, ..Taken::default() };
     if o.format == TraceFormat::Milepost {
-        own_log::read(path, |row| taken.take(row, o) != Fate::Enough)?;
+        let sampled = own_log::read(path, |row| taken.take(row, o) != Fate::Enough)?;
+        taken.of_sample = sampled.words();
     } else if let TraceFormat::Weka(options) = o.format {
         let read = weka::read(path, options, o.until, &mut |row| taken.take(row, o))?;
         taken.of_sessions = Some(read);
@@ -162,6 +163,8 @@ struct Taken {
     text_bytes: u64,
     text_tokens: u64,
     of_sessions: Option<weka::Read>,
+    /// What has to be said of a trace that was sampled.
+    of_sample: Option<String>,
 }
 
 impl Taken {
@@ -270,6 +273,7 @@ impl Taken {
         if self.unordered && o.format != TraceFormat::Milepost {
             notes.push(format!("{name}: rows were not in the order of their times and were put into it"));
         }
+        notes.extend(self.of_sample.as_ref().map(|words| format!("{name}: {words}")));
         match o.format {
             TraceFormat::Azure | TraceFormat::BurstGpt => {
                 notes.push(format!("{name}: the trace tells nothing of sharing; every prompt is of its own"));

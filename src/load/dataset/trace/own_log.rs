@@ -1,7 +1,7 @@
 //! milepost's own trace log as a workload: the same arrivals and lengths, and as much sharing as the records tell.
 //!
 //! Rule: the log holds no text. Where it has hashes of the prompts' blocks, those tell what is shared. Else what a server found in its cache is taken to be shared with the latest earlier request to the
-//! same worker that is long enough; without such a figure nothing is shared. Deliberately not here: the format (`trace::record`).
+//! same worker that is long enough; without such a figure nothing is shared. Of a sampled log only the sample is sent, and that is said. Deliberately not here: the format (`trace::record`).
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -12,6 +12,7 @@ use crate::load::dataset::DatasetError;
 use crate::trace::prompt::PromptBlocks;
 use crate::trace::reader::TraceReader;
 use crate::trace::record::{Record, RequestRecord};
+use crate::trace::sampled::Sampled;
 
 /// What has to be said of such a workload.
 pub(super) const APPROXIMATE: &str = "approximate: lengths are the servers' token counts (without one, a token for 4 bytes), \
@@ -30,22 +31,28 @@ const OUTPUT_TOKENS: u64 = 128;
 /// Requests of a worker looked back at.
 const LOOK_BACK: usize = 256;
 
-/// Hands over each request for tokens that is no warm-up, until `take` says that it is enough.
-pub(super) fn read(path: &Path, mut take: impl FnMut(TraceRow) -> bool) -> Result<(), DatasetError> {
+/// Hands over each request for tokens that is no warm-up, until `take` says that it is enough; returns what the log tells
+/// of being a sample.
+pub(super) fn read(path: &Path, mut take: impl FnMut(TraceRow) -> bool) -> Result<Sampled, DatasetError> {
     let fail = |e: &dyn std::fmt::Display| {
         DatasetError::new(format!("--dataset-path {}: {e}; expected a trace log of milepost", path.display()))
     };
-    let mut sharing = Sharing::default();
+    let (mut sharing, mut sampled) = (Sharing::default(), Sampled::default());
     for record in TraceReader::open(path).map_err(|e| fail(&e))? {
-        if let Record::Request(record) = record.map_err(|e| fail(&e))?.1
-            && record.endpoint.generates()
-            && record.phase.is_none()
-            && !take(sharing.row(&record))
-        {
-            break;
+        match record.map_err(|e| fail(&e))?.1 {
+            Record::Run(run) => sampled.hear(&run),
+            Record::Request(record)
+                if record.endpoint.generates()
+                    && record.phase.is_none()
+                    && sampled.has(&record)
+                    && !take(sharing.row(&record)) =>
+            {
+                break;
+            }
+            _ => {}
         }
     }
-    Ok(())
+    Ok(sampled)
 }
 
 /// Recent prompts of each worker, as ids of blocks.
@@ -134,6 +141,43 @@ mod tests {
         let second = sharing.row(&hashed("b", &[1, 2, 4]));
         assert_eq!((first.text_bytes, first.input_tokens), (600, 150));
         assert_eq!((first.ids, second.ids), (vec![1, 2, 3], vec![1, 2, 4]));
+    }
+
+    #[test]
+    fn of_a_sampled_log_the_sample_alone_is_sent_and_its_share_is_said() {
+        let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/traces/two_workers.jsonl");
+        let of = |path: &Path| {
+            let mut rows = 0;
+            let sampled = read(path, |_| {
+                rows += 1;
+                true
+            });
+            (rows, sampled.unwrap().words())
+        };
+        let (rows, words) = of(&whole);
+        assert_eq!(words, None);
+        let mut slow = 0;
+        let lines = TraceReader::open(&whole).unwrap().map(|record| {
+            let mut record = record.unwrap().1;
+            match &mut record {
+                Record::Run(run) => {
+                    run.capture.get_or_insert_default().sample_share = Some(0.25);
+                }
+                Record::Request(request) if request.endpoint.generates() && request.phase.is_none() => {
+                    slow += 1;
+                    request.kept_for = (slow <= 2).then(|| "slow".into());
+                }
+                _ => {}
+            }
+            serde_json::to_string(&record).unwrap() + "\n"
+        });
+        let path = std::env::temp_dir().join(format!("milepost-own-log-{}.jsonl", std::process::id()));
+        std::fs::write(&path, lines.collect::<String>()).unwrap();
+        let (kept, words) = of(&path);
+        let words = words.unwrap();
+        assert_eq!(kept, rows - 2);
+        assert!(words.contains("--trace-sample 0.25") && words.contains("; 2 requests"), "{words}");
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
