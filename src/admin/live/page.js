@@ -292,7 +292,7 @@ function takeRequests(answer) {
   openNamed();
 }
 
-function traceNote({ trace, error, skipped_bytes: skippedBytes }) {
+function traceNote({ trace, error, skipped_bytes: skippedBytes, skipped_files: skippedFiles }) {
   if (error) return note('trace-note', `The trace: ${error}`, true);
   if (!trace) return note('trace-note', 'The trace is off, so single requests are not known: start the router with --trace-log FILE.', true);
   const lost = (trace.lost.requests || 0) + (trace.lost.stopped || 0);
@@ -303,7 +303,7 @@ function traceNote({ trace, error, skipped_bytes: skippedBytes }) {
   else if (trace.sink === 'stdout') parts.push('The trace goes to standard output, where it cannot be read again; single requests are not shown.');
   else parts.push(`Capturing to${where}, ${count(trace.requests)} requests.`);
   if (lost) parts.push(`${count(lost)} requests are not in it.`);
-  if (state.skipped || skippedBytes) parts.push('More requests came than are shown here; the trace has all of them.');
+  if (state.skipped || skippedBytes || skippedFiles) parts.push('More requests came than are shown here; the trace has all of them.');
   note('trace-note', parts.join(' '), trace.state !== 'capturing');
 }
 

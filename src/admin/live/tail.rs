@@ -2,8 +2,8 @@
 //!
 //! `?after=N` is those after number N, which the answer's `next` was. What is told is what the trace file holds, so nothing is shown
 //! that is not kept, and a request costs nothing more for it. Rule: one look at a time, off the threads that serve requests, at
-//! most `READ_BYTES` of a file; whoever comes meanwhile is told what is there, and all who ask for the same between two looks get
-//! the same bytes. What grew by more since the last look is passed over and counted (`skipped_bytes`). Requests that the router
+//! most `READ_BYTES` of a file, of a packed one after at most `MOST_UNPACKED_BYTES` that are unpacked to get there; whoever comes meanwhile is told what is there, and all who ask for the same between two looks get
+//! the same bytes. What grew by more since the last look is passed over and counted (`skipped_bytes`; `skipped_files` where nobody knows how much of them). Requests that the router
 //! answered itself and well (probes, this page) are left out.
 //! Deliberately not here: the whole trace (`trace_tail`).
 
@@ -34,6 +34,8 @@ use crate::wire::problem::Problem;
 
 /// Bytes of a file read in one look: some 500 requests.
 const READ_BYTES: u64 = 1 << 20;
+/// Bytes unpacked in one look; of a packed file that is longer nothing is read.
+const MOST_UNPACKED_BYTES: u64 = 256 * READ_BYTES;
 /// Answers that are kept until the next look: whoever looks on asks after one of the last few numbers.
 const MAX_TOLD: usize = 8;
 /// Longest line that becomes a row.
@@ -57,7 +59,7 @@ pub struct Tail {
 #[derive(Debug, Default)]
 struct Seen {
     rows: Rows,
-    skipped_bytes: u64,
+    skipped: Skipped,
     status: Option<Status>,
     error: Option<String>,
     // By the number they are after, since the last look.
@@ -79,6 +81,21 @@ struct At {
     bytes: u64,
 }
 
+/// What was passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Skipped {
+    bytes: u64,
+    /// Files that were rotated away and not read, or not to their end.
+    files: u64,
+}
+
+impl Skipped {
+    fn add(&mut self, more: Self) {
+        self.bytes += more.bytes;
+        self.files += more.files;
+    }
+}
+
 /// What a file has from some byte on.
 struct End {
     lines: Vec<u8>,
@@ -91,6 +108,7 @@ struct Answer<'a> {
     instance: &'a str,
     next: u64,
     skipped_bytes: u64,
+    skipped_files: u64,
     /// How the capture stands; absent where there is and can be none.
     #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<&'a Status>,
@@ -126,14 +144,14 @@ fn look(shared: &Shared, capture: &Capture) {
     }
     reader.looked_ns = Some(now.mono_ns);
     let status = capture.ask(Command::Status);
-    let read = capture.place().map_or(Ok((Vec::new(), 0)), |place| reader.read(&place));
+    let read = capture.place().map_or(Ok(Default::default()), |place| reader.read(&place));
     let mut seen = tail.seen();
     seen.told.clear();
     seen.error = status.as_ref().err().map(ToString::to_string);
     seen.status = status.ok();
     match read {
-        Ok((lines, skipped_bytes)) => {
-            seen.skipped_bytes += skipped_bytes;
+        Ok((lines, skipped)) => {
+            seen.skipped.add(skipped);
             reader.take(&lines, &shared.instance, now, &mut seen.rows);
         }
         Err(error) => seen.error = Some(format!("the trace cannot be read: {error}")),
@@ -157,7 +175,8 @@ impl Seen {
         let answer = Answer {
             instance,
             next: self.rows.newest(),
-            skipped_bytes: self.skipped_bytes,
+            skipped_bytes: self.skipped.bytes,
+            skipped_files: self.skipped.files,
             trace: self.status.as_ref(),
             error: self.error.as_deref(),
             // Rows are JSON.
@@ -173,27 +192,33 @@ impl Seen {
 }
 
 impl Reader {
-    /// The lines that are new at this place, and how many bytes before them were passed over.
-    fn read(&mut self, place: &Place) -> io::Result<(Vec<u8>, u64)> {
-        let (mut lines, mut skipped_bytes) = (Vec::new(), 0);
-        let is_next = |at: &At| at.place.path == place.path && at.place.part + 1 == place.part;
+    /// The lines that are new at this place, and what before them was passed over.
+    fn read(&mut self, place: &Place) -> io::Result<(Vec<u8>, Skipped)> {
+        let (mut lines, mut skipped) = (Vec::new(), Skipped::default());
+        let is_before = |at: &At| at.place.path == place.path && at.place.part < place.part;
         let is_first = self.at.is_none();
-        if let Some(at) = self.at.take_if(|at| is_next(at))
-            && let Some(end) = rest_of(&at)
-        {
-            (lines, skipped_bytes) = (end.lines, end.skipped_bytes);
+        if let Some(at) = self.at.take_if(|at| is_before(at)) {
+            let rotated = place.part - at.place.part;
+            match rest_of(&at).filter(|_| rotated == 1) {
+                Some(end) => (lines, skipped.bytes) = (end.lines, end.skipped_bytes),
+                None => skipped.files = rotated,
+            }
         }
         let from_bytes = self.at.as_ref().filter(|at| at.place == *place).map_or(0, |at| at.bytes);
         self.at = Some(At { place: place.clone(), bytes: from_bytes });
         let end = end_of(&place.path, from_bytes)?;
         if part(&place.path, place.part).is_some() {
             // Rotated in between, and this was read of the next file: the next look goes on.
-            return Ok((lines, skipped_bytes));
+            return Ok((lines, skipped));
         }
         self.at = Some(At { place: place.clone(), bytes: end.next_bytes });
         lines.extend_from_slice(&end.lines);
         // Whoever begins to look has missed nothing.
-        Ok((lines, if is_first { 0 } else { skipped_bytes + end.skipped_bytes }))
+        if is_first {
+            return Ok((lines, Skipped::default()));
+        }
+        skipped.bytes += end.skipped_bytes;
+        Ok((lines, skipped))
     }
 
     /// Makes rows of the requests among these lines.
@@ -248,18 +273,21 @@ fn part(live: &Path, number: u64) -> Option<Part> {
     parts_of(live).ok()?.into_iter().find(|part| part.number == number)
 }
 
-/// What was not yet read of a file when it was rotated away; `None` if it was deleted since.
+/// What was not yet read of a file when it was rotated away; `None` if it was deleted since, or is packed and too long.
 fn rest_of(at: &At) -> Option<End> {
-    let rest = || end_of(&part(&at.place.path, at.place.part)?.path, at.bytes).ok();
+    let rest = || {
+        let path = part(&at.place.path, at.place.part)?.path;
+        if is_packed(&path) {
+            return end_of_packed(&path, at.bytes, MOST_UNPACKED_BYTES).ok();
+        }
+        end_of(&path, at.bytes).ok().map(Some)
+    };
     // It may have been packed after its name was looked up.
-    rest().or_else(rest)
+    rest().or_else(rest).flatten()
 }
 
 /// Whole lines from a byte on, the last ones where there are too many.
 fn end_of(path: &Path, from_bytes: u64) -> io::Result<End> {
-    if is_packed(path) {
-        return end_of_packed(path, from_bytes);
-    }
     let len = path.metadata()?.len();
     // A file that is shorter than it was is another one.
     let from_bytes = if from_bytes > len { 0 } else { from_bytes };
@@ -273,8 +301,11 @@ fn end_of(path: &Path, from_bytes: u64) -> io::Result<End> {
     Ok(End { lines, next_bytes, skipped_bytes: start_bytes - from_bytes })
 }
 
-/// The same of a packed file, of which nobody knows how long it is before its end was read.
-fn end_of_packed(path: &Path, from_bytes: u64) -> io::Result<End> {
+/// The same of a packed file, of which nobody knows how long it is before its end was read; `None` if it is longer than that.
+fn end_of_packed(path: &Path, from_bytes: u64, most_bytes: u64) -> io::Result<Option<End>> {
+    if from_bytes > most_bytes {
+        return Ok(None);
+    }
     let mut from = open_at(path, from_bytes)?;
     let (mut lines, mut skipped_bytes) = (Vec::new(), 0);
     loop {
@@ -282,6 +313,9 @@ fn end_of_packed(path: &Path, from_bytes: u64) -> io::Result<End> {
         let too_many = lines.len().saturating_sub(READ_BYTES as usize);
         lines.drain(..too_many);
         skipped_bytes += too_many as u64;
+        if from_bytes + skipped_bytes + lines.len() as u64 > most_bytes {
+            return Ok(None);
+        }
         // Of one that is torn there is what comes before.
         if !matches!(read, Ok(1..)) {
             break;
@@ -293,7 +327,7 @@ fn end_of_packed(path: &Path, from_bytes: u64) -> io::Result<End> {
         let torn = lines.iter().position(|&byte| byte == b'\n').map_or(0, ends);
         lines.drain(..torn);
     }
-    Ok(End { next_bytes: from_bytes + skipped_bytes + lines.len() as u64, lines, skipped_bytes })
+    Ok(Some(End { next_bytes: from_bytes + skipped_bytes + lines.len() as u64, lines, skipped_bytes }))
 }
 
 #[cfg(test)]

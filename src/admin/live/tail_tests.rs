@@ -16,7 +16,7 @@ struct Scene {
     place: Place,
     reader: Reader,
     rows: Rows,
-    skipped_bytes: u64,
+    skipped: Skipped,
 }
 
 impl Scene {
@@ -25,7 +25,7 @@ impl Scene {
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
         let place = Place { path: folder.join("t.jsonl"), part: 1 };
-        Self { folder, place, reader: Reader::default(), rows: Rows::default(), skipped_bytes: 0 }
+        Self { folder, place, reader: Reader::default(), rows: Rows::default(), skipped: Skipped::default() }
     }
 
     fn append(&self, texts: &[&str]) {
@@ -48,8 +48,8 @@ impl Scene {
 
     /// The paths of the requests that are held after a look.
     fn look(&mut self) -> Vec<String> {
-        let (lines, skipped_bytes) = self.reader.read(&self.place).unwrap();
-        self.skipped_bytes += skipped_bytes;
+        let (lines, skipped) = self.reader.read(&self.place).unwrap();
+        self.skipped.add(skipped);
         self.reader.take(&lines, "me", NOW, &mut self.rows);
         let rows: Vec<serde_json::Value> = serde_json::from_str(&self.rows.after(0)).unwrap();
         rows.iter().map(|row| row["record"]["path"].as_str().unwrap().to_owned()).collect()
@@ -88,7 +88,7 @@ fn what_is_appended_is_seen_once_over_a_rotation_and_a_torn_line_when_it_is_whol
     scene.rotate();
     scene.append(&[&run("me", 3), &request("/d")]);
     assert_eq!(scene.look(), ["/a", "/b", "/c", "/d"]);
-    assert_eq!(scene.skipped_bytes, 0);
+    assert_eq!(scene.skipped.bytes, 0);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn what_was_rotated_away_and_packed_since_the_last_look_is_seen_and_of_too_much_
     scene.rotate();
     scene.pack();
     scene.append(&[&run("me", 2), &request("/c")]);
-    assert_eq!((scene.look().join(" "), scene.skipped_bytes), ("/a /b /c".to_owned(), 0));
+    assert_eq!((scene.look().join(" "), scene.skipped.bytes), ("/a /b /c".to_owned(), 0));
     let filler = format!("{}\n", "x".repeat(2 * READ_BYTES as usize));
     let grown = [request("/missed"), filler, request("/last")].concat();
     scene.append(&[&grown]);
@@ -108,12 +108,32 @@ fn what_was_rotated_away_and_packed_since_the_last_look_is_seen_and_of_too_much_
     scene.pack();
     scene.append(&[&run("me", 4), &request("/d")]);
     assert_eq!(scene.look().join(" "), "/a /b /c /last /d");
-    assert_eq!(scene.skipped_bytes, grown.len() as u64 - READ_BYTES);
+    assert_eq!(scene.skipped.bytes, grown.len() as u64 - READ_BYTES);
     // One that was removed for room leaves the rest as it is.
     scene.rotate();
     std::fs::remove_file(part_path(&scene.place.path, 3)).unwrap();
     scene.append(&[&run("me", 5), &request("/e")]);
     assert_eq!(scene.look().last().unwrap(), "/e");
+}
+
+#[test]
+fn files_that_are_too_long_or_too_many_for_a_look_are_passed_over_and_counted() {
+    let mut scene = Scene::new("many");
+    scene.append(&[&run("me", 0), &request("/a")]);
+    assert_eq!(scene.look(), ["/a"]);
+    for path in ["/b", "/c", "/d"] {
+        scene.append(&[&request(path)]);
+        scene.rotate();
+        scene.pack();
+    }
+    scene.append(&[&run("me", 4), &request("/e")]);
+    assert_eq!((scene.look().join(" "), scene.skipped), ("/a /e".to_owned(), Skipped { bytes: 0, files: 3 }));
+    assert_eq!((scene.look().len(), scene.skipped.files), (2, 3), "counted once");
+    let packed = part(&scene.place.path, 1).unwrap().path;
+    let bytes = [run("me", 0), request("/a"), request("/b")].concat().len() as u64;
+    let end = |from_bytes, most_bytes| end_of_packed(&packed, from_bytes, most_bytes).unwrap();
+    assert_eq!(end(0, bytes).unwrap().next_bytes, bytes);
+    assert!(end(0, bytes - 1).is_none() && end(bytes, bytes - 1).is_none());
 }
 
 #[test]
@@ -152,7 +172,7 @@ fn of_what_grew_too_fast_the_end_is_seen_and_the_rest_counted() {
     let grown = [request("/missed"), filler, request("/last")].concat();
     scene.append(&[&grown]);
     assert_eq!(scene.look(), ["/first", "/last"]);
-    assert_eq!(scene.skipped_bytes, grown.len() as u64 - READ_BYTES);
+    assert_eq!(scene.skipped.bytes, grown.len() as u64 - READ_BYTES);
     // Somebody began the file anew under its name.
     std::fs::write(&scene.place.path, request("/anew")).unwrap();
     assert_eq!(scene.look().last().unwrap(), "/anew");
