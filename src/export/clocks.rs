@@ -69,13 +69,13 @@ impl Clocks {
                 // Writing into a string cannot fail.
                 let _ = writeln!(
                     text,
-                    "run {run}: router's wall clock stepped {} times, read within {}\n{:<34} {:<9} {:>14} {:>11} {:>17} {:>5} {:>9} {:>9}  not aligned",
+                    "run {run}: router's wall clock stepped {} times, read within {}\n{:<34} {:<9} {:>14} {:>12} {:>17} {:>5} {:>9} {:>9}  not aligned",
                     known.clocks.steps(),
                     time(known.clocks.widest_bracket_ns().unwrap_or(0)),
                     "  worker",
                     "clock",
                     "offset",
-                    "bound",
+                    "widest bound",
                     "drift ppm",
                     "steps",
                     "requests",
@@ -117,7 +117,7 @@ fn line(worker: &str, counted: &Counted, known: &RunClocks) -> String {
         not.push(format!("({} with stages out of order)", counted.order_broken));
     }
     let line = format!(
-        "  {worker:<32} {clock:<9} {offset:>14} {bound:>11} {drift:>17} {steps:>5} {:>9} {:>9}  {}",
+        "  {worker:<32} {clock:<9} {offset:>14} {bound:>12} {drift:>17} {steps:>5} {:>9} {:>9}  {}",
         counted.requests,
         counted.aligned,
         not.join(", ")
