@@ -68,11 +68,20 @@ impl Courier {
 }
 
 impl Drop for Courier {
-    /// Sends what waits, within [`LAST_WORDS`].
+    /// Sends what waits, within [`LAST_WORDS`], and says what was lost of it.
     fn drop(&mut self) {
+        let lost_before = self.outbox.status().lost();
         self.stop.send_replace(true);
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             log::warn("spans: the thread that sends them failed; the last ones are missing");
+        }
+        // Of a thread that failed or never had a runtime.
+        self.outbox.give_up();
+        let status = self.outbox.status();
+        let lost = status.lost() - lost_before;
+        if lost > 0 {
+            let collector = &status.collector;
+            log::warn(&format!("spans: {collector} did not take those of the last {lost} requests"));
         }
     }
 }
@@ -107,8 +116,14 @@ impl Round {
 
     fn begin(self, stopped: watch::Receiver<bool>) {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(self.go(stopped)),
-            Err(error) => self.fails(&format!("no runtime: {error}")),
+            Ok(runtime) => {
+                runtime.block_on(self.go(stopped));
+                // A look-up of the collector's name may hang in the resolver, on a thread that no drop may wait for.
+                runtime.shutdown_background();
+            }
+            Err(error) => {
+                self.fails(&format!("no runtime: {error}"), "none is sent, each is counted as lost");
+            }
         }
     }
 
@@ -125,12 +140,7 @@ impl Round {
             () = too_late => {}
         }
         self.outbox.count(Fate::NotTaken, self.requests);
-        let left = self.requests + self.outbox.give_up();
-        if left > 0 {
-            log::warn(&format!(
-                "spans: the collector did not take those of the last {left} requests in time"
-            ));
-        }
+        self.outbox.give_up();
     }
 
     /// Batch after batch, until it is to end and nothing waits.
@@ -192,15 +202,16 @@ impl Round {
                 }
                 Err(NotTaken::Never(why)) => {
                     fate = Fate::Refused;
-                    self.fails(&why);
+                    self.fails(&why, "those that it refuses are not sent again but counted as lost");
                     break;
                 }
                 Err(NotTaken::Later(why, asked)) => {
-                    self.fails(&why);
+                    self.fails(&why, "spans are sent again and counted where they are lost");
                     if is_last {
                         break;
                     }
-                    rest(asked.unwrap_or(self.pause), stopped).await;
+                    // No less than our own: a collector that asks for none would be asked without end.
+                    rest(asked.unwrap_or_default().max(self.pause), stopped).await;
                     self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                 }
             }
@@ -212,21 +223,19 @@ impl Round {
         self.pause = FIRST_PAUSE;
         if self.outbox.set_error(None).is_some() {
             let status = self.outbox.status();
-            let lost = status.overflow + status.not_taken + status.refused;
             log::info(&format!(
-                "spans: {} takes them again; those of {lost} requests are lost since the start",
-                status.collector
+                "spans: {} takes them again; those of {} requests are lost since the start",
+                status.collector,
+                status.lost()
             ));
         }
     }
 
-    fn fails(&self, why: &str) {
+    /// Says why spans are not taken, and what becomes of them; once until they are again.
+    fn fails(&self, why: &str, fate: &str) {
         if self.outbox.set_error(Some(why.to_owned())).is_none() {
-            log::warn(&format!(
-                "spans: {} does not take them ({why}); requests and the trace file go on, and spans are sent again and \
-                 counted where they are lost",
-                self.outbox.status().collector
-            ));
+            let collector = self.outbox.status().collector;
+            log::warn(&format!("spans: {collector} does not take them ({why}); requests go on, and {fate}"));
         }
     }
 }

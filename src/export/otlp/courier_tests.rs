@@ -164,6 +164,19 @@ async fn a_busy_one_is_asked_again_after_the_pause_it_asks_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_asks_for_no_pause_is_not_asked_without_one() {
+    let stage = Stage::start();
+    let got = stage.collector(&["429 Too Many Requests\r\nretry-after: 0\r\ncontent-length: 0"]);
+    stage.post(1..=1);
+    pass(Duration::from_secs(60)).await;
+    assert_eq!(stage.outbox.status().not_taken, 1);
+    let times: Vec<Instant> = got.lock().unwrap().iter().map(|(at, _)| *at).collect();
+    assert_eq!(times.len(), ATTEMPTS as usize);
+    assert!(times[1] - times[0] >= FIRST_PAUSE && times[4] - times[3] >= FIRST_PAUSE * 8, "{times:?}");
+    stage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_never_taken_is_given_up_and_counted_and_the_pauses_grow() {
     let stage = Stage::start();
     let got = stage.collector(&["503 Service Unavailable\r\ncontent-length: 0"]);

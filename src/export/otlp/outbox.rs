@@ -1,8 +1,9 @@
 //! Where requests wait to become spans, and what became of those before.
 //!
 //! Rule: whoever puts one in never waits. There is room for a fixed number; beyond it the oldest is dropped and counted, so that a
-//! collector that comes back gets what is new. Each request that was to be sent is counted once: sent, or lost for one of three
-//! reasons. What a span has no place for (prompts, headers, candidates) does not wait here. Deliberately not here: sending.
+//! collector that comes back gets what is new. Each request that comes here to be sent is counted once: sent, or lost for one of three
+//! reasons. What the trace's sink had no room for never comes here; the sink counts it. What a span has no place for (prompts, headers,
+//! candidates) does not wait here. Deliberately not here: sending.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 
 use crate::trace::outlet::Follower;
-use crate::trace::record::{DecisionRecord, Late, Record, RequestKind, RequestRecord, WorkerRecord};
+use crate::trace::record::{DecisionRecord, Record, RequestKind, RequestRecord, WorkerRecord};
 
 /// Requests that may wait: some 16 MB, and four seconds of 2,000 a second.
 pub const CAPACITY_REQUESTS: usize = 8_192;
@@ -86,25 +87,25 @@ impl Outbox {
     }
 
     fn put(&self, records: &[Record]) {
+        // Copied before anybody is kept out, and freed after.
+        let told = records.iter().filter_map(|record| match record {
+            Record::Request(request) if is_told(request) => Some(lean(request)),
+            _ => None,
+        });
+        let told: Vec<Box<RequestRecord>> = told.collect();
+        let workers = records.iter().filter_map(|record| match record {
+            Record::Worker(worker) => Some(worker.clone()),
+            _ => None,
+        });
+        let workers: Vec<WorkerRecord> = workers.collect();
         let mut waiting = lock(&self.waiting);
-        let mut dropped = 0;
-        for record in records {
-            match record {
-                Record::Request(request) if is_told(request) => {
-                    if waiting.requests.len() >= CAPACITY_REQUESTS {
-                        waiting.requests.pop_front();
-                        dropped += 1;
-                    }
-                    waiting.requests.push_back(Box::new(lean(request)));
-                }
-                Record::Worker(worker) if waiting.workers.len() < CAPACITY_WORKERS => {
-                    waiting.workers.push(worker.clone());
-                }
-                _ => {}
-            }
-        }
+        let room_for_workers = CAPACITY_WORKERS.saturating_sub(waiting.workers.len());
+        waiting.workers.extend(workers.into_iter().take(room_for_workers));
+        waiting.requests.extend(told);
+        let too_many = waiting.requests.len().saturating_sub(CAPACITY_REQUESTS);
+        let dropped: Vec<Box<RequestRecord>> = waiting.requests.drain(..too_many).collect();
         drop(waiting);
-        self.count(Fate::Overflow, dropped);
+        self.count(Fate::Overflow, dropped.len() as u64);
     }
 
     /// The oldest that waits.
@@ -137,10 +138,9 @@ impl Outbox {
     }
 
     /// Nobody will send what waits.
-    pub(super) fn give_up(&self) -> u64 {
-        let requests = std::mem::take(&mut lock(&self.waiting).requests).len() as u64;
-        self.count(Fate::NotTaken, requests);
-        requests
+    pub(super) fn give_up(&self) {
+        let requests = std::mem::take(&mut lock(&self.waiting).requests);
+        self.count(Fate::NotTaken, requests.len() as u64);
     }
 
     /// How it stands.
@@ -158,6 +158,13 @@ impl Outbox {
             refused_spans: read(&self.counts.refused_spans),
             error,
         }
+    }
+}
+
+impl SpanStatus {
+    /// Requests whose spans nobody has and nobody will get.
+    pub fn lost(&self) -> u64 {
+        self.overflow + self.not_taken + self.refused
     }
 }
 
@@ -180,21 +187,51 @@ fn is_told(request: &RequestRecord) -> bool {
     }
 }
 
-/// The record without what no span tells.
-fn lean(request: &RequestRecord) -> RequestRecord {
+/// What spans are made of, and nothing else of the record.
+fn lean(request: &RequestRecord) -> Box<RequestRecord> {
     let decision = request.decision.as_ref().map(|decision| DecisionRecord {
         reason: decision.reason.clone(),
         took_ns: decision.took_ns,
         ..DecisionRecord::default()
     });
-    RequestRecord {
+    Box::new(RequestRecord {
+        seq: request.seq,
+        request_id: request.request_id.clone(),
+        method: request.method.clone(),
+        path: request.path.clone(),
+        endpoint: request.endpoint,
+        phase: request.phase.clone(),
+        model: request.model.clone(),
+        trace_id: request.trace_id,
+        span_id: request.span_id,
+        parent_span_id: request.parent_span_id,
+        worker: request.worker.clone(),
+        same_host: request.same_host,
+        worker_span_id: request.worker_span_id,
+        policy: request.policy.clone(),
         decision,
-        prompt_hashes: None,
-        prompt_text: None,
-        headers: std::collections::BTreeMap::new(),
-        shadow: Late::default(),
-        ..request.clone()
-    }
+        attempts: request.attempts,
+        failed_attempts: request.failed_attempts.clone(),
+        arrival_mono_ns: request.arrival_mono_ns,
+        arrival_unix_ns: request.arrival_unix_ns,
+        body_read_ns: request.body_read_ns,
+        limit_wait_ns: request.limit_wait_ns,
+        decided_ns: request.decided_ns,
+        connected_ns: request.connected_ns,
+        router_send_ns: request.router_send_ns,
+        first_byte_ns: request.first_byte_ns,
+        first_event_ns: request.first_event_ns,
+        first_token_ns: request.first_token_ns,
+        last_byte_ns: request.last_byte_ns,
+        end_ns: request.end_ns,
+        outcome: request.outcome,
+        status: request.status,
+        error: request.error.clone(),
+        sse_events: request.sse_events,
+        tokens: request.tokens,
+        server: request.server,
+        ..RequestRecord::default()
+    })
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -204,6 +241,11 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::otlp::Batch;
+    use crate::export::source::Placed;
+    use crate::trace::align::align;
+    use crate::trace::axis::{ClockTrack, Offsets};
+    use crate::trace::schema::filled_records;
     use crate::wire::traceparent::SpanId;
 
     fn request(seq: u64, change: impl FnOnce(&mut RequestRecord)) -> Record {
@@ -222,8 +264,9 @@ mod tests {
         let status = outbox.status();
         assert_eq!((status.waiting, status.overflow), (CAPACITY_REQUESTS as u64, more as u64));
         assert_eq!(outbox.take().map(|request| request.seq), Some(more as u64 + 1));
-        assert_eq!(outbox.give_up(), CAPACITY_REQUESTS as u64 - 1);
+        outbox.give_up();
         assert_eq!((outbox.status().waiting, outbox.status().not_taken), (0, CAPACITY_REQUESTS as u64 - 1));
+        assert_eq!(outbox.status().lost(), (CAPACITY_REQUESTS + more) as u64 - 1);
     }
 
     #[test]
@@ -259,5 +302,30 @@ mod tests {
         let waiting = outbox.take().unwrap();
         assert!(!format!("{waiting:?}").contains("secret"));
         assert_eq!(waiting.decision.map(|d| (d.reason, d.took_ns)), Some(("prefix_hit".into(), 3)));
+    }
+
+    #[test]
+    fn what_waits_gives_the_spans_that_the_whole_record_gives() {
+        let all = filled_records();
+        let run = all.iter().find_map(|record| if let Record::Run(run) = record { Some(run) } else { None });
+        let mut clocks = ClockTrack::default();
+        clocks.add(run.unwrap().clock);
+        let spans = |record: &RequestRecord| {
+            let mut offsets = Offsets::default();
+            offsets.learn(record);
+            let mut batch = Batch::of(run);
+            batch.add(&Placed { run: 1, record, aligned: align(record, &clocks, &offsets) });
+            String::from_utf8(batch.take()).unwrap()
+        };
+        let mut seen = 0;
+        for record in &all {
+            let Record::Request(whole) = record else { continue };
+            for same_host in [Some(true), Some(false), None] {
+                let whole = RequestRecord { same_host, ..RequestRecord::clone(whole) };
+                assert_eq!(spans(&lean(&whole)), spans(&whole));
+                seen += 1;
+            }
+        }
+        assert!(seen >= 3);
     }
 }

@@ -1,7 +1,7 @@
 //! Sends OTLP requests to a collector over HTTP.
 //!
 //! Rule: one request at a time on a connection that is kept; what a collector may take later (429, 502, 503, 504, no answer) is
-//! sent again up to [`ATTEMPTS`] times with growing pauses, or after the pause that it asks for; everything else is an error at once.
+//! sent again up to [`ATTEMPTS`] times with growing pauses, or longer ones that it asks for; everything else is an error at once.
 //! Whatever is waited for has a limit. Deliberately not here: what is sent.
 
 use std::fmt;
@@ -165,7 +165,7 @@ impl Sender {
         loop {
             match self.send_once(body).await {
                 Err(NotTaken::Later(_, asked)) if attempt < ATTEMPTS => {
-                    tokio::time::sleep(asked.unwrap_or(pause)).await;
+                    tokio::time::sleep(asked.unwrap_or_default().max(pause)).await;
                     pause *= 2;
                     attempt += 1;
                 }
@@ -205,10 +205,7 @@ impl Sender {
         match answer.status {
             200..=299 => Ok(rejected(&said)),
             status @ (429 | 502 | 503 | 504) => Err(NotTaken::Later(format!("status {status}"), pause)),
-            status => {
-                let words: String = String::from_utf8_lossy(&said).chars().take(200).collect();
-                Err(NotTaken::Never(format!("status {status}: {words}")))
-            }
+            status => Err(NotTaken::Never(format!("status {status}: {}", words(&said)))),
         }
     }
 
@@ -228,6 +225,12 @@ impl Sender {
 
 fn later(why: String) -> NotTaken {
     NotTaken::Later(why, None)
+}
+
+/// The beginning of what a collector says, in one line: it goes into the log and to terminals.
+fn words(answer: &[u8]) -> String {
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    String::from_utf8_lossy(answer).trim().chars().take(200).map(shown).collect()
 }
 
 /// The seconds of `retry-after`; its other form, a date, is in a clock that may not be ours.
@@ -291,6 +294,12 @@ mod tests {
         assert_eq!(asked_pause(Some(b" 7 ")), Some(Duration::from_secs(7)));
         assert_eq!(asked_pause(Some(b"86400")), Some(MAX_PAUSE));
         assert_eq!((asked_pause(Some(b"Wed, 21 Oct 2015 07:28:00 GMT")), asked_pause(None)), (None, None));
+    }
+
+    #[test]
+    fn what_a_collector_says_is_one_line_that_commands_no_terminal() {
+        assert_eq!(words(b"no such\r\npath\x1b[2J\n"), "no such  path [2J");
+        assert_eq!(words("\u{e9}".repeat(300).as_bytes()).chars().count(), 200);
     }
 
     #[test]
