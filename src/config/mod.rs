@@ -144,6 +144,8 @@ impl Default for RouteConfig {
 pub enum TraceDecisions {
     /// Nothing.
     Off,
+    /// Why this worker, and what that took: all that a span tells.
+    Reason,
     /// What the policy saw and said.
     #[default]
     Record,
@@ -155,6 +157,16 @@ impl RouteConfig {
     /// A trace file is written, or one may be started while the router runs.
     pub fn may_write_trace(&self) -> bool {
         self.trace_log.is_some() || self.capture.folder.is_some()
+    }
+
+    /// What is to be recorded of each decision: where no file can be written, no more than spans tell.
+    pub fn recorded_decisions(&self) -> TraceDecisions {
+        match self.trace_decisions {
+            TraceDecisions::Record | TraceDecisions::Journal if !self.may_write_trace() => {
+                TraceDecisions::Reason
+            }
+            wanted => wanted,
+        }
     }
 
     /// Name of the policy that is built first: the configured one, or that of the first arm.

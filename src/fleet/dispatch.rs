@@ -18,6 +18,7 @@ use super::policies::Wanted;
 use super::shadow::{Asked, Seen, Shadows};
 use super::spec::WorkerSettings;
 use super::worker::Worker;
+use crate::config::TraceDecisions;
 use crate::trace::journal::JournalRecord;
 use crate::trace::record::{DecisionRecord, Late, ShadowRecord};
 
@@ -47,7 +48,7 @@ pub(super) struct Dispatch {
     // In the order of the chooser's.
     pub(super) workers: Vec<Arc<Worker>>,
     chooser: Recorder,
-    is_recorded: bool,
+    recorded: TraceDecisions,
     shadows: Option<Arc<Shadows>>,
     /// Half-opened by the last decision; told to log and trace by whoever holds no lock.
     pub(super) half_opened: Vec<Arc<Worker>>,
@@ -56,12 +57,12 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    /// Decisions by `chooser`, which are recorded or not.
-    pub(super) fn new(chooser: Recorder, is_recorded: bool) -> Self {
+    /// Decisions by `chooser`, of which so much is recorded.
+    pub(super) fn new(chooser: Recorder, recorded: TraceDecisions) -> Self {
         Self {
             workers: Vec::new(),
             chooser,
-            is_recorded,
+            recorded,
             shadows: None,
             half_opened: Vec::new(),
             eligible: Vec::new(),
@@ -209,10 +210,16 @@ impl Dispatch {
         let held_bytes = views[chosen].prefix_match_bytes;
         let held_share = held_bytes.map(|held| held as f64 / prompt_bytes.max(1) as f64);
         let complaint = policy.complaint().map(Box::from);
-        let decision = self.is_recorded.then(|| {
-            let url = |i| self.eligible_worker(i).url.shared();
-            decided::record(said, chosen, views, policy.needs(), url)
-        });
+        let decision = match self.recorded {
+            TraceDecisions::Off => None,
+            TraceDecisions::Reason => {
+                Some(DecisionRecord { reason: said.reason().into(), ..DecisionRecord::default() })
+            }
+            TraceDecisions::Record | TraceDecisions::Journal => {
+                let url = |i| self.eligible_worker(i).url.shared();
+                Some(decided::record(said, chosen, views, policy.needs(), url))
+            }
+        };
         let shadow = match (&self.shadows, asked) {
             (Some(shadows), Some(asked)) => {
                 let prompt_tokens = [false, true].map(|engine_text| {

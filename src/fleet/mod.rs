@@ -96,8 +96,8 @@ impl Fleet {
         let chooser = config.recorder(Time { us: clock.mono_ns() / 1_000 }, policy);
         let needs = config.asked_for(chooser.needs());
         // Without a trace nobody would read it.
-        let is_recorded = sink.is_on() && config.decisions != TraceDecisions::Off;
-        let dispatch = Mutex::new(Dispatch::new(chooser, is_recorded));
+        let recorded = if sink.is_on() { config.decisions } else { TraceDecisions::Off };
+        let dispatch = Mutex::new(Dispatch::new(chooser, recorded));
         let loads_wanted = watch::Sender::new(config.loads.always || needs.server_loads);
         Arc::new(Self {
             clock,

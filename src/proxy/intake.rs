@@ -198,7 +198,7 @@ fn look(shared: &Shared, call: &mut Call, journey: &mut Journey) -> Option<Strin
 /// What the trace is to tell of the prompt. Its hashes are those that the policy has, where it has all of them.
 fn note_prompt(shared: &Shared, journey: &mut Journey, text: Option<&[u8]>, known: Option<&PromptHashes>) {
     let told = shared.config.capture.prompt;
-    let Some(text) = text.filter(|_| told != PromptTrace::None && shared.sink.is_taking()) else { return };
+    let Some(text) = text.filter(|_| told != PromptTrace::None && shared.sink.is_written()) else { return };
     if told == PromptTrace::Hash {
         let whole = known.filter(|known| known.len_bytes() == text.len() as u64);
         let prompt = whole.cloned().unwrap_or_else(|| PromptHashes::of(text));

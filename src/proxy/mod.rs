@@ -151,7 +151,7 @@ pub async fn handle(shared: &Arc<Shared>, visit: &mut Visit, request: Request) -
 
 /// The headers that the trace was asked to tell, as far as they are short visible text.
 fn note_headers(shared: &Shared, request: &Request, journey: &mut Journey) {
-    if shared.config.capture.headers.is_empty() || !shared.sink.is_taking() {
+    if shared.config.capture.headers.is_empty() || !shared.sink.is_written() {
         return;
     }
     let told = shared.config.capture.headers.iter().filter_map(|name| {

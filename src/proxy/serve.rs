@@ -34,7 +34,6 @@ use crate::net::dialer::Dialer;
 use crate::net::tls::TlsError;
 use crate::net::{Connector, Listener};
 use crate::trace::boot_id;
-use crate::trace::prompt::PromptTrace;
 use crate::trace::record::{CaptureRecord, RunRecord};
 use crate::trace::schema::SCHEMA;
 use crate::trace::sink::Sink;
@@ -72,7 +71,7 @@ impl Router {
     /// As [`Self::start`], with a policy that need not be known by a name: a simulation brings one that panics.
     pub fn start_with(
         policy: Box<dyn Policy>,
-        mut config: RouteConfig,
+        config: RouteConfig,
         listen: &str,
         clock: Clock,
         connector: Connector,
@@ -82,10 +81,6 @@ impl Router {
         let run = run_record(&config, listen, &instance, &clock);
         let courier = courier(&config, &run, &clock)?;
         let (sink, writer) = trace(&config, run, &clock, courier.as_ref())?;
-        if !config.may_write_trace() {
-            // No span tells of a prompt, so none is hashed.
-            config.capture.prompt = PromptTrace::None;
-        }
         let tls = config.tls.incoming().map_err(|e| ConfigError(e.to_string()))?;
         let dialer = dialer(&config, connector)?;
         let fleet_config = FleetConfig {
@@ -95,7 +90,7 @@ impl Router {
             dp_aware: config.dp_aware,
             max_workers: config.max_workers,
             worker_prefix_bytes: config.worker_prefix_bytes,
-            decisions: config.trace_decisions,
+            decisions: config.recorded_decisions(),
             policy_config: config.policy_config,
         };
         let fleet = Fleet::new(clock.clone(), dialer, fleet_config, policy, Arc::clone(&sink));

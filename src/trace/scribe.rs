@@ -101,7 +101,7 @@ impl Scribe {
     pub(super) fn begin(&mut self, followers: Vec<Box<dyn Follower>>) -> Result<(), TraceOpenError> {
         self.sieve.follow(followers);
         let Some(path) = self.path.clone() else {
-            self.sink.set_taking(self.sieve.is_followed());
+            self.leave_off();
             return Ok(());
         };
         let outlet = if is_stdout(&path) { Outlet::Stdout } else { Outlet::File(LiveFile::open(&path)?) };
@@ -216,15 +216,22 @@ impl Scribe {
         self.outlet = Some(outlet);
         self.since_unix_ns = self.clock.now().unix_ns;
         self.begin_file();
+        self.sink.set_written(true);
         self.sink.set_taking(true);
         self.write_lost();
+    }
+
+    /// Nothing is written from now on; followers want their part all the same.
+    fn leave_off(&self) {
+        self.sink.set_written(false);
+        self.sink.set_taking(self.sieve.is_followed());
     }
 
     fn stop(&mut self, records: &mut Vec<Record>) {
         if self.outlet.is_none() {
             return;
         }
-        self.sink.set_taking(self.sieve.is_followed());
+        self.leave_off();
         self.round(records, true);
         if let Some(path) = self.shown_path() {
             log::info(&format!("trace: stopped capturing to {path}"));

@@ -32,6 +32,8 @@ pub struct Sink {
     capacity_records: usize,
     /// The capture is not stopped.
     taking: AtomicBool,
+    /// What is taken is written to a file, and not only offered to followers.
+    written: AtomicBool,
     // One count for all shards: a limit of each would hold one sixteenth when one thread does the work.
     held: AtomicUsize,
     /// What has not been told in the trace yet.
@@ -94,6 +96,7 @@ impl Sink {
             shards: None,
             capacity_records: 0,
             taking: AtomicBool::new(true),
+            written: AtomicBool::new(true),
             held: AtomicUsize::new(0),
             lost: Lost::default(),
             lost_total: AtomicU64::new(0),
@@ -113,6 +116,16 @@ impl Sink {
     /// What is offered is taken.
     pub fn is_taking(&self) -> bool {
         self.shards.is_some() && self.taking.load(Ordering::Relaxed)
+    }
+
+    /// What is offered is written to a file, so that what only a file tells (prompts, headers) is worth finding out.
+    pub fn is_written(&self) -> bool {
+        self.is_taking() && self.written.load(Ordering::Relaxed)
+    }
+
+    /// A file is written from now on, or none is.
+    pub fn set_written(&self, written: bool) {
+        self.written.store(written, Ordering::Relaxed);
     }
 
     /// Stops or goes on: what is offered meanwhile is dropped, and requests among it are counted. Changes of workers are taken all

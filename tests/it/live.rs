@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use http::HeaderName;
+use milepost::config::RouteConfig;
 use milepost::config::access::ApiKey;
+use milepost::export::otlp::send::Collector;
 use milepost::trace::record::Outcome;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -182,12 +184,16 @@ async fn a_hundred_who_look_at_once_are_all_told() {
 #[tokio::test]
 async fn without_a_trace_the_fleet_is_told_alone() {
     let worker = streaming().await;
-    let router = TestRouter::with(&[&worker], |config| config.trace_log = None).await;
-    generate(&router, "a").await;
-    let said = read(&router, "/milepost/requests").await.json();
-    assert_eq!((said.get("trace"), rows(&said).len()), (None, 0));
-    assert_eq!(read(&router, "/milepost/fleet").await.json()["trace"]["on"], false);
-    router.end().await;
+    // Spans alone are no trace that could be looked at.
+    for spans in [None, Some(Collector::parse("http://127.0.0.1:1").unwrap())] {
+        let change = |config: &mut RouteConfig| (config.trace_log, config.otlp_traces) = (None, spans);
+        let router = TestRouter::with(&[&worker], change).await;
+        generate(&router, "a").await;
+        let said = read(&router, "/milepost/requests").await.json();
+        assert_eq!((said.get("trace"), rows(&said).len()), (None, 0));
+        assert_eq!(read(&router, "/milepost/fleet").await.json()["trace"]["on"], false);
+        router.end().await;
+    }
 }
 
 /// Something before a router that drops the first questions of the page, and puts a script into the page in place of its

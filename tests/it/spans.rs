@@ -5,12 +5,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use milepost::config::RouteConfig;
+use milepost::config::{RouteConfig, TraceDecisions};
 use milepost::export::otlp::send::Collector;
 use milepost::trace::sample::Sampling;
 use serde_json::Value;
 
-use crate::harness::{Got, Step, TestRouter, Worker, ask, json, ok, post, post_with};
+use crate::harness::{Got, PATIENCE, Step, TestRouter, Worker, ask, json, ok, post, post_with};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CLIENT: &str = "00f067aa0ba902b7";
@@ -64,6 +64,17 @@ fn take(mut stream: TcpStream, kept: &Mutex<Vec<Value>>) {
     }
 }
 
+/// Returns when the spans of so many requests were sent: a router that ends waits two seconds for them, and a busy machine longer.
+async fn sent(router: &TestRouter, requests: u64) {
+    let outbox = &router.shared.spans.as_ref().unwrap().outbox;
+    let wait = async {
+        while outbox.status().sent < requests {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("the collector takes them");
+}
+
 /// What a worker was told: trace, span, flags.
 fn told(got: &Got) -> (String, String, String) {
     let value = got.header("traceparent").expect("a traceparent");
@@ -89,6 +100,7 @@ async fn the_span_that_a_worker_continues_is_the_one_that_the_collector_gets_und
     assert_eq!(ask(router.addr, from_client("01")).await.status, 200);
     assert_eq!(ask(router.addr, post("/generate", r#"{"text":"a"}"#)).await.status, 200);
     let outbox = Arc::clone(&router.shared.spans.as_ref().unwrap().outbox);
+    sent(&router, 2).await;
     let records = router.finish_requests().await;
     let (spans, got) = (stand.spans(), worker.requests());
     let spans = by_id(&spans);
@@ -124,6 +136,7 @@ async fn each_attempt_is_a_span_of_its_own_and_each_worker_is_told_its_own() {
     let (good, stand) = (Worker::start(|_| ok()).await, Stand::start());
     let router = TestRouter::with(&[&failing, &good], |c| c.otlp_traces = Some(stand.collector())).await;
     assert_eq!(ask(router.addr, from_client("01")).await.status, 200);
+    sent(&router, 1).await;
     let records = router.finish_requests().await;
     let (first, second) = (told(&failing.requests()[0]), told(&good.requests()[0]));
     assert_eq!((first.0.as_str(), second.0.as_str()), (TRACE, TRACE));
@@ -182,6 +195,7 @@ async fn the_client_decides_for_its_trace_and_the_share_of_the_file_for_all_othe
         assert_eq!(ask(router.addr, request).await.status, 200);
     }
     let trace = router.shared.config.trace_log.clone().unwrap();
+    sent(&router, 1).await;
     router.end().await;
     std::fs::remove_file(&trace).unwrap();
     let flags: Vec<String> = worker.requests().iter().map(|got| told(got).2).collect();
@@ -205,13 +219,21 @@ async fn spans_need_no_trace_file_and_go_on_where_its_capture_is_stopped() {
     let status = ask(router.addr, "GET /milepost/trace/status HTTP/1.1\r\nhost: r\r\n\r\n").await.json();
     assert_eq!((&status["state"], &status["spans"]["state"]), (&"stopped".into(), &"sending".into()));
     assert_eq!(status["spans"]["collector"], format!("{}/v1/traces", stand.url));
+    sent(&router, 1).await;
+    let (sink, config) = (Arc::clone(&router.shared.sink), &router.shared.config);
+    assert_eq!((sink.is_taking(), sink.is_written()), (true, false), "no prompt is hashed for nobody");
+    assert_eq!(config.recorded_decisions(), TraceDecisions::Reason, "nor candidates written down");
     router.end().await;
+    assert!(Value::from(stand.spans()).to_string().contains("milepost.decision.reason"));
     let requests = |spans: &[Value]| spans.iter().filter(|span| span["kind"] == 2).count();
     assert_eq!(requests(&stand.spans()), 1, "and the router's own answer is not told of");
     let router = TestRouter::with(&[&worker], |c| c.otlp_traces = Some(stand.collector())).await;
+    assert!(router.shared.sink.is_written());
     assert_eq!(ask(router.addr, post("/milepost/trace/stop", "")).await.status, 200);
+    assert!(!router.shared.sink.is_written());
     assert_eq!(ask(router.addr, from_client("01")).await.status, 200);
     let trace = router.shared.config.trace_log.clone().unwrap();
+    sent(&router, 1).await;
     router.end().await;
     let text = std::fs::read_to_string(&trace).unwrap();
     std::fs::remove_file(&trace).unwrap();
@@ -221,9 +243,10 @@ async fn spans_need_no_trace_file_and_go_on_where_its_capture_is_stopped() {
 #[tokio::test]
 async fn a_collector_that_is_away_costs_its_spans_alone() {
     let worker = Worker::start(|_| ok()).await;
-    // Bound and let go: nobody listens there.
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let collector = Collector::parse(&format!("http://{gone}")).unwrap();
+    // Held to the end: a port that is let go may become another test's.
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
+    let collector = Collector::parse(&format!("http://{}", gone.local_addr().unwrap())).unwrap();
+    std::thread::spawn(move || gone.incoming().for_each(drop));
     let router = TestRouter::with(&[&worker], |c| c.otlp_traces = Some(collector)).await;
     for _ in 0..5 {
         assert_eq!(ask(router.addr, from_client("01")).await.status, 200);

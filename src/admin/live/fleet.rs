@@ -54,7 +54,7 @@ fn all(shared: &Shared) -> Value {
         "requests": shared.requests.load(Ordering::Relaxed),
         "ended": ended(shared.metrics.ended()),
         "queued": limit.map(|counts| counts.queued),
-        "trace": {"on": shared.sink.is_on(), "lost": shared.sink.lost_total()},
+        "trace": {"on": config.may_write_trace(), "lost": shared.sink.lost_total()},
         "workers": workers,
     })
 }

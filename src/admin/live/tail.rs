@@ -125,7 +125,7 @@ pub async fn requests(errand: &Errand<'_>) -> Result<Response<AnswerBody>, Refus
     };
     let shared = Arc::clone(errand.shared);
     let telling = tokio::task::spawn_blocking(move || {
-        if let Some(capture) = &shared.capture {
+        if let Some(capture) = shared.capture.as_ref().filter(|_| shared.config.may_write_trace()) {
             look(&shared, capture);
         }
         shared.live.tail.seen().told(&shared.instance, after)

@@ -71,13 +71,17 @@ pub(super) fn capture(given: &Given) -> Result<CaptureConfig, FlagError> {
 
 /// Where spans are sent, if they are.
 pub(super) fn collector(given: &Given) -> Result<Option<Collector>, FlagError> {
+    if !given.switch(&observe::ENABLE_TRACE) {
+        // What a start line says for nothing is no reason to refuse it.
+        return Ok(None);
+    }
     let flag = &observe::OTLP_TRACES_ENDPOINT;
     let text = given.text(flag)?.unwrap_or_default();
     let collector = Collector::of_endpoint(text).map_err(|_| {
         let expected = "HOST:PORT, or an http URL (https is not spoken here: name a collector on this host)";
         FlagError::expected(flag, expected, text)
     })?;
-    Ok(given.switch(&observe::ENABLE_TRACE).then_some(collector))
+    Ok(Some(collector))
 }
 
 /// What is to be known of where spans are sent, if anything is.

@@ -127,7 +127,6 @@ fn values_are_refused_with_flag_value_and_expectation() {
         (&observe::TRACE_PROMPT, &["head"], "none, hash, head:N (N characters) or full, got head"),
         (&observe::TRACE_HEADERS, &["x-tenant", "X-Api-Key"], "that carry no secret"),
         (&observe::TRACE_HEADERS, &["cookie"], "got cookie"),
-        (&observe::OTLP_TRACES_ENDPOINT, &["https://c:4318"], "https is not spoken here"),
         (&routing::POLICY, &["cache-awre"], "did you mean cache_aware?"),
         (
             &routing::SPLIT,
@@ -200,12 +199,16 @@ fn spans_are_sent_where_sglang_router_sends_them_by_the_port_of_http() {
     assert_eq!(typed, usual);
     assert!(line.unwrap().contains("4317 is the port of gRPC"));
     assert_eq!(said(&[(on, &[]), (to, &["c:4318"])]), (Some("http://c:4318/v1/traces".to_owned()), None));
-    let (none, line) = said(&[(to, &["c:4318"])]);
-    assert_eq!(
-        (none, line.as_deref()),
-        (None, Some("--otlp-traces-endpoint has no effect without --enable-trace"))
-    );
+    for idle in ["c:4318", "https://c:4318", "grpc://c:4317"] {
+        let (none, line) = said(&[(to, &[idle])]);
+        assert_eq!(
+            (none, line.as_deref()),
+            (None, Some("--otlp-traces-endpoint has no effect without --enable-trace"))
+        );
+    }
     assert_eq!(said(&[(to, &["localhost:4317"])]), (None, None), "the default, typed");
+    let refused = error(&[(on, &[]), (to, &["https://c:4318"])]);
+    assert!(refused.starts_with("--otlp-traces-endpoint: ") && refused.contains("https is not spoken here"));
 }
 
 #[test]

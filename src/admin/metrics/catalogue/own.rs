@@ -81,15 +81,15 @@ families! {
         "Questions about its load that the server did not answer, or with nothing that can be: its load is unknown then.",
         "when such a question ends";
     TRACE_OFFERED = Counter "milepost_trace_requests_offered_total" &[], "records",
-        "Request records offered to the trace, lost ones included.", "when a request ends and the trace is on";
+        "Request records offered to the trace's buffer, the way to the file and to spans (--enable-trace), lost ones included.", "when a request ends, and a file is written or spans are sent";
     TRACE_LOST = Counter "milepost_trace_requests_lost_total" &[], "records",
-        "Request records that the trace could not take or write; the file says so too.", "when one is lost";
+        "Request records that the trace's buffer had no room for, or the file: the file, if there is one, says so too, and of the former there are no spans.", "when one is lost";
     TRACE_BUFFER = Gauge "milepost_trace_buffer_records" &[], "records",
-        "Records that wait for the writer.", "always, if the trace is on";
+        "Records that wait for the trace's writer, which spans come from too.", "always, if the trace is on";
     TRACE_CAPACITY = Gauge "milepost_trace_buffer_capacity_records" &[], "records",
-        "Records that may wait; 0 if the trace is off.", "never";
+        "Records that may wait; 0 with neither a trace nor spans.", "never";
     SPANS_REQUESTS = Counter "milepost_spans_requests_total" &["result"], "requests",
-        "Requests whose spans were to be sent (--enable-trace): sent, or lost: overflow (no room), not_taken (nobody took them), refused.",
+        "Requests whose spans were to be sent (--enable-trace): sent, or lost: overflow (no room), not_taken (nobody took them), refused; of what the trace's buffer lost none is here.",
         "when the collector has answered, or they are given up";
     SPANS_REFUSED = Counter "milepost_spans_refused_total" &[], "spans",
         "Spans that the collector refused of requests that it took.", "when it says so";
