@@ -142,6 +142,8 @@ pub struct RunReport {
     pub reuse: Option<reuse::Reuse>,
     /// What else a reader has to know.
     pub notes: Vec<String>,
+    /// Requests for whose token times there was no room.
+    pub without_token_times: u64,
     /// Connections the client opened for the load; those of the warm-up and of questions about the server are not in it.
     pub connections_opened: u64,
     /// TLS handshakes of these connections.
@@ -226,6 +228,7 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
         partial,
         reuse,
         notes,
+        without_token_times,
         connections_opened,
         handshakes,
         client: work,
@@ -278,6 +281,12 @@ async fn prepare(
         }
     }
     let reuse = reuse::of(&plan.prompts, warmed);
+    if reuse.is_none() {
+        notes.push(
+            "cache hits have no bound beside them: the prompts are too many to find out what they share"
+                .to_owned(),
+        );
+    }
     Ok(Prepared { client, plan: Arc::new(plan), schedule: Arc::new(schedule), target, reuse })
 }
 

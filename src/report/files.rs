@@ -1,11 +1,14 @@
 //! Where a run's files go: the one place here that writes.
 //!
-//! Rule: nothing is overwritten; all files are written whole and then moved into place. Deliberately not here: what is in the
-//! files, and how the folder of a run is called (`folder`).
+//! Rule: nothing is overwritten; all files are written whole and then moved into place; the requests come first, as making the
+//! figures of millions takes a minute in which they could be lost. Deliberately not here: what is in the files, and how the folder
+//! of a run is called (`folder`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
 
 use super::column::Columns;
 use super::csv::write_csv;
@@ -32,13 +35,16 @@ pub const HDR: &str = "latency.hdr";
 /// The page with charts, where it was asked for.
 pub const PAGE: &str = "report.html";
 
+/// Bytes of a line that are written together.
+const LINE_BYTES: usize = 1 << 20;
+
 /// Files of every run.
 const FILES: [&str; 3] = [CSV, JSON, "schedule.jsonl"];
 
 /// Where results go.
 #[derive(Clone, Debug)]
 pub struct Destination {
-    /// [`write_run`]: the folder of the run. [`write_dated`]: the one in which it gets its own.
+    /// [`write_run`]: the folder of the run. [`begin_dated`]: the one in which it gets its own.
     pub folder: PathBuf,
     /// A file that collects runs, one line each.
     pub collection: Option<PathBuf>,
@@ -59,22 +65,41 @@ pub struct Extras {
     pub hdr: bool,
 }
 
-/// Writes everything into a new folder of the run's own, with its manifest; what was written, by kind and path.
+/// A run whose requests are on disk and whose figures are not.
+#[derive(Debug)]
+pub struct Begun {
+    /// With the folder of the run.
+    to: Destination,
+    json_path: PathBuf,
+    files: ExportedFiles,
+}
+
+/// Writes what takes no figures into a new folder of the run's own.
 ///
 /// # Errors
 /// A file or folder cannot be written; the message names it.
-pub fn write_dated(
+pub fn begin_dated(run: &RunReport, to: &Destination) -> io::Result<Begun> {
+    begin(run, Destination { folder: folder::dated(&to.folder, run)?, ..to.clone() })
+}
+
+/// Writes the rest, with the manifest, and leads `latest` to it; what was written, by kind and path.
+///
+/// # Errors
+/// A file cannot be written; the message names it.
+pub fn finish_dated(
+    begun: Begun,
     run: &RunReport,
     metrics: &Metrics,
     verdict: &Verdict,
-    to: &Destination,
 ) -> io::Result<ExportedFiles> {
-    let folder = folder::dated(&to.folder, run)?;
-    let mut files = write_run(run, metrics, verdict, &Destination { folder: folder.clone(), ..to.clone() })?;
+    let folder = begun.to.folder.clone();
+    let mut files = finish(begun, run, metrics, verdict)?;
     let path = folder.join(MANIFEST);
     write_whole(&path, &format!("{:#}\n", manifest(run, verdict, &folder)?))?;
     files.push(("manifest", path.display().to_string()));
-    folder::link_latest(&to.folder, &folder);
+    if let Some(parent) = folder.parent() {
+        folder::link_latest(parent, &folder);
+    }
     Ok(files)
 }
 
@@ -88,6 +113,10 @@ pub fn write_run(
     verdict: &Verdict,
     to: &Destination,
 ) -> io::Result<ExportedFiles> {
+    finish(begin(run, to.clone())?, run, metrics, verdict)
+}
+
+fn begin(run: &RunReport, to: Destination) -> io::Result<Begun> {
     let [csv_path, json_path, schedule_path] = claim(&to.folder)?;
     let mut files = vec![
         ("csv", csv_path.display().to_string()),
@@ -107,10 +136,15 @@ pub fn write_run(
     if to.extras.hdr {
         let path = to.folder.join(HDR);
         files.push(("hdr", path.display().to_string()));
-        let mut recording = Recording::begin()?;
+        let mut recording = Recording::begin()?.without_token_times(run.without_token_times);
         run.rows.iter().for_each(|row| recording.add(&row));
         write_with(&path, |out| recording.write(out, run.start.unix_ns))?;
     }
+    Ok(Begun { to, json_path, files })
+}
+
+fn finish(begun: Begun, run: &RunReport, metrics: &Metrics, verdict: &Verdict) -> io::Result<ExportedFiles> {
+    let Begun { to, json_path, mut files } = begun;
     if to.extras.report {
         let path = to.folder.join(PAGE);
         files.push(("report", path.display().to_string()));
@@ -120,9 +154,7 @@ pub fn write_run(
     write_with(&json_path, |out| write_full(out, &object, &run.rows))?;
     match &to.collection {
         Some(path) if to.details => {
-            let mut line = Vec::new();
-            write_detailed(&mut line, &object, &run.rows)?;
-            append(path, &line)?;
+            append(path, |out| write_detailed(out, &object, &run.rows, run.without_token_times > 0))?;
         }
         Some(path) => append_line(path, &object.to_string())?,
         None => {}
@@ -165,17 +197,26 @@ fn write_with(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Resul
 
 /// Appends one line to a file that collects runs.
 pub(crate) fn append_line(path: &Path, line: &str) -> io::Result<()> {
-    append(path, format!("{line}\n").as_bytes())
+    append(path, |out| writeln!(out, "{line}"))
 }
 
-fn append(path: &Path, line: &[u8]) -> io::Result<()> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        // In one write, so that two runs that end together do not mix.
-        .and_then(|mut file| file.write_all(line))
-        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
+/// All of it or nothing, and one run after the other, where files can be locked; elsewhere long lines of two runs may mix.
+fn append(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
+    let append = || {
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        // Another run ends its line in bounded time; closing the file unlocks it.
+        let locked = flock(&file, FlockOperation::LockExclusive).is_ok();
+        let before_bytes = file.metadata()?.len();
+        let mut out = BufWriter::with_capacity(LINE_BYTES, &file);
+        let written = write(&mut out).and_then(|()| out.flush());
+        // What is still in the buffer goes with it.
+        drop(out.into_parts());
+        if written.is_err() && locked {
+            let _ = file.set_len(before_bytes);
+        }
+        written
+    };
+    append().map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
 }
 
 #[cfg(test)]
@@ -192,6 +233,15 @@ mod tests {
         assert_eq!(fs::read_to_string(&json).unwrap(), "1");
         append_line(&folder.join("all.jsonl"), "{}").unwrap();
         append_line(&folder.join("all.jsonl"), "{}").unwrap();
+        // The second half of a long line fails: the first half goes too.
+        let half = |out: &mut BufWriter<&File>| {
+            out.write_all(&vec![b'x'; 2 * LINE_BYTES])?;
+            out.write_all(b"rest")?;
+            Err(io::Error::other("full"))
+        };
+        assert!(
+            append(&folder.join("all.jsonl"), half).unwrap_err().to_string().ends_with("all.jsonl: full")
+        );
         assert_eq!(fs::read_to_string(folder.join("all.jsonl")).unwrap(), "{}\n{}\n");
         let failed = write_with(&folder.join("x.csv"), |_| Err(io::Error::other("full"))).unwrap_err();
         assert!(failed.to_string().ends_with("x.csv: full") && !folder.join("x.partial").exists());

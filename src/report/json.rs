@@ -68,23 +68,34 @@ pub fn run_json(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &E
 /// Writes the object of [`run_json`] with the rows as its `per_request`, on one line, row by row: as a tree they take six times
 /// the memory of the rows themselves. Of more than `MOST_DETAILED` rows it is null.
 pub fn write_full(out: &mut impl io::Write, object: &Value, rows: &Rows) -> io::Result<()> {
-    write_object(out, object, rows, false)
+    write_object(out, object, rows, None)
 }
 
 /// The same with the lists that scripts for other load generators read ([`peers::LISTS`]): what `--output-details` asks for.
-pub fn write_detailed(out: &mut impl io::Write, object: &Value, rows: &Rows) -> io::Result<()> {
-    write_object(out, object, rows, true)
+/// `untimed`: for the token times of some requests there was no room.
+pub fn write_detailed(
+    out: &mut impl io::Write,
+    object: &Value,
+    rows: &Rows,
+    untimed: bool,
+) -> io::Result<()> {
+    write_object(out, object, rows, Some(untimed))
 }
 
-fn write_object(out: &mut impl io::Write, object: &Value, rows: &Rows, lists: bool) -> io::Result<()> {
+fn write_object(
+    out: &mut impl io::Write,
+    object: &Value,
+    rows: &Rows,
+    lists: Option<bool>,
+) -> io::Result<()> {
     let text = object.to_string();
     out.write_all(text.strip_suffix('}').unwrap_or(&text).as_bytes())?;
     if rows.len() > MOST_DETAILED {
         return out.write_all(b",\"per_request\":null}\n");
     }
     out.write_all(b",")?;
-    if lists {
-        peers::write_lists(out, rows)?;
+    if let Some(untimed) = lists {
+        peers::write_lists(out, rows, untimed)?;
     }
     out.write_all(b"\"per_request\":[")?;
     for (index, row) in rows.iter().enumerate() {
@@ -138,7 +149,7 @@ mod tests {
             json!({"a": {"b": 1}, "per_request": [row_json(&example()), row_json(&example())]})
         );
         out.clear();
-        write_detailed(&mut out, &json!({"a": 1}), &vec![example()].into()).unwrap();
+        write_detailed(&mut out, &json!({"a": 1}), &vec![example()].into(), false).unwrap();
         let detailed: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(
             (&detailed["errors"], detailed["per_request"].as_array().map(Vec::len)),

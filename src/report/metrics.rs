@@ -64,8 +64,8 @@ pub struct Metrics {
     pub completed: u64,
     /// From the start of the run to the last end at the client, seconds.
     pub duration_s: f64,
-    /// Prompt tokens of successful requests, by the servers' count.
-    pub input_tokens: u64,
+    /// Prompt tokens of successful requests, by the servers' count; `None` where no server tells it.
+    pub input_tokens: Option<u64>,
     /// The same by plan.
     pub planned_input_tokens: u64,
     /// Generated tokens of successful requests.
@@ -122,6 +122,16 @@ impl Metrics {
         (self.duration_s > 0.0).then(|| count as f64 / self.duration_s)
     }
 
+    /// Prompt tokens a second; `None` too where no server tells how many they were.
+    pub fn input_throughput(&self) -> Option<f64> {
+        self.per_second(self.input_tokens?)
+    }
+
+    /// Prompt and generated tokens a second; `None` where one kind is not known.
+    pub fn total_throughput(&self) -> Option<f64> {
+        self.per_second(self.input_tokens? + self.output_tokens)
+    }
+
     /// Share of requests that succeeded, 0 to 1.
     pub fn success_rate(&self) -> f64 {
         if self.requests == 0 { 0.0 } else { self.completed as f64 / self.requests as f64 }
@@ -146,9 +156,9 @@ impl Metrics {
             "total_input_tokens": self.input_tokens,
             "total_output_tokens": self.output_tokens,
             "planned_input_tokens": self.planned_input_tokens,
-            "input_token_throughput": self.per_second(self.input_tokens),
+            "input_token_throughput": self.input_throughput(),
             "output_token_throughput": self.per_second(self.output_tokens),
-            "total_token_throughput": self.per_second(self.input_tokens + self.output_tokens),
+            "total_token_throughput": self.total_throughput(),
             "concurrency": { "mean": self.in_flight.mean, "peak": self.in_flight.peak },
             "errors": self.errors,
             "workers": self.workers.iter().map(|(host, w)| (host.clone(), share(w, self.requests))).collect::<Map<_, _>>(),
@@ -221,7 +231,7 @@ mod tests {
         let failed =
             Row { failure: Some(Failure::new(Class::Reset, "x")), scheduled_ns: 1_999_000_000, ..example() };
         let m = Metrics::of(&[example(), failed]);
-        assert_eq!((m.requests, m.completed, m.output_tokens, m.input_tokens), (2, 1, 5, 3));
+        assert_eq!((m.requests, m.completed, m.output_tokens, m.input_tokens), (2, 1, 5, Some(3)));
         assert!((m.duration_s - 1.062).abs() < 1e-12);
         let json = m.to_json();
         let close = |key: &str, expected: f64| {
@@ -251,6 +261,18 @@ mod tests {
         assert_eq!(json.get("slo_attainment"), None);
         assert_eq!(json["errors"], json!({"reset": 1}));
         assert_eq!(json["workers"]["127.0.0.1:31000"]["share"], json!(1.0));
+    }
+
+    /// As with servers that tell no usage: what is not known is no zero.
+    #[test]
+    fn prompt_tokens_that_no_server_told_are_null() {
+        let untold = Row { prompt_tokens: None, ..example() };
+        let m = Metrics::of(std::slice::from_ref(&untold));
+        let json = m.to_json();
+        let keys = ["total_input_tokens", "input_token_throughput", "total_token_throughput"];
+        assert_eq!((m.input_tokens, keys.map(|key| json[key].clone())), (None, [const { Value::Null }; 3]));
+        assert!(json["output_token_throughput"].as_f64().unwrap() > 0.0);
+        assert_eq!(Metrics::of(&[untold, example()]).input_tokens, Some(3));
     }
 
     #[test]

@@ -93,9 +93,12 @@ pub const KEYS: [Key; 27] = [
     key("duration", Reader::Both, "seconds, as `metrics.duration`", |_, m| json!(m.duration_s)),
     key("completed", Reader::Both, "successful requests", |_, m| json!(m.completed)),
     key("failed", Reader::Vllm, "requests that failed", |_, m| json!(m.requests - m.completed)),
-    key("total_input_tokens", Reader::Both, "as `metrics.total_input_tokens`: the server's count", |_, m| {
-        json!(m.input_tokens)
-    }),
+    key(
+        "total_input_tokens",
+        Reader::Both,
+        "as `metrics.total_input_tokens`: the server's count, null where it tells none",
+        |_, m| json!(m.input_tokens),
+    ),
     key(
         "total_output_tokens",
         Reader::Both,
@@ -114,18 +117,22 @@ pub const KEYS: [Key; 27] = [
     key("request_goodput", Reader::Vllm, "requests a second within `--goodput`, null without it", |_, m| {
         json!(m.goodput.as_ref().and_then(|goodput| goodput.per_second))
     }),
-    key("input_throughput", Reader::Sglang, "prompt tokens a second", |_, m| {
-        json!(m.per_second(m.input_tokens))
-    }),
+    key(
+        "input_throughput",
+        Reader::Sglang,
+        "prompt tokens a second; null where they are not told",
+        |_, m| json!(m.input_throughput()),
+    ),
     key("output_throughput", Reader::Both, "generated tokens a second", |_, m| {
         json!(m.per_second(m.output_tokens))
     }),
-    key("total_throughput", Reader::Sglang, "both kinds of tokens a second", |_, m| {
-        json!(m.per_second(m.input_tokens + m.output_tokens))
-    }),
-    key("total_token_throughput", Reader::Vllm, "the same", |_, m| {
-        json!(m.per_second(m.input_tokens + m.output_tokens))
-    }),
+    key(
+        "total_throughput",
+        Reader::Sglang,
+        "both kinds of tokens a second; null where one is not told",
+        |_, m| json!(m.total_throughput()),
+    ),
+    key("total_token_throughput", Reader::Vllm, "the same", |_, m| json!(m.total_throughput())),
     key(
         "concurrency",
         Reader::Sglang,
@@ -135,7 +142,7 @@ pub const KEYS: [Key; 27] = [
     key(
         "max_concurrent_requests",
         Reader::Both,
-        "as `metrics.concurrency.peak`: exact, not of whole seconds",
+        "as `metrics.concurrency.peak`: not of whole seconds; exact up to 16 million samples, then of a million moments",
         |_, m| json!(m.in_flight.peak),
     ),
     key("accept_length", Reader::Sglang, "null: it is the server's to tell", |_, _| Value::Null),
@@ -169,7 +176,7 @@ pub const LISTS: [(&str, &str); 5] = [
     ("input_lens", "prompt tokens"),
     ("output_lens", "generated tokens, 0 of one that failed"),
     ("ttfts", "seconds from the send to the first token, 0 without one"),
-    ("itls", "a list: seconds between tokens, as `itl`"),
+    ("itls", "a list: seconds between tokens, as `itl`; null where there was no room for them"),
     ("errors", "what went wrong, empty where nothing did"),
 ];
 
@@ -187,7 +194,9 @@ pub fn to_json(run: &RunReport, metrics: &Metrics) -> Map<String, Value> {
 }
 
 /// The [`LISTS`] as members of an object that goes on, each followed by a comma; one row at a time, as all of it may be large.
-pub fn write_lists(out: &mut impl Write, rows: &Rows) -> io::Result<()> {
+///
+/// `untimed`: for the token times of some requests there was no room.
+pub fn write_lists(out: &mut impl Write, rows: &Rows, untimed: bool) -> io::Result<()> {
     let of: [fn(&Row) -> Value; 5] = [
         |row| json!(row.prompt_tokens.unwrap_or(row.planned_tokens)),
         |row| json!(row.decode_length().filter(|_| row.success()).unwrap_or(0)),
@@ -204,7 +213,9 @@ pub fn write_lists(out: &mut impl Write, rows: &Rows) -> io::Result<()> {
     for ((name, _), value) in LISTS.into_iter().zip(of) {
         write!(out, "\"{name}\":[")?;
         for (at, row) in rows.iter().enumerate() {
-            write!(out, "{}{}", if at > 0 { "," } else { "" }, value(&row))?;
+            let unknown = untimed && name == "itls" && row.gaps.is_empty() && row.counted_tokens > Some(1);
+            let value = if unknown { Value::Null } else { value(&row) };
+            write!(out, "{}{value}", if at > 0 { "," } else { "" })?;
         }
         out.write_all(b"],")?;
     }
@@ -251,7 +262,7 @@ mod tests {
             Row { failure: Some(Failure::new(Class::Reset, "a \"reset\"")), gaps: Vec::new(), ..example() };
         let unsent = Row { write_begun_ns: None, ..failed.clone() };
         let mut text = b"{".to_vec();
-        write_lists(&mut text, &vec![example(), failed, unsent].into()).unwrap();
+        write_lists(&mut text, &vec![example(), failed, unsent].into(), false).unwrap();
         text.extend(b"\"end\":0}");
         let told: Value = serde_json::from_slice(&text).unwrap();
         for (name, _) in LISTS {
@@ -261,6 +272,16 @@ mod tests {
         assert_eq!(told["ttfts"], json!([0.0231, 0.0231, 0.0]));
         assert_eq!(told["itls"], json!([[0.01, 0.01, 0.01, 0.01], [], []]));
         assert_eq!(told["errors"], json!(["", "a \"reset\"", "a \"reset\""]));
+    }
+
+    #[test]
+    fn token_times_for_which_there_was_no_room_are_unknown_and_not_none() {
+        let dropped = Row { gaps: Vec::new(), counted_tokens: Some(5), ..example() };
+        let mut text = b"{".to_vec();
+        write_lists(&mut text, &vec![example(), dropped].into(), true).unwrap();
+        text.extend(b"\"end\":0}");
+        let told: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!((told["itls"][0].as_array().unwrap().len(), &told["itls"][1]), (4, &Value::Null));
     }
 
     #[test]

@@ -165,14 +165,15 @@ pub(super) fn totals(out: &mut Lines, m: &Metrics) {
     // A router plans none.
     let planned = format!(" (planned {})", m.planned_input_tokens);
     let planned = if m.planned_input_tokens > 0 { &*planned } else { "" };
-    out.pair("Total input tokens", &format!("{}{planned}", m.input_tokens));
+    let told = m.input_tokens.map_or_else(|| "not told".to_owned(), |tokens| tokens.to_string());
+    out.pair("Total input tokens", &format!("{told}{planned}"));
     out.pair("Total generated tokens", &m.output_tokens.to_string());
     number(out, "Offered request rate (req/s)", m.offered_rate);
     number(out, "Sent request rate (req/s)", m.sent_rate);
     number(out, "Request throughput (req/s)", m.per_second(m.completed));
-    number(out, "Input token throughput (tok/s)", m.per_second(m.input_tokens));
+    number(out, "Input token throughput (tok/s)", m.input_throughput());
     number(out, "Output token throughput (tok/s)", m.per_second(m.output_tokens));
-    number(out, "Total token throughput (tok/s)", m.per_second(m.input_tokens + m.output_tokens));
+    number(out, "Total token throughput (tok/s)", m.total_throughput());
     out.pair("Concurrency (mean, peak)", &format!("{:.2}, {}", m.in_flight.mean, m.in_flight.peak));
     if m.running.peak > 0 {
         out.pair("Past server queue (mean, peak)", &format!("{:.2}, {}", m.running.mean, m.running.peak));

@@ -14,11 +14,14 @@ use crate::load::progress::{Progress, Stop, StopHandle};
 use crate::load::{Keeping, LoadConfig, LoadError, RunContext, RunReport, run as run_load};
 use crate::report::console::Console;
 use crate::report::explain;
-use crate::report::files::{Destination, write_dated};
+use crate::report::files::{Destination, begin_dated, finish_dated};
 use crate::report::goodput::Slo;
 use crate::report::json::ExportedFiles;
 use crate::report::summary::summary;
 use crate::report::{Metrics, Verdict};
+
+/// So many requests take seconds to be written and figured out, which is then told.
+const MANY_REQUESTS: usize = 100_000;
 
 /// All that runs of one call share.
 pub(super) struct Session {
@@ -105,9 +108,18 @@ impl Session {
 
     /// Writes its files and prints its summary.
     pub(super) fn keep(&self, report: &RunReport) -> Result<Kept, Failure> {
+        let count = report.rows.len();
+        let many = count >= MANY_REQUESTS;
+        if many {
+            self.note(&format!("the load is over: writing {count} requests"));
+        }
+        let begun = begin_dated(report, &self.destination);
+        if many && begun.is_ok() {
+            self.note(&format!("requests.csv is written: making the figures of {count} requests"));
+        }
         let metrics = Metrics::of(&report.rows).judged(&report.rows, &self.slos);
         let verdict = Verdict::of(report, &metrics);
-        let written = write_dated(report, &metrics, &verdict, &self.destination);
+        let written = begun.and_then(|begun| finish_dated(begun, report, &metrics, &verdict));
         // What was measured is told though it cannot be kept.
         print!("{}", summary(report, &metrics, &verdict, written.as_deref().unwrap_or_default()));
         let files = written.map_err(|e| {

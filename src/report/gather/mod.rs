@@ -100,7 +100,7 @@ pub struct Gathering {
     /// The first request, where zero may be any moment: the times are a router's, or a calendar's.
     begin_ns: Option<i64>,
     end_ns: i64,
-    input_tokens: u64,
+    input_tokens: Option<u64>,
     planned_input_tokens: u64,
     output_tokens: u64,
     quantities: Vec<Distribution>,
@@ -165,7 +165,7 @@ impl Gathering {
             completed: 0,
             begin_ns: None,
             end_ns: 0,
-            input_tokens: 0,
+            input_tokens: None,
             planned_input_tokens: 0,
             output_tokens: 0,
             quantities: quantity::all().map(|_| Distribution::default()).collect(),
@@ -210,7 +210,9 @@ impl Gathering {
         match &row.failure {
             None => {
                 self.completed += 1;
-                self.input_tokens += row.prompt_tokens.unwrap_or(0);
+                if let Some(tokens) = row.prompt_tokens {
+                    self.input_tokens = Some(self.input_tokens.unwrap_or(0) + tokens);
+                }
                 self.planned_input_tokens += row.planned_tokens;
                 self.output_tokens += row.decode_length().unwrap_or(0);
             }
@@ -297,7 +299,8 @@ impl Gathering {
             requests: self.requests,
             completed: self.completed,
             duration_s,
-            input_tokens: self.input_tokens,
+            // Of no request it is known: none.
+            input_tokens: self.input_tokens.or((self.completed == 0).then_some(0)),
             planned_input_tokens: self.planned_input_tokens,
             output_tokens: self.output_tokens,
             quantities: names.zip(self.quantities.into_iter().map(Distribution::summary)).collect(),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::encoded::encoded;
-use super::{Counts, DIGITS, HIGHEST_NS, LEGEND, OURS};
+use super::{Counts, DIGITS, HIGHEST_NS, LEGEND, NOTE, OURS};
 use crate::load::row::Row;
 use crate::report::quantity::named;
 use crate::units::utc;
@@ -55,6 +55,8 @@ pub struct Recording {
     counts: BTreeMap<(u64, usize, u64), u64>,
     interval_s: u64,
     most: usize,
+    /// Requests whose tokens are in neither `itl` nor `icl`.
+    without_token_times: u64,
 }
 
 impl Recording {
@@ -64,7 +66,13 @@ impl Recording {
     /// None in practice: the bounds are fixed.
     pub fn begin() -> io::Result<Self> {
         let buckets = Counts::new_with_bounds(1, HIGHEST_NS, DIGITS).map_err(io::Error::other)?;
-        Ok(Self { buckets, counts: BTreeMap::new(), interval_s: 1, most: MOST })
+        Ok(Self { buckets, counts: BTreeMap::new(), interval_s: 1, most: MOST, without_token_times: 0 })
+    }
+
+    /// Says of so many requests that there was no room for the times of their tokens.
+    #[must_use]
+    pub fn without_token_times(self, requests: u64) -> Self {
+        Self { without_token_times: requests, ..self }
     }
 
     /// One row more.
@@ -115,6 +123,13 @@ impl Recording {
         writeln!(out, "{OURS}{version} bench: values in nanoseconds, Interval_Max in milliseconds]")?;
         writeln!(out, "#[Histogram log format version 1.3]")?;
         writeln!(out, "#[StartTime: {start_s:.3} (seconds since epoch), {}]", utc(start_unix_ns))?;
+        if self.without_token_times > 0 {
+            let left_out = self.without_token_times;
+            writeln!(
+                out,
+                "{NOTE}itl and icl leave out {left_out} requests for whose token times there was no room]"
+            )?;
+        }
         writeln!(out, "{LEGEND}")?;
         let mut one = self.buckets.clone();
         let mut entries = self.counts.iter().peekable();

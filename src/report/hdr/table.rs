@@ -81,18 +81,23 @@ fn line(name: &str, counts: &Counts, unit: f64) -> String {
 fn notes(logs: &[HdrLog], merged: &Tagged) -> Vec<String> {
     let mut notes: Vec<String> =
         logs.iter().flat_map(|log| log.notes.iter().map(|note| format!("{}: {note}", log.from))).collect();
+    let finest = |log: &HdrLog| log.tagged.0.values().map(Counts::sigfig).max();
+    let unequal = logs.iter().filter_map(finest).max() > merged.digits();
     if let Some(digits) = merged.digits() {
         let within = 10_f64.powi(2 - i32::from(digits));
+        let at_least = if unequal { "at least " } else { "" };
         notes.push(format!(
-            "HDR histograms hold {digits} significant digits: a value is within {within} % of what was measured, and a percentile is the \
+            "HDR histograms hold {at_least}{digits} significant digits: a value is within {within} % of what was measured, and a percentile is the \
              upper end of its bucket"
         ));
     }
     if logs.len() > 1 {
-        notes.push(
+        let merging = if unequal {
+            "merging adds the counts of equal buckets; where logs differ in their digits, the merged figures have the fewest of them"
+        } else {
             "merging adds the counts of equal buckets, and loses nothing: the merged figures are those of one log of all the samples"
-                .to_owned(),
-        );
+        };
+        notes.push(merging.to_owned());
     }
     if logs.iter().any(|log| !log.nanoseconds) {
         notes.push(
@@ -179,6 +184,20 @@ mod tests {
         assert!(
             (json["logs"][1]["tags"]["ttft_client"]["max_ms"].as_f64().unwrap() / 200.0 - 1.0).abs() < 0.0011
         );
+    }
+
+    #[test]
+    fn a_coarser_log_is_not_merged_for_nothing() {
+        let mut coarse = log("b", false, "ttft_client", 101..=200);
+        let mut counts = Counts::new(2).unwrap();
+        (101..=200).for_each(|value| counts.record(value * 1_000_000).unwrap());
+        coarse.tagged = Tagged([("ttft_client".to_owned(), counts)].into());
+        let logs = [log("a", true, "ttft_client", 1..=100), coarse];
+        let merged = merged(&logs);
+        let text = text(&logs, &merged);
+        assert!(text.contains("at least 2 significant digits: a value is within 1 %"), "{text}");
+        assert!(!text.contains("loses nothing") && text.contains("the fewest of"), "{text}");
+        assert_eq!(json(&logs, &merged)["significant_digits"], json!(2));
     }
 
     #[test]

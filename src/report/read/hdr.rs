@@ -9,10 +9,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::{MAX_LINE_BYTES, ReadError, parted, unlike};
-use crate::report::hdr::{Counts, LEGEND, OURS, Tagged, decoded};
+use crate::report::hdr::{Counts, LEGEND, NOTE, OURS, Tagged, decoded};
 
 /// Tags that are told apart at most.
 const MOST_TAGS: usize = 1_000;
+/// Notes that are told at most.
+const MOST_NOTES: usize = 10;
 
 /// A log that was read.
 #[derive(Clone, Debug)]
@@ -76,7 +78,7 @@ fn read(path: &Path) -> Result<HdrLog, ReadError> {
         intervals: 0,
         notes: Vec::new(),
     };
-    let (mut line, mut number) = (Vec::new(), 0);
+    let (mut line, mut number, mut torn) = (Vec::new(), 0, false);
     loop {
         line.clear();
         number += 1;
@@ -90,11 +92,14 @@ fn read(path: &Path) -> Result<HdrLog, ReadError> {
         }
         match log.take(line.trim_ascii()) {
             Ok(()) => {}
-            Err(_) if !ended => log.notes.push(format!("line {number} is torn and left out")),
+            Err(_) if !ended => {
+                torn = true;
+                log.notes.push(format!("line {number} is torn and left out"));
+            }
             Err(what) => return Err(ReadError::at(path, number, what)),
         }
     }
-    if log.intervals == 0 && log.notes.is_empty() {
+    if log.intervals == 0 && !torn {
         log.notes
             .push("there is no histogram in it: no request succeeded, or the run was cut off".to_owned());
     }
@@ -115,6 +120,11 @@ impl HdrLog {
         let text = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
         if text.starts_with('#') {
             self.nanoseconds |= text.starts_with(OURS);
+            if let Some(note) = text.strip_prefix(NOTE)
+                && self.notes.len() < MOST_NOTES
+            {
+                self.notes.push(note.trim_end_matches(']').to_owned());
+            }
             return Ok(());
         }
         if text.is_empty() || text.starts_with(&LEGEND[..16]) {
@@ -209,6 +219,10 @@ mod tests {
         assert_eq!(torn.notes, [format!("line {} is torn and left out", whole.lines().count())]);
         // An end without a line feed is none that is torn.
         assert!(read_text("end", whole.trim_end()).unwrap().notes.is_empty());
+        let mut text = Vec::new();
+        Recording::begin().unwrap().without_token_times(7).write(&mut text, 0).unwrap();
+        let less = read_text("less", std::str::from_utf8(&text).unwrap()).unwrap();
+        assert_eq!(less.notes[0], "itl and icl leave out 7 requests for whose token times there was no room");
         let none = read_text("none", "#[milepost 1 bench]\n").unwrap();
         assert!(none.notes[0].contains("no histogram"), "{:?}", none.notes);
         for (line, words) in [
