@@ -1,16 +1,16 @@
 //! Where rows are kept changes no figure: in memory, or in a scratch file as those of a run of millions are.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use milepost::clock::Clock;
-use milepost::load::row::Row;
 use milepost::load::schedule::Rate;
-use milepost::load::{Keeping, LoadConfig, Rows, RunContext, RunReport, run};
+use milepost::load::{Keeping, LoadConfig, RunContext, RunReport, run};
 use milepost::report::goodput::Slo;
 use milepost::report::{Metrics, Verdict, csv, json, summary, tokens};
 
 use crate::server::{Server, about, json as plain, stream};
-use crate::{config, context, data};
+use crate::{config, data};
 
 /// All that is told of a run.
 fn told(report: &RunReport) -> [String; 4] {
@@ -25,28 +25,34 @@ fn told(report: &RunReport) -> [String; 4] {
     [summary::summary(report, &metrics, &verdict, &[]), text(whole), text(times), csv::csv(&report.rows)]
 }
 
-/// Every fifth request fails, so that all kinds of figures are told.
-#[tokio::test]
-async fn a_run_is_told_alike_wherever_its_rows_are() {
+/// One scripted run in virtual time: every fifth request fails, so that all kinds of figures are told.
+async fn scripted(keeping: Keeping) -> RunReport {
+    let clock = Clock::virtual_time(1_000_000_000, 1_700_000_000_000_000_000);
     let events = data("sglang-0.5.23_generate_stream.sse");
-    let server = Server::new(&Clock::system(), move |got| {
-        about(got).unwrap_or_else(|| match got.at_ns % 5 {
+    let nth = AtomicU64::new(0);
+    let server = Server::new(&clock, move |got| {
+        about(got).unwrap_or_else(|| match nth.fetch_add(1, Ordering::Relaxed) % 5 {
             0 => plain("500 Internal Server Error", r#"{"error":{"message":"full"}}"#),
-            _ => stream(&events, Duration::ZERO),
+            _ => stream(&events, Duration::from_millis(3)),
         })
     });
+    let config = LoadConfig { arrivals: Rate::PerSecond(400.0).into(), ..config("http://pipe:1", 200) };
+    run(config, RunContext { keeping, ..server.context() }).await.unwrap()
+}
+
+/// The same run twice, once without a row of it in memory and once without a scratch file.
+#[tokio::test(start_paused = true)]
+async fn a_run_is_told_alike_wherever_its_rows_are() {
     let folder = std::env::temp_dir().join(format!("milepost-{}-kept", std::process::id()));
-    let keeping = Keeping { folder: folder.clone(), memory_bytes: 0 };
-    let config =
-        LoadConfig { arrivals: Rate::PerSecond(400.0).into(), ..config(&server.listen().await, 200) };
-    let report = run(config, RunContext { keeping, ..context() }).await.unwrap();
-    assert_eq!((report.rows.held().len(), report.rows.len()), (0, 200), "none is in memory");
+    let on_disk = scripted(Keeping { folder: folder.clone(), memory_bytes: 0 }).await;
+    assert_eq!((on_disk.rows.held().len(), on_disk.rows.len()), (0, 200), "none is in memory");
     let left: Vec<_> = std::fs::read_dir(&folder).unwrap().collect();
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(left.is_empty(), "the scratch file has no name: {left:?}");
 
-    let rows: Vec<Row> = report.rows.iter().map(std::borrow::Cow::into_owned).collect();
-    assert!(rows.iter().any(Row::success) && rows.iter().any(|row| !row.success()));
-    let in_memory = RunReport { rows: Rows::from(rows), ..report.clone() };
-    assert_eq!(told(&report), told(&in_memory));
+    let in_memory = scripted(Keeping { folder: folder.clone(), memory_bytes: usize::MAX }).await;
+    assert_eq!((in_memory.rows.held().len(), folder.exists()), (200, false), "all are in memory");
+    let succeeded = in_memory.rows.iter().filter(|row| row.success()).count();
+    assert_eq!(succeeded, 160);
+    assert_eq!(told(&on_disk), told(&in_memory));
 }

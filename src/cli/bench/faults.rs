@@ -28,7 +28,8 @@ pub(super) struct FaultArgs {
     ///   at = 90s, for = 20s, slow worker 1 by 3x
     ///   at = 2m, until = 150s, hang worker http://127.0.0.1:31001
     /// Actions: stop, start, slow, hang, reset, empty, heal (ends slow, hang, reset and empty). Workers: the number of one that
-    /// --start-workers starts, the URL of a `milepost worker --allow-faults`, or whatever --fault-hook knows
+    /// --start-workers starts, the URL of a `milepost worker --allow-faults`, or whatever --fault-hook knows.
+    /// All rows of the run are held in memory, some 750 bytes each
     #[arg(long, value_name = "FILE", verbatim_doc_comment, conflicts_with = "find_rate")]
     faults: Option<PathBuf>,
     /// Start so many simulated workers for the run and make the router at the target know them (POST /workers)

@@ -13,8 +13,8 @@ use super::{Content, Prompt, Prompts};
 const PIECE_TOKENS: usize = 16;
 /// Bytes of a piece of text.
 const PIECE_BYTES: usize = 32;
-/// Pieces remembered at most: 1.2 GB.
-const MOST_PIECES: usize = 50_000_000;
+/// Pieces remembered at most: 150 MB, and 230 MB while the table grows into it.
+const MOST_PIECES: usize = 14_000_000;
 
 /// What an infinite cache could give.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,9 +35,16 @@ impl Reuse {
 /// Walks the prompts, of which the first were sent before the run, `warmed` times in turn; `None` where they are too many to
 /// remember.
 pub fn of(prompts: &Prompts, warmed: usize) -> Option<Reuse> {
+    within(prompts, warmed, MOST_PIECES)
+}
+
+fn within(prompts: &Prompts, warmed: usize, most_pieces: usize) -> Option<Reuse> {
     let mut seen: HashSet<u64> = HashSet::new();
     for prompt in prompts.iter().take(warmed) {
         known(&mut seen, &prompt);
+        if seen.len() > most_pieces {
+            return None;
+        }
     }
     let mut reuse = Reuse::default();
     for prompt in prompts.iter() {
@@ -48,7 +55,7 @@ pub fn of(prompts: &Prompts, warmed: usize) -> Option<Reuse> {
             continue;
         }
         reuse.cached_tokens += known(&mut seen, &prompt);
-        if seen.len() > MOST_PIECES {
+        if seen.len() > most_pieces {
             return None;
         }
     }
@@ -126,5 +133,13 @@ mod tests {
         let prompts = Prompts::from(vec![text("a"), text("b"), text("a")]);
         let cached = |warmed| of(&prompts, warmed).unwrap().cached_tokens;
         assert_eq!([cached(0), cached(1), cached(2), cached(9)], [32, 64, 96, 96]);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_not_known() {
+        let text = |letter: &str| prompt(Content::Text(letter.repeat(64)), 32);
+        let prompts = Prompts::from(vec![text("a"), text("b"), text("a")]);
+        assert_eq!(within(&prompts, 0, 4).map(|reuse| reuse.cached_tokens), Some(32));
+        assert_eq!((within(&prompts, 0, 3), within(&prompts, 2, 3)), (None, None));
     }
 }
