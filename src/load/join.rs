@@ -19,7 +19,7 @@ use super::recorded::{fill, from_router, ns_of};
 use super::row::{Gap, Row, Tried};
 use super::rows::{Rows, RowsMaker};
 use super::spool::Keeping;
-use super::spool::records::{Found, Wanted};
+use super::spool::records::{Found, Unread, Wanted};
 use super::spool::seen::AllSeen;
 use super::target::{Target, host_port_of};
 use super::traced::{RouterRun, Traced, Tracing};
@@ -120,7 +120,7 @@ impl Run<'_> {
         let kinds: BTreeMap<&str, Option<bool>> =
             servers.iter().map(|s| (s.host.as_str(), s.simulated)).collect();
         let mut records = traced.as_ref().map(|traced| traced.records.in_order());
-        let mut rows = RowsMaker::new(self.keeping);
+        let (mut rows, mut unread) = (RowsMaker::new(self.keeping), 0_u64);
         for (index, seen) in (0..).zip(seen.iter()) {
             let mut row = self.client_row(plan, index, &seen);
             match &axis {
@@ -129,11 +129,11 @@ impl Run<'_> {
                         self.fill_without_router(&mut row, &record, clocks, offsets);
                     }
                 }
-                Axis::Router { traced, shifts_ns } => {
-                    if let Some(found) = records.as_mut().and_then(Iterator::next).flatten() {
-                        from_trace(&mut row, &found, traced, shifts_ns);
-                    }
-                }
+                Axis::Router { traced, shifts_ns } => match records.as_mut().and_then(Iterator::next) {
+                    Some(Ok(Some(found))) => from_trace(&mut row, &found, traced, shifts_ns),
+                    Some(Err(Unread)) => unread += 1,
+                    Some(Ok(None)) | None => {}
+                },
             }
             let kind = row.host.as_deref().and_then(|host| kinds.get(host).copied().flatten());
             row.simulated = row.simulated.or(kind);
@@ -144,7 +144,13 @@ impl Run<'_> {
         }
         let (rows, trouble) = rows.finish();
         let kept = || traced.as_ref().and_then(|traced| traced.records.trouble());
-        self.notes.extend(trouble.or_else(|| seen.trouble()).or_else(kept));
+        self.notes.extend([trouble, seen.trouble(), kept()].into_iter().flatten());
+        if unread > 0 {
+            self.notes.push(format!(
+                "{unread} records of the router came and could not be read back from the scratch file: their rows say that they are \
+                 not in the trace"
+            ));
+        }
         Joined { rows, servers, strangers: traced.as_ref().map(|t| t.strangers) }
     }
 
@@ -310,6 +316,13 @@ enum Axis<'a> {
 
 impl Run<'_> {
     fn router_axis<'a>(&mut self, traced: &'a Traced, seen: &AllSeen) -> Axis<'a> {
+        if traced.another {
+            self.notes.push(
+                "the address of --router-trace gives another file than at the beginning (rotated, or begun anew): records of the \
+                 earlier one are not joined; give its FILE, which is followed over rotations"
+                    .to_owned(),
+            );
+        }
         if traced.lost > 0 {
             self.notes
                 .push(format!("the router could not write {} request records of this time", traced.lost));
@@ -346,7 +359,7 @@ impl Run<'_> {
             return -ns_of(self.start.mono_ns);
         }
         let pairs = traced.records.in_order().zip(seen.iter()).filter_map(|(found, seen)| {
-            let Found { record, .. } = found.filter(|found| found.run == run)?;
+            let Found { record, .. } = found.ok()?.filter(|found| found.run == run)?;
             let Exchange { stamps, failure: None, .. } = &seen.exchange else {
                 return None;
             };

@@ -164,7 +164,9 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
     let clock = &context.clock;
     let tracing = match &config.router_trace {
         Some(source) => {
-            Some(Tracing::begin(source, dialer(&config, &context), clock).await.map_err(LoadError::Trace)?)
+            let asking = (&config.target, &config.headers);
+            let tracing = Tracing::begin(source, asking, dialer(&config, &context), clock).await;
+            Some(tracing.map_err(LoadError::Trace)?)
         }
         None => None,
     };

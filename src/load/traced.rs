@@ -72,6 +72,8 @@ pub struct Traced {
     pub lost: u64,
     /// Requests that the router left out of its sample, or that ended while its capture was stopped.
     pub not_captured: u64,
+    /// The address gives another file than when the run began; what the first held since then is not here.
+    pub another: bool,
     /// Lines that are records.
     pub readable: u64,
     /// Lines that are no records.
@@ -198,16 +200,44 @@ pub struct Tracing(Source);
 #[derive(Debug)]
 enum Source {
     File(Following),
-    /// With where the trace ended when the run began, in bytes.
-    Url(Target, Client, u64),
+    /// With what it gave when the run began.
+    Url(Target, Client, Begin),
+}
+
+/// What an address gave when the run began.
+#[derive(Debug)]
+struct Begin {
+    bytes: usize,
+    /// Each file of a capture begins with a record of the run that has the number of the file.
+    first_line: Vec<u8>,
+}
+
+impl Begin {
+    fn of(body: &[u8]) -> Self {
+        Self { bytes: body.len(), first_line: first_line(body).to_vec() }
+    }
+
+    /// It is the same file, as far as can be seen: no shorter, and with the same beginning.
+    fn goes_on_in(&self, body: &[u8]) -> bool {
+        body.len() >= self.bytes && first_line(body).starts_with(&self.first_line)
+    }
+}
+
+fn first_line(body: &[u8]) -> &[u8] {
+    body.split(|b| *b == b'\n').next().unwrap_or_default()
 }
 
 impl Tracing {
-    /// Remembers where the trace is now.
+    /// Remembers where the trace is now. `target` is sent `headers`, and nobody else is: they may hold its key.
     ///
     /// # Errors
     /// The file or address cannot be read.
-    pub async fn begin(source: &TraceSource, dialer: Dialer, clock: &Clock) -> Result<Self, TraceError> {
+    pub async fn begin(
+        source: &TraceSource,
+        (target, headers): (&Target, &HeaderMap),
+        dialer: Dialer,
+        clock: &Clock,
+    ) -> Result<Self, TraceError> {
         match source {
             TraceSource::File(path) => {
                 let fail = |what: String| TraceError(format!("{}: {what}", path.display()));
@@ -219,10 +249,11 @@ impl Tracing {
                 let fail = |what: String| TraceError(format!("{url}: {what}"));
                 let connections = Connections::to(url, dialer, clock.clone());
                 let connections = connections.await.map_err(|e| fail(e.to_string()))?;
-                let client =
-                    Client::new(connections, clock.clone(), &url.host_port(), &HeaderMap::new(), GET_TIMEOUT)
-                        .map_err(fail)?;
-                let begin = get(&client, url).await?.len() as u64;
+                let server = |of: &Target| (of.host.clone(), of.port, of.https);
+                let headers = if server(url) == server(target) { headers.clone() } else { HeaderMap::new() };
+                let client = Client::new(connections, clock.clone(), &url.host_port(), &headers, GET_TIMEOUT)
+                    .map_err(fail)?;
+                let begin = Begin::of(&get(&client, url).await?);
                 Ok(Self(Source::Url(url.clone(), client, begin)))
             }
         }
@@ -241,7 +272,7 @@ impl Tracing {
         let until_ns = clock.mono_ns() + wait.as_nanos() as u64;
         match self.0 {
             Source::File(following) => follow(following, wanted, clock, until_ns).await,
-            Source::Url(url, client, begin) => fetch(&client, &url, begin, wanted, clock, until_ns).await,
+            Source::Url(url, client, begin) => fetch(&client, &url, &begin, wanted, clock, until_ns).await,
         }
     }
 }
@@ -250,6 +281,10 @@ async fn get(client: &Client, url: &Target) -> Result<Bytes, TraceError> {
     let fail = |what: String| TraceError(format!("{url}: {what}"));
     let path = if url.prefix.is_empty() { "/" } else { &url.prefix };
     let answer = client.simple(Method::GET, path, GET_TIMEOUT).await.map_err(fail)?;
+    if answer.status == 401 || answer.status == 403 {
+        let sent = "--header is sent with it only where it is the target's address; FILE takes no key";
+        return Err(fail(format!("status {}: a key is missing or refused; {sent}", answer.status)));
+    }
     if answer.status != 200 {
         return Err(fail(format!("status {}", answer.status)));
     }
@@ -259,20 +294,20 @@ async fn get(client: &Client, url: &Target) -> Result<Bytes, TraceError> {
 async fn fetch(
     client: &Client,
     url: &Target,
-    begin: u64,
+    begin: &Begin,
     wanted: &Wanted<'_>,
     clock: &Clock,
     until_ns: u64,
 ) -> Result<Traced, TraceError> {
     loop {
         let body = get(client, url).await?;
-        // One that has become shorter was begun anew.
-        let begin = if (body.len() as u64) < begin { 0 } else { begin };
         let mut reading = Reading::of(wanted);
+        reading.traced.another = !begin.goes_on_in(&body);
+        let begin_bytes = if reading.traced.another { 0 } else { begin.bytes };
         let mut place = 0;
         for line in body.split(|b| *b == b'\n') {
-            reading.take(line, place >= begin).map_err(|what| TraceError(format!("{url}: {what}")))?;
-            place += line.len() as u64 + 1;
+            reading.take(line, place >= begin_bytes).map_err(|what| TraceError(format!("{url}: {what}")))?;
+            place += line.len() + 1;
         }
         if reading.is_over(clock, until_ns) {
             return reading.checked(url);
@@ -295,5 +330,20 @@ async fn follow(
             return reading.checked(&following.path().display());
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_goes_on_is_told_from_another() {
+        let begin = Begin::of(b"{\"part\":1}\n{}\n");
+        assert!(begin.goes_on_in(b"{\"part\":1}\n{}\n{}\n"));
+        assert!(!begin.goes_on_in(b"{\"part\":2}\n{}\n{}\n{}\n"), "longer than the first, and another");
+        assert!(!begin.goes_on_in(b"{\"part\":1}\n"), "begun anew");
+        assert!(Begin::of(b"").goes_on_in(b"{\"part\":1}\n"));
+        assert!(Begin::of(b"{\"pa").goes_on_in(b"{\"part\":1}\n"), "a line that was being written");
     }
 }

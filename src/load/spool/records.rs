@@ -93,8 +93,8 @@ impl RecordsMaker {
 }
 
 impl Records {
-    /// The record of each planned request, in the order of the plan.
-    pub fn in_order(&self) -> impl Iterator<Item = Option<Found>> + '_ {
+    /// The record of each planned request, in the order of the plan; none where none came.
+    pub fn in_order(&self) -> impl Iterator<Item = Result<Option<Found>, Unread>> + '_ {
         let mut reader = self.spooled.reader();
         self.entries.iter().map(move |entry| read(&mut reader, entry))
     }
@@ -102,7 +102,7 @@ impl Records {
     /// The first record of a run of the router.
     pub fn first_of(&self, run: usize) -> Option<RequestRecord> {
         let entry = self.entries.iter().find(|entry| entry.place != NOTHING && entry.run == run)?;
-        read(&mut self.spooled.reader(), entry).map(|found| found.record)
+        read(&mut self.spooled.reader(), entry).ok()?.map(|found| found.record)
     }
 
     /// What a reader of the figures has to know of how they were kept.
@@ -111,14 +111,17 @@ impl Records {
     }
 }
 
-/// One that cannot be read back counts as none: its row says that it is in no trace.
-fn read(reader: &mut Reader<'_>, entry: &Entry) -> Option<Found> {
+/// A record came and cannot be read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::load) struct Unread;
+
+fn read(reader: &mut Reader<'_>, entry: &Entry) -> Result<Option<Found>, Unread> {
     if entry.place == NOTHING {
-        return None;
+        return Ok(None);
     }
-    let line = reader.value::<String>(entry.place).ok()?;
-    match serde_json::from_str(&line).ok()? {
-        Record::Request(record) => Some(Found { run: entry.run, record: *record }),
-        _ => None,
+    let line = reader.value::<String>(entry.place).map_err(|_| Unread)?;
+    match serde_json::from_str(&line) {
+        Ok(Record::Request(record)) => Ok(Some(Found { run: entry.run, record: *record })),
+        _ => Err(Unread),
     }
 }
