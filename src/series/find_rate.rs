@@ -2,8 +2,8 @@
 //!
 //! Rule: a rate is good only if its run is VALID, has a steady state and keeps the promise; at a rate that has no steady state
 //! every latency grows with the length of the run, so that the answer would depend on it. The answer is a bracket, the highest
-//! good rate and the lowest bad one, with all that was measured on the way. Where the client is the limit, or a run is too short
-//! to tell, the search ends and says so; but a client that was a little late does not excuse a server that has no steady state, as
+//! good rate and the lowest bad one, with all that was measured on the way. Where the client is the limit, a run is too short
+//! to tell or its data set too small, the search ends and says so; but a client that was a little late does not excuse a server that has no steady state, as
 //! the load was made all the same. Deliberately not here: making the runs.
 
 use serde_json::{Value, json};
@@ -14,6 +14,11 @@ use super::slo::Slo;
 const RATES_PER_S: (f64, f64) = (0.001, 1_000_000.0);
 /// Times that the client may fail at one rate: the first may be chance.
 const CLIENT_TRIES: usize = 2;
+
+/// Rules that say of the client that requests left late.
+const LATE: [&str; 3] = ["lateness", "gaps", "dispersion"];
+/// Share of what is due in a run's time that its data set may lack: more is another rate.
+const MOST_SHORT: f64 = 0.05;
 
 /// Where a search ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,6 +50,9 @@ impl Word {
     /// Judges a run by its line of JSON.
     pub fn of(run: &Value, slo: &Slo) -> Self {
         let verdict = &run["verdict"];
+        if let Some(why) = ended_early(run) {
+            return Self::Unclear(why);
+        }
         if !load_was_made(run) {
             return Self::ClientFailed(bad(verdict, "client").join("; "));
         }
@@ -63,7 +71,8 @@ impl Word {
             return Self::Good;
         }
         let open = checks(verdict).filter(|c| c["rating"] == "not judged").filter_map(|c| c["text"].as_str());
-        Self::Unclear(format!("no steady state could be shown ({})", open.collect::<Vec<_>>().join("; ")))
+        let open = open.collect::<Vec<_>>().join("; ");
+        Self::Unclear(format!("no steady state could be shown ({open}): give a longer --duration"))
     }
 
     /// For tables and lines.
@@ -93,14 +102,26 @@ fn told(check: &Value) -> Option<String> {
     Some(format!("{}: {}", check["rule"].as_str()?, check["text"].as_str()?))
 }
 
+/// Why a run says nothing of its rate: its data set ended long before its time, so that what it made is a burst and not the rate.
+fn ended_early(run: &Value) -> Option<String> {
+    let series = &run["series"];
+    let (planned, due) = (series["starts"].as_u64()?, series["starts_due"].as_u64()?);
+    ((planned as f64) < (1.0 - MOST_SHORT) * due as f64).then(|| {
+        format!("the data set has {planned} to begin, and {due} are due in the time of the run: give a larger one or a shorter --duration")
+    })
+}
+
 /// The run tells something of its rate: the client made the load, or was late by so little that it is not why the server has no
-/// steady state.
+/// steady state. Only requests that left late are so little: one that reads answers late makes the rise itself.
 pub fn load_was_made(run: &Value) -> bool {
     let verdict = &run["verdict"];
     let saturated = |c: &Value| {
         c["rating"] == "INVALID" && c["rule"].as_str().is_some_and(|rule| rule.starts_with("trend_"))
     };
-    verdict["client"] == "VALID" || verdict["client"] == "SUSPECT" && checks(verdict).any(saturated)
+    let excused = |c: &Value| c["rule"].as_str().is_some_and(|rule| LATE.contains(&rule));
+    let mut doubts = checks(verdict).filter(|c| c["side"] == "client" && c["rating"] == "SUSPECT");
+    verdict["client"] == "VALID"
+        || verdict["client"] == "SUSPECT" && doubts.all(excused) && checks(verdict).any(saturated)
 }
 
 /// One run of a search.
@@ -213,7 +234,7 @@ pub async fn find_rate<E>(
                 return Ok(answer);
             }
             Word::Unclear(why) => {
-                answer.ended = format!("{why} at {per_s}/s: give a longer --duration");
+                answer.ended = format!("at {per_s}/s: {why}");
                 return Ok(answer);
             }
         }
@@ -321,6 +342,30 @@ mod tests {
             Word::ClientFailed("lateness: p99 43 ms".to_owned())
         );
         assert!(!load_was_made(&of("INVALID", 64.0)));
+        // A client that is slow to read makes the rise by itself.
+        for rule in ["littles_law", "client_cpu", "trace_extra"] {
+            let mut busy = of("SUSPECT", 64.0);
+            let doubt = json!({"side": "client", "rule": rule, "rating": "SUSPECT", "text": "busy"});
+            busy["verdict"]["checks"].as_array_mut().unwrap().push(doubt);
+            assert!(matches!(Word::of(&busy, &slo()), Word::ClientFailed(_)), "{rule}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_data_set_that_ends_before_the_run_tells_nothing_of_the_rate() {
+        let answer = search(LIMITS, |rate, _| {
+            let mut run = run(rate, 1e9);
+            let due = (30.0 * rate) as u64;
+            run["series"] = json!({"starts": due.min(120), "starts_due": due});
+            run
+        })
+        .await;
+        assert_eq!((answer.good_per_s, answer.bad_per_s), (Some(4.0), None));
+        assert!(
+            answer.ended.starts_with("at 8/s: the data set has 120 to begin, and 240 are due"),
+            "{}",
+            answer.ended
+        );
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::load::config::LoadConfig;
 use crate::load::schedule::Schedule;
 
-/// Runs of a file that are remembered at most; older ones are forgotten first.
+/// Runs of a file that are remembered at most; those further down the file are not, and are made again.
 const MOST_RUNS: usize = 100_000;
 
 /// XXH3, in hexadecimal, of all that a run is asked to do: two runs with one identity are repetitions of each other.

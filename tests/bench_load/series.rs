@@ -107,6 +107,38 @@ async fn a_search_in_real_time_ends_in_a_bracket_around_the_limit() {
     assert!(told.contains(&format!("kept at:      {good}/s\nnot kept at:  {bad}/s\n")), "{told}");
 }
 
+/// The rate of sessions is that of their beginnings: with two users no rate above two in the run's time is made.
+#[tokio::test]
+async fn a_search_says_that_there_are_too_few_sessions() {
+    let (server, folder) = (serving(), Folder::new("few-sessions"));
+    let args = format!(
+        "--base-url {} --dataset-name multi-turn --mt-users 2 --mt-turns 1 --mt-system-prompt-len 4 --mt-question-len 4 \
+         --mt-output-len 8 --request-rate 1000 --duration 100ms --find-rate --disable-tqdm --slo",
+        server.listen().await
+    );
+    let mut command = bench(&folder, &args);
+    command.arg("p50 ttft_client<100ms");
+    let out = output(command).await;
+    let (told, errors) = (text(&out.stdout), text(&out.stderr));
+    assert_eq!(out.status.code(), Some(3), "{errors}{told}");
+    assert!(errors.contains("no bracket: at 1000/s: the data set has 2 to begin, and "), "{errors}");
+}
+
+/// What a run of a series was asked can be asked again, though another shape was typed than the sweep needs.
+#[tokio::test]
+async fn a_run_of_a_sweep_of_burstiness_can_be_made_again() {
+    let (server, folder) = (serving(), Folder::new("burstiness"));
+    let url = server.listen().await;
+    let args = format!(
+        "--base-url {url} {SMALL} --request-rate 200 --arrivals poisson --sweep burstiness=0.5 --disable-tqdm"
+    );
+    let first = output(bench(&folder, &args)).await;
+    assert!(matches!(first.status.code(), Some(0 | 3)), "{}", text(&first.stderr));
+    let again = "--config milepost-bench/latest/run.json --output-dir again";
+    let again = output(bench(&folder, again)).await;
+    assert!(matches!(again.status.code(), Some(0 | 3)), "{}", text(&again.stderr));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_saturated_run_is_invalid_and_an_easy_one_valid() {
     let clock = Clock::virtual_time(1_000_000_000, 1_700_000_000_000_000_000);

@@ -196,6 +196,11 @@ async fn recorded_sessions_can_be_sped_up_and_cut() {
     // Half seconds: answers take what they take, thinking half as long.
     assert_eq!(report.rows.held().iter().map(halves).collect::<Vec<_>>(), [0, 7, 13, 8, 18, 82]);
     let told = Dataset::Trace(weka(None)).load(3, 1, true).unwrap();
+    assert!(
+        told.notes.iter().any(|note| note.contains("--num-prompts ends in the middle of session 1")),
+        "{:?}",
+        told.notes
+    );
     assert_eq!(told.prompts.len(), 3);
     let until = Some(Duration::from_secs(8));
     let told = Dataset::Trace(TraceOptions { until, ..weka(None) }).load(100, 1, true).unwrap();

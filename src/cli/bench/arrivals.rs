@@ -42,7 +42,8 @@ pub(super) struct ArrivalArgs {
     /// A rate that changes, as RATE@TIME or FROM..TO@TIME: 10@30s,10..100@1m,100@30s
     #[arg(long, value_name = "STAGES", value_parser = Stages::parse, conflicts_with = "request_rate")]
     stages: Option<Stages>,
-    /// No arrival after this time (30s, 5m); without --num-prompts as many requests as are due in it
+    /// No arrival after this time (30s, 5m); without --num-prompts as many requests as are due in it. Of sessions it ends only
+    /// what begins: turns follow their answers, however late. weka at its own times: of each session what was recorded in it
     #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     duration: Option<f64>,
     /// Arrivals of an earlier run, bit for bit: its schedule.jsonl

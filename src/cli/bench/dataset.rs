@@ -216,10 +216,18 @@ impl DatasetArgs {
         })
     }
 
-    /// Requests asked for. Of sessions the arrivals tell only how many begin, not of how many requests they are.
-    pub(super) fn requests(&self, arrivals: &Arrivals) -> Option<u32> {
+    /// Requests asked for. Of sessions the arrivals tell only how many begin, not of how many requests they are: all are read.
+    pub(super) fn requests(&self) -> Option<u32> {
         let sessions = matches!(self.dataset_name, DatasetName::QwenBailian | DatasetName::Weka);
-        self.num_prompts.or((sessions && arrivals.ends_by_itself()).then_some(MOST_REQUESTS))
+        self.num_prompts.or(sessions.then_some(MOST_REQUESTS))
+    }
+
+    /// What a rate of arrivals counts, as it is told behind a number.
+    pub(super) fn unit(&self) -> &'static str {
+        match self.dataset_name {
+            DatasetName::QwenBailian | DatasetName::Weka | DatasetName::MultiTurn => " sessions/s",
+            _ => "/s",
+        }
     }
 
     /// What was asked for and is not made, as `bench_serving` does not make it either.

@@ -223,7 +223,7 @@ fn config(args: &Flags, arguments: &[String], api_key: Option<&str>) -> Result<L
     let dataset = args.dataset.dataset(&arrivals)?;
     Ok(LoadConfig {
         backend: args.target.backend(),
-        num_prompts: requests(&arrivals, args.dataset.requests(&arrivals), args.arrivals.seed),
+        num_prompts: requests(&arrivals, args.dataset.requests(), args.arrivals.seed),
         arrivals,
         max_concurrency: args.arrivals.max_concurrency.map(|n| n as usize),
         seed: args.arrivals.seed,

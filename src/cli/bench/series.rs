@@ -50,7 +50,8 @@ pub(super) struct SeriesArgs {
     /// Make each run several times, with one seed after the other; the table has 95 % intervals
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "find_rate")]
     repeats: u32,
-    /// Search the highest rate that keeps --slo, from --request-rate (1) on; each run lasts --duration (30s)
+    /// Search the highest rate that keeps --slo, from --request-rate (1) on; each run lasts --duration (30s). The rate is of
+    /// requests; of weka, qwen-bailian and multi-turn it is of sessions that begin. A data set must have as many as are due
     #[arg(long, requires = "slo", conflicts_with_all = ["schedule", "stages", "max_concurrency", "num_prompts"])]
     find_rate: bool,
     /// What is promised, such as "p99 ttft<500ms, p99 tpot<50ms"
@@ -133,7 +134,8 @@ impl Series {
         let report = self.session.measure(config).await?;
         let Kept { metrics, verdict, files } = self.session.keep(&report)?;
         let mut line = run_json(&report, &metrics, &verdict, &files);
-        line["series"] = json!({"point": point, "config_xxh3": id});
+        let (planned, due) = (report.schedule.at_ns.len(), starts_due(&report.config));
+        line["series"] = json!({"point": point, "config_xxh3": id, "starts": planned, "starts_due": due});
         self.lines.add(&line).map_err(|e| Failure::Run(format!("cannot write the results: {e}")))?;
         Ok(line)
     }
@@ -172,7 +174,7 @@ impl Series {
         let elapsed_s = || (clock.mono_ns() - began_ns) as f64 / 1e9;
         let answer = super::runtime()?.block_on(async {
             find_rate(limits, slo, elapsed_s, async |per_s, number| {
-                let config = probe(base, per_s, number, slo);
+                let config = probe(args, base, per_s, number, slo);
                 // What the client failed to make tells nothing, and may work now.
                 self.line(config, json!({"request_rate": per_s, "probe": number + 1}), load_was_made).await
             })
@@ -181,7 +183,7 @@ impl Series {
         self.lines
             .add(&answer.to_json(slo))
             .map_err(|e| Failure::Run(format!("cannot write the results: {e}")))?;
-        print!("{}{}", table::of_search(&answer), told(&answer, slo));
+        print!("{}{}", table::of_search(&answer), told(&answer, slo, args.dataset.unit()));
         if answer.ended == "interrupted" {
             return Err(Failure::Interrupted("interrupted: the search is partial".to_owned()));
         }
@@ -193,8 +195,9 @@ impl Series {
     }
 }
 
-fn told(answer: &Answer, slo: &Slo) -> String {
-    let rate = |rate: Option<f64>| rate.map_or_else(|| "not found".to_owned(), |r| format!("{r}/s"));
+/// `unit`: what a rate counts.
+fn told(answer: &Answer, slo: &Slo, unit: &str) -> String {
+    let rate = |rate: Option<f64>| rate.map_or_else(|| "not found".to_owned(), |r| format!("{r}{unit}"));
     format!(
         "\n{slo}\nkept at:      {}\nnot kept at:  {}\nended:        {}\n",
         rate(answer.good_per_s),
@@ -211,11 +214,15 @@ fn at(args: &Flags, base: &LoadConfig, point: &Point, repeat: u64) -> Result<Loa
     }
     let mut own: Vec<(&str, String)> = point.settings().iter().map(|s| (s.flag(), s.value())).collect();
     own.push(("seed", config.seed.to_string()));
+    if point.settings().iter().any(|setting| matches!(setting, Setting::Burstiness(_))) {
+        // What was typed may be another shape, which refuses a burstiness.
+        own.push(("arrivals", "gamma".to_owned()));
+    }
     config.arguments = of_one_run(&base.arguments, &own);
     if config.arrivals.duration.is_some() && config.arrivals.mean_per_s().is_none() {
         return Err(Failure::Usage("--sweep: request-rate=inf has no --duration".to_owned()));
     }
-    config.num_prompts = requests(&config.arrivals, args.dataset.requests(&config.arrivals), config.seed);
+    config.num_prompts = requests(&config.arrivals, args.dataset.requests(), config.seed);
     Ok(config)
 }
 
@@ -226,7 +233,7 @@ fn set(config: &mut LoadConfig, setting: Setting) -> Result<(), String> {
         _ => Err(format!("only with --dataset-name random, not {dataset}")),
     };
     match setting {
-        Setting::RequestRate(rate) => config.arrivals.pace = Pace::Rate(rate),
+        Setting::RequestRate(rate) => at_rate(config, rate),
         Setting::MaxConcurrency(places) => config.max_concurrency = Some(places as usize),
         Setting::Burstiness(_)
             if config.arrivals.shape == Shape::Constant || config.arrivals.mean_per_s().is_none() =>
@@ -240,15 +247,29 @@ fn set(config: &mut LoadConfig, setting: Setting) -> Result<(), String> {
     Ok(())
 }
 
+/// Arrivals at a rate. A trace that was to come at its own times is then read whole: its times mean nothing any more.
+fn at_rate(config: &mut LoadConfig, rate: Rate) {
+    config.arrivals.pace = Pace::Rate(rate);
+    if let Dataset::Trace(options) = &mut config.dataset {
+        options.until = None;
+    }
+}
+
+/// Requests, or beginnings of sessions, that are due in the time of a run at a rate, however many the data set has.
+fn starts_due(config: &LoadConfig) -> Option<usize> {
+    let at_rate = matches!(config.arrivals.pace, Pace::Rate(Rate::PerSecond(_)));
+    (at_rate && config.arrivals.duration.is_some()).then(|| requests(&config.arrivals, None, config.seed))
+}
+
 /// The configuration of a search's run. Prompts and arrivals are new each time: what an earlier run left in a cache is not asked.
-fn probe(base: &LoadConfig, per_s: f64, number: usize, slo: &Slo) -> LoadConfig {
+fn probe(args: &Flags, base: &LoadConfig, per_s: f64, number: usize, slo: &Slo) -> LoadConfig {
     let fewest = FEWEST_REQUESTS.max(f64::from(slo.fewest_requests()));
     let lasts_s = base.arrivals.duration.unwrap_or(PROBE).as_secs_f64().max(fewest / per_s);
     let mut config = LoadConfig { seed: base.seed + number as u64, ..base.clone() };
-    config.arrivals.pace = Pace::Rate(Rate::PerSecond(per_s));
+    at_rate(&mut config, Rate::PerSecond(per_s));
     config.arrivals.duration = Some(Duration::from_secs_f64(lasts_s));
-    // The time ends it; more than these are due in no Poisson run.
-    config.num_prompts = (1.2 * per_s * lasts_s).ceil() as usize + 50;
+    // The time ends it, or the data set, which the search is told.
+    config.num_prompts = requests(&config.arrivals, args.dataset.requests(), config.seed);
     let own = [
         ("request-rate", per_s.to_string()),
         ("duration", format!("{lasts_s}s")),

@@ -54,7 +54,13 @@ pub(super) fn rate_of(run: &RunReport) -> Option<Finding> {
         return Some(Finding::Unjudged("fewer than two requests were sent".to_owned()));
     };
     let span = |times: &[f64]| times[times.len() - 1] - times[0];
-    Some(rate(asked_per_s, due.len(), (span(&due), span(&sent)), run.config.max_concurrency))
+    let found = rate(asked_per_s, due.len(), (span(&due), span(&sent)), run.config.max_concurrency);
+    Some(match found {
+        Finding::Judged(rating, text) if !run.schedule.waits.is_empty() => {
+            Finding::Judged(rating, format!("{text} (asked: sessions; planned and made: their requests)"))
+        }
+        found => found,
+    })
 }
 
 /// `spans_s`: from the first request to the last, as planned and as made.

@@ -159,6 +159,8 @@ struct Taken {
     too_long: u64,
     misfits: u64,
     unordered: bool,
+    /// More rows were there than were asked for.
+    ended_by_count: bool,
     /// Of the prompts whose blocks are of text.
     text_bytes: u64,
     text_tokens: u64,
@@ -171,6 +173,7 @@ impl Taken {
     /// Keeps a row that can be sent.
     fn take(&mut self, mut row: TraceRow, o: &TraceOptions) -> Fate {
         if self.left == 0 || self.blocks > MOST_BLOCKS {
+            self.ended_by_count |= self.left == 0;
             return Fate::Enough;
         }
         row.output_tokens = o.output_tokens.unwrap_or(row.output_tokens);
@@ -283,7 +286,7 @@ impl Taken {
             }
             TraceFormat::Milepost => notes.push(format!("{name}: {}", own_log::APPROXIMATE)),
             TraceFormat::Weka(options) => {
-                let weka::Read { sessions, cut } = self.of_sessions.unwrap_or_default();
+                let weka::Read { sessions, cut, ended_inside } = self.of_sessions.unwrap_or_default();
                 notes.push(format!(
                     "{name}: {sessions} sessions; the trace does not tell when they began: all begin at once, or as --request-rate says"
                 ));
@@ -291,7 +294,15 @@ impl Taken {
                 if cut > 0 {
                     notes.push(format!("{name}: {cut} think times are cut to {most_s} s (--weka-max-think)"));
                 }
+                if self.ended_by_count && ended_inside {
+                    notes.push(format!(
+                        "{name}: --num-prompts ends in the middle of session {sessions}; its later calls are not sent"
+                    ));
+                }
             }
+            TraceFormat::Bailian if self.ended_by_count => notes.push(format!(
+                "{name}: --num-prompts ends the trace early; later turns of chats that began are not sent"
+            )),
             TraceFormat::Mooncake | TraceFormat::Bailian => {}
         }
         notes

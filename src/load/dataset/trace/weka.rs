@@ -146,6 +146,8 @@ pub(super) struct Read {
     pub sessions: u64,
     /// Think times that were cut.
     pub cut: u64,
+    /// No more were wanted in the middle of the last one.
+    pub ended_inside: bool,
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>, DatasetError> {
@@ -239,6 +241,7 @@ impl Walk<'_> {
         let before = self.taken;
         let walked = self.chain(session, &session.requests, None, 0.0);
         self.read.sessions += u64::from(self.taken > before);
+        self.read.ended_inside = self.taken > before && matches!(walked, Err(Stop::Enough));
         walked.map(|_| ())
     }
 
@@ -366,7 +369,7 @@ mod tests {
             chats(&rows),
             [(1, -1, 0), (2, 1, 3000), (3, 2, 2000), (4, 1, 4000), (5, 1, 4000), (6, 3, 1000)]
         );
-        assert_eq!(read, Read { sessions: 1, cut: 0 });
+        assert_eq!(read, Read { sessions: 1, cut: 0, ended_inside: false });
     }
 
     #[test]
