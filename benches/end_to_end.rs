@@ -61,14 +61,7 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    match measure(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Broken::Interrupted) => ExitCode::from(130),
-        Err(Broken::Invalid(why)) => {
-            eprintln!("{why}");
-            ExitCode::FAILURE
-        }
-    }
+    broken::exit(measure(&options))
 }
 
 fn measure(options: &Options) -> Result<(), Broken> {

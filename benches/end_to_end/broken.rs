@@ -1,6 +1,7 @@
 //! Why a run is no measurement.
 
 use std::fmt;
+use std::process::ExitCode;
 
 /// Why there is no number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,18 @@ pub enum Broken {
 impl Broken {
     pub fn invalid(why: impl Into<String>) -> Self {
         Self::Invalid(why.into())
+    }
+}
+
+/// How a bench ends: what was no measurement is told.
+pub fn exit(ended: Result<(), Broken>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Broken::Interrupted) => ExitCode::from(130),
+        Err(Broken::Invalid(why)) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -53,24 +53,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let Some((options::MAKE, rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        return told(make::run(rest).map_err(Broken::Invalid));
+        return broken::exit(make::run(rest).map_err(Broken::Invalid));
     }
     match Options::parse(args.into_iter()) {
-        Ok(options) => told(measure(&options)),
+        Ok(options) => broken::exit(measure(&options)),
         Err((text, code)) => {
             eprintln!("{text}");
             ExitCode::from(code)
-        }
-    }
-}
-
-fn told(ended: Result<(), Broken>) -> ExitCode {
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Broken::Interrupted) => ExitCode::from(130),
-        Err(Broken::Invalid(why)) => {
-            eprintln!("{why}");
-            ExitCode::FAILURE
         }
     }
 }
