@@ -249,7 +249,7 @@ impl Load<'_> {
                 clock: self.context.clock.clone(),
                 stop: self.context.stop.clone(),
             };
-            now.requests.spawn(arrival.go());
+            pacer::begin(&mut now.requests, arrival.go());
         }
     }
 

@@ -53,7 +53,7 @@ pub async fn check(schedule: Schedule, clock: &Clock) -> io::Result<PaceCheck> {
                 None => break,
                 Some(index) => {
                     let (stream, clock) = (Arc::clone(&streams[index % CONNECTIONS]), clock.clone());
-                    writes.spawn(async move {
+                    pacer::begin(&mut writes, async move {
                         stream.writable().await?;
                         // A full socket would be the taker's fault; its part is counted as written.
                         let _ = stream.try_write(&REQUEST);
