@@ -153,6 +153,14 @@ pub enum TraceDecisions {
     Journal,
 }
 
+impl TraceDecisions {
+    /// The part of it that spans tell.
+    #[must_use]
+    pub fn of_spans(self) -> Self {
+        if self == Self::Off { Self::Off } else { Self::Reason }
+    }
+}
+
 impl RouteConfig {
     /// A trace file is written, or one may be started while the router runs.
     pub fn may_write_trace(&self) -> bool {
@@ -161,12 +169,7 @@ impl RouteConfig {
 
     /// What is to be recorded of each decision: where no file can be written, no more than spans tell.
     pub fn recorded_decisions(&self) -> TraceDecisions {
-        match self.trace_decisions {
-            TraceDecisions::Record | TraceDecisions::Journal if !self.may_write_trace() => {
-                TraceDecisions::Reason
-            }
-            wanted => wanted,
-        }
+        if self.may_write_trace() { self.trace_decisions } else { self.trace_decisions.of_spans() }
     }
 
     /// Name of the policy that is built first: the configured one, or that of the first arm.

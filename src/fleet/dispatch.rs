@@ -21,6 +21,7 @@ use super::worker::Worker;
 use crate::config::TraceDecisions;
 use crate::trace::journal::JournalRecord;
 use crate::trace::record::{DecisionRecord, Late, ShadowRecord};
+use crate::trace::sink::Sink;
 
 /// A choice that was made.
 #[derive(Debug)]
@@ -48,7 +49,9 @@ pub(super) struct Dispatch {
     // In the order of the chooser's.
     pub(super) workers: Vec<Arc<Worker>>,
     chooser: Recorder,
+    /// What is recorded where a file is written.
     recorded: TraceDecisions,
+    sink: Arc<Sink>,
     shadows: Option<Arc<Shadows>>,
     /// Half-opened by the last decision; told to log and trace by whoever holds no lock.
     pub(super) half_opened: Vec<Arc<Worker>>,
@@ -57,12 +60,13 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    /// Decisions by `chooser`, of which so much is recorded.
-    pub(super) fn new(chooser: Recorder, recorded: TraceDecisions) -> Self {
+    /// Decisions by `chooser`, of which so much is recorded as long as `sink` takes it.
+    pub(super) fn new(chooser: Recorder, recorded: TraceDecisions, sink: Arc<Sink>) -> Self {
         Self {
             workers: Vec::new(),
             chooser,
             recorded,
+            sink,
             shadows: None,
             half_opened: Vec::new(),
             eligible: Vec::new(),
@@ -210,7 +214,7 @@ impl Dispatch {
         let held_bytes = views[chosen].prefix_match_bytes;
         let held_share = held_bytes.map(|held| held as f64 / prompt_bytes.max(1) as f64);
         let complaint = policy.complaint().map(Box::from);
-        let decision = match self.recorded {
+        let decision = match self.recorded_now() {
             TraceDecisions::Off => None,
             TraceDecisions::Reason => {
                 Some(DecisionRecord { reason: said.reason().into(), ..DecisionRecord::default() })
@@ -239,6 +243,17 @@ impl Dispatch {
     /// What the journal is to say of all that was done since the last time; nothing where there is none.
     pub(super) fn take_notes(&mut self) -> Vec<JournalRecord> {
         self.chooser.take()
+    }
+
+    /// While the capture is stopped nobody reads what was seen: spans tell the reason alone, and without them nothing is told.
+    fn recorded_now(&self) -> TraceDecisions {
+        if self.sink.is_written() {
+            self.recorded
+        } else if self.sink.is_taking() {
+            self.recorded.of_spans()
+        } else {
+            TraceDecisions::Off
+        }
     }
 
     fn find_eligible(&mut self, now: Time, tried: &[WorkerId]) {

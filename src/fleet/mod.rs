@@ -46,7 +46,6 @@ use self::shadow::{Asked, Shadows};
 use self::spec::{WorkerSettings, WorkerSpec};
 use self::worker::Worker;
 use crate::clock::Clock;
-use crate::config::TraceDecisions;
 use crate::config::worker_url::WorkerUrl;
 use crate::log;
 use crate::net::dialer::Dialer;
@@ -95,9 +94,7 @@ impl Fleet {
         let config = config.into();
         let chooser = config.recorder(Time { us: clock.mono_ns() / 1_000 }, policy);
         let needs = config.asked_for(chooser.needs());
-        // Without a trace nobody would read it.
-        let recorded = if sink.is_on() { config.decisions } else { TraceDecisions::Off };
-        let dispatch = Mutex::new(Dispatch::new(chooser, recorded));
+        let dispatch = Mutex::new(Dispatch::new(chooser, config.decisions, Arc::clone(&sink)));
         let loads_wanted = watch::Sender::new(config.loads.always || needs.server_loads);
         Arc::new(Self {
             clock,

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use milepost::config::RouteConfig;
+use milepost::export::otlp::send::Collector;
+use milepost::fleet::policies::Wanted;
 use milepost::trace::record::{DecisionRecord, RequestRecord};
+use milepost_policies::RequestView;
 use tokio::sync::Notify;
 
-use crate::harness::{Client, Step, TestRouter, Worker, ask, ok, post};
+use crate::harness::{Client, Step, TestRouter, Worker, ask, dead_url, ok, post};
 
 async fn workers(count: usize) -> Vec<Worker> {
     let mut workers = Vec::new();
@@ -86,4 +90,31 @@ async fn above_sixteen_the_chosen_the_runner_up_and_a_sample_are_kept_with_the_t
     let chosen = hit.candidates.iter().find(|c| c.chosen).unwrap();
     assert_eq!(Some(&chosen.worker), records[0].worker.as_ref());
     assert!(chosen.prefix_match_bytes > Some(0) && hit.margin > Some(0.0) && hit.ties == Some(1));
+}
+
+#[tokio::test]
+async fn while_the_capture_is_stopped_no_candidate_is_written_down() {
+    let workers = workers(2).await;
+    for spans in [None, Some(Collector::parse(&dead_url()).unwrap())] {
+        let change = |config: &mut RouteConfig| config.otlp_traces.clone_from(&spans);
+        let router = TestRouter::with(&[&workers[0], &workers[1]], change).await;
+        let decided = || {
+            let chosen = router.shared.fleet.choose(Wanted::default(), &RequestView::default(), &[]);
+            chosen.expect("both are free").decision
+        };
+        let steer = async |verb: &str| {
+            let steered = ask(router.addr, post(&format!("/milepost/trace/{verb}"), "")).await;
+            assert_eq!(steered.status, 200, "{verb}");
+        };
+        assert_eq!(decided().map(|decision| decision.candidates.len()), Some(2));
+        steer("stop").await;
+        // A span tells why and no more.
+        let told = decided().map(|decision| (decision.reason.is_empty(), decision.candidates.len()));
+        assert_eq!(told, spans.as_ref().map(|_| (false, 0)));
+        steer("start").await;
+        assert_eq!(decided().map(|decision| decision.candidates.len()), Some(2));
+        let trace = router.shared.config.trace_log.clone().unwrap();
+        router.end().await;
+        std::fs::remove_file(&trace).unwrap();
+    }
 }
