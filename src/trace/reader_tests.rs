@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::ClockSnapshot;
-use crate::trace::example::run_record;
+use crate::trace::example::{run_record, simulated_worker};
 use crate::trace::record::{CaptureRecord, LostRecord};
 
 fn line(record: &Record) -> String {
@@ -41,17 +41,7 @@ fn every_kind_comes_back_in_its_run() {
         requests: 0,
         error: "slow".into(),
     });
-    let worker = Record::Worker(WorkerRecord {
-        router: None,
-        mono_ns: 1,
-        worker: "http://w".into(),
-        event: "added".into(),
-        detail: None,
-        model: None,
-        version: None,
-        max_running_requests: None,
-        simulated: Some(true),
-    });
+    let worker = Record::Worker(simulated_worker("http://w"));
     let text = [
         run(SCHEMA),
         request(1),

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use super::*;
 use crate::clock::ClockSnapshot;
 use crate::report::gather::{Gathered, Gathering};
-use crate::trace::example::run_record;
+use crate::trace::example::{run_record, simulated_worker};
 use crate::trace::header::CaptureRecord;
-use crate::trace::record::{Outcome, WorkerRecord};
+use crate::trace::record::Outcome;
 
 const UNIX_NS: u64 = 1_790_000_000_000_000_000;
 const SECOND: u64 = 1_000_000_000;
@@ -85,17 +85,7 @@ fn what_was_kept_for_what_it_is_is_no_part_of_the_sample() {
 
 #[test]
 fn a_capture_that_was_stopped_and_started_is_still_one_run() {
-    let worker = Record::Worker(WorkerRecord {
-        router: None,
-        mono_ns: 1,
-        worker: "http://w:1".into(),
-        event: "added".into(),
-        detail: None,
-        model: None,
-        version: None,
-        max_running_requests: None,
-        simulated: Some(true),
-    });
+    let worker = Record::Worker(simulated_worker("http://w:1"));
     let records = [run(1, "a"), worker, of(request(1, 1)), run(2, "a"), of(request(3, 1)), run(1, "b")];
     let (rows, ..) = read("stopped", &[&records[..], &[of(request(7, 1))]].concat());
     let simulated: Vec<_> = rows.iter().map(|row| row.simulated).collect();
