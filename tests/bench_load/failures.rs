@@ -83,9 +83,10 @@ async fn time_outs_say_what_was_missing() {
 
 #[tokio::test]
 async fn nobody_there() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    // Bound and not listening, it refuses; and nobody else is given its port.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let url = format!("http://{}", held.local_addr().unwrap());
     let report = measured(config(&url, 2)).await;
     report.rows.held().iter().for_each(|row| assert_failed(row, Class::Connect, ""));
     let warm = LoadConfig { warmup_requests: 1, ..config(&url, 2) };

@@ -17,7 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use crate::harness::{
-    Client, PATIENCE, Step, TestRouter, Worker, ask, chunk, generate_stream, json, ok, post, stream_head,
+    Client, PATIENCE, Step, TestRouter, Worker, ask, chunk, dead_url, generate_stream, json, ok, post,
+    stream_head,
 };
 use crate::metrics_page::{Page, get};
 
@@ -153,16 +154,13 @@ async fn the_page_and_its_document_name_the_same_series() {
         steps
     })
     .await;
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = format!("http://{}", gone.local_addr().unwrap());
-    drop(gone);
     // Nearly all in the first arm, so that the workers take turns.
     let change = |config: &mut RouteConfig| {
         config.split = Some(Split::parse("round_robin=4000000000,shortest_queue=1").unwrap());
         config.shadow_policies = vec!["cache_aware".to_owned()];
         config.otlp_traces = Some(Collector::parse("http://127.0.0.1:1").unwrap());
     };
-    let router = TestRouter::with_urls(&[worker.url.clone(), nobody], change).await;
+    let router = TestRouter::with_urls(&[worker.url.clone(), dead_url()], change).await;
     let at = serve_metrics(&router).await;
     for _ in 0..2 {
         assert_eq!(ask(router.addr, post("/generate", r#"{"text":"a","stream":true}"#)).await.status, 200);
