@@ -2,14 +2,13 @@
 //!
 //! Deliberately not here: what came of the requests, see `tests/bench_load/faults.rs`.
 
-use std::io::{ErrorKind, Read};
-use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::Signal;
 
 use crate::http::get;
-use crate::process::{Ended, Folder, Process, Router, milepost, worker};
+use crate::process::{Ended, Folder, Process, Router, end_of, milepost, worker};
 
 const LOAD: &str =
     "--dataset-name random --random-input-len 6 --random-output-len 60 --arrivals constant --disable-tqdm";
@@ -23,17 +22,11 @@ fn addresses(bench: &mut Process, count: usize) -> Vec<String> {
     (1..=count).map(address).collect()
 }
 
-/// Returns when nobody listens there any more: each connection is read to its end, which comes with the worker's.
-fn gone(address: &str) {
-    for _ in 0..20 {
-        match TcpStream::connect(address) {
-            Err(e) if e.kind() == ErrorKind::ConnectionRefused => return,
-            Err(e) => panic!("{address}: {e}"),
-            // However it ends, the next look tells.
-            Ok(mut stream) => drop(stream.read_to_end(&mut Vec::new())),
-        }
-    }
-    panic!("{address}: somebody listens still");
+/// The workers that a bench runs: so many.
+fn running(bench: &Process, count: usize) -> Vec<OwnedFd> {
+    let workers = bench.children();
+    assert_eq!(workers.len(), count);
+    workers
 }
 
 /// A router without workers, and a bench that brings two with the load of so many seconds.
@@ -52,7 +45,10 @@ fn started(folder: &Folder, faults: &str, seconds: u32) -> (Router, Process) {
 fn a_worker_is_killed_and_started_again_where_it_was() {
     let folder = Folder::new();
     let (router, mut bench) = started(&folder, "at = 600ms, stop worker 2\nat = 1s, start worker 2\n", 2);
-    let workers = addresses(&mut bench, 2);
+    let addresses = addresses(&mut bench, 2);
+    bench.line(" s  start worker 2");
+    // Where this is slower than the run none is left to wait for.
+    let workers = bench.children();
     let ended = bench.finish();
     // What a busy machine does to the pacer is SUSPECT; the errors of the fault are not held against the run.
     assert!(matches!(ended.code, Some(0 | 3)), "{ended:?}");
@@ -60,15 +56,13 @@ fn a_worker_is_killed_and_started_again_where_it_was() {
     {
         assert!(ended.stdout.contains(word), "{word}: {}", ended.stdout);
     }
-    assert!(ended.stdout.contains(&workers[1]), "{}", ended.stdout);
+    assert!(ended.stdout.contains(&addresses[1]), "{}", ended.stdout);
     let run: serde_json::Value =
         serde_json::from_str(&folder.read("milepost-bench/latest/run.json")).unwrap();
     let acts = run["faults"]["actions"].as_array().unwrap();
     assert!(acts.len() == 2 && acts.iter().all(|act| act["failure"].is_null()), "{acts:?}");
     assert!(run["metrics"]["by_phase"]["parts"]["after"]["succeeded"].as_u64() > Some(0));
-    for address in &workers {
-        gone(address);
-    }
+    workers.iter().for_each(end_of);
     let (_, listed) = get(&router.address, "/workers");
     assert!(listed.contains("\"total\":0"), "the router has been told: {listed}");
     router.process.stop();
@@ -77,9 +71,9 @@ fn a_worker_is_killed_and_started_again_where_it_was() {
 #[test]
 fn ctrl_c_within_a_fault_leaves_no_process_behind() {
     let folder = Folder::new();
-    let (router, mut bench) = started(&folder, "at = 300ms, hang worker 1\n", 600);
-    let workers = addresses(&mut bench, 2);
+    let (router, mut bench) = started(&folder, "at = 300ms, hang worker 1\n", 60);
     bench.line(" s  hang worker 1");
+    let workers = running(&bench, 2);
     bench.signal(Signal::INT);
     let ended = bench.finish();
     assert_eq!(ended.code, Some(130), "{ended:?}");
@@ -89,23 +83,19 @@ fn ctrl_c_within_a_fault_leaves_no_process_behind() {
         "{}",
         ended.stdout
     );
-    for address in &workers {
-        gone(address);
-    }
+    workers.iter().for_each(end_of);
     router.process.stop();
 }
 
 #[test]
 fn workers_end_with_a_bench_that_is_killed() {
     let folder = Folder::new();
-    let (router, mut bench) = started(&folder, "at = 300ms, stop worker 1\n", 600);
-    let workers = addresses(&mut bench, 2);
+    let (router, mut bench) = started(&folder, "at = 300ms, stop worker 1\n", 60);
     bench.line(" s  stop worker 1");
+    let workers = running(&bench, 1);
     bench.signal(Signal::KILL);
     assert_eq!(bench.finish().code, None);
-    for address in &workers {
-        gone(address);
-    }
+    workers.iter().for_each(end_of);
     router.process.stop();
 }
 

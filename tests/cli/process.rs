@@ -3,13 +3,15 @@
 //! Rule: a test waits for a line, never for a time; a child ends with its test. Deliberately not here: HTTP.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// Longest wait for one line; a test that needs it has failed. So long that no busy machine does.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -130,6 +132,20 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
+    /// Handles on the processes that it has started and that run: whoever has the id of one later, this is the one.
+    pub fn children(&self) -> Vec<OwnedFd> {
+        let parent = self.pid().as_raw_nonzero().to_string();
+        let child = |process: std::fs::DirEntry| {
+            // One that is no process, or none any more, is nobody's child.
+            let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
+            let (state, above) = stat.rsplit_once(')')?.1.trim_start().split_once(' ')?;
+            let is_own = above.split(' ').next() == Some(&*parent) && state != "Z";
+            let pid = Pid::from_raw(stat.split(' ').next()?.parse().ok()?)?;
+            is_own.then(|| pidfd_open(pid, PidfdFlags::empty()).ok()).flatten()
+        };
+        std::fs::read_dir("/proc").unwrap().flatten().filter_map(child).collect()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
@@ -154,6 +170,13 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Returns when the process of this handle has ended.
+pub fn end_of(process: &OwnedFd) {
+    let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
+    let mut ended = [PollFd::new(process, PollFlags::IN)];
+    assert_eq!(poll(&mut ended, Some(&patience)), Ok(1), "it runs still");
 }
 
 fn follow(pipe: impl Read + Send + 'static, which: Pipe, sender: Sender<(Pipe, String)>) {
