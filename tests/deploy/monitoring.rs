@@ -49,6 +49,7 @@ fn every_panel_asks_for_series_and_labels_that_the_router_shows() {
         }
     }
     assert!(expressions > 30);
+    ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), panels.len(), "each panel has a number of its own");
     for variable in dashboard["templating"]["list"].as_array().unwrap() {
@@ -58,6 +59,19 @@ fn every_panel_asks_for_series_and_labels_that_the_router_shows() {
             let (series, label) = inner.rsplit_once(", ").unwrap();
             assert!(asked("a variable", series).labels.contains(label), "{query}");
         }
+    }
+}
+
+#[test]
+fn no_panel_lies_on_another() {
+    let dashboard = dashboard();
+    let place = |panel: &Value| ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+    let places: Vec<_> = dashboard["panels"].as_array().unwrap().iter().map(place).collect();
+    for (n, [x, y, w, h]) in places.iter().enumerate() {
+        assert!(x + w <= 24, "panel {n} is wider than the page");
+        let meets =
+            |[x2, y2, w2, h2]: &&[u64; 4]| x2 < &(x + w) && x < &(x2 + w2) && y2 < &(y + h) && y < &(y2 + h2);
+        assert_eq!(places[..n].iter().find(meets), None, "panel {n}");
     }
 }
 
