@@ -25,7 +25,9 @@ fn read_by(script: &str, folder: &Folder, file: &str) {
         return;
     };
     let path = format!("{}/tests/exports/{script}", env!("CARGO_MANIFEST_DIR"));
-    let ended = Command::new(python).args([&path, TRACE]).arg(folder.0.join(file)).output().unwrap();
+    let mut command = Command::new(python);
+    command.env("MILEPOST", env!("CARGO_BIN_EXE_milepost")).args([&path, TRACE]).arg(folder.0.join(file));
+    let ended = command.output().unwrap();
     let said = [ended.stdout, ended.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
     if ended.status.code() == Some(ABSENT) {
         eprintln!("{script} was not run: {said}");
@@ -54,4 +56,11 @@ fn chrome_trace_events_are_read_by_trace_processor() {
     let folder = Folder::new();
     export(&folder, "perfetto", "t.json");
     read_by("perfetto_events.py", &folder, "t.json");
+}
+
+#[test]
+fn spans_are_read_by_protobuf_and_taken_over_http() {
+    let folder = Folder::new();
+    export(&folder, "otlp", "t.json");
+    read_by("otlp_spans.py", &folder, "t.json");
 }
