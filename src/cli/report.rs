@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::{Failure, print};
+use crate::report::chart::picture::Picture;
+#[cfg(feature = "png")]
+use crate::report::chart::png;
+use crate::report::chart::svg;
 use crate::report::files::write_whole;
 use crate::report::gather::{Gathering, Side};
 use crate::report::goodput::Slo;
@@ -33,6 +37,10 @@ pub struct ReportArgs {
     /// A folder for each chart as an SVG of its own
     #[arg(long, value_name = "FOLDER")]
     svg: Option<PathBuf>,
+    /// A folder for each chart as a PNG, light and with twice the pixels, for slides
+    #[cfg(feature = "png")]
+    #[arg(long, value_name = "FOLDER")]
+    png: Option<PathBuf>,
     /// The figures as JSON, by run, with the names they have in run.json
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -63,11 +71,14 @@ pub fn run(args: ReportArgs) -> Result<(), Failure> {
     let mut written = vec![out.display().to_string()];
     write(&out, &page(&arms))?;
     if let Some(folder) = &args.svg {
-        std::fs::create_dir_all(folder)
-            .map_err(|e| Failure::Run(format!("--svg {}: {e}", folder.display())))?;
-        for chart in charts(&arms) {
-            write(&folder.join(format!("{}.svg", chart.file)), &chart.svg.file())?;
-        }
+        each_chart(&arms, "svg", folder, |picture| Ok(svg::file(picture).into_bytes()))?;
+        written.push(folder.display().to_string());
+    }
+    #[cfg(feature = "png")]
+    if let Some(folder) = &args.png {
+        each_chart(&arms, "png", folder, |picture| {
+            png::encoded(picture).map_err(|e| Failure::Run(format!("--png: {e}")))
+        })?;
         written.push(folder.display().to_string());
     }
     if let Some(path) = &args.json {
@@ -75,6 +86,21 @@ pub fn run(args: ReportArgs) -> Result<(), Failure> {
         written.push(path.display().to_string());
     }
     print(&format!("{text}written: {}\n", written.join(", ")))
+}
+
+/// Each chart as a file of its own, by its name and the ending that the flag is called after.
+fn each_chart(
+    arms: &[Arm],
+    ending: &str,
+    folder: &Path,
+    drawn: impl Fn(&Picture) -> Result<Vec<u8>, Failure>,
+) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder)
+        .map_err(|e| Failure::Run(format!("--{ending} {}: {e}", folder.display())))?;
+    for chart in charts(arms) {
+        write(&folder.join(format!("{}.{ending}", chart.file)), &drawn(&chart.picture)?)?;
+    }
+    Ok(())
 }
 
 /// Either all are or none is: a log holds no requests that could stand beside those of a run.
@@ -100,6 +126,8 @@ fn merge(args: &ReportArgs) -> Result<(), Failure> {
     for (flag, given) in [
         ("--out", args.out.is_some()),
         ("--svg", args.svg.is_some()),
+        #[cfg(feature = "png")]
+        ("--png", args.png.is_some()),
         ("--goodput", !args.goodput.is_empty()),
     ] {
         if given {
@@ -138,6 +166,6 @@ fn figures(arms: &[Arm]) -> Value {
     Value::Object(arms.iter().map(|arm| (arm.name.clone(), one(arm))).collect::<Map<_, _>>())
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    write_whole(path, text).map_err(|e| Failure::Run(format!("cannot write {e}")))
+fn write(path: &Path, content: &(impl AsRef<[u8]> + ?Sized)) -> Result<(), Failure> {
+    write_whole(path, content).map_err(|e| Failure::Run(format!("cannot write {e}")))
 }

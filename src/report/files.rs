@@ -177,8 +177,8 @@ fn claim(folder: &Path) -> io::Result<[PathBuf; 3]> {
 }
 
 /// Writes a file so that it is there whole or not at all; the error names it.
-pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    write_with(path, |out| out.write_all(text.as_bytes()))
+pub(crate) fn write_whole(path: &Path, content: &(impl AsRef<[u8]> + ?Sized)) -> io::Result<()> {
+    write_with(path, |out| out.write_all(content.as_ref()))
 }
 
 /// The same for what is written piece by piece.

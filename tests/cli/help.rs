@@ -17,6 +17,8 @@ fn every_command_has_a_help_that_names_its_flags() {
         ("worker", &["--dialect", "--speedup", "SIMULATED"]),
         ("bench", &["--dataset-name", "--request-rate", "--router-trace"]),
         ("report", &["requests.csv", "--out", "--svg", "milepost report trace.jsonl"]),
+        #[cfg(feature = "png")]
+        ("report", &["--png", "twice the pixels"]),
         ("trace", &["schema", "check", "show"]),
         ("trace schema", &["Print every field"]),
         ("trace check", &["FILE"]),

@@ -70,6 +70,9 @@ fn every_figure_of_a_run_comes_out_of_its_files_again() {
     assert!(folder.read("again.html").contains("</html>"));
     assert!(folder.read("charts/ttft.svg").starts_with("<svg xmlns"));
 
+    #[cfg(feature = "png")]
+    every_chart_is_a_png_too(&folder);
+
     // run.json alone and the trace alone, beside each other and under names that were given.
     let ended =
         milepost(&folder, "report bench=milepost-bench/latest/run.json router=trace.jsonl --json two.json");
@@ -82,6 +85,34 @@ fn every_figure_of_a_run_comes_out_of_its_files_again() {
         same(&two["router"]["metrics"][figure], &run["metrics"][figure], figure);
     }
     assert_eq!((router.process.stop().code, sim.stop().code), (Some(0), Some(0)));
+}
+
+/// Of the run whose charts are in the folder `charts` as SVG.
+#[cfg(feature = "png")]
+fn every_chart_is_a_png_too(folder: &Folder) {
+    let again = "report milepost-bench/latest --png pictures --out again.html";
+    let ended = milepost(folder, again);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.ends_with("written: again.html, pictures\n"), "{}", ended.stdout);
+    let names = |of: &str, ending: &str| {
+        let files = std::fs::read_dir(folder.0.join(of)).unwrap().map(|file| file.unwrap().path());
+        let named = |file: std::path::PathBuf| {
+            assert_eq!(file.extension().unwrap(), ending, "{}", file.display());
+            file.file_stem().unwrap().to_owned()
+        };
+        files.map(named).collect::<std::collections::BTreeSet<_>>()
+    };
+    let pictures = names("pictures", "png");
+    assert_eq!(pictures, names("charts", "svg"));
+    for name in &pictures {
+        let path = folder.0.join("pictures").join(name).with_extension("png");
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.len() > 4_000, "{}", path.display());
+    }
+    // What is no folder is named, with the flag.
+    let ended = milepost(folder, "report milepost-bench/latest --png again.html");
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--png again.html: "), "{}", ended.stderr);
 }
 
 #[test]
@@ -114,6 +145,8 @@ fn hdr_logs_of_two_clients_are_one() {
     for (args, words) in [
         ("report a/latest/latency.hdr b/latest", "b/latest is no HDR log, and the others are"),
         ("report a/latest/latency.hdr --svg x", "--svg: an HDR log holds counts and no requests"),
+        #[cfg(feature = "png")]
+        ("report a/latest/latency.hdr --png x", "--png: an HDR log holds counts and no requests"),
     ] {
         let ended = milepost(&folder, args);
         assert_eq!(ended.code, Some(2), "{args}");

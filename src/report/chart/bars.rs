@@ -3,9 +3,9 @@
 //! Rule: bars of one picture have one scale that begins at 0, and each bar's number stands behind it. Deliberately not here: which
 //! numbers.
 
+use super::picture::{Anchor, Lettering, Picture, Stroke, fitted, fitted_title, width_px};
 use super::plot::WIDTH;
 use super::scale::Scale;
-use super::svg::{Anchor, COLOURS, Svg, fitted, fitted_title, width_px};
 
 const NAMES: f64 = 170.0;
 const NUMBERS: f64 = 96.0;
@@ -51,7 +51,7 @@ pub struct Bars {
 
 impl Bars {
     /// Draws it.
-    pub fn svg(&self) -> Svg {
+    pub fn picture(&self) -> Picture {
         let bars: usize = self.groups.iter().map(|g| g.bars.len()).sum();
         let legend = if self.legend.len() > 1 { self.legend.len() as f64 * 16.0 } else { 0.0 };
         let top = TITLE + legend;
@@ -60,43 +60,54 @@ impl Bars {
         let scale = Scale::from_zero(most);
         let right = WIDTH - NUMBERS;
         let x = |value: f64| NAMES + scale.place(value) * (right - NAMES);
-        let mut svg = Svg::new(WIDTH, top + tall + FOOT, &self.title);
-        svg.text("h", (18.0, 19.0), Anchor::Start, &fitted_title(&self.title, WIDTH - 36.0));
+        let mut picture = Picture::new(WIDTH, top + tall + FOOT, &self.title);
+        picture.text(Lettering::Title, (18.0, 19.0), Anchor::Start, &fitted_title(&self.title, WIDTH - 36.0));
         if self.legend.len() > 1 {
             for (line, (colour, name)) in self.legend.iter().enumerate() {
                 let y = TITLE + 16.0 * line as f64 + 6.0;
-                svg.bar(&format!("f{}", colour % COLOURS), (18.0, y - 8.0), (12.0, 9.0), name);
-                svg.text("t", (36.0, y), Anchor::Start, &fitted(name, WIDTH - 60.0));
+                picture.bar(*colour, (18.0, y - 8.0), (12.0, 9.0), name);
+                picture.text(Lettering::Label, (36.0, y), Anchor::Start, &fitted(name, WIDTH - 60.0));
             }
         }
         for (value, text) in scale.ticks() {
-            svg.line("g", (x(value), top), (x(value), top + tall));
-            svg.text("t", (x(value), top + tall + 15.0), Anchor::Middle, &text);
+            picture.line(Stroke::Grid, (x(value), top), (x(value), top + tall));
+            picture.text(Lettering::Label, (x(value), top + tall + 15.0), Anchor::Middle, &text);
         }
         let mut y = top + BETWEEN / 2.0;
         for group in &self.groups {
             let middle = y + group.bars.len() as f64 * BAR / 2.0 + 4.0;
-            svg.text("v", (NAMES - 8.0, middle), Anchor::End, &fitted(&group.name, NAMES - 20.0));
+            picture.text(
+                Lettering::Name,
+                (NAMES - 8.0, middle),
+                Anchor::End,
+                &fitted(&group.name, NAMES - 20.0),
+            );
             for bar in &group.bars {
                 let (from, to) = (x(bar.span.0), x(bar.span.1));
                 // A bar of nothing is a stroke, so that it is seen where it lies.
                 let wide = (to - from).max(1.0);
-                svg.bar(&format!("f{}", bar.colour % COLOURS), (from, y), (wide, BAR - 2.0), &bar.about);
+                picture.bar(bar.colour, (from, y), (wide, BAR - 2.0), &bar.about);
                 let after = (from + wide + 5.0).min(WIDTH - width_px(&bar.text) - 4.0);
-                svg.text("t", (after, y + 9.5), Anchor::Start, &bar.text);
+                picture.text(Lettering::Label, (after, y + 9.5), Anchor::Start, &bar.text);
                 y += BAR;
             }
             y += BETWEEN;
         }
-        svg.line("a", (NAMES, top), (NAMES, top + tall));
-        svg.text("t", (f64::midpoint(NAMES, right), top + tall + 32.0), Anchor::Middle, self.label);
-        svg
+        picture.line(Stroke::Axis, (NAMES, top), (NAMES, top + tall));
+        picture.text(
+            Lettering::Label,
+            (f64::midpoint(NAMES, right), top + tall + 32.0),
+            Anchor::Middle,
+            self.label,
+        );
+        picture
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::chart::svg::inline;
 
     #[test]
     fn bars_are_in_proportion_and_their_numbers_behind_them() {
@@ -104,7 +115,7 @@ mod tests {
             |colour, to| Bar { colour, span: (0.0, to), text: format!("{to} %"), about: "x".to_owned() };
         let groups = vec![Group { name: "w1".to_owned(), bars: vec![bar(0, 100.0), bar(1, 50.0)] }];
         let legend = vec![(0, "a".to_owned()), (1, "b".to_owned())];
-        let text = Bars { title: "t".to_owned(), label: "%", groups, legend }.svg().inline();
+        let text = inline(&Bars { title: "t".to_owned(), label: "%", groups, legend }.picture());
         let full = WIDTH - NUMBERS - NAMES;
         assert!(text.contains(&format!("width=\"{full:.1}\"")), "{text}");
         assert!(text.contains(&format!("width=\"{:.1}\"", full / 2.0)), "{text}");

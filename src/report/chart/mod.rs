@@ -1,9 +1,13 @@
-//! Pictures as SVG, drawn here by hand: no library, no script, no font of its own.
+//! Pictures of numbers, as SVG and as PNG.
 //!
-//! Rule: numbers in, text out; the same numbers give the same bytes. Deliberately not here: which pictures a report has
-//! ([`super::page`]).
+//! Rule: numbers in, bytes out; the same numbers give the same bytes. Deliberately not here: which pictures a report
+//! has ([`super::page`]).
 
 pub mod bars;
+pub mod palette;
+pub mod picture;
 pub mod plot;
+#[cfg(feature = "png")]
+pub mod png;
 pub mod scale;
 pub mod svg;

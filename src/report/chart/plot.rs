@@ -3,8 +3,8 @@
 //! Rule: the legend stands between title and axes and takes the lines it needs, so that it hides nothing; a picture without a
 //! point says so. Deliberately not here: which curves.
 
+use super::picture::{Anchor, Lettering, Picture, Stroke, fitted, fitted_title, width_px};
 use super::scale::Scale;
-use super::svg::{Anchor, COLOURS, Svg, fitted, fitted_title, width_px};
 
 /// Size of a picture, pixels.
 pub const WIDTH: f64 = 560.0;
@@ -25,7 +25,7 @@ const NAMES_BELOW: usize = 8;
 pub struct Series {
     /// In the legend.
     pub name: String,
-    /// Which colour, from 0; they begin again after [`COLOURS`].
+    /// Which colour, from 0; they begin again after [`super::palette::COLOURS`].
     pub colour: usize,
     /// Drawn with gaps.
     pub dashed: bool,
@@ -72,19 +72,24 @@ pub struct Upright {
 
 impl Plot {
     /// Draws it.
-    pub fn svg(&self) -> Svg {
+    pub fn picture(&self) -> Picture {
         let rows = self.legend();
         let top = TITLE + LEGEND_LINE * rows.len() as f64 + 8.0;
-        let mut svg = Svg::new(WIDTH, top + AXES + FOOT, &self.title);
-        svg.text("h", (LEFT - 40.0, 19.0), Anchor::Start, &fitted_title(&self.title, WIDTH - 36.0));
+        let mut picture = Picture::new(WIDTH, top + AXES + FOOT, &self.title);
+        picture.text(
+            Lettering::Title,
+            (LEFT - 40.0, 19.0),
+            Anchor::Start,
+            &fitted_title(&self.title, WIDTH - 36.0),
+        );
         for (line, row) in rows.iter().enumerate() {
             let y = TITLE + LEGEND_LINE * (line as f64 + 0.6);
             for (x, series) in row {
-                svg.path(&class(series), [(*x, y - 4.0), (*x + 18.0, y - 4.0)]);
-                svg.text("t", (*x + 23.0, y), Anchor::Start, &fitted(&series.name, NAME_PX));
+                picture.curve(series.colour, series.dashed, [(*x, y - 4.0), (*x + 18.0, y - 4.0)]);
+                picture.text(Lettering::Label, (*x + 23.0, y), Anchor::Start, &fitted(&series.name, NAME_PX));
             }
         }
-        self.axes(&mut svg, top);
+        self.axes(&mut picture, top);
         let x = |value: f64| LEFT + self.x.scale.place(value) * (WIDTH - LEFT - RIGHT);
         let y = |value: f64| top + AXES * (1.0 - self.y.scale.place(value));
         for series in &self.series {
@@ -94,18 +99,18 @@ impl Plot {
                 let corner = last.replace(py).filter(|_| self.steps).map(|before| (px, before));
                 corner.into_iter().chain(Some((px, py)))
             });
-            svg.path(&class(series), points);
+            picture.curve(series.colour, series.dashed, points);
         }
-        self.uprights(&mut svg, top);
+        self.uprights(&mut picture, top);
         if self.series.iter().all(|s| s.points.is_empty()) {
-            svg.text(
-                "t",
+            picture.text(
+                Lettering::Label,
                 (f64::midpoint(LEFT, WIDTH - RIGHT), top + AXES / 2.0),
                 Anchor::Middle,
                 "nothing to show",
             );
         }
-        svg
+        picture
     }
 
     /// Where each name of the legend begins, by line; one curve alone needs none.
@@ -127,44 +132,44 @@ impl Plot {
     }
 
     /// Names stand beside their line, on the side with room, each lower than the one before so that neighbours can be read.
-    fn uprights(&self, svg: &mut Svg, top: f64) {
+    fn uprights(&self, picture: &mut Picture, top: f64) {
         for (n, line) in self.lines.iter().enumerate() {
             let x = LEFT + self.x.scale.place(line.x) * (WIDTH - LEFT - RIGHT);
-            let class =
-                line.colour.map_or_else(|| "a d".to_owned(), |colour| format!("s{} d", colour % COLOURS));
-            svg.line(&class, (x, top), (x, top + AXES));
+            picture.line(Stroke::Mark(line.colour), (x, top), (x, top + AXES));
             let left_of_it = x > f64::midpoint(LEFT, WIDTH - RIGHT);
             let (x, anchor) = if left_of_it { (x - 4.0, Anchor::End) } else { (x + 4.0, Anchor::Start) };
             let y = top + 12.0 + 13.0 * (n % NAMES_BELOW) as f64;
-            svg.text("t", (x, y), anchor, &fitted(&line.name, NAME_PX));
+            picture.text(Lettering::Label, (x, y), anchor, &fitted(&line.name, NAME_PX));
         }
     }
 
-    fn axes(&self, svg: &mut Svg, top: f64) {
+    fn axes(&self, picture: &mut Picture, top: f64) {
         let (right, bottom) = (WIDTH - RIGHT, top + AXES);
         for (value, text) in self.y.scale.ticks() {
             let y = top + AXES * (1.0 - self.y.scale.place(value));
-            svg.line("g", (LEFT, y), (right, y));
-            svg.text("t", (LEFT - 6.0, y + 4.0), Anchor::End, &text);
+            picture.line(Stroke::Grid, (LEFT, y), (right, y));
+            picture.text(Lettering::Label, (LEFT - 6.0, y + 4.0), Anchor::End, &text);
         }
         for (value, text) in self.x.scale.ticks() {
             let x = LEFT + self.x.scale.place(value) * (right - LEFT);
-            svg.line("g", (x, top), (x, bottom));
-            svg.text("t", (x, bottom + 15.0), Anchor::Middle, &text);
+            picture.line(Stroke::Grid, (x, top), (x, bottom));
+            picture.text(Lettering::Label, (x, bottom + 15.0), Anchor::Middle, &text);
         }
-        svg.line("a", (LEFT, bottom), (right, bottom));
-        svg.text("t", (f64::midpoint(LEFT, right), bottom + 33.0), Anchor::Middle, self.x.label);
-        svg.upright("t", (14.0, top + AXES / 2.0), self.y.label);
+        picture.line(Stroke::Axis, (LEFT, bottom), (right, bottom));
+        picture.text(
+            Lettering::Label,
+            (f64::midpoint(LEFT, right), bottom + 33.0),
+            Anchor::Middle,
+            self.x.label,
+        );
+        picture.upright((14.0, top + AXES / 2.0), self.y.label);
     }
-}
-
-fn class(series: &Series) -> String {
-    format!("s{}{}", series.colour % COLOURS, if series.dashed { " d" } else { "" })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::chart::svg::inline;
 
     fn plot(names: &[&str]) -> Plot {
         let axis = Axis { label: "s", scale: Scale::from_zero(10.0) };
@@ -199,13 +204,13 @@ mod tests {
 
     #[test]
     fn steps_hold_a_value_until_the_next_and_no_point_is_said() {
-        let text = plot(&["a"]).svg().inline();
+        let text = inline(&plot(&["a"]).picture());
         assert!(text.contains("d=\"M58.0 227.0L542.0 227.0L542.0 38.0\""), "{text}");
         assert!(!text.contains("class=\"a d\""));
         let line = |x: f64, name: &str, colour| Upright { x, name: name.to_owned(), colour };
         let marked =
             Plot { lines: vec![line(2.5, "hang <1>", None), line(10.0, "over", Some(1))], ..plot(&["a"]) };
-        let text = marked.svg().inline();
+        let text = inline(&marked.picture());
         assert!(
             text.contains("<line class=\"a d\" x1=\"179.0\"") && text.contains("hang &lt;1&gt;"),
             "{text}"
@@ -215,6 +220,6 @@ mod tests {
             "{text}"
         );
         let empty = Plot { series: Vec::new(), ..plot(&[]) };
-        assert!(empty.svg().inline().contains("nothing to show"));
+        assert!(inline(&empty.picture()).contains("nothing to show"));
     }
 }

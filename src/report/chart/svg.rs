@@ -1,122 +1,115 @@
-//! An SVG as text.
+//! A picture as SVG.
 //!
 //! Rule: same numbers, same bytes; every text is escaped; colours are names of classes, which the style sheet gives twice, for light
 //! and for dark. Deliberately not here: what is drawn.
 
 use std::fmt::Write;
 
-/// Colours of lines before they begin again.
-pub const COLOURS: usize = 8;
+use super::palette::{COLOURS, CURVE_PX, DARK, DASH_PX, LIGHT, LINE_PX, Palette, Rgb};
+use super::picture::{Anchor, Lettering, Picture, Shape, Stroke};
 
-/// The style of every picture; a page that holds pictures has it once. Series are told apart by those with weak colour vision too.
-pub const STYLE: &str = "\
-:root{--paper:#ffffff;--ink:#1f2328;--soft:#59636e;--grid:#dfe4e9;\
---c0:#0067a5;--c1:#c2410c;--c2:#00795c;--c3:#a8488e;--c4:#8a6d00;--c5:#4b4fb5;--c6:#1e8aa8;--c7:#6b7280}\
-@media(prefers-color-scheme:dark){:root{--paper:#0f1419;--ink:#e6edf3;--soft:#9aa4af;--grid:#2c343d;\
---c0:#5ab0f0;--c1:#ff9d5c;--c2:#4cc9a0;--c3:#e08ac8;--c4:#e0c04a;--c5:#a3a6ff;--c6:#6fd3ec;--c7:#a9b1bb}}\
-svg{background:var(--paper);font-family:system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif}\
-.h{fill:var(--ink);font-size:13px;font-weight:600}.t{fill:var(--soft);font-size:11px}.v{fill:var(--ink);font-size:11px}\
-.g{stroke:var(--grid);stroke-width:1}.a{stroke:var(--soft);stroke-width:1}\
-.l{fill:none;stroke-width:1.6;stroke-linejoin:round}.d{stroke-dasharray:5 3}\
-.s0{stroke:var(--c0)}.s1{stroke:var(--c1)}.s2{stroke:var(--c2)}.s3{stroke:var(--c3)}\
-.s4{stroke:var(--c4)}.s5{stroke:var(--c5)}.s6{stroke:var(--c6)}.s7{stroke:var(--c7)}\
-.f0{fill:var(--c0)}.f1{fill:var(--c1)}.f2{fill:var(--c2)}.f3{fill:var(--c3)}\
-.f4{fill:var(--c4)}.f5{fill:var(--c5)}.f6{fill:var(--c6)}.f7{fill:var(--c7)}";
-
-/// Where a text stands from its point.
-#[derive(Clone, Copy, Debug)]
-pub enum Anchor {
-    /// Right of it.
-    Start,
-    /// Around it.
-    Middle,
-    /// Left of it.
-    End,
+/// The style of every picture; a page that holds pictures has it once.
+pub fn style() -> String {
+    let (light, dark) = (variables(&LIGHT), variables(&DARK));
+    let (title, label) = (Lettering::Title.size_px(), Lettering::Label.size_px());
+    let [drawn, gap] = DASH_PX;
+    let of_series = |of: fn(usize) -> String| (0..COLOURS).map(of).collect::<String>();
+    let strokes = of_series(|n| format!(".s{n}{{stroke:var(--c{n})}}"));
+    let fills = of_series(|n| format!(".f{n}{{fill:var(--c{n})}}"));
+    format!(
+        ":root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}\
+         svg{{background:var(--paper);font-family:system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif}}\
+         .h{{fill:var(--ink);font-size:{title}px;font-weight:600}}.t{{fill:var(--soft);font-size:{label}px}}\
+         .v{{fill:var(--ink);font-size:{label}px}}\
+         .g{{stroke:var(--grid);stroke-width:{LINE_PX}}}.a{{stroke:var(--soft);stroke-width:{LINE_PX}}}\
+         .l{{fill:none;stroke-width:{CURVE_PX};stroke-linejoin:round}}.d{{stroke-dasharray:{drawn} {gap}}}{strokes}{fills}"
+    )
 }
 
-/// A picture that grows.
-#[derive(Clone, Debug)]
-pub struct Svg {
-    width: f64,
-    height: f64,
-    body: String,
+fn variables(of: &Palette) -> String {
+    let named = [("paper", of.paper), ("ink", of.ink), ("soft", of.soft), ("grid", of.grid)];
+    let named = named.map(|(name, colour)| (name.to_owned(), colour));
+    let series = of.series.iter().enumerate().map(|(n, colour)| (format!("c{n}"), *colour));
+    let one = |(name, Rgb(red, green, blue))| format!("--{name}:#{red:02x}{green:02x}{blue:02x}");
+    named.into_iter().chain(series).map(one).collect::<Vec<_>>().join(";")
 }
 
-impl Svg {
-    /// An empty picture of this size in pixels; `about` says in words what it shows.
-    pub fn new(width: f64, height: f64, about: &str) -> Self {
-        Self { width, height, body: format!("<title>{}</title>\n", escaped(about)) }
-    }
+/// As a part of a page that has [`style`].
+pub fn inline(picture: &Picture) -> String {
+    element(picture, "")
+}
 
-    /// A straight line.
-    pub fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
-        let ((x1, y1), (x2, y2)) = (from, to);
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            self.body,
-            "<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>"
-        );
-    }
+/// As a file of its own.
+pub fn file(picture: &Picture) -> String {
+    element(picture, &format!("<style>{}</style>\n", style()))
+}
 
-    /// A line through points, in one stroke.
-    pub fn path(&mut self, class: &str, points: impl IntoIterator<Item = (f64, f64)>) {
-        let mut way = String::new();
-        for (x, y) in points {
-            let _ = write!(way, "{}{x:.1} {y:.1}", if way.is_empty() { 'M' } else { 'L' });
+fn element(picture: &Picture, style: &str) -> String {
+    let Picture { width, height, about, shapes } = picture;
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 {width:.0} {height:.0}\" \
+         width=\"{width:.0}\" height=\"{height:.0}\">\n{style}<title>{}</title>\n",
+        escaped(about)
+    );
+    for shape in shapes {
+        write_shape(&mut out, shape);
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+fn write_shape(out: &mut String, shape: &Shape) {
+    // Writing to a String cannot fail.
+    let _ = match shape {
+        Shape::Line { stroke, ends: [(x1, y1), (x2, y2)] } => {
+            let class = match stroke {
+                Stroke::Grid => "g".to_owned(),
+                Stroke::Axis => "a".to_owned(),
+                Stroke::Mark(None) => "a d".to_owned(),
+                Stroke::Mark(Some(colour)) => format!("s{} d", colour % COLOURS),
+            };
+            writeln!(
+                out,
+                "<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>"
+            )
         }
-        let _ = writeln!(self.body, "<path class=\"l {class}\" d=\"{way}\"/>");
-    }
-
-    /// A filled box; `about` is shown where a pointer rests on it.
-    pub fn bar(&mut self, class: &str, (x, y): (f64, f64), (width, height): (f64, f64), about: &str) {
-        let _ = writeln!(
-            self.body,
-            "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{height:.1}\"><title>{}</title></rect>",
-            width.max(0.0),
+        Shape::Curve { colour, dashed, points } => {
+            let mut way = String::new();
+            for (x, y) in points {
+                let _ = write!(way, "{}{x:.1} {y:.1}", if way.is_empty() { 'M' } else { 'L' });
+            }
+            let gaps = if *dashed { " d" } else { "" };
+            writeln!(out, "<path class=\"l s{}{gaps}\" d=\"{way}\"/>", colour % COLOURS)
+        }
+        Shape::Bar { colour, at: (x, y), size: (width, height), about } => writeln!(
+            out,
+            "<rect class=\"f{}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"><title>{}</title></rect>",
+            colour % COLOURS,
             escaped(about)
-        );
-    }
-
-    /// One line of text.
-    pub fn text(&mut self, class: &str, (x, y): (f64, f64), anchor: Anchor, text: &str) {
-        let anchor = match anchor {
-            Anchor::Start => "start",
-            Anchor::Middle => "middle",
-            Anchor::End => "end",
-        };
-        let _ = writeln!(
-            self.body,
-            "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{}</text>",
+        ),
+        Shape::Text { lettering, at: (x, y), anchor, text } => {
+            let class = match lettering {
+                Lettering::Title => "h",
+                Lettering::Name => "v",
+                Lettering::Label => "t",
+            };
+            let anchor = match anchor {
+                Anchor::Start => "start",
+                Anchor::Middle => "middle",
+                Anchor::End => "end",
+            };
+            writeln!(
+                out,
+                "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{}</text>",
+                escaped(text)
+            )
+        }
+        Shape::Upright { at: (x, y), text } => writeln!(
+            out,
+            "<text class=\"t\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\" transform=\"rotate(-90 {x:.1} {y:.1})\">{}</text>",
             escaped(text)
-        );
-    }
-
-    /// Text that stands along the vertical axis.
-    pub fn upright(&mut self, class: &str, (x, y): (f64, f64), text: &str) {
-        let _ = writeln!(
-            self.body,
-            "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\" transform=\"rotate(-90 {x:.1} {y:.1})\">{}</text>",
-            escaped(text)
-        );
-    }
-
-    /// As a part of a page that has [`STYLE`].
-    pub fn inline(&self) -> String {
-        self.element("")
-    }
-
-    /// As a file of its own.
-    pub fn file(&self) -> String {
-        self.element(&format!("<style>{STYLE}</style>\n"))
-    }
-
-    fn element(&self, style: &str) -> String {
-        let Self { width, height, body } = self;
-        format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 {width:.0} {height:.0}\" \
-             width=\"{width:.0}\" height=\"{height:.0}\">\n{style}{body}</svg>\n"
-        )
-    }
+        ),
+    };
 }
 
 /// Text as XML and HTML take it.
@@ -136,51 +129,37 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// How wide a text of eleven pixels is, about.
-pub fn width_px(text: &str) -> f64 {
-    text.chars().count() as f64 * 6.3
-}
-
-/// A text that fits: its middle is left out, as what tells names apart is mostly at an end.
-pub fn fitted(text: &str, most_px: f64) -> String {
-    let (count, most) = (text.chars().count(), (most_px / 6.3) as usize);
-    if count <= most || most < 5 {
-        return text.to_owned();
-    }
-    let (head, tail) = ((most - 1) / 2, most - 1 - (most - 1) / 2);
-    let start: String = text.chars().take(head).collect();
-    let end: String = text.chars().skip(count - tail).collect();
-    format!("{start}…{end}")
-}
-
-/// A title of [`STYLE`]'s class `h` that fits.
-pub fn fitted_title(text: &str, most_px: f64) -> String {
-    fitted(text, most_px * 6.3 / 7.6)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn no_name_can_break_out_of_a_picture() {
-        let mut svg = Svg::new(10.0, 10.0, "a & b");
-        svg.text("t", (1.0, 2.0), Anchor::End, "<script>\"\u{1}");
-        svg.bar("f0", (0.0, 0.0), (-3.0, 1.0), "<b>");
-        let text = svg.file();
+        let mut picture = Picture::new(10.0, 10.0, "a & b");
+        picture.text(Lettering::Label, (1.0, 2.0), Anchor::End, "<script>\"\u{1}");
+        picture.bar(0, (0.0, 0.0), (-3.0, 1.0), "<b>");
+        let text = file(&picture);
         assert!(
             text.contains("&lt;script&gt;&quot; ")
                 && text.contains("&lt;b&gt;")
                 && text.contains("a &amp; b")
         );
         assert!(text.contains("width=\"0.0\"") && text.contains("<style>"));
-        assert!(!svg.inline().contains("<style>"));
+        assert!(!inline(&picture).contains("<style>"));
     }
 
     #[test]
-    fn a_long_name_loses_its_middle() {
-        assert_eq!(fitted("127.0.0.1:31000", 200.0), "127.0.0.1:31000");
-        let short = fitted("a-very-long-name-of-a-worker:31000", 63.0);
-        assert_eq!((short.chars().count(), short.as_str()), (10, "a-ve…31000"));
+    fn a_style_names_every_colour_for_light_and_for_dark() {
+        let style = style();
+        for colour in
+            ["--paper:#ffffff;", "--paper:#0f1419;", "--c0:#0067a5;", "--c7:#6b7280}", "--c7:#a9b1bb}"]
+        {
+            assert_eq!(style.matches(colour).count(), 1, "{colour} in {style}");
+        }
+        assert!(
+            style.contains(".t{fill:var(--soft);font-size:11px}")
+                && style.contains(".d{stroke-dasharray:5 3}")
+        );
+        assert!(style.ends_with(".f7{fill:var(--c7)}"));
     }
 }

@@ -73,7 +73,7 @@ pub fn text(logs: &[HdrLog], merged: &Tagged) -> String {
 
 fn line(name: &str, counts: &Counts, unit: f64) -> String {
     let [mean, p50, p90, p95, p99, p999, max] = figures(counts, unit).map(|(_, value)| figure(value));
-    let name = crate::report::chart::svg::fitted(name, 6.3 * (NAME - 1) as f64);
+    let name = crate::report::chart::picture::fitted(name, 6.3 * (NAME - 1) as f64);
     format!("{name:<NAME$}{:>9}{mean:>8}{p50:>8}{p90:>8}{p95:>8}{p99:>9}{p999:>9}{max:>9}", counts.len())
 }
 

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 
 use super::phases::{phases, title};
 use crate::report::chart::bars::{Bar, Bars, Group};
+use crate::report::chart::picture::Picture;
 use crate::report::chart::plot::{Axis, Plot, Series, Upright};
 use crate::report::chart::scale::Scale;
-use crate::report::chart::svg::Svg;
 use crate::report::gather::{Drawn, Line};
 use crate::report::marks::Mark;
 use crate::report::recount::Arm;
@@ -24,7 +24,7 @@ pub struct Chart {
     /// Without its ending.
     pub file: String,
     /// The picture.
-    pub svg: Svg,
+    pub picture: Picture,
 }
 
 /// All charts, in the order of the page.
@@ -32,7 +32,7 @@ pub fn charts(arms: &[Arm]) -> Vec<Chart> {
     let mut out = Vec::new();
     let mut add = |file: &str, plot: Plot| {
         if plot.series.iter().any(|s| s.points.len() > 1) {
-            out.push(Chart { file: file.to_owned(), svg: plot.svg() });
+            out.push(Chart { file: file.to_owned(), picture: plot.picture() });
         }
     };
     let slices = arms.iter().filter_map(|arm| Some(arm.gathered.drawn.as_ref()?.requests.slice_s));
@@ -214,7 +214,7 @@ fn share(arms: &[Arm]) -> Option<Chart> {
         groups: hosts.iter().take(WORKERS).map(group).collect(),
         legend: arms.iter().enumerate().map(|(colour, arm)| (colour, arm.name.clone())).collect(),
     };
-    (!hosts.is_empty()).then(|| Chart { file: "share".to_owned(), svg: bars.svg() })
+    (!hosts.is_empty()).then(|| Chart { file: "share".to_owned(), picture: bars.picture() })
 }
 
 /// The request in the middle and the slowest, phase by phase.
@@ -246,7 +246,7 @@ fn timelines(arm: &Arm, several: bool) -> Vec<Chart> {
             legend: Vec::new(),
         };
         let ending = if several { format!("-{}", file_name(&arm.name)) } else { String::new() };
-        out.push(Chart { file: format!("timeline-{what}{ending}"), svg: bars.svg() });
+        out.push(Chart { file: format!("timeline-{what}{ending}"), picture: bars.picture() });
     }
     out
 }

@@ -10,7 +10,8 @@ use std::fmt::Write;
 
 pub use self::charts::{Chart, charts};
 use super::breakdown::KEYS;
-use super::chart::svg::{STYLE, escaped};
+use super::chart::palette::COLOURS;
+use super::chart::svg::{escaped, inline, style};
 use super::lines::{figure, percent};
 use super::quantity;
 use super::recount::{Arm, rows};
@@ -42,7 +43,8 @@ pub fn page(arms: &[Arm]) -> String {
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
-         <style>{STYLE}{PAGE_STYLE}{}</style>\n</head>\n<body>\n<h1>{title}</h1>\n",
+         <style>{}{PAGE_STYLE}{}</style>\n</head>\n<body>\n<h1>{title}</h1>\n",
+        style(),
         key_colours()
     );
     for arm in arms {
@@ -55,7 +57,7 @@ pub fn page(arms: &[Arm]) -> String {
     compared(&mut out, arms);
     let _ = writeln!(out, "<h2>Charts</h2>\n<div class=\"charts\">");
     for chart in charts(arms) {
-        out.push_str(&chart.svg.inline());
+        out.push_str(&inline(&chart.picture));
     }
     out.push_str("</div>\n");
     for arm in arms {
@@ -72,7 +74,7 @@ pub fn page(arms: &[Arm]) -> String {
 
 fn key_colours() -> String {
     let of = |n: usize| format!(".k{n}{{background:var(--c{n})}}");
-    (0..super::chart::svg::COLOURS).map(of).collect::<Vec<_>>().concat()
+    (0..COLOURS).map(of).collect::<Vec<_>>().concat()
 }
 
 fn table(out: &mut String, title: &str, heads: &[String], rows: impl IntoIterator<Item = Vec<String>>) {
@@ -94,7 +96,7 @@ fn said(out: &mut String, arms: &[Arm]) {
         let _ = writeln!(
             out,
             "<h2><span class=\"key k{}\"></span>{}</h2>\n<div class=\"wide\"><table><tbody>",
-            n % super::chart::svg::COLOURS,
+            n % COLOURS,
             escaped(&arm.name)
         );
         let read_from = ("Read from", arm.from.clone());

@@ -53,7 +53,7 @@ fn charts_over_time_show_what_happened_and_no_other_chart_does() {
     arms[0].facts.marks = vec![Mark { at_s: 0.5, label: "hang <worker> 1".to_owned() }];
     let marked: Vec<String> = charts(&arms)
         .into_iter()
-        .filter(|chart| chart.svg.inline().contains("hang &lt;worker&gt; 1"))
+        .filter(|chart| inline(&chart.picture).contains("hang &lt;worker&gt; 1"))
         .map(|chart| chart.file)
         .collect();
     assert_eq!(marked, ["throughput", "tokens", "concurrency", "running"]);
@@ -118,4 +118,17 @@ fn the_summary_of_files_says_what_it_is_and_fits_its_width() {
     assert!(side.contains("…than-a-column"), "{side}");
     let widest = side.lines().map(|l| l.chars().count()).max().unwrap();
     assert!(widest <= crate::report::lines::WIDTH, "{side}");
+}
+
+#[cfg(feature = "png")]
+#[test]
+fn every_chart_can_be_read_as_png_too() {
+    let mut arms =
+        [arm("before the change", &some_rows()), arm("2026-11-22T13-24-44Z-random-8rps", &some_rows())];
+    arms[0].facts.marks = vec![Mark { at_s: 0.01, label: "hang worker 1".to_owned() }];
+    let one = charts(&arms[1..]);
+    assert!(one.len() >= 8 && one.iter().any(|chart| chart.file == "timeline-median"));
+    for chart in one.iter().chain(&charts(&arms)) {
+        crate::report::chart::png::tests::can_be_read(&chart.picture);
+    }
 }
