@@ -8,6 +8,7 @@ use super::plot::WIDTH;
 use super::scale::Scale;
 
 const NAMES: f64 = 170.0;
+/// Room for what stands behind bars, at least.
 const NUMBERS: f64 = 96.0;
 const TITLE: f64 = 34.0;
 const FOOT: f64 = 40.0;
@@ -58,7 +59,8 @@ impl Bars {
         let tall = (bars as f64 * BAR + self.groups.len() as f64 * BETWEEN).max(30.0);
         let most = self.groups.iter().flat_map(|g| &g.bars).map(|b| b.span.1).fold(0.0, f64::max);
         let scale = Scale::from_zero(most);
-        let right = WIDTH - NUMBERS;
+        let texts = self.groups.iter().flat_map(|g| &g.bars).map(|b| width_px(&b.text));
+        let right = WIDTH - texts.map(|px| px + 9.0).fold(NUMBERS, f64::max);
         let x = |value: f64| NAMES + scale.place(value) * (right - NAMES);
         let mut picture = Picture::new(WIDTH, top + tall + FOOT, &self.title);
         picture.text(Lettering::Title, (18.0, 19.0), Anchor::Start, &fitted_title(&self.title, WIDTH - 36.0));
@@ -107,6 +109,7 @@ impl Bars {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::chart::picture::Shape;
     use crate::report::chart::svg::inline;
 
     #[test]
@@ -120,5 +123,22 @@ mod tests {
         assert!(text.contains(&format!("width=\"{full:.1}\"")), "{text}");
         assert!(text.contains(&format!("width=\"{:.1}\"", full / 2.0)), "{text}");
         assert!(text.contains(">100 %</text>") && text.contains(">a</text>"));
+    }
+
+    #[test]
+    fn the_number_of_the_longest_bar_stands_behind_it() {
+        let text = "100.0 % (1000000)".to_owned();
+        let bar = Bar { colour: 0, span: (0.0, 100.0), text, about: String::new() };
+        let groups = vec![Group { name: "w1".to_owned(), bars: vec![bar] }];
+        let picture = Bars { title: "t".to_owned(), label: "%", groups, legend: Vec::new() }.picture();
+        let end = picture.shapes.iter().find_map(|shape| match shape {
+            Shape::Bar { at, size, .. } => Some(at.0 + size.0),
+            _ => None,
+        });
+        let begin = picture.shapes.iter().find_map(|shape| match shape {
+            Shape::Text { at, text, .. } if text.starts_with("100.0 %") => Some(at.0),
+            _ => None,
+        });
+        assert!(end.zip(begin).is_some_and(|(end, begin)| begin > end), "{end:?} {begin:?}");
     }
 }

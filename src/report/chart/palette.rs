@@ -9,6 +9,8 @@ pub const COLOURS: usize = 8;
 pub const LINE_PX: f64 = 1.0;
 /// Width of a curve.
 pub const CURVE_PX: f64 = 1.6;
+/// Paper around the letters of a text that something may run through, on all sides together.
+pub const HALO_PX: f64 = 3.0;
 /// Drawn and left out, by turns, of what is dashed.
 pub const DASH_PX: [f64; 2] = [5.0, 3.0];
 

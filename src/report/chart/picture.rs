@@ -21,6 +21,8 @@ pub enum Lettering {
     Title,
     /// Of what a row of bars belongs to.
     Name,
+    /// Of a line that marks something, above whatever runs through it.
+    Mark,
     /// All else.
     Label,
 }
@@ -30,7 +32,7 @@ impl Lettering {
     pub fn size_px(self) -> f64 {
         match self {
             Self::Title => 13.0,
-            Self::Name | Self::Label => 11.0,
+            Self::Name | Self::Mark | Self::Label => 11.0,
         }
     }
 }

@@ -133,13 +133,17 @@ impl Plot {
 
     /// Names stand beside their line, on the side with room, each lower than the one before so that neighbours can be read.
     fn uprights(&self, picture: &mut Picture, top: f64) {
+        let at = |line: &Upright| LEFT + self.x.scale.place(line.x) * (WIDTH - LEFT - RIGHT);
+        for line in &self.lines {
+            picture.line(Stroke::Mark(line.colour), (at(line), top), (at(line), top + AXES));
+        }
+        // After all lines, as those of neighbours run through them.
         for (n, line) in self.lines.iter().enumerate() {
-            let x = LEFT + self.x.scale.place(line.x) * (WIDTH - LEFT - RIGHT);
-            picture.line(Stroke::Mark(line.colour), (x, top), (x, top + AXES));
+            let x = at(line);
             let left_of_it = x > f64::midpoint(LEFT, WIDTH - RIGHT);
             let (x, anchor) = if left_of_it { (x - 4.0, Anchor::End) } else { (x + 4.0, Anchor::Start) };
             let y = top + 12.0 + 13.0 * (n % NAMES_BELOW) as f64;
-            picture.text(Lettering::Label, (x, y), anchor, &fitted(&line.name, NAME_PX));
+            picture.text(Lettering::Mark, (x, y), anchor, &fitted(&line.name, NAME_PX));
         }
     }
 
@@ -219,6 +223,9 @@ mod tests {
             text.contains("<line class=\"s1 d\" x1=\"542.0\"") && text.contains("x=\"538.0\" y=\"63.0\""),
             "{text}"
         );
+        // A name stands above the lines of its neighbours, on paper of its own.
+        let last_line = text.rfind("<line").unwrap();
+        assert!(text.find("class=\"t m\"").is_some_and(|name| name > last_line), "{text}");
         let empty = Plot { series: Vec::new(), ..plot(&[]) };
         assert!(inline(&empty.picture()).contains("nothing to show"));
     }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::palette::{COLOURS, CURVE_PX, DARK, DASH_PX, LIGHT, LINE_PX, Palette, Rgb};
+use super::palette::{COLOURS, CURVE_PX, DARK, DASH_PX, HALO_PX, LIGHT, LINE_PX, Palette, Rgb};
 use super::picture::{Anchor, Lettering, Picture, Shape, Stroke};
 
 /// The style of every picture; a page that holds pictures has it once.
@@ -21,6 +21,7 @@ pub fn style() -> String {
          svg{{background:var(--paper);font-family:system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif}}\
          .h{{fill:var(--ink);font-size:{title}px;font-weight:600}}.t{{fill:var(--soft);font-size:{label}px}}\
          .v{{fill:var(--ink);font-size:{label}px}}\
+         .m{{stroke:var(--paper);stroke-width:{HALO_PX};stroke-linejoin:round;paint-order:stroke}}\
          .g{{stroke:var(--grid);stroke-width:{LINE_PX}}}.a{{stroke:var(--soft);stroke-width:{LINE_PX}}}\
          .l{{fill:none;stroke-width:{CURVE_PX};stroke-linejoin:round}}.d{{stroke-dasharray:{drawn} {gap}}}{strokes}{fills}"
     )
@@ -91,6 +92,7 @@ fn write_shape(out: &mut String, shape: &Shape) {
             let class = match lettering {
                 Lettering::Title => "h",
                 Lettering::Name => "v",
+                Lettering::Mark => "t m",
                 Lettering::Label => "t",
             };
             let anchor = match anchor {

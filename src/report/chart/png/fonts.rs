@@ -35,7 +35,7 @@ impl Fonts {
     pub(super) fn line(&self, lettering: Lettering, text: &str) -> Line {
         let face = match lettering {
             Lettering::Title => &self.bold,
-            Lettering::Name | Lettering::Label => &self.regular,
+            Lettering::Name | Lettering::Mark | Lettering::Label => &self.regular,
         };
         let scale = lettering.size_px() as f32 / f32::from(face.units_per_em());
         let mut pen = Pen { path: PathBuilder::new(), scale, x: 0.0 };

@@ -13,7 +13,7 @@ use tiny_skia::{
 };
 
 use self::fonts::{Fonts, Line};
-use super::palette::{CURVE_PX, DASH_PX, LIGHT, LINE_PX, Rgb};
+use super::palette::{CURVE_PX, DASH_PX, HALO_PX, LIGHT, LINE_PX, Rgb};
 use super::picture::{Anchor, Lettering, Picture, Shape, Stroke};
 
 /// Pixels of a PNG for each of its picture's, either way.
@@ -98,12 +98,8 @@ impl Canvas {
 
     fn stroke(&mut self, points: &[(f64, f64)], colour: Rgb, width_px: f64, dashed: bool) {
         let Some(path) = path(points) else { return };
-        let pencil = Pencil {
-            width: width_px as f32,
-            line_join: LineJoin::Round,
-            dash: if dashed { StrokeDash::new(DASH_PX.map(|px| px as f32).to_vec(), 0.0) } else { None },
-            ..Pencil::default()
-        };
+        let dash = if dashed { StrokeDash::new(DASH_PX.map(|px| px as f32).to_vec(), 0.0) } else { None };
+        let pencil = Pencil { dash, ..pencil(width_px) };
         self.pixels.stroke_path(&path, &paint(colour), &pencil, Transform::from_scale(SCALE, SCALE), None);
     }
 
@@ -117,10 +113,18 @@ impl Canvas {
         let Some(outline) = &line.outline else { return };
         let colour = match lettering {
             Lettering::Title | Lettering::Name => LIGHT.ink,
-            Lettering::Label => LIGHT.soft,
+            Lettering::Mark | Lettering::Label => LIGHT.soft,
         };
+        if matches!(lettering, Lettering::Mark) {
+            let halo = pencil(HALO_PX);
+            self.pixels.stroke_path(outline, &paint(LIGHT.paper), &halo, place, None);
+        }
         self.pixels.fill_path(outline, &paint(colour), FillRule::Winding, place, None);
     }
+}
+
+fn pencil(width_px: f64) -> Pencil {
+    Pencil { width: width_px as f32, line_join: LineJoin::Round, ..Pencil::default() }
 }
 
 /// Moves what begins at 0, 0 to a point.
