@@ -37,12 +37,25 @@ pub struct FileBody {
     left_bytes: u64,
 }
 
-/// A place in a capture: the name of its live file, the number of a file, a byte in it.
+/// A place in a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Cursor {
-    name: String,
-    part: u64,
-    bytes: u64,
+pub struct Cursor {
+    /// The name of its live file.
+    pub name: String,
+    /// The number of a file.
+    pub part: u64,
+    /// A byte in it, unpacked.
+    pub bytes: u64,
+}
+
+impl Cursor {
+    /// As a page names it.
+    pub fn parse(text: &str) -> Option<Self> {
+        match From::parse(text) {
+            Some(From::Cursor(cursor)) => Some(cursor),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Cursor {

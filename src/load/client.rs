@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::connections::Connections;
 use super::failure::{Class, Failure, of_connection, of_opening};
+use crate::admin::trace_tail::NEXT;
 use crate::buffer::Buffer;
 use crate::clock::Clock;
 use crate::http1::head::ResponseHead;
@@ -98,6 +99,8 @@ pub struct SimpleAnswer {
     pub body: Bytes,
     /// A simulated worker made it.
     pub simulated: bool,
+    /// The cursor behind it, where it is a page of a router's trace.
+    pub next: Option<String>,
 }
 
 /// Sees pieces of a body as they come, and when each was read.
@@ -248,8 +251,9 @@ impl Client {
         let request = http1::Outgoing::new([head.as_bytes(), body.map_or(&[], |body| body)]);
         let answer = connection.send(request, method == Method::HEAD).await.map_err(|e| fail(&e.error))?;
         let simulated = connection.field(SIMULATED).is_some();
+        let next = connection.field(NEXT).map(|next| String::from_utf8_lossy(next).into_owned());
         let body = connection.collect(SIMPLE_BYTES).await.map_err(|e| fail(&e))?;
-        Ok(SimpleAnswer { status: answer.status, body, simulated })
+        Ok(SimpleAnswer { status: answer.status, body, simulated, next })
     }
 
     /// Returns once nothing was heard for too long after the last piece of a body. One timer, moved when it rings: a stream has

@@ -326,6 +326,13 @@ impl Run<'_> {
         if traced.lost > 0 {
             self.notes
                 .push(format!("the router could not write {} request records of this time", traced.lost));
+        if traced.removed {
+            self.notes.push(
+                "the router had removed files of its trace before they were read (its --trace-max-size, or another capture was \
+                 begun): the records in them are not joined; give the capture more room, or make a shorter run"
+                    .to_owned(),
+            );
+        }
         }
         if traced.not_captured > 0 {
             self.notes.push(format!(

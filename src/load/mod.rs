@@ -22,6 +22,7 @@ mod offset;
 pub mod outputs;
 pub mod pace_check;
 mod pacer;
+mod paged;
 mod plan;
 pub mod probe;
 pub mod progress;

@@ -2,7 +2,7 @@
 //!
 //! Rule: only what was written after the run began counts as this run's requests (ids may have been used before); clocks and
 //! workers count from the beginning. The router writes a little later than it answers, so records are waited for, up to a
-//! limit. Deliberately not here: which files those are (`follow`), what the records mean for a row (`join`).
+//! limit. Deliberately not here: which files or pages those are (`follow`, `paged`), what the records mean for a row (`join`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +15,7 @@ use super::client::Client;
 use super::config::TraceSource;
 use super::connections::Connections;
 use super::follow::Following;
+use super::paged::Paging;
 use super::spool::records::{Records, RecordsMaker, Wanted};
 use super::target::Target;
 use crate::clock::Clock;
@@ -74,6 +75,8 @@ pub struct Traced {
     pub not_captured: u64,
     /// The address gives another file than when the run began; what the first held since then is not here.
     pub another: bool,
+    /// The router had removed some of its trace before it was read.
+    pub removed: bool,
     /// Lines that are records.
     pub readable: u64,
     /// Lines that are no records.
@@ -92,9 +95,14 @@ impl<'a> Reading<'a> {
         Self { traced: Traced::default(), records: RecordsMaker::new(wanted), wanted }
     }
 
+    /// Every record is there.
+    fn has_all(&self) -> bool {
+        self.records.found() == self.wanted.count
+    }
+
     /// Every record is there, or nobody waits any longer.
     fn is_over(&self, clock: &Clock, until_ns: u64) -> bool {
-        self.records.found() == self.wanted.count || clock.mono_ns() >= until_ns
+        self.has_all() || clock.mono_ns() >= until_ns
     }
 
     /// Takes one line. `ours`: it was written after the run began.
@@ -200,8 +208,10 @@ pub struct Tracing(Source);
 #[derive(Debug)]
 enum Source {
     File(Following),
-    /// With what it gave when the run began.
-    Url(Target, Client, Begin),
+    /// An address that gives pages.
+    Pages(Target, Client, Paging),
+    /// One that gives a file whole, with what it gave when the run began.
+    Whole(Target, Client, Begin),
 }
 
 /// What an address gave when the run began.
@@ -253,8 +263,11 @@ impl Tracing {
                 let headers = if server(url) == server(target) { headers.clone() } else { HeaderMap::new() };
                 let client = Client::new(connections, clock.clone(), &url.host_port(), &headers, GET_TIMEOUT)
                     .map_err(fail)?;
+                if let Some(paging) = Paging::begin(&client, path_of(url)).await {
+                    return Ok(Self(Source::Pages(url.clone(), client, paging)));
+                }
                 let begin = Begin::of(&get(&client, url).await?);
-                Ok(Self(Source::Url(url.clone(), client, begin)))
+                Ok(Self(Source::Whole(url.clone(), client, begin)))
             }
         }
     }
@@ -272,15 +285,21 @@ impl Tracing {
         let until_ns = clock.mono_ns() + wait.as_nanos() as u64;
         match self.0 {
             Source::File(following) => follow(following, wanted, clock, until_ns).await,
-            Source::Url(url, client, begin) => fetch(&client, &url, &begin, wanted, clock, until_ns).await,
+            Source::Pages(url, client, paging) => {
+                page_through(&client, &url, paging, wanted, clock, until_ns).await
+            }
+            Source::Whole(url, client, begin) => fetch(&client, &url, &begin, wanted, clock, until_ns).await,
         }
     }
 }
 
+fn path_of(url: &Target) -> &str {
+    if url.prefix.is_empty() { "/" } else { &url.prefix }
+}
+
 async fn get(client: &Client, url: &Target) -> Result<Bytes, TraceError> {
     let fail = |what: String| TraceError(format!("{url}: {what}"));
-    let path = if url.prefix.is_empty() { "/" } else { &url.prefix };
-    let answer = client.simple(Method::GET, path, GET_TIMEOUT).await.map_err(fail)?;
+    let answer = client.simple(Method::GET, path_of(url), GET_TIMEOUT).await.map_err(fail)?;
     if answer.status == 401 || answer.status == 403 {
         let sent = "--header is sent with it only where it is the target's address; FILE takes no key";
         return Err(fail(format!("status {}: a key is missing or refused; {sent}", answer.status)));
@@ -313,6 +332,37 @@ async fn fetch(
             return reading.checked(url);
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Reads on until what the trace holds when the wait is over has been read, however long that takes.
+async fn page_through(
+    client: &Client,
+    url: &Target,
+    mut paging: Paging,
+    wanted: &Wanted<'_>,
+    clock: &Clock,
+    until_ns: u64,
+) -> Result<Traced, TraceError> {
+    let fail = |what: String| TraceError(format!("{url}: {what}"));
+    let mut reading = Reading::of(wanted);
+    let mut end = None;
+    loop {
+        let page = paging.next(client).await.map_err(fail)?;
+        for (line, is_new) in page.lines() {
+            reading.take(line, is_new).map_err(fail)?;
+        }
+        reading.traced.removed = paging.has_gap;
+        let is_read = end.as_ref().is_some_and(|end| paging.has_reached(end) || !page.goes_on);
+        if reading.has_all() || is_read {
+            return reading.checked(url);
+        }
+        if end.is_none() && clock.mono_ns() >= until_ns {
+            // Others may write on for ever.
+            end = Some(paging.end(client).await.map_err(fail)?);
+        } else if !page.goes_on {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 

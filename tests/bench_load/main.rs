@@ -15,6 +15,7 @@ mod kept;
 #[path = "../kept_page/mod.rs"]
 mod kept_page;
 mod outputs;
+mod paged;
 mod peers;
 mod rows;
 mod series;

@@ -30,6 +30,7 @@ mod live;
 mod loads;
 mod metrics;
 mod metrics_page;
+mod paged;
 mod passing;
 mod piped;
 mod policies;

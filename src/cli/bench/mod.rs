@@ -99,8 +99,8 @@ struct Flags {
     /// Empty the prefix caches before the run
     #[arg(long, help_heading = "Run")]
     flush_cache: bool,
-    /// Trace of the router: the file it writes, which is followed over rotations, or an http:// or https:// address that gives
-    /// it, of at most 256 MiB and without rotations; --header is sent there if it is the target's
+    /// Trace of the router: the file it writes, or an http:// or https:// address that gives it (ROUTER/milepost/trace); both are
+    /// followed over rotations, at any length. --header is sent there if it is the target's
     #[arg(long, help_heading = "Run", value_name = "FILE|URL")]
     router_trace: Option<String>,
 
