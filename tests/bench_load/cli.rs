@@ -57,6 +57,8 @@ pub const SMALL: &str = "--dataset-name random-ids --num-prompts 3 --random-inpu
 async fn usage_errors_are_2_and_name_the_flag() {
     let folder = Folder::new("usage");
     std::fs::create_dir(folder.0.join("empty")).unwrap();
+    let columns: Vec<String> = (0..65).map(|n| format!("--column c{n}=ttft*{n}")).collect();
+    let columns = format!("--dataset-name random {}", columns.join(" "));
     for (args, named) in [
         ("--request-rate 0", "--request-rate"),
         ("--dataset-name random --column ms=nosuch*2", "ms: "),
@@ -91,7 +93,14 @@ async fn usage_errors_are_2_and_name_the_flag() {
         ("--pace-check --request-rate 9 --sweep request-rate=1,2", "--sweep"),
         ("--pace-check --request-rate 9 --goodput ttft:5", "--goodput"),
         ("--pace-check --request-rate 9 --faults f", "--faults"),
-        ("--dataset-name random --sweep seed=1,2", "--sweep"),
+        ("--dataset-name random --sweep seed=1,2", "seed cannot be swept; request-rate, "),
+        ("--dataset-name random --sweep max-concurrency=4,0", "--sweep max-concurrency=0: "),
+        ("--dataset-name generated-shared-prefix --sweep num-prompts=3,4", "changes nothing of a run"),
+        (
+            "--dataset-name azure --schedule-speedup 2 --sweep request-rate=3",
+            "--sweep request-rate=3: --schedule-speedup",
+        ),
+        (&columns, "--column: 65 of them, at most 64"),
         ("--dataset-name random --sweep request-rate=inf --duration 3s --request-rate 1", "--sweep"),
         ("--dataset-name random --sweep request-rate=1 --sweep request-rate=2", "swept twice"),
         ("--dataset-name random --sweep burstiness=1,2", "needs a --request-rate"),

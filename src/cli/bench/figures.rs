@@ -8,6 +8,9 @@ use crate::load::config::OwnColumn;
 use crate::report::column;
 use crate::report::goodput::Slo;
 
+/// Columns of the user's own at most: each is computed of every row.
+const MOST_COLUMNS: usize = 64;
+
 /// What `--explain` is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Explain {
@@ -25,7 +28,7 @@ pub(super) struct FigureArgs {
     /// --explain=all tells
     #[arg(long, value_name = "NAME:MS", num_args = 1..)]
     goodput: Vec<String>,
-    /// A metric of your own, computed of each row of requests.csv by its columns: 'ms=ttft*1000'
+    /// A metric of your own, computed of each row of requests.csv by its columns: 'ms=ttft*1000'; 64 at most
     #[arg(long, value_name = "NAME=EXPR")]
     column: Vec<String>,
     /// Print definitions: beside the numbers of this run, or with --explain=all every one and nothing else
@@ -46,6 +49,12 @@ impl FigureArgs {
 
     /// Metrics of the user's own; each name once.
     pub(super) fn columns(&self) -> Result<Vec<OwnColumn>, String> {
+        if self.column.len() > MOST_COLUMNS {
+            return Err(format!(
+                "--column: {} of them, at most {MOST_COLUMNS} are computed",
+                self.column.len()
+            ));
+        }
         let mut columns: Vec<OwnColumn> = Vec::new();
         for text in &self.column {
             let own = column::parse(text).map_err(|e| format!("--column {e}"))?;

@@ -21,6 +21,8 @@ use crate::load::schedule::parse_seconds;
 const MAX_BYTES: u64 = 1 << 20;
 /// Faults at most: each is a phase.
 const MAX_FAULTS: usize = 200;
+/// Lines with an action at most: two a fault, and room for what is then told to be too much.
+const MAX_LINES: usize = 10_000;
 /// A worker that is as slow as this hangs.
 const SLOWEST: f64 = 1000.0;
 
@@ -56,6 +58,11 @@ impl Plan {
         let mut lines = Vec::new();
         for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
             let line = line.split('#').next().unwrap_or_default().trim();
+            if lines.len() == MAX_LINES && !line.is_empty() {
+                return Err(format!(
+                    "line {number}: more than {MAX_LINES} actions; at most {MAX_FAULTS} faults are made"
+                ));
+            }
             if !line.is_empty() {
                 lines.push(read_line(number, line).map_err(|e| format!("line {number}: {e}"))?);
             }
@@ -229,6 +236,16 @@ mod tests {
             }
         }
         assert!(Plan::read(Path::new("/nonexistent.faults")).unwrap_err().contains("/nonexistent.faults"));
+    }
+
+    #[test]
+    fn a_file_has_so_many_faults_and_so_many_lines() {
+        let line = |n: usize| format!("at = {}s, for = 1s, hang worker 1\n", 2 * n + 1);
+        let text = |lines: usize| (0..lines).map(line).collect::<Vec<_>>().concat();
+        assert_eq!(Plan::parse(&text(MAX_FAULTS)).unwrap().faults.len(), MAX_FAULTS);
+        assert_eq!(Plan::parse(&text(MAX_FAULTS + 1)).unwrap_err(), "has 201 faults, at most 200 are made");
+        let long = Plan::parse(&text(MAX_LINES + 1)).unwrap_err();
+        assert_eq!(long, "line 10001: more than 10000 actions; at most 200 faults are made");
     }
 
     #[test]
