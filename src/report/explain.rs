@@ -25,6 +25,21 @@ const OLDER_STAMPS: [(&str, &str); 8] = [
     ("e2e_latency, latency", "`client_latency` from the send, `latency_from_schedule` from the due time"),
 ];
 
+/// Sums over successful requests: name, title in the summary, definition.
+const SUMS: [(&str, &str, &str); 2] = [
+    (
+        "total_input_tokens",
+        "Total input tokens",
+        "prompt tokens by the servers' count, of the requests that tell it; input_tokens_known_requests says how many these are, and the \
+         summary says `of N requests` where they are not all",
+    ),
+    (
+        "total_output_tokens",
+        "Total generated tokens",
+        "generated tokens by the best count there is, of the requests that have one (output_tokens_known_requests, and as above)",
+    ),
+];
+
 /// Each quantity of a run with its numbers and its definition.
 pub fn shown(metrics: &Metrics) -> String {
     let mut out = Lines::default();
@@ -44,6 +59,7 @@ pub fn shown(metrics: &Metrics) -> String {
             definition(&mut out, q);
         }
     }
+    sums(&mut out);
     out.0
 }
 
@@ -65,8 +81,16 @@ pub fn all() -> String {
         out.line(&format!("{} ({}){}{unit}", q.title, q.name, if unit.is_empty() { "" } else { ", " }));
         definition(&mut out, q);
     }
+    sums(&mut out);
     out.0.push_str(&of_faults());
     out.0
+}
+
+fn sums(out: &mut Lines) {
+    for (name, title, definition) in SUMS {
+        out.line(&format!("{title} ({name})"));
+        out.wrapped(INDENT, definition);
+    }
 }
 
 fn definition(out: &mut Lines, q: &Quantity) {
@@ -90,6 +114,10 @@ pub fn page() -> String {
                 q.definition.replace('|', "\\|")
             );
         }
+    }
+    out.push_str("\n## Sums of tokens\n\n| name | in the summary | definition |\n|---|---|---|\n");
+    for (name, title, definition) in SUMS {
+        let _ = writeln!(out, "| `{name}` | {title} | {definition} |");
     }
     out.push_str(RULES);
     out.push_str(FAULTS);
@@ -233,6 +261,7 @@ mod tests {
             "{text}"
         );
         assert!(!shown(&Metrics::of(&[])).contains("(ttft)"));
+        assert!(text.contains("Total input tokens (total_input_tokens)\n    prompt tokens by"), "{text}");
         assert!(quantity::all().all(|q| all().contains(&format!("({})", q.name))));
     }
 }

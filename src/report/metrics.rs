@@ -66,10 +66,14 @@ pub struct Metrics {
     pub duration_s: f64,
     /// Prompt tokens of successful requests, by the servers' count; `None` where no server tells it.
     pub input_tokens: Option<u64>,
+    /// Successful requests whose prompt tokens are known: of these is that sum.
+    pub input_known: u64,
     /// The same by plan.
     pub planned_input_tokens: u64,
     /// Generated tokens of successful requests.
     pub output_tokens: u64,
+    /// Successful requests whose generated tokens are known.
+    pub output_known: u64,
     /// Distributions in their units, in the order of `quantity::all`.
     pub quantities: Vec<(&'static str, Option<Summary>)>,
     /// Failures by class.
@@ -154,7 +158,9 @@ impl Metrics {
             "sent_request_rate": self.sent_rate,
             "request_throughput": self.per_second(self.completed),
             "total_input_tokens": self.input_tokens,
+            "input_tokens_known_requests": self.input_known,
             "total_output_tokens": self.output_tokens,
+            "output_tokens_known_requests": self.output_known,
             "planned_input_tokens": self.planned_input_tokens,
             "input_token_throughput": self.input_throughput(),
             "output_token_throughput": self.per_second(self.output_tokens),
@@ -272,7 +278,12 @@ mod tests {
         let keys = ["total_input_tokens", "input_token_throughput", "total_token_throughput"];
         assert_eq!((m.input_tokens, keys.map(|key| json[key].clone())), (None, [const { Value::Null }; 3]));
         assert!(json["output_token_throughput"].as_f64().unwrap() > 0.0);
-        assert_eq!(Metrics::of(&[untold, example()]).input_tokens, Some(3));
+        assert_eq!(
+            (&json["input_tokens_known_requests"], &json["output_tokens_known_requests"]),
+            (&json!(0), &json!(1))
+        );
+        let some = Metrics::of(&[untold, example()]);
+        assert_eq!((some.input_tokens, some.input_known, some.output_known), (Some(3), 1, 2));
     }
 
     #[test]

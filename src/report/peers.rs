@@ -96,7 +96,7 @@ pub const KEYS: [Key; 27] = [
     key(
         "total_input_tokens",
         Reader::Both,
-        "as `metrics.total_input_tokens`: the server's count, null where it tells none",
+        "as `metrics.total_input_tokens`: the server's count, of the requests that tell it (`metrics.input_tokens_known_requests`); null where none does",
         |_, m| json!(m.input_tokens),
     ),
     key(
@@ -120,7 +120,7 @@ pub const KEYS: [Key; 27] = [
     key(
         "input_throughput",
         Reader::Sglang,
-        "prompt tokens a second; null where they are not told",
+        "prompt tokens a second, of the requests that tell them; null where none does",
         |_, m| json!(m.input_throughput()),
     ),
     key("output_throughput", Reader::Both, "generated tokens a second", |_, m| {

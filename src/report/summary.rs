@@ -165,9 +165,14 @@ pub(super) fn totals(out: &mut Lines, m: &Metrics) {
     // A router plans none.
     let planned = format!(" (planned {})", m.planned_input_tokens);
     let planned = if m.planned_input_tokens > 0 { &*planned } else { "" };
-    let told = m.input_tokens.map_or_else(|| "not told".to_owned(), |tokens| tokens.to_string());
+    // A sum over some of the requests looks like one over all.
+    let sum = |tokens: u64, known: u64| match known {
+        all if all == m.completed => tokens.to_string(),
+        some => format!("{tokens} of {some} requests"),
+    };
+    let told = m.input_tokens.map_or_else(|| "not told".to_owned(), |tokens| sum(tokens, m.input_known));
     out.pair("Total input tokens", &format!("{told}{planned}"));
-    out.pair("Total generated tokens", &m.output_tokens.to_string());
+    out.pair("Total generated tokens", &sum(m.output_tokens, m.output_known));
     number(out, "Offered request rate (req/s)", m.offered_rate);
     number(out, "Sent request rate (req/s)", m.sent_rate);
     number(out, "Request throughput (req/s)", m.per_second(m.completed));

@@ -101,8 +101,10 @@ pub struct Gathering {
     begin_ns: Option<i64>,
     end_ns: i64,
     input_tokens: Option<u64>,
+    input_known: u64,
     planned_input_tokens: u64,
     output_tokens: u64,
+    output_known: u64,
     quantities: Vec<Distribution>,
     errors: BTreeMap<&'static str, u64>,
     examples: BTreeMap<&'static str, String>,
@@ -166,8 +168,10 @@ impl Gathering {
             begin_ns: None,
             end_ns: 0,
             input_tokens: None,
+            input_known: 0,
             planned_input_tokens: 0,
             output_tokens: 0,
+            output_known: 0,
             quantities: quantity::all().map(|_| Distribution::default()).collect(),
             errors: BTreeMap::new(),
             examples: BTreeMap::new(),
@@ -212,9 +216,13 @@ impl Gathering {
                 self.completed += 1;
                 if let Some(tokens) = row.prompt_tokens {
                     self.input_tokens = Some(self.input_tokens.unwrap_or(0) + tokens);
+                    self.input_known += 1;
                 }
                 self.planned_input_tokens += row.planned_tokens;
-                self.output_tokens += row.decode_length().unwrap_or(0);
+                if let Some(tokens) = row.decode_length() {
+                    self.output_tokens += tokens;
+                    self.output_known += 1;
+                }
             }
             Some(failure) => {
                 *self.errors.entry(failure.class.name()).or_insert(0) += 1;
@@ -301,8 +309,10 @@ impl Gathering {
             duration_s,
             // Of no request it is known: none.
             input_tokens: self.input_tokens.or((self.completed == 0).then_some(0)),
+            input_known: self.input_known,
             planned_input_tokens: self.planned_input_tokens,
             output_tokens: self.output_tokens,
+            output_known: self.output_known,
             quantities: names.zip(self.quantities.into_iter().map(Distribution::summary)).collect(),
             errors: self.errors,
             workers: self.workers,
