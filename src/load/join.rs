@@ -216,6 +216,9 @@ impl Run<'_> {
         let failure = failure_of(&seen.exchange);
         let tokens = answer.as_ref().map(|a| a.tokens).unwrap_or_default();
         let times = answer.as_ref().map(|a| a.token_times.as_slice()).unwrap_or_default();
+        let first_token_ns = answer.as_ref().and_then(|a| a.first_token_ns);
+        // Of several members the first of them may have begun before.
+        let begun = times.partition_point(|time| Some(time.at_ns) < first_token_ns);
         let at = |ns: Option<u64>| ns.map(|ns| self.after_start(ns));
         // A failed request ends when the client gives it up; a good one with its last byte.
         let end_ns = if failure.is_none() { stamps.last_byte_ns } else { seen.ended_ns };
@@ -238,9 +241,9 @@ impl Run<'_> {
             connected_ns: at(stamps.connected_ns),
             write_begun_ns: at(stamps.write_begun_ns),
             sent_ns: at(stamps.sent_ns),
-            client_first_token_ns: at(answer.as_ref().and_then(|a| a.first_token_ns)),
+            client_first_token_ns: at(first_token_ns),
             client_end_ns: at(end_ns),
-            gaps: times.windows(2).map(Gap::between).collect(),
+            gaps: times[begun..].windows(2).map(Gap::between).collect(),
             streamed: asked.stream,
             group: prompt.group,
             batch_size: Some(asked.batch_size),
@@ -323,9 +326,6 @@ impl Run<'_> {
                     .to_owned(),
             );
         }
-        if traced.lost > 0 {
-            self.notes
-                .push(format!("the router could not write {} request records of this time", traced.lost));
         if traced.removed {
             self.notes.push(
                 "the router had removed files of its trace before they were read (its --trace-max-size, or another capture was \
@@ -333,6 +333,9 @@ impl Run<'_> {
                     .to_owned(),
             );
         }
+        if traced.lost > 0 {
+            self.notes
+                .push(format!("the router could not write {} request records of this time", traced.lost));
         }
         if traced.not_captured > 0 {
             self.notes.push(format!(

@@ -119,11 +119,11 @@ pub struct Row {
     /// The first write returned: lateness ends here. A client that is put off the processor in the write sees this late, when
     /// the answer may be there already, so that no latency may begin here.
     pub sent_ns: Option<i64>,
-    /// First event with tokens, at the client.
+    /// First event with tokens, at the client; of several members that of the one whose first came last.
     pub client_first_token_ns: Option<i64>,
     /// Last byte, at the client.
     pub client_end_ns: Option<i64>,
-    /// Gaps between events with tokens, at the client.
+    /// Gaps between events with tokens, at the client, from its first token on.
     pub gaps: Vec<Gap>,
     /// The body asked for a stream.
     pub streamed: bool,

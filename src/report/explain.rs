@@ -171,8 +171,9 @@ anew); `milepost bench --explain` prints each number of a run with its definitio
 columns of `requests.csv`, in seconds from the start of the run. What is not known is empty or null, never 0, and gives no sample.
 Token counts are the server's, else the router's record's, else the client's. A request with several prompts or samples
 (`batch_size` above 1) sums its tokens. Of the server's stamps its `server_created_time` is the earliest and its first token the
-latest of them; the first token at the router and at the client is the first event with a token of any of them, so a `ttft` without
-a server's stamp (`ttft_source` is `router` or `client`) is that of the fastest.
+latest of them. So it is at the client: the first token of such a request is the first of the member whose first came last, where the
+stream says whose an event is (`index`), and gaps between tokens count from there. The router's record has the first event with a
+token of any of them, so a `ttft` of `ttft_source` `router` is that of the fastest.
 
 A metric of one's own is one file in `src/report/quantity/` with a `QUANTITIES` table and its line in `TOPICS`: name, title, unit,
 definition and a function of a row. The summary, `run.json`, `--explain`, `--goodput` and this page have it then.
@@ -260,8 +261,8 @@ mod tests {
             text.contains("(ttft): mean 21.00 ms, p50 21.00 ms, p99 21.00 ms, n 1\n    server_first_token"),
             "{text}"
         );
-        assert!(!shown(&Metrics::of(&[])).contains("(ttft)"));
         assert!(text.contains("Total input tokens (total_input_tokens)\n    prompt tokens by"), "{text}");
+        assert!(!shown(&Metrics::of(&[])).contains("(ttft)"));
         assert!(quantity::all().all(|q| all().contains(&format!("({})", q.name))));
     }
 }

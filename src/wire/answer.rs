@@ -126,7 +126,7 @@ pub struct Answer {
     /// First event with data, on the caller's clock.
     pub first_event_ns: Option<u64>,
     /// First event with tokens (`completion_tokens` ≥ 1, `choices`, or a delta of `/v1/responses`), on the caller's clock;
-    /// streams only.
+    /// streams only. Of several members where token times are noted: the first of the member whose first came last.
     pub first_token_ns: Option<u64>,
     /// The stream had its closing event, `[DONE]` or of `/v1/responses` its last one; absent where none is due.
     pub done: Option<bool>,
@@ -208,7 +208,7 @@ impl AnswerReader {
         Self::new(endpoint, status, event_stream, multiple)
     }
 
-    /// Also note when tokens came: a quick scan of each event, for the load generator.
+    /// Also note when tokens came, of several members each one's first: a quick scan of each event, for the load generator.
     #[must_use]
     pub fn with_token_times(mut self) -> Self {
         self.gather.token_times = Some(Vec::new());

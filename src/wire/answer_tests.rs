@@ -43,6 +43,27 @@ fn only_an_event_with_tokens_is_the_first_token() {
     assert_eq!(times, [(3, 2), (5, 3), (7, 5)]);
 }
 
+/// Each event a read: of members that interleave the one whose first token comes last says when all have begun.
+#[test]
+fn the_first_token_of_several_members_is_that_of_the_last_to_begin() {
+    let meta = |index: u8, tokens: u8| {
+        format!(r#"{{"text":"a","index":{index},"meta_info":{{"completion_tokens":{tokens}}}}}"#)
+    };
+    let choice = |index: u8| format!(r#"{{"choices":[{{"index":{index},"text":"a"}}]}}"#);
+    for (endpoint, events) in [
+        (Endpoint::Generate, [meta(0, 1), meta(0, 2), meta(1, 0), meta(1, 1), meta(0, 3)]),
+        (Endpoint::Completions, [choice(0), choice(0), choice(0), choice(1), choice(0)]),
+    ] {
+        let body: String = events.iter().flat_map(|e| ["data: ", e, "\n\n"]).collect();
+        // The clock counts lines, two an event.
+        let first = |multiple| read(endpoint, 200, true, multiple, body.as_bytes()).first_token_ns;
+        assert_eq!((first(true), first(false)), (Some(7), Some(1)), "{endpoint:?}");
+        let mut router = AnswerReader::new(endpoint, 200, true, true);
+        router.push(body.as_bytes(), 5);
+        assert_eq!(router.finish(true).first_token_ns, Some(5));
+    }
+}
+
 #[test]
 fn text_deltas_are_text_wherever_they_stand() {
     let a = generate(&[
@@ -135,7 +156,7 @@ fn members_of_a_batch_are_told_apart_and_summed() {
     let a = read(Endpoint::Generate, 200, true, true, stream.as_bytes());
     assert_eq!(
         (a.tokens.completion_tokens, a.first_token_ns, error(&a).as_deref()),
-        (Some(6), Some(3), Some("abort"))
+        (Some(6), Some(5), Some("abort"))
     );
     assert_eq!(a.token_times.iter().map(|t| t.tokens).collect::<Vec<_>>(), [2, 3, 6]);
 }

@@ -6,7 +6,7 @@
 //! stream of several members is read whole, as its members interleave. Rule: a later count replaces an earlier one, an
 //! unreadable one voids it. Deliberately not here: chunks, status codes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Endpoint;
 use super::answer::{TokenTime, Tokens};
@@ -47,6 +47,8 @@ pub(super) struct Gather {
     /// A count was lost with an event that could not be read.
     void: bool,
     text_events: u64,
+    /// Members that have had a token, where token times are noted.
+    started: BTreeSet<u64>,
 }
 
 impl Gather {
@@ -166,10 +168,11 @@ impl Gather {
         let counted = reply.meta.as_ref().and_then(|m| m.tokens.completion_tokens).is_some_and(|n| n > 0);
         let tokens = if self.endpoint == Endpoint::Generate { counted } else { reply.choices > 0 };
         self.text_events += u64::from(reply.text);
+        let member = reply.choice_index.or(reply.index).unwrap_or(0);
         self.add(reply);
         let Some(at_ns) = at_ns else { return };
         if tokens {
-            self.first_token_ns.get_or_insert(at_ns);
+            self.first_token(member, at_ns);
         }
         if self.token_times.is_some() {
             let so_far = if self.endpoint == Endpoint::Generate {
@@ -179,6 +182,15 @@ impl Gather {
             };
             self.note_tokens(Some(so_far), at_ns);
         }
+    }
+
+    /// Of a load's request with several members all must have begun: its first token is that of the member whose first came last.
+    fn first_token(&mut self, member: u64, at_ns: u64) {
+        let is_batch = self.multiple && self.token_times.is_some() && self.started.len() < MAX_MEMBERS;
+        if is_batch && self.started.insert(member) {
+            self.first_token_ns = Some(at_ns);
+        }
+        self.first_token_ns.get_or_insert(at_ns);
     }
 
     fn note_tokens(&mut self, so_far: Option<u64>, at_ns: u64) {

@@ -26,6 +26,8 @@ pub(super) struct Reply {
     pub(super) text: bool,
     /// Which member of a batch (or which sample) it is.
     pub(super) index: Option<u64>,
+    /// The same of its choice; of several the last one's.
+    pub(super) choice_index: Option<u64>,
     /// `meta_info`, of the object or its choices.
     pub(super) meta: Option<MetaInfo>,
     /// Number of `choices`; of `/v1/responses` items of output, or 1 for an event that brings a piece of one; of
@@ -131,6 +133,7 @@ impl Reply {
                 b"text" => self.text |= some_text(json)?,
                 b"delta" | b"message" => self.text |= message_text(json)?,
                 b"finish_reason" => finish = Finish::read(json)?,
+                b"index" => self.choice_index = json.u64()?,
                 b"meta_info" => meta = Some(MetaInfo::read(json)?),
                 _ => drop(json.skip()?),
             }

@@ -166,7 +166,7 @@ async fn several_answers_in_one_are_added_up() {
     };
     let events = [event(0, 1), event(1, 1), event(0, 3), event(1, 5)].concat() + "data: [DONE]\n\n";
     let server = Server::new(&Clock::system(), move |got| {
-        about(got).unwrap_or_else(|| stream(&events, Duration::ZERO))
+        about(got).unwrap_or_else(|| stream(&events, Duration::from_millis(10)))
     });
     let extra = serde_json::json!({"sampling_params": {"n": 2}});
     let request = RequestOptions { extra: extra.as_object().unwrap().clone(), ..RequestOptions::default() };
@@ -174,6 +174,13 @@ async fn several_answers_in_one_are_added_up() {
     let row = &report.rows.held()[0];
     assert!(row.success(), "{:?}", row.failure);
     assert_eq!((row.completion_tokens, row.counted_tokens, row.batch_size), (Some(8), Some(8), Some(2)));
+    // The first token is that of the member that began last, one event after the other's; gaps count from there.
+    assert_eq!(row.gaps.iter().map(|gap| gap.tokens).collect::<Vec<_>>(), [2, 4]);
+    let (first_ns, waited_ns) =
+        (row.client_first_token_ns.unwrap(), row.gaps.iter().map(|gap| gap.ns).sum::<u64>());
+    assert!(row.ttft_client_ns().unwrap() >= 10_000_000 && waited_ns >= 20_000_000, "{row:?}");
+    assert!(first_ns + waited_ns.cast_signed() <= row.client_end_ns.unwrap(), "{row:?}");
+    assert_eq!(row.ttft_ns, row.ttft_client_ns());
 }
 
 /// The warm-up and the questions about the server are in no figure: the load goes over the connection that they left.

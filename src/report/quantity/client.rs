@@ -22,7 +22,7 @@ pub(super) const QUANTITIES: &[Quantity] = &[
     time(
         "ttft_client",
         "Client TTFT, from send",
-        "first event with tokens at the client - first write begun (bench_serving's ttft)",
+        "first event with tokens at the client (of several members: the first of the last of them) - first write begun (bench_serving's ttft)",
         |r| ms(r.ttft_client_ns()),
     ),
     time(
