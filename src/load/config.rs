@@ -17,6 +17,9 @@ use super::schedule::{Arrivals, Pace, Rate};
 use super::target::Target;
 use crate::config::access::TlsConfig;
 
+/// Requests of a run at most; asked for where the data set alone says how many there are.
+pub const MOST_REQUESTS: usize = 10_000_000;
+
 /// Where the router's trace is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TraceSource {

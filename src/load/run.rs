@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::arrivals::{Load, Made};
 use super::client::{Client, Limits, Outgoing};
-use super::config::LoadConfig;
+use super::config::{LoadConfig, MOST_REQUESTS};
 use super::connections::{CONNECT_TIMEOUT, Connections, Handshakes};
 use super::dataset::{DatasetError, Opened, Prompt, reuse, sessions};
 use super::descriptors;
@@ -261,6 +261,7 @@ async fn prepare(
     loaded.notes.iter().for_each(|note| progress.note(note));
     let mut schedule = schedule(config, &mut loaded, notes)?;
     notes.extend(unequal(&config.arrivals, &schedule, loaded.prompts.starts()));
+    notes.extend(too_few(config, loaded.prompts.len()));
     loaded.prompts = loaded.prompts.arranged(schedule.at_ns.len());
     notes.extend(wait_as_saved(&config.arrivals, loaded.prompts.listed_mut()));
     schedule.waits = loaded.prompts.waits();
@@ -390,6 +391,15 @@ fn unequal(arrivals: &Arrivals, schedule: &Schedule, prompts: usize) -> Option<S
         }
         _ => None,
     }
+}
+
+/// What to say where a file ends before what was asked of it.
+fn too_few(config: &LoadConfig, prompts: usize) -> Option<String> {
+    let asked = config.num_prompts;
+    let is_short = config.dataset.path().is_some() && prompts < asked && asked < MOST_REQUESTS;
+    is_short.then(|| {
+        format!("the data set has {prompts} prompts to send, and none is sent twice: --num-prompts (1000 if not given) or --duration asked for {asked}")
+    })
 }
 
 /// Requests that are due at the very beginning.

@@ -102,8 +102,9 @@ fn told(check: &Value) -> Option<String> {
     Some(format!("{}: {}", check["rule"].as_str()?, check["text"].as_str()?))
 }
 
-/// Why a run says nothing of its rate: its data set ended long before its time, so that what it made is a burst and not the rate.
-fn ended_early(run: &Value) -> Option<String> {
+/// Why a run says, or will say, nothing of its rate: its data set ends long before its time, so that what it makes is a burst and not
+/// the rate.
+pub fn ended_early(run: &Value) -> Option<String> {
     let series = &run["series"];
     let (planned, due) = (series["starts"].as_u64()?, series["starts_due"].as_u64()?);
     ((planned as f64) < (1.0 - MOST_SHORT) * due as f64).then(|| {

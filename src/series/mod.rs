@@ -10,7 +10,7 @@ pub mod slo;
 pub mod sweep;
 pub mod table;
 
-pub use find_rate::{Answer, Limits, find_rate, load_was_made};
+pub use find_rate::{Answer, Limits, ended_early, find_rate, load_was_made};
 pub use lines::{Lines, identity};
 pub use slo::Slo;
-pub use sweep::{Axis, Mode, Point, Setting, Sweep};
+pub use sweep::{Axis, Mode, Point, SWEPT, Setting, Sweep};

@@ -3,71 +3,74 @@
 //! Rule: several flags make a grid, each value of one with each of the others, or are swept one at a time, the others as they were
 //! given. The repeats of a point differ in their seed alone, each in prompts and arrivals, so that their spread is that of the
 //! figures and not of one schedule. All points once, then all again: what drifts meets every point alike. Deliberately not
-//! here: what a point changes in a configuration (`cli::bench`).
+//! here: what a flag means and which values it takes (`cli::bench`, which reads each point as a command line of its own).
 
 use std::fmt;
 
-use crate::load::schedule::Rate;
-
 /// Points of a series at most.
 const MOST_POINTS: usize = 1_000;
-/// What can be swept, for messages.
-const FLAGS: &str = "request-rate, max-concurrency, burstiness, random-input-len and random-output-len can";
+
+/// The flags that can be swept: those with a number. The seed is what `--repeats` is for.
+pub const SWEPT: [&str; 26] = [
+    "request-rate",
+    "max-concurrency",
+    "burstiness",
+    "schedule-speedup",
+    "num-prompts",
+    "warmup-requests",
+    "temperature",
+    "top-p",
+    "random-input-len",
+    "random-output-len",
+    "random-range-ratio",
+    "sharegpt-output-len",
+    "sharegpt-context-len",
+    "gsp-num-groups",
+    "gsp-prompts-per-group",
+    "gsp-system-prompt-len",
+    "gsp-question-len",
+    "gsp-output-len",
+    "gsp-range-ratio",
+    "gsp-zipf-alpha",
+    "mt-users",
+    "mt-turns",
+    "mt-system-prompt-len",
+    "mt-output-len",
+    "mt-think-time",
+    "weka-sessions",
+];
 
 /// One flag with one value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Setting {
-    /// `--request-rate`.
-    RequestRate(Rate),
-    /// `--max-concurrency`.
-    MaxConcurrency(u32),
-    /// `--burstiness`.
-    Burstiness(f64),
-    /// `--random-input-len`.
-    RandomInputLen(u64),
-    /// `--random-output-len`.
-    RandomOutputLen(u64),
+#[derive(Clone, Debug)]
+pub struct Setting {
+    flag: &'static str,
+    /// As it was written.
+    value: String,
+    number: f64,
+}
+
+/// Two ways to write a number are one value.
+impl PartialEq for Setting {
+    fn eq(&self, other: &Self) -> bool {
+        self.flag == other.flag && self.number.total_cmp(&other.number).is_eq()
+    }
 }
 
 impl Setting {
-    fn parse(flag: &str, value: &str) -> Result<Self, String> {
-        let whole = |most: u64| {
-            let number = value.parse().ok().filter(|n| (1..=most).contains(n));
-            number.ok_or_else(|| format!("{flag}: expected 1 to {most}, got {value}"))
-        };
-        match flag {
-            "request-rate" => Rate::parse(value).map(Self::RequestRate),
-            "max-concurrency" => whole(1_000_000).map(|places| Self::MaxConcurrency(places as u32)),
-            "burstiness" => {
-                let shape = value.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.01);
-                let wrong = || format!("burstiness: expected a number of at least 0.01, got {value}");
-                shape.map(Self::Burstiness).ok_or_else(wrong)
-            }
-            "random-input-len" => whole(10_000_000).map(Self::RandomInputLen),
-            "random-output-len" => whole(10_000_000).map(Self::RandomOutputLen),
-            other => Err(format!("{other} cannot be swept; {FLAGS}")),
-        }
+    fn parse(flag: &'static str, value: &str) -> Result<Self, String> {
+        let number = value.parse::<f64>().ok().filter(|number| !number.is_nan());
+        let number = number.ok_or_else(|| format!("{flag}: expected numbers, got {value:?}"))?;
+        Ok(Self { flag, value: value.to_owned(), number })
     }
 
     /// The flag without its dashes.
     pub fn flag(&self) -> &'static str {
-        match self {
-            Self::RequestRate(_) => "request-rate",
-            Self::MaxConcurrency(_) => "max-concurrency",
-            Self::Burstiness(_) => "burstiness",
-            Self::RandomInputLen(_) => "random-input-len",
-            Self::RandomOutputLen(_) => "random-output-len",
-        }
+        self.flag
     }
 
-    /// Its value as it is written on a command line.
-    pub fn value(&self) -> String {
-        match self {
-            Self::RequestRate(Rate::AllAtOnce) => "inf".to_owned(),
-            Self::RequestRate(Rate::PerSecond(number)) | Self::Burstiness(number) => number.to_string(),
-            Self::MaxConcurrency(places) => places.to_string(),
-            Self::RandomInputLen(tokens) | Self::RandomOutputLen(tokens) => tokens.to_string(),
-        }
+    /// Its value as it was written.
+    pub fn value(&self) -> &str {
+        &self.value
     }
 }
 
@@ -89,7 +92,7 @@ impl fmt::Display for Point {
         }
         for (nth, setting) in self.0.iter().enumerate() {
             let space = if nth == 0 { "" } else { " " };
-            write!(f, "{space}{}={}", setting.flag(), setting.value())?;
+            write!(f, "{space}{}={}", setting.flag, setting.value)?;
         }
         Ok(())
     }
@@ -109,19 +112,27 @@ impl Axis {
             .split_once('=')
             .ok_or_else(|| format!("expected FLAG=VALUE,VALUE such as request-rate=10,20,50; got {text}"))?;
         let flag = flag.trim().trim_start_matches("--");
+        let can = || format!("{flag} cannot be swept; {} can", SWEPT.join(", "));
+        let flag = SWEPT.into_iter().find(|swept| *swept == flag).ok_or_else(can)?;
         let settings = values.split(',').map(|value| Setting::parse(flag, value.trim()));
         let settings = settings.collect::<Result<Vec<_>, _>>()?;
         match settings.iter().enumerate().find(|(i, setting)| settings[..*i].contains(setting)) {
             Some((_, twice)) => Err(format!(
                 "{flag}={} is there twice; --repeats makes each point several times",
-                twice.value()
+                twice.value
             )),
             None => Ok(Self(settings)),
         }
     }
 
-    fn flag(&self) -> &'static str {
+    /// The flag without its dashes.
+    pub fn flag(&self) -> &'static str {
         self.0.first().map_or("", Setting::flag)
+    }
+
+    /// Each of its values alone.
+    pub fn points(&self) -> Vec<Point> {
+        self.0.iter().map(|setting| Point(vec![setting.clone()])).collect()
     }
 }
 
@@ -158,14 +169,14 @@ impl Sweep {
         if count > MOST_POINTS {
             return Err(format!("{count} points; at most {MOST_POINTS}"));
         }
-        let alone = |axis: &Axis| axis.0.iter().map(|setting| Point(vec![*setting])).collect::<Vec<_>>();
         let points = match mode {
             _ if axes.is_empty() => vec![Point::default()],
-            Mode::OneAtATime => axes.iter().flat_map(alone).collect(),
+            Mode::OneAtATime => axes.iter().flat_map(Axis::points).collect(),
             Mode::Grid => axes.iter().fold(vec![Point::default()], |points, axis| {
-                let with = |point: &Point, setting: Setting| Point([&point.0[..], &[setting]].concat());
-                let each = points.iter().flat_map(|point| axis.0.iter().map(move |s| with(point, *s)));
-                each.collect()
+                let with = |point: &Point, setting: &Setting| {
+                    Point([&point.0[..], std::slice::from_ref(setting)].concat())
+                };
+                points.iter().flat_map(|point| axis.0.iter().map(move |s| with(point, s))).collect()
             }),
         };
         Ok(Self(points))
@@ -223,11 +234,11 @@ mod tests {
             |flag: &str| format!("{flag}={}", (1..=40).map(|n| n.to_string()).collect::<Vec<_>>().join(","));
         for (bad, word) in [
             (vec!["request-rate"], "such as"),
-            (vec!["seed=1,2"], "seed cannot be swept"),
-            (vec!["request-rate=10,"], "above 0"),
-            (vec!["max-concurrency=0"], "1 to 1000000"),
-            (vec!["burstiness=0"], "at least 0.01"),
-            (vec!["request-rate=10,10"], "request-rate=10 is there twice"),
+            (vec!["seed=1,2"], "seed cannot be swept; request-rate, max-concurrency, "),
+            (vec!["request-rate=10,"], "request-rate: expected numbers, got \"\""),
+            (vec!["max-concurrency=many"], "max-concurrency: expected numbers, got \"many\""),
+            (vec!["gsp-zipf-alpha=nan"], "gsp-zipf-alpha: expected numbers"),
+            (vec!["request-rate=10,10.0"], "request-rate=10.0 is there twice"),
             (vec!["request-rate=10", "request-rate=20"], "request-rate is swept twice"),
             (vec![&many("request-rate"), &many("max-concurrency")], "1600 points; at most 1000"),
         ] {

@@ -103,8 +103,11 @@ async fn usage_errors_are_2_and_name_the_flag() {
         (&columns, "--column: 65 of them, at most 64"),
         ("--dataset-name random --sweep request-rate=inf --duration 3s --request-rate 1", "--sweep"),
         ("--dataset-name random --sweep request-rate=1 --sweep request-rate=2", "swept twice"),
-        ("--dataset-name random --sweep burstiness=1,2", "needs a --request-rate"),
-        ("--dataset-name multi-turn --sweep random-input-len=1,2", "only with --dataset-name random"),
+        ("--dataset-name random --sweep burstiness=1,2", "need a --request-rate"),
+        (
+            "--dataset-name multi-turn --sweep random-input-len=1,2",
+            "changes nothing of a run with --dataset-name multi-turn",
+        ),
         ("--dataset-name weka", "--dataset-path"),
         ("--dataset-name weka --dataset-path empty", "no .json or .jsonl files"),
         ("--dataset-name random --find-rate", "--slo"),

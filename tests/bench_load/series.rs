@@ -120,8 +120,53 @@ async fn a_search_says_that_there_are_too_few_sessions() {
     command.arg("p50 ttft_client<100ms");
     let out = output(command).await;
     let (told, errors) = (text(&out.stdout), text(&out.stderr));
+    assert_eq!(out.status.code(), Some(2), "{errors}{told}");
+    assert!(errors.contains("--find-rate at 1000/s: the data set has 2 to begin, and "), "{errors}");
+    assert!(server.got.lock().unwrap().is_empty(), "nothing was sent");
+}
+
+/// 150 users are enough for the first rate and not for the next, of which no request is sent.
+#[tokio::test]
+async fn a_search_ends_before_a_run_for_which_the_data_set_is_too_small() {
+    let (server, folder) = (serving(), Folder::new("few-users"));
+    let args = format!(
+        "--base-url {} --dataset-name multi-turn --mt-users 150 --mt-turns 1 --mt-system-prompt-len 4 --mt-question-len 4 \
+         --mt-output-len 8 --arrivals constant --request-rate 400 --duration 250ms --find-rate --disable-tqdm --warmup-requests 0 --slo",
+        server.listen().await
+    );
+    let mut command = bench(&folder, &args);
+    command.arg("p50 ttft_client<60s");
+    let out = output(command).await;
+    let (told, errors) = (text(&out.stdout), text(&out.stderr));
     assert_eq!(out.status.code(), Some(3), "{errors}{told}");
-    assert!(errors.contains("no bracket: at 1000/s: the data set has 2 to begin, and "), "{errors}");
+    if errors.contains("the client cannot make") {
+        return;
+    }
+    assert!(errors.contains("no bracket: at "), "{errors}{told}");
+    let sent = server.load().len();
+    assert!(sent <= 300 && sent % 100 == 0, "{sent} requests: each run that was made had 100 to begin");
+}
+
+/// Whatever flag with a number is swept: each run can be asked for again by its own file.
+#[tokio::test]
+async fn any_flag_with_a_number_is_swept_and_its_runs_can_be_made_again() {
+    let (server, folder) = (serving(), Folder::new("swept"));
+    let url = server.listen().await;
+    let gsp = "--dataset-name generated-shared-prefix --gsp-prompts-per-group 1 --gsp-system-prompt-len 4 --gsp-question-len 3 \
+               --gsp-output-len 8 --disable-tqdm --sweep gsp-num-groups=1,3";
+    let done = output(bench(&folder, &format!("--base-url {url} {gsp}"))).await;
+    assert!(matches!(done.status.code(), Some(0 | 3)), "{}", text(&done.stderr));
+    let lines = folder.read("milepost-bench/sweep.jsonl");
+    let runs: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let requests: Vec<u64> = runs.iter().map(|run| run["metrics"]["requests"].as_u64().unwrap()).collect();
+    assert_eq!(
+        (requests, &runs[1]["series"]["point"]["point"]),
+        (vec![1, 3], &Value::from("gsp-num-groups=3"))
+    );
+    let again = output(bench(&folder, "--config milepost-bench/latest/run.json --output-dir again")).await;
+    assert!(matches!(again.status.code(), Some(0 | 3)), "{}", text(&again.stderr));
+    let told: Value = serde_json::from_str(&folder.read("again/latest/run.json")).unwrap();
+    assert_eq!(told["prompts_xxh3"], runs[1]["prompts_xxh3"]);
 }
 
 /// What a run of a series was asked can be asked again, though another shape was typed than the sweep needs.

@@ -9,10 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::load::config::MOST_REQUESTS;
 use crate::load::schedule::{Arrivals, Pace, Rate, Schedule, Shape, Stages, TracePace, parse_seconds};
-
-/// Requests of a run that has no number of them, at most.
-const MOST_REQUESTS: usize = 10_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ShapeName {

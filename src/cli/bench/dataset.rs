@@ -15,7 +15,7 @@ use crate::load::dataset::{
 use crate::load::schedule::{Arrivals, Pace, parse_seconds};
 
 /// Requests of a run at most.
-const MOST_REQUESTS: u32 = 10_000_000;
+const MOST_REQUESTS: u32 = crate::load::config::MOST_REQUESTS as u32;
 
 /// `--dataset-name`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

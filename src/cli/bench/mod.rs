@@ -33,7 +33,7 @@ use self::faults::FaultArgs;
 use self::figures::FigureArgs;
 use self::output::OutputArgs;
 use self::request::RequestArgs;
-use self::series::SeriesArgs;
+use self::series::{Asked, SeriesArgs};
 use self::session::{Kept, Session};
 use self::static_batch::StaticBatchArgs;
 use self::target::TargetArgs;
@@ -55,9 +55,9 @@ use crate::report::{Rating, Verdict};
 pub struct BenchArgs {
     #[command(flatten)]
     flags: Box<Flags>,
-    /// As they were given, secrets masked.
+    /// As they were given.
     #[arg(skip)]
-    arguments: Vec<String>,
+    typed: Vec<String>,
 }
 
 impl BenchArgs {
@@ -71,7 +71,7 @@ impl BenchArgs {
 
     /// Notes how the run was asked for.
     pub fn remember(&mut self, arguments: &[String]) {
-        self.arguments = arguments::masked(arguments.iter().cloned());
+        self.typed = arguments.to_vec();
     }
 }
 
@@ -123,7 +123,7 @@ struct Flags {
 
 /// Runs `milepost bench`.
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
-    let BenchArgs { flags: args, arguments } = args;
+    let BenchArgs { flags: args, typed } = args;
     args.unneeded.notes().iter().for_each(|note| eprintln!("note: {note}"));
     args.dataset.note().iter().for_each(|note| eprintln!("note: {note}"));
     if args.figures.explains_all() {
@@ -133,8 +133,7 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     if args.pace_check {
         return check_pace(&args);
     }
-    let mut config =
-        config(&args, &arguments, std::env::var("OPENAI_API_KEY").ok().as_deref()).map_err(Failure::Usage)?;
+    let mut config = config(&args, &typed).map_err(Failure::Usage)?;
     if args.static_batch.static_batch {
         return static_batch::run(&args, config);
     }
@@ -152,7 +151,7 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     // Before a router is told of workers: it is to forget them again, whenever Ctrl-C comes.
     let watching = runtime.block_on(async { session.watch() });
     let hands = runtime.block_on(args.faults.begin(&mut config, session.stop()))?;
-    let outcome = measure(&args, config, session, &runtime);
+    let outcome = measure(&args, &typed, config, session, &runtime);
     drop(watching);
     if let Some(hands) = hands
         && let Err(why) = runtime.block_on(hands.end())
@@ -163,9 +162,15 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
 }
 
 /// One run, or a series of them.
-fn measure(args: &Flags, config: LoadConfig, session: Session, runtime: &Runtime) -> Result<(), Failure> {
+fn measure(
+    args: &Flags,
+    typed: &[String],
+    config: LoadConfig,
+    session: Session,
+    runtime: &Runtime,
+) -> Result<(), Failure> {
     if args.series.wanted() {
-        return series::run(args, &config, session);
+        return series::run(args, Asked { typed, base: &config }, session);
     }
     let report = runtime.block_on(session.measure(config))?;
     finish(&report, &session.keep(&report)?)
@@ -208,7 +213,8 @@ fn judge(verdict: &Verdict) -> Result<(), Failure> {
     }
 }
 
-fn config(args: &Flags, arguments: &[String], api_key: Option<&str>) -> Result<LoadConfig, String> {
+fn config(args: &Flags, typed: &[String]) -> Result<LoadConfig, String> {
+    let api_key = std::env::var("OPENAI_API_KEY").ok();
     let router_trace = args
         .router_trace
         .as_deref()
@@ -229,7 +235,7 @@ fn config(args: &Flags, arguments: &[String], api_key: Option<&str>) -> Result<L
         seed: args.arrivals.seed,
         model: args.target.model.clone(),
         request: args.request.options()?,
-        headers: request_headers(&args.request.header, api_key)?,
+        headers: request_headers(&args.request.header, api_key.as_deref())?,
         request_timeout: Duration::from_secs(args.request.request_timeout_secs),
         idle_timeout: Duration::from_secs(args.request.idle_timeout_secs),
         warmup_requests: args.warmup_requests as usize,
@@ -237,7 +243,7 @@ fn config(args: &Flags, arguments: &[String], api_key: Option<&str>) -> Result<L
         router_trace,
         columns: args.figures.columns()?,
         besides: args.faults.asked().chain(args.figures.asked()).collect(),
-        arguments: arguments.to_vec(),
+        arguments: arguments::masked(typed.iter().cloned()),
         tls,
         ..LoadConfig::new(target, dataset)
     })

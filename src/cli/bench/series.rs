@@ -3,16 +3,17 @@
 //! Rule: a run whose line is in the file already is not made again; Ctrl-C ends the series after writing what there is.
 //! Deliberately not here: which runs they are, and what they say (`crate::series`).
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, FromArgMatches, ValueEnum};
 use serde_json::{Value, json};
 
-use super::Flags;
 use super::arguments::of_one_run;
 use super::arrivals::requests;
 use super::session::{Kept, Session};
+use super::{BenchArgs, Flags};
 use crate::cli::Failure;
 use crate::load::LoadConfig;
 use crate::load::dataset::Dataset;
@@ -20,7 +21,8 @@ use crate::load::schedule::{Pace, Rate, Shape, parse_seconds};
 use crate::report::Rating;
 use crate::report::json::run_json;
 use crate::series::{
-    Answer, Axis, Limits, Lines, Mode, Point, Setting, Slo, Sweep, find_rate, identity, load_was_made, table,
+    Answer, Axis, Limits, Lines, Mode, Point, Slo, Sweep, ended_early, find_rate, identity, load_was_made,
+    table,
 };
 
 /// Length of a search's run that is not given any.
@@ -40,8 +42,8 @@ enum SweepMode {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Series of runs")]
 pub(super) struct SeriesArgs {
-    /// A run for each value of a flag: request-rate=10,20,50; also max-concurrency, burstiness, random-input-len and
-    /// random-output-len. Given several times: of each combination, or see --sweep-mode
+    /// A run for each value of a flag with a number, such as request-rate=10,20,50 or gsp-num-groups=8,64; what cannot be swept is told
+    /// with all that can. Given several times: of each combination, or see --sweep-mode
     #[arg(long, value_name = "FLAG=V,V", value_parser = Axis::parse, conflicts_with_all = ["find_rate", "schedule", "stages"])]
     sweep: Vec<Axis>,
     /// How several --sweep go together
@@ -97,27 +99,114 @@ impl SeriesArgs {
 }
 
 /// Makes the series.
-pub(super) fn run(args: &Flags, base: &LoadConfig, session: Session) -> Result<(), Failure> {
+pub(super) fn run(args: &Flags, asked: Asked<'_>, session: Session) -> Result<(), Failure> {
+    if asked.typed.is_empty() {
+        return Err(Failure::Usage("a series: what is typed, file names too, must be UTF-8".to_owned()));
+    }
     let name = if args.series.find_rate { "find-rate.jsonl" } else { "sweep.jsonl" };
     let collection = args.output.output_file.clone();
     let path: PathBuf = collection.unwrap_or_else(|| args.output.output_dir.join(name));
     let lines =
         Lines::read(&path).map_err(|e| Failure::Usage(format!("cannot read the runs made before: {e}")))?;
-    let mut series = Series { session, lines };
+    let mut series = Series { session, lines, asked, counted: None };
     let told = match &args.series.slo {
-        Some(slo) if args.series.find_rate => series.search(args, base, slo),
-        _ => series.sweep(args, base),
+        Some(slo) if args.series.find_rate => series.search(args, slo),
+        _ => series.sweep(args),
     };
     println!("runs: {}", series.lines.path().display());
     told
 }
 
-struct Series {
-    session: Session,
-    lines: Lines,
+/// What a series is made from: a command line, and the run that it asks for.
+pub(super) struct Asked<'a> {
+    /// The command line.
+    pub typed: &'a [String],
+    /// What it asks for, the series left out.
+    pub base: &'a LoadConfig,
 }
 
-impl Series {
+impl Asked<'_> {
+    /// One run of a series, with what is its own: read as the command line that asks for it alone, so that what is written of the run
+    /// asks for the same again. What this process makes go wrong stays as it is.
+    fn alone(&self, own: &[(&str, String)]) -> Result<LoadConfig, String> {
+        let typed = of_one_run(self.typed, own);
+        let command = BenchArgs::augment_args(Command::new("bench").no_binary_name(true));
+        let flags = command.try_get_matches_from(&typed).and_then(|found| Flags::from_arg_matches(&found));
+        let flags = flags.map_err(|e| {
+            let told = e.to_string();
+            told.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        })?;
+        Ok(LoadConfig { faults: self.base.faults.clone(), ..super::config(&flags, &typed)? })
+    }
+
+    /// The run of a point.
+    fn at(&self, point: &Point, repeat: u64) -> Result<LoadConfig, String> {
+        let mut own: Vec<(&str, String)> =
+            point.settings().iter().map(|s| (s.flag(), s.value().to_owned())).collect();
+        own.push(("seed", (self.base.seed + repeat).to_string()));
+        let is_bursty = point.settings().iter().any(|setting| setting.flag() == "burstiness");
+        if is_bursty && self.base.arrivals.shape != Shape::Constant {
+            // What was typed may be another shape, which refuses a burstiness.
+            own.push(("arrivals", "gamma".to_owned()));
+        }
+        self.alone(&own).map_err(|why| format!("--sweep {point}: {why}"))
+    }
+
+    /// Refuses a flag of which no value makes another run than the next.
+    fn tells_apart(&self, axis: &Axis) -> Result<(), String> {
+        let mut made = BTreeSet::new();
+        for point in axis.points() {
+            // What it is alone cannot be had where another flag of the grid is what it needs.
+            let Ok(config) = self.at(&point, 0) else { return Ok(()) };
+            let mut run = config.to_json();
+            if matches!(config.dataset, Dataset::SharedPrefix(_) | Dataset::MultiTurn(_)) {
+                // They have as many as their own flags say.
+                run["num_prompts"] = Value::Null;
+            }
+            made.insert(run.to_string());
+        }
+        if axis.points().len() > 1 && made.len() == 1 {
+            let dataset = self.base.dataset.name();
+            return Err(format!(
+                "--sweep {}: it changes nothing of a run with --dataset-name {dataset}",
+                axis.flag()
+            ));
+        }
+        Ok(())
+    }
+
+    /// A search's run. Prompts and arrivals are new each time: what an earlier run left in a cache is not asked.
+    fn probe(&self, per_s: f64, number: usize, slo: &Slo) -> Result<LoadConfig, String> {
+        let fewest = FEWEST_REQUESTS.max(f64::from(slo.fewest_requests()));
+        let lasts_s = self.base.arrivals.duration.unwrap_or(PROBE).as_secs_f64().max(fewest / per_s);
+        let own = [
+            ("request-rate", per_s.to_string()),
+            ("duration", format!("{lasts_s}s")),
+            ("seed", (self.base.seed + number as u64).to_string()),
+        ];
+        self.alone(&own).map_err(|why| format!("--find-rate at {per_s}/s: {why}"))
+    }
+}
+
+struct Series<'a> {
+    session: Session,
+    lines: Lines,
+    asked: Asked<'a>,
+    counted: Option<Counted>,
+}
+
+/// What is known of a data set's length.
+#[derive(Clone, Copy)]
+struct Counted {
+    /// Requests that were asked of it.
+    asked: usize,
+    /// Those that it gave.
+    given: usize,
+    /// Of these, with a due time of their own.
+    starts: usize,
+}
+
+impl Series<'_> {
     /// The line of a run: of an earlier call, or made now.
     async fn line(
         &mut self,
@@ -140,15 +229,20 @@ impl Series {
         Ok(line)
     }
 
-    fn sweep(&mut self, args: &Flags, base: &LoadConfig) -> Result<(), Failure> {
+    fn sweep(&mut self, args: &Flags) -> Result<(), Failure> {
         let sweep = args.series.points().map_err(Failure::Usage)?;
+        // Before the first request, as the last point may be one that cannot be made.
+        args.series.sweep.iter().try_for_each(|axis| self.asked.tells_apart(axis)).map_err(Failure::Usage)?;
+        for point in sweep.points() {
+            self.asked.at(point, 0).map_err(Failure::Usage)?;
+        }
         let runtime = super::runtime()?;
         let mut made: Vec<(String, Vec<Value>)> =
             sweep.points().iter().map(|point| (point.to_string(), Vec::new())).collect();
         let outcome = runtime.block_on(async {
             for repeat in 0..args.series.repeats {
                 for (point, (name, runs)) in sweep.points().iter().zip(&mut made) {
-                    let config = at(args, base, point, u64::from(repeat))?;
+                    let config = self.asked.at(point, u64::from(repeat)).map_err(Failure::Usage)?;
                     let line =
                         self.line(config, json!({"point": name, "repeat": repeat + 1}), |_| true).await?;
                     let partial = line["partial"] == true;
@@ -167,16 +261,47 @@ impl Series {
         worst(made.iter().flat_map(|(_, runs)| runs))
     }
 
-    fn search(&mut self, args: &Flags, base: &LoadConfig, slo: &Slo) -> Result<(), Failure> {
-        let limits = args.series.limits(base).map_err(Failure::Usage)?;
+    /// How many the data set lets begin in this run. It is read again only where a run asks for more than was ever read.
+    fn starts(&mut self, config: &LoadConfig) -> Result<usize, Failure> {
+        let asked = config.num_prompts;
+        if matches!(config.dataset, Dataset::Random(_)) {
+            return Ok(asked);
+        }
+        let counted = match self.counted {
+            Some(counted) if asked <= counted.asked || counted.given < counted.asked => counted,
+            _ => {
+                let exact = config.backend.takes_tokens();
+                let opened = config.dataset.open(asked, config.seed, exact);
+                let prompts = opened.map_err(|e| Failure::Usage(e.to_string()))?.prompts;
+                Counted { asked, given: prompts.len(), starts: prompts.starts() }
+            }
+        };
+        self.counted = Some(counted);
+        Ok(counted.starts.min(asked))
+    }
+
+    fn search(&mut self, args: &Flags, slo: &Slo) -> Result<(), Failure> {
+        let limits = args.series.limits(self.asked.base).map_err(Failure::Usage)?;
         let clock = self.session.clock();
         let began_ns = clock.mono_ns();
         let elapsed_s = || (clock.mono_ns() - began_ns) as f64 / 1e9;
         let answer = super::runtime()?.block_on(async {
             find_rate(limits, slo, elapsed_s, async |per_s, number| {
-                let config = probe(args, base, per_s, number, slo);
-                // What the client failed to make tells nothing, and may work now.
-                self.line(config, json!({"request_rate": per_s, "probe": number + 1}), load_was_made).await
+                let config = self.asked.probe(per_s, number, slo).map_err(Failure::Usage)?;
+                let planned =
+                    json!({"series": {"starts": self.starts(&config)?, "starts_due": starts_due(&config)}});
+                match ended_early(&planned) {
+                    // It would tell nothing: no request is sent for it.
+                    Some(why) if number == 0 => {
+                        Err(Failure::Usage(format!("--find-rate at {per_s}/s: {why}")))
+                    }
+                    Some(_) => Ok(planned),
+                    // What the client failed to make tells nothing, and may work now.
+                    None => {
+                        self.line(config, json!({"request_rate": per_s, "probe": number + 1}), load_was_made)
+                            .await
+                    }
+                }
             })
             .await
         })?;
@@ -206,78 +331,10 @@ fn told(answer: &Answer, slo: &Slo, unit: &str) -> String {
     )
 }
 
-/// The configuration of a point. The number of requests may follow from the rate.
-fn at(args: &Flags, base: &LoadConfig, point: &Point, repeat: u64) -> Result<LoadConfig, Failure> {
-    let mut config = LoadConfig { seed: base.seed + repeat, ..base.clone() };
-    for setting in point.settings() {
-        set(&mut config, *setting).map_err(|e| Failure::Usage(format!("--sweep {}: {e}", setting.flag())))?;
-    }
-    let mut own: Vec<(&str, String)> = point.settings().iter().map(|s| (s.flag(), s.value())).collect();
-    own.push(("seed", config.seed.to_string()));
-    if point.settings().iter().any(|setting| matches!(setting, Setting::Burstiness(_))) {
-        // What was typed may be another shape, which refuses a burstiness.
-        own.push(("arrivals", "gamma".to_owned()));
-    }
-    config.arguments = of_one_run(&base.arguments, &own);
-    if config.arrivals.duration.is_some() && config.arrivals.mean_per_s().is_none() {
-        return Err(Failure::Usage("--sweep: request-rate=inf has no --duration".to_owned()));
-    }
-    config.num_prompts = requests(&config.arrivals, args.dataset.requests(), config.seed);
-    Ok(config)
-}
-
-fn set(config: &mut LoadConfig, setting: Setting) -> Result<(), String> {
-    let dataset = config.dataset.name();
-    let random = match &mut config.dataset {
-        Dataset::Random(options) => Ok(options),
-        _ => Err(format!("only with --dataset-name random, not {dataset}")),
-    };
-    match setting {
-        Setting::RequestRate(rate) => at_rate(config, rate),
-        Setting::MaxConcurrency(places) => config.max_concurrency = Some(places as usize),
-        Setting::Burstiness(_)
-            if config.arrivals.shape == Shape::Constant || config.arrivals.mean_per_s().is_none() =>
-        {
-            return Err("needs a --request-rate, and arrivals that are not constant".to_owned());
-        }
-        Setting::Burstiness(shape) => config.arrivals.shape = Shape::Gamma(shape),
-        Setting::RandomInputLen(tokens) => random?.input_tokens = tokens,
-        Setting::RandomOutputLen(tokens) => random?.output_tokens = tokens,
-    }
-    Ok(())
-}
-
-/// Arrivals at a rate. A trace that was to come at its own times is then read whole: its times mean nothing any more.
-fn at_rate(config: &mut LoadConfig, rate: Rate) {
-    config.arrivals.pace = Pace::Rate(rate);
-    if let Dataset::Trace(options) = &mut config.dataset {
-        options.until = None;
-    }
-}
-
 /// Requests, or beginnings of sessions, that are due in the time of a run at a rate, however many the data set has.
 fn starts_due(config: &LoadConfig) -> Option<usize> {
     let at_rate = matches!(config.arrivals.pace, Pace::Rate(Rate::PerSecond(_)));
     (at_rate && config.arrivals.duration.is_some()).then(|| requests(&config.arrivals, None, config.seed))
-}
-
-/// The configuration of a search's run. Prompts and arrivals are new each time: what an earlier run left in a cache is not asked.
-fn probe(args: &Flags, base: &LoadConfig, per_s: f64, number: usize, slo: &Slo) -> LoadConfig {
-    let fewest = FEWEST_REQUESTS.max(f64::from(slo.fewest_requests()));
-    let lasts_s = base.arrivals.duration.unwrap_or(PROBE).as_secs_f64().max(fewest / per_s);
-    let mut config = LoadConfig { seed: base.seed + number as u64, ..base.clone() };
-    at_rate(&mut config, Rate::PerSecond(per_s));
-    config.arrivals.duration = Some(Duration::from_secs_f64(lasts_s));
-    // The time ends it, or the data set, which the search is told.
-    config.num_prompts = requests(&config.arrivals, args.dataset.requests(), config.seed);
-    let own = [
-        ("request-rate", per_s.to_string()),
-        ("duration", format!("{lasts_s}s")),
-        ("num-prompts", config.num_prompts.to_string()),
-        ("seed", config.seed.to_string()),
-    ];
-    config.arguments = of_one_run(&base.arguments, &own);
-    config
 }
 
 /// The exit code of a series is that of its worst run.
@@ -292,5 +349,20 @@ fn worst<'a>(runs: impl Iterator<Item = &'a Value>) -> Result<(), Failure> {
         (0, 0) => Ok(()),
         (n, 0) => Err(Failure::Suspect(format!("{n} runs are SUSPECT; their lines and summaries say why"))),
         (_, n) => Err(Failure::Invalid(format!("{n} runs are INVALID; their lines and summaries say why"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::series::SWEPT;
+
+    #[test]
+    fn what_can_be_swept_is_a_flag_with_one_value() {
+        let command = BenchArgs::augment_args(Command::new("bench"));
+        for swept in SWEPT {
+            let arg = command.get_arguments().find(|arg| arg.get_long() == Some(swept));
+            assert!(arg.is_some_and(|arg| arg.get_action().takes_values() && !arg.is_hide_set()), "{swept}");
+        }
     }
 }
