@@ -97,7 +97,7 @@ impl Cli {
             Command::Worker(args) => worker::run(args),
             Command::Bench(args) => bench::run(*args),
             Command::Doctor(args) => doctor::run(args),
-            Command::Report(args) => report::run(args),
+            Command::Report(args) => report::run(&args),
             Command::Trace(args) => trace::run(args),
             Command::Replay(args) => replay::run(args),
             Command::Demo(args) => demo::run(args),

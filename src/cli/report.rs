@@ -16,7 +16,7 @@ use crate::report::files::write_whole;
 use crate::report::gather::{Gathering, Side};
 use crate::report::goodput::Slo;
 use crate::report::hdr::{json as logs_json, text as logs_text};
-use crate::report::page::{charts, page};
+use crate::report::page::{Chart, charts, log_charts, logs_page, page};
 use crate::report::read::hdr::{is_log, read_all};
 use crate::report::read::{Facts, Input, ReadError, inputs};
 use crate::report::recount::{Arm, compared, shorten, summary};
@@ -25,7 +25,7 @@ use crate::report::recount::{Arm, compared, shorten, summary};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  milepost report milepost-bench/latest\n  milepost report milepost-demo --out demo.html\n  milepost report trace.jsonl\n  milepost report before=runs/a after=runs/b\n  milepost report client-1/latency.hdr client-2/latency.hdr\n\nSeveral runs are shown side by side, under the names that are given. A trace alone tells what the router saw. \
-    Of HDR logs (bench --hdr) there are only their percentiles, and those of all of them together."
+    Of HDR logs (bench --hdr) there are only their distributions, and those of all of them together."
 )]
 pub struct ReportArgs {
     /// Runs: requests.csv, run.json, the folder of a run or a folder of such folders, a router's trace log (a file, packed too, its folder or a pattern); or HDR logs, of which the figures are merged. NAME=PATH says how one is called
@@ -50,11 +50,11 @@ pub struct ReportArgs {
 }
 
 /// Runs `milepost report`.
-pub fn run(args: ReportArgs) -> Result<(), Failure> {
+pub fn run(args: &ReportArgs) -> Result<(), Failure> {
     let slos = Slo::all(&args.goodput).map_err(Failure::Usage)?;
     let usage = |e: ReadError| Failure::Usage(e.to_string());
     if are_hdr_logs(&args.runs)? {
-        return merge(&args);
+        return merge(args);
     }
     let inputs = inputs(&args.runs).map_err(usage)?;
     let arms = inputs.iter().map(|input| arm(input, &slos).map_err(usage));
@@ -67,20 +67,8 @@ pub fn run(args: ReportArgs) -> Result<(), Failure> {
     if arms.len() > 1 {
         text.push_str(&compared(&arms));
     }
-    let out = args.out.unwrap_or_else(|| PathBuf::from("report.html"));
-    let mut written = vec![out.display().to_string()];
-    write(&out, &page(&arms))?;
-    if let Some(folder) = &args.svg {
-        each_chart(&arms, "svg", folder, |picture| Ok(svg::file(picture).into_bytes()))?;
-        written.push(folder.display().to_string());
-    }
-    #[cfg(feature = "png")]
-    if let Some(folder) = &args.png {
-        each_chart(&arms, "png", folder, |picture| {
-            png::encoded(picture).map_err(|e| Failure::Run(format!("--png: {e}")))
-        })?;
-        written.push(folder.display().to_string());
-    }
+    let mut written = vec![write_page(args, &page(&arms))?];
+    written.extend(pictures(args, &|| charts(&arms))?);
     if let Some(path) = &args.json {
         write(path, &format!("{:#}\n", figures(&arms)))?;
         written.push(path.display().to_string());
@@ -88,16 +76,40 @@ pub fn run(args: ReportArgs) -> Result<(), Failure> {
     print(&format!("{text}written: {}\n", written.join(", ")))
 }
 
+/// The page, where it is wanted; its name.
+fn write_page(args: &ReportArgs, page: &str) -> Result<String, Failure> {
+    let out = args.out.as_deref().unwrap_or(Path::new("report.html"));
+    write(out, page)?;
+    Ok(out.display().to_string())
+}
+
+/// The charts in the forms that are asked for; the names of their folders.
+fn pictures(args: &ReportArgs, charts: &dyn Fn() -> Vec<Chart>) -> Result<Vec<String>, Failure> {
+    let mut written = Vec::new();
+    if let Some(folder) = &args.svg {
+        each_chart(&charts(), "svg", folder, |picture| Ok(svg::file(picture).into_bytes()))?;
+        written.push(folder.display().to_string());
+    }
+    #[cfg(feature = "png")]
+    if let Some(folder) = &args.png {
+        each_chart(&charts(), "png", folder, |picture| {
+            png::encoded(picture).map_err(|e| Failure::Run(format!("--png: {e}")))
+        })?;
+        written.push(folder.display().to_string());
+    }
+    Ok(written)
+}
+
 /// Each chart as a file of its own, by its name and the ending that the flag is called after.
 fn each_chart(
-    arms: &[Arm],
+    charts: &[Chart],
     ending: &str,
     folder: &Path,
     drawn: impl Fn(&Picture) -> Result<Vec<u8>, Failure>,
 ) -> Result<(), Failure> {
     std::fs::create_dir_all(folder)
         .map_err(|e| Failure::Run(format!("--{ending} {}: {e}", folder.display())))?;
-    for chart in charts(arms) {
+    for chart in charts {
         write(&folder.join(format!("{}.{ending}", chart.file)), &drawn(&chart.picture)?)?;
     }
     Ok(())
@@ -123,24 +135,19 @@ fn are_hdr_logs(paths: &[PathBuf]) -> Result<bool, Failure> {
 
 /// HDR logs, each and all of them together.
 fn merge(args: &ReportArgs) -> Result<(), Failure> {
-    for (flag, given) in [
-        ("--out", args.out.is_some()),
-        ("--svg", args.svg.is_some()),
-        #[cfg(feature = "png")]
-        ("--png", args.png.is_some()),
-        ("--goodput", !args.goodput.is_empty()),
-    ] {
-        if given {
-            return Err(Failure::Usage(format!(
-                "{flag}: an HDR log holds counts and no requests; name the folder of the run for it"
-            )));
-        }
+    if !args.goodput.is_empty() {
+        let why = "--goodput: an HDR log holds counts and no requests; name the folder of the run for it";
+        return Err(Failure::Usage(why.to_owned()));
     }
     let (logs, merged) = read_all(&args.runs).map_err(|e| Failure::Usage(e.to_string()))?;
     let text = logs_text(&logs, &merged);
-    let Some(path) = &args.json else { return print(&text) };
-    write(path, &format!("{:#}\n", logs_json(&logs, &merged)))?;
-    print(&format!("{text}written: {}\n", path.display()))
+    let mut written = vec![write_page(args, &logs_page(&logs, &merged))?];
+    written.extend(pictures(args, &|| log_charts(&logs, &merged))?);
+    if let Some(path) = &args.json {
+        write(path, &format!("{:#}\n", logs_json(&logs, &merged)))?;
+        written.push(path.display().to_string());
+    }
+    print(&format!("{text}written: {}\n", written.join(", ")))
 }
 
 fn arm(input: &Input, slos: &[Slo]) -> Result<Arm, ReadError> {

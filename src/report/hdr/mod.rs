@@ -10,6 +10,7 @@ mod table;
 
 pub use encoded::{decoded, encoded};
 pub use record::{Recording, TAGS};
+pub(in crate::report) use table::{MERGED, figures, notes, shown, tags, unit};
 pub use table::{json, text};
 
 use std::collections::BTreeMap;

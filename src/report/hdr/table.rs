@@ -1,7 +1,7 @@
 //! HDR logs on the console and as JSON: each by tag, and all of them together.
 //!
 //! Rule: a log of ours is in milliseconds; beside one of another program all are in what they were recorded in, which no log
-//! says. Percentiles are upper ends of buckets, and that is said. Deliberately not here: charts, as a log holds no requests.
+//! says. Percentiles are upper ends of buckets, and that is said. Deliberately not here: charts (`page`).
 
 use serde_json::{Map, Value, json};
 
@@ -12,12 +12,12 @@ use crate::report::read::hdr::HdrLog;
 /// Nanoseconds of a millisecond.
 const MS: f64 = 1e6;
 /// What several logs together are called.
-const MERGED: &str = "merged";
+pub(in crate::report) const MERGED: &str = "merged";
 /// Columns of a name.
 const NAME: usize = 30;
 
 /// The figures of one histogram by name, in the order of the table.
-fn figures(counts: &Counts, unit: f64) -> [(&'static str, f64); 7] {
+pub(in crate::report) fn figures(counts: &Counts, unit: f64) -> [(&'static str, f64); 7] {
     let at = |share: f64| counts.value_at_quantile(share) as f64 / unit;
     [
         ("mean", counts.mean() / unit),
@@ -31,15 +31,20 @@ fn figures(counts: &Counts, unit: f64) -> [(&'static str, f64); 7] {
 }
 
 /// Milliseconds where every log is known to be in nanoseconds.
-fn unit(logs: &[HdrLog]) -> (f64, &'static str) {
+pub(in crate::report) fn unit(logs: &[HdrLog]) -> (f64, &'static str) {
     if logs.iter().all(|log| log.nanoseconds) { (MS, "ms") } else { (1.0, "as recorded") }
 }
 
 /// In the order of our own tags, then by name.
-fn tags(merged: &Tagged) -> Vec<&str> {
+pub(in crate::report) fn tags(merged: &Tagged) -> Vec<&str> {
     let ours = TAGS.into_iter().filter(|tag| merged.0.contains_key(*tag));
     let others = merged.0.keys().map(String::as_str).filter(|tag| !TAGS.contains(tag));
     ours.chain(others).collect()
+}
+
+/// How a tag is called.
+pub(in crate::report) fn shown(tag: &str) -> &str {
+    if tag.is_empty() { "without a tag" } else { tag }
 }
 
 /// The whole text.
@@ -51,8 +56,7 @@ pub fn text(logs: &[HdrLog], merged: &Tagged) -> String {
         out.pair("Read from", &format!("{} ({} histograms)", log.from, log.intervals));
     }
     for tag in tags(merged) {
-        let shown = if tag.is_empty() { "without a tag" } else { tag };
-        out.rule('-', &format!(" {shown} ({unit_name}) "));
+        out.rule('-', &format!(" {} ({unit_name}) ", shown(tag)));
         out.line(&format!(
             "{:<NAME$}{:>9}{:>8}{:>8}{:>8}{:>8}{:>9}{:>9}{:>9}",
             "", "n", "mean", "p50", "p90", "p95", "p99", "p99.9", "max"
@@ -78,7 +82,7 @@ fn line(name: &str, counts: &Counts, unit: f64) -> String {
 }
 
 /// What a reader has to know.
-fn notes(logs: &[HdrLog], merged: &Tagged) -> Vec<String> {
+pub(in crate::report) fn notes(logs: &[HdrLog], merged: &Tagged) -> Vec<String> {
     let mut notes: Vec<String> =
         logs.iter().flat_map(|log| log.notes.iter().map(|note| format!("{}: {note}", log.from))).collect();
     let finest = |log: &HdrLog| log.tagged.0.values().map(Counts::sigfig).max();

@@ -80,7 +80,7 @@ pub fn charts(arms: &[Arm]) -> Vec<Chart> {
 }
 
 /// Letters, digits and dashes of a name.
-fn file_name(name: &str) -> String {
+pub(super) fn file_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 
@@ -178,7 +178,7 @@ fn distributions(title: &str, series: Vec<Series>) -> Plot {
 }
 
 /// An axis of times for these curves. The quickest hundredth does not make it logarithmic.
-fn fitting<'a>(curves: impl Iterator<Item = &'a Vec<(f64, f64)>>) -> Axis {
+pub(super) fn fitting<'a>(curves: impl Iterator<Item = &'a Vec<(f64, f64)>>) -> Axis {
     let ends = curves.filter_map(|points| {
         let least = points.iter().find(|p| p.1 >= 0.01)?.0;
         Some((least, points.last()?.0))

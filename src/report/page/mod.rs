@@ -4,11 +4,13 @@
 //! a table too. Deliberately not here: how a chart is drawn (`chart`), what is in one (`charts`).
 
 mod charts;
+mod logs;
 mod phases;
 
 use std::fmt::Write;
 
 pub use self::charts::{Chart, charts};
+pub use self::logs::{log_charts, logs_page};
 use super::breakdown::KEYS;
 use super::chart::palette::COLOURS;
 use super::chart::svg::{escaped, inline, style};
@@ -34,19 +36,10 @@ td.long{white-space:normal;text-align:left;max-width:70ch;overflow-wrap:anywhere
 
 /// The whole page.
 pub fn page(arms: &[Arm]) -> String {
-    let title = match arms {
+    let mut out = begun(&match arms {
         [one] => format!("milepost report: {}", one.name),
         _ => format!("milepost report: {} runs side by side", arms.len()),
-    };
-    let title = escaped(&title);
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
-         <style>{}{PAGE_STYLE}{}</style>\n</head>\n<body>\n<h1>{title}</h1>\n",
-        style(),
-        key_colours()
-    );
+    });
     for arm in arms {
         for note in arm.notes() {
             let of = if arms.len() > 1 { format!("{}: ", arm.name) } else { String::new() };
@@ -70,6 +63,19 @@ pub fn page(arms: &[Arm]) -> String {
         env!("CARGO_PKG_VERSION")
     );
     out
+}
+
+/// What stands before everything.
+fn begun(title: &str) -> String {
+    let title = escaped(title);
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
+         <style>{}{PAGE_STYLE}{}</style>\n</head>\n<body>\n<h1>{title}</h1>\n",
+        style(),
+        key_colours()
+    )
 }
 
 fn key_colours() -> String {
