@@ -14,7 +14,7 @@ use crate::load::progress::{Progress, Standing};
 use crate::load::target::Target;
 use crate::load::{LoadConfig, LoadError, RunContext, RunReport, TraceSource, run as run_load};
 use crate::report::files::{Destination, Extras, write_run};
-use crate::report::{Metrics, Verdict};
+use crate::report::{Metrics, Survey};
 use crate::trace::reader::TraceFile;
 
 /// What came of one policy.
@@ -89,12 +89,11 @@ pub(super) async fn run(
     let (run, workers) = played?;
     let traced = TraceFile::read(&trace).map_err(|e| DemoError::Run(e.to_string()))?;
     let books = Books::of(&run, &traced, router_requests, &workers);
-    let metrics = Metrics::of(&run.rows);
+    let survey = Survey::of(&run, &[]);
     let to =
         Destination { folder: folder.clone(), collection: None, details: false, extras: Extras::default() };
-    write_run(&run, &metrics, &Verdict::of(&run, &metrics), &to)
-        .map_err(|e| DemoError::Run(format!("cannot write the results: {e}")))?;
-    Ok(Arm { policy: policy.to_owned(), run, metrics, workers, books, folder })
+    write_run(&run, &survey, &to).map_err(|e| DemoError::Run(format!("cannot write the results: {e}")))?;
+    Ok(Arm { policy: policy.to_owned(), run, metrics: survey.gathered.metrics, workers, books, folder })
 }
 
 async fn play(

@@ -4,6 +4,7 @@
 //! Without a router the client's own stamps make the record, and both go through the same alignment. Deliberately not here:
 //! the alignment of server stamps, see [`crate::trace::align`].
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::arrivals::Seen;
@@ -15,21 +16,25 @@ use super::faults::Phases;
 use super::offset::{Pair, offset};
 use super::plan::{Ids, Plan};
 use super::probe::ServerInfo;
+use super::progress::Closing;
 use super::recorded::{fill, from_router, ns_of};
 use super::row::{Gap, Row, Tried};
 use super::rows::{Rows, RowsMaker};
-use super::spool::Keeping;
+use super::run::RunContext;
 use super::spool::records::{Found, Unread, Wanted};
 use super::spool::seen::AllSeen;
 use super::target::{Target, host_port_of};
 use super::traced::{RouterRun, Traced, Tracing};
-use crate::clock::{Clock, ClockSnapshot, Stamp};
+use crate::clock::{ClockSnapshot, Stamp};
 use crate::trace::align::{TtftSource, align};
 use crate::trace::axis::{ClockTrack, Offsets};
 use crate::trace::boot_id;
 use crate::trace::record::{Outcome, RequestRecord};
 use crate::wire::Endpoint;
 use crate::wire::answer::Answer;
+
+/// Rows from one time that it is told how many are done to the next.
+const TOLD: usize = 1024;
 
 /// Why the client takes a request for failed; `None` if it saw a whole answer with at least one token.
 pub fn failure_of(exchange: &Exchange) -> Option<Failure> {
@@ -84,11 +89,12 @@ pub(super) struct Run<'a> {
     pub start: Stamp,
     pub clocks: Vec<ClockSnapshot>,
     pub target: ServerInfo,
-    pub clock: &'a Clock,
     /// Of the schedule of failures, where there is one.
     pub phases: Option<Phases>,
-    pub keeping: &'a Keeping,
+    pub context: &'a RunContext,
     pub notes: &'a mut Vec<String>,
+    /// The worker that was looked at last, and whether it is on this host: mostly it is one for a million requests.
+    pub last_worker: RefCell<(String, bool)>,
 }
 
 /// What was made of it.
@@ -108,20 +114,18 @@ impl Run<'_> {
         let traced = self.trace(plan, &seen, tracing).await;
         let servers = self.servers(traced.as_ref());
         let axis = match &traced {
-            None => {
-                let mut offsets = Offsets::default();
-                let own =
-                    (0..).zip(seen.iter()).filter_map(|(index, seen)| self.own_record(plan, index, &seen));
-                own.for_each(|record| offsets.learn(&record));
-                Axis::Client { clocks: track(&self.clocks), offsets }
-            }
+            None => self.client_axis(plan, &seen),
             Some(traced) => self.router_axis(traced, &seen),
         };
         let kinds: BTreeMap<&str, Option<bool>> =
             servers.iter().map(|s| (s.host.as_str(), s.simulated)).collect();
         let mut records = traced.as_ref().map(|traced| traced.records.in_order());
-        let (mut rows, mut unread) = (RowsMaker::new(self.keeping), 0_u64);
-        for (index, seen) in (0..).zip(seen.iter()) {
+        let (mut rows, mut unread) = (RowsMaker::new(&self.context.keeping), 0_u64);
+        for (index, seen) in seen.iter().enumerate() {
+            if index.is_multiple_of(TOLD) {
+                let all = plan.prompts.len();
+                self.context.progress.closing(Closing { what: "the rows", done: index, all });
+            }
             let mut row = self.client_row(plan, index, &seen);
             match &axis {
                 Axis::Client { clocks, offsets } => {
@@ -156,28 +160,20 @@ impl Run<'_> {
 
     /// The records of the requests that were sent. A trace that cannot be read now costs its columns, not the run.
     async fn trace(&mut self, plan: &Plan, seen: &AllSeen, tracing: Option<Tracing>) -> Option<Traced> {
-        let Some(tracing) = tracing else {
-            if seen.iter().any(|s| s.exchange.worker_url.is_some()) {
-                self.notes.push(
-                    "a router is in between (its answers carry x-worker-url): arrival_time and router_send_time are the client's; \
-                     give --router-trace for the router's own"
-                        .to_owned(),
-                );
-            }
-            return None;
-        };
+        let tracing = tracing?;
         let sent: Vec<bool> = seen.iter().map(|s| s.exchange.stamps.sent_ns.is_some()).collect();
         let ids = Ids::of(plan);
         let wanted = Wanted {
             index: &|id| ids.index(id).filter(|index| sent[*index]),
             count: sent.iter().filter(|sent| **sent).count(),
             planned: sent.len(),
-            keeping: self.keeping,
+            keeping: &self.context.keeping,
         };
-        let traced = tracing.collect(&wanted, self.clock, self.config.trace_wait).await.unwrap_or_else(|e| {
-            self.notes.push(format!("{e}: nothing of the router is known"));
-            Traced::default()
-        });
+        let traced =
+            tracing.collect(&wanted, &self.context.clock, self.config.trace_wait).await.unwrap_or_else(|e| {
+                self.notes.push(format!("{e}: nothing of the router is known"));
+                Traced::default()
+            });
         Some(traced)
     }
 
@@ -259,6 +255,14 @@ impl Run<'_> {
         ns_of(mono_ns) - ns_of(self.start.mono_ns)
     }
 
+    fn on_this_host(&self, worker: &str) -> bool {
+        let mut last = self.last_worker.borrow_mut();
+        if last.0 != worker {
+            *last = (worker.to_owned(), on_this_host(&self.config.target, worker));
+        }
+        last.1
+    }
+
     /// The record a router would have made, from the client's stamps: arrival and send are one moment, the first write.
     fn own_record(&self, plan: &Plan, index: usize, seen: &Seen) -> Option<RequestRecord> {
         let Exchange { stamps, answer, .. } = &seen.exchange;
@@ -269,9 +273,8 @@ impl Run<'_> {
         let asked = plan.asked[index];
         let target = self.target.is_worker().then(|| self.config.target.to_string());
         let worker = seen.exchange.worker_url.clone().or(target);
-        let same_host = |worker: &String| {
-            seen.exchange.same_host.map(|same| same && on_this_host(&self.config.target, worker))
-        };
+        let same_host =
+            |worker: &String| seen.exchange.same_host.map(|same| same && self.on_this_host(worker));
         Some(RequestRecord {
             request_id: plan.id(index),
             method: "POST".into(),
@@ -318,6 +321,28 @@ enum Axis<'a> {
 }
 
 impl Run<'_> {
+    /// Learns the servers' clocks from what the client itself saw.
+    fn client_axis<'a>(&mut self, plan: &Plan, seen: &AllSeen) -> Axis<'a> {
+        let (mut offsets, mut through_router) = (Offsets::default(), false);
+        for (index, seen) in seen.iter().enumerate() {
+            through_router |= seen.exchange.worker_url.is_some();
+            // A server that tells nothing of its own has no clock to learn.
+            if seen.exchange.answer.as_ref().is_some_and(|answer| !answer.stamps.is_empty())
+                && let Some(record) = self.own_record(plan, index, &seen)
+            {
+                offsets.learn(&record);
+            }
+        }
+        if through_router {
+            self.notes.push(
+                "a router is in between (its answers carry x-worker-url): arrival_time and router_send_time are the client's; \
+                 give --router-trace for the router's own"
+                    .to_owned(),
+            );
+        }
+        Axis::Client { clocks: track(&self.clocks), offsets }
+    }
+
     fn router_axis<'a>(&mut self, traced: &'a Traced, seen: &AllSeen) -> Axis<'a> {
         if traced.another {
             self.notes.push(

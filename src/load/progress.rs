@@ -37,12 +37,27 @@ impl Standing {
     }
 }
 
+/// What is done after the load: rows, files, figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closing<'a> {
+    /// In words what is being made.
+    pub what: &'a str,
+    /// Requests that it is done with.
+    pub done: usize,
+    /// All of them.
+    pub all: usize,
+}
+
 /// Who is told.
 pub trait Progress: Send + Sync {
     /// One line of text, once.
     fn note(&self, text: &str);
     /// About once a second.
     fn standing(&self, standing: Standing);
+    /// Again and again while what was measured is put together and written.
+    fn closing(&self, _: Closing<'_>) {}
+    /// That is over.
+    fn closed(&self) {}
 }
 
 /// Tells nobody.

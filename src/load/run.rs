@@ -3,6 +3,7 @@
 //! Rule: an arrival waits for nothing but its due time (and, where asked for, a place under `--max-concurrency`, which then
 //! shows in every latency from schedule). Every planned request becomes a row, sent or not. Deliberately not here: files.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -117,6 +118,17 @@ pub struct ClientWork {
     pub in_flight_ns: Option<f64>,
 }
 
+impl ClientWork {
+    fn of(context: &RunContext, cpu_before_ns: u64, wall_ns: u64, in_flight_ns: f64) -> Self {
+        Self {
+            cpu_ns: context.alone.then(|| process_cpu_ns() - cpu_before_ns),
+            wall_ns,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            in_flight_ns: Some(in_flight_ns),
+        }
+    }
+}
+
 /// A run that took place.
 #[derive(Clone, Debug)]
 pub struct RunReport {
@@ -198,12 +210,8 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
     };
     let Made { seen, without_token_times, in_flight_ns, steps } = made.map_err(LoadError::System)?;
     notes.extend(steps.note(start.mono_ns));
-    let work = ClientWork {
-        cpu_ns: context.alone.then(|| process_cpu_ns() - cpu_before_ns),
-        wall_ns: ended.mono_ns.saturating_sub(start.mono_ns),
-        cores: std::thread::available_parallelism().map_or(1, usize::from),
-        in_flight_ns: Some(in_flight_ns),
-    };
+    let wall_ns = ended.mono_ns.saturating_sub(start.mono_ns);
+    let work = ClientWork::of(&context, cpu_before_ns, wall_ns, in_flight_ns);
     if without_token_times > 0 {
         notes.push(format!("itl is of the first requests only: there was no room for the token times of {without_token_times}"));
     }
@@ -214,9 +222,16 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
     // Closes the idle connections: their descriptors may be what reading the trace lacks.
     drop(client);
     let phases = phases(faults.as_ref(), &config);
-    let keeping = &context.keeping;
-    let joined =
-        join::Run { config: &config, start, clocks, target, clock, phases, keeping, notes: &mut notes };
+    let joined = join::Run {
+        config: &config,
+        start,
+        clocks,
+        target,
+        phases,
+        context: &context,
+        notes: &mut notes,
+        last_worker: RefCell::default(),
+    };
     let Joined { rows, servers, strangers } = joined.rows(&plan, seen, tracing).await;
     Ok(RunReport {
         has_trace: config.router_trace.is_some(),

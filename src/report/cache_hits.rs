@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 
+use super::gather::Gathered;
 use crate::load::run::RunReport;
 
 /// Two shares that differ by less look alike in the summary.
@@ -20,14 +21,9 @@ pub struct CacheHits {
 }
 
 impl CacheHits {
-    /// Of a run.
-    pub fn of(run: &RunReport) -> Self {
-        let told = run.rows.iter().filter_map(|row| Some((row.cached_tokens?, row.prompt_tokens?)));
-        let (cached, prompt) = told.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        Self {
-            reached: (prompt > 0).then(|| cached as f64 / prompt as f64),
-            possible: run.reuse.and_then(|reuse| reuse.share()),
-        }
+    /// Of a run and the figures of its rows.
+    pub fn of(run: &RunReport, gathered: &Gathered) -> Self {
+        Self { reached: gathered.cache_hit_share, possible: run.reuse.and_then(|reuse| reuse.share()) }
     }
 
     /// The part of the possible that was reached, where anything was possible.

@@ -4,13 +4,11 @@
 //! requests; a failed one has its cell in the CSV alone. An expression that cannot be computed of a row gives an empty cell, and how
 //! often that was and why stands beside the figures. Deliberately not here: the language (`milepost_policies::script`).
 
-use std::borrow::Borrow;
-
 use milepost_policies::script::{Formula, Known};
 use serde_json::{Map, Value, json};
 
-use super::csv::COLUMNS;
-use super::json::row_json;
+use super::cell::Cell;
+use super::csv::{COLUMNS, cells};
 use super::lines::{LABEL, Lines, figure};
 use super::stats::{Samples, Summary};
 use crate::load::config::OwnColumn;
@@ -90,8 +88,15 @@ impl Columns {
         if self.0.is_empty() {
             return Vec::new();
         }
-        let cells = row_json(row);
+        let cells = cells(row);
         self.0.iter_mut().map(|column| column.take(&cells)).collect()
+    }
+
+    /// Takes a row where it is a successful request, as all figures of latency are of these.
+    pub(super) fn take_good(&mut self, row: &Row) {
+        if row.success() {
+            self.take(row);
+        }
     }
 
     /// The figures over the rows taken.
@@ -107,12 +112,13 @@ impl Columns {
 }
 
 impl Column {
-    fn take(&mut self, cells: &Value) -> Option<f64> {
-        let known = |place: usize| match &cells[COLUMNS[place]] {
-            Value::Number(number) => number.as_f64().map_or(Known::Nothing, Known::Number),
-            Value::String(text) => Known::Text(text),
-            Value::Bool(truth) => Known::Truth(*truth),
-            _ => Known::Nothing,
+    fn take(&mut self, cells: &[Cell<'_>; COLUMNS.len()]) -> Option<f64> {
+        let known = |place: usize| match &cells[place] {
+            Cell::Text(text) if !text.is_empty() => Known::Text(text),
+            Cell::Nothing | Cell::Text(_) => Known::Nothing,
+            Cell::Truth(truth) => Known::Truth(*truth),
+            Cell::Count(count) => Known::Number(*count as f64),
+            Cell::Nanos(ns) => Known::Number(*ns as f64 / 1e9),
         };
         match self.formula.as_mut().map_err(|e| e.clone()).and_then(|formula| formula.value(known)) {
             Ok(value) => {
@@ -126,20 +132,6 @@ impl Column {
             }
         }
     }
-}
-
-/// The figures over the successful requests of a run, as all figures of latency are.
-pub fn figures(own: &[OwnColumn], rows: impl IntoIterator<Item: Borrow<Row>>) -> Vec<Figures> {
-    let mut columns = Columns::of(own);
-    if !own.is_empty() {
-        for row in rows {
-            let row: &Row = row.borrow();
-            if row.success() {
-                columns.take(row);
-            }
-        }
-    }
-    columns.figures()
 }
 
 /// For `run.json`, by name.
@@ -196,7 +188,11 @@ mod tests {
         let own = [parse("ttft_a_token = ttft * 1000 / actual_prompt_tokens").unwrap()];
         let failed = Row { failure: Some(Failure::new(Class::Timeout, "late")), ttft_ns: None, ..example() };
         let rows = [example(), Row { prompt_tokens: None, ..example() }, failed];
-        let told = figures(&own, &rows);
+        let mut columns = Columns::of(&own);
+        for row in &rows {
+            columns.take_good(row);
+        }
+        let told = columns.figures();
         assert_eq!((told[0].summary.unwrap().mean, told[0].failed), (7.0, 1));
         let mut out = Lines::default();
         print(&mut out, &told);

@@ -1,15 +1,21 @@
 //! Progress of a run on standard error.
 //!
 //! Rule: a terminal gets one block of two lines that is kept up to date, a file one line every 10 s. Rates are of the time since
-//! the last look, percentiles of the run so far. Deliberately not here: the summary.
+//! the last look, percentiles of the run so far. After the load what is written is told in one line, if it takes over two seconds.
+//! Deliberately not here: the summary.
 
 use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::load::progress::{Progress, Standing};
+use crate::clock::Clock;
+use crate::load::progress::{Closing, Progress, Standing};
 
 /// Seconds between two lines where there is no terminal.
 const LINE_SECONDS: f64 = 10.0;
+/// What is done after the load is told from so many nanoseconds on.
+const SHORT_NS: u64 = 2_000_000_000;
+/// And then again after so many: on a terminal, and elsewhere.
+const AGAIN_NS: [u64; 2] = [200_000_000, 10_000_000_000];
 /// Cells of the bar.
 const BAR: usize = 20;
 /// Columns of a terminal that does not tell.
@@ -20,6 +26,7 @@ const COLUMNS: usize = 80;
 pub struct Console {
     quiet: bool,
     terminal: bool,
+    clock: Clock,
     seen: Mutex<Seen>,
 }
 
@@ -31,18 +38,29 @@ struct Seen {
     told_s: f64,
     /// The block is on the screen and nothing was written below it.
     drawn: bool,
+    /// Since when there is no more load, and when that was told last.
+    closing_ns: Option<(u64, u64)>,
+    /// The last line is to be drawn again, and has no end.
+    open: bool,
 }
 
 impl Console {
     /// `quiet` leaves the progress out; notes are always written.
     pub fn new(quiet: bool) -> Self {
-        Self { quiet, terminal: std::io::stderr().is_terminal(), seen: Mutex::default() }
+        Self {
+            quiet,
+            terminal: std::io::stderr().is_terminal(),
+            clock: Clock::system(),
+            seen: Mutex::default(),
+        }
     }
 }
 
 impl Progress for Console {
     fn note(&self, text: &str) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).drawn = false;
+        let mut seen = self.seen();
+        seen.drawn = false;
+        seen.erase();
         eprintln!("{text}");
     }
 
@@ -50,7 +68,7 @@ impl Progress for Console {
         if self.quiet {
             return;
         }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen();
         // A new run of a series begins anew.
         if seen.last.is_some_and(|last| last.elapsed_s > now.elapsed_s) {
             *seen = Seen { drawn: seen.drawn, ..Seen::default() };
@@ -73,6 +91,47 @@ impl Progress for Console {
         }
         seen.last = Some(now);
     }
+
+    fn closing(&self, now: Closing<'_>) {
+        if self.quiet {
+            return;
+        }
+        let mono_ns = self.clock.mono_ns();
+        let mut seen = self.seen();
+        let (began_ns, told_ns) = *seen.closing_ns.get_or_insert((mono_ns, mono_ns));
+        let again_ns = AGAIN_NS[usize::from(!self.terminal)];
+        if mono_ns - began_ns < SHORT_NS || mono_ns - told_ns < again_ns {
+            return;
+        }
+        seen.closing_ns = Some((began_ns, mono_ns));
+        if self.terminal {
+            eprint!("\r{}\x1b[K", cut(&closing(&now, true), columns()));
+            seen.open = true;
+        } else {
+            eprintln!("{}", closing(&now, false));
+        }
+    }
+
+    fn closed(&self) {
+        let mut seen = self.seen();
+        seen.closing_ns = None;
+        seen.erase();
+    }
+}
+
+impl Console {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    /// Makes room for what comes.
+    fn erase(&mut self) {
+        if std::mem::take(&mut self.open) {
+            eprint!("\r\x1b[K");
+        }
+    }
 }
 
 /// As wide as the terminal; some say 0 for not knowing.
@@ -84,12 +143,7 @@ fn columns() -> usize {
 fn head(now: &Standing, bar: bool) -> String {
     let waiting =
         if now.waiting > 0 { format!(", {} waiting for a place", now.waiting) } else { String::new() };
-    let bar = if bar {
-        let full = (now.ended * BAR).checked_div(now.planned).unwrap_or(BAR);
-        format!("[{}{}]  ", "=".repeat(full), " ".repeat(BAR - full))
-    } else {
-        String::new()
-    };
+    let bar = if bar { filled(now.ended, now.planned) } else { String::new() };
     format!(
         "{:>6.0} s  {bar}{}/{} ended, {} in flight{waiting}, {} failed",
         now.elapsed_s,
@@ -98,6 +152,21 @@ fn head(now: &Standing, bar: bool) -> String {
         now.in_flight(),
         now.failed
     )
+}
+
+/// A bar with the gap behind it.
+fn filled(done: usize, all: usize) -> String {
+    let full = (done * BAR).checked_div(all).unwrap_or(BAR);
+    format!("[{}{}]  ", "=".repeat(full), " ".repeat(BAR - full))
+}
+
+fn closing(now: &Closing<'_>, bar: bool) -> String {
+    let Closing { what, done, all } = now;
+    if *done == 0 {
+        return format!("making {what} of {all} requests");
+    }
+    let bar = if bar { filled(*done, *all) } else { String::new() };
+    format!("making {what}: {bar}{done}/{all} requests")
 }
 
 fn rates(now: &Standing, last: Option<&Standing>) -> String {
@@ -161,5 +230,14 @@ mod tests {
         let burst = Standing { asked: None, ttft_ms: None, waiting: 0, ..now };
         assert_eq!(rates(&burst, None).trim_start(), "made 11.5/s");
         assert_eq!(cut("12345678", 5), "1234");
+    }
+
+    #[test]
+    fn what_is_written_is_told_by_its_requests() {
+        let now = Closing { what: "run.json", done: 0, all: 4000 };
+        assert_eq!(closing(&now, true), "making run.json of 4000 requests");
+        let half = Closing { done: 2000, ..now };
+        assert_eq!(closing(&half, true), "making run.json: [==========          ]  2000/4000 requests");
+        assert_eq!(closing(&half, false), "making run.json: 2000/4000 requests");
     }
 }

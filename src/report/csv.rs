@@ -4,10 +4,11 @@
 //! seconds from the start of the run; an absent value is an empty cell, never 0; quoting is RFC 4180. Deliberately not
 //! here: files.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::fmt::Write;
 use std::io;
 
+use super::cell::Cell;
 use super::column::Columns;
 use crate::load::row::Row;
 
@@ -121,78 +122,90 @@ fn add_line(out: &mut String, row: &Row) {
         if i > 0 {
             out.push(',');
         }
-        quote(out, cell);
+        cell.add_csv(out);
     }
     out.push('\n');
 }
 
 /// The cells of one row, in the order of [`COLUMNS`].
-pub fn cells(row: &Row) -> [String; 63] {
+pub fn cells(row: &Row) -> [Cell<'_>; 63] {
     [
-        row.req_id.clone(),
-        truth(row.success()),
-        row.failure.as_ref().map(ToString::to_string).unwrap_or_default(),
-        row.host.clone().unwrap_or_default(),
-        truth(row.has_generated_text),
-        number(row.input_words),
-        number(row.max_new_tokens),
-        number(row.prompt_tokens),
-        number(row.completion_tokens),
-        number(row.total_tokens()),
-        number(row.trace_completion_tokens),
-        number(row.decode_length()),
-        seconds(row.arrival_ns),
-        seconds(row.router_send_ns),
-        seconds(row.created_ns),
-        seconds(row.queue_start_ns),
-        seconds(row.queue_end_ns),
-        seconds(row.server_first_token_ns),
-        seconds(row.finish_ns),
-        seconds(row.server_latency_ns()),
-        seconds(row.total_latency_ns()),
-        seconds(row.ttft_ns),
-        seconds(row.queue_time_in_router_ns()),
-        seconds(row.queue_time_in_server_ns()),
-        seconds(row.tokenize_ns),
-        seconds(row.pure_queue_ns),
-        row.ttft_source.to_owned(),
-        seconds(row.ttft_client_ns()),
-        seconds(row.ttft_router_ns),
-        seconds(row.prefill_ns()),
-        seconds(row.decode_ns()),
-        seconds(row.network_ns()),
-        seconds(row.itl_mean_ns().map(|ns| ns as i64)),
-        seconds(row.tpot_ns().map(|ns| ns as i64)),
-        number(row.cached_tokens),
-        number(row.attempts),
-        row.policy.clone().unwrap_or_default(),
-        seconds(Some(row.scheduled_ns)),
-        seconds(row.sent_ns),
-        seconds(row.client_latency_ns()),
-        worker_kind(row.simulated).to_owned(),
-        seconds(row.clock_bound_ns.and_then(|ns| i64::try_from(ns).ok())),
-        truth(row.order_broken),
-        row.missing.iter().map(|(column, why)| format!("{column}={why}")).collect::<Vec<_>>().join("; "),
-        number(row.status),
-        seconds(row.dispatched_ns),
-        seconds(row.connected_ns),
-        seconds(row.client_first_token_ns),
-        seconds(row.client_end_ns),
-        seconds(row.lateness_ns()),
-        seconds(row.latency_from_schedule_ns()),
-        seconds(row.ttft_from_schedule_ns()),
-        row.reconnects.to_string(),
-        seconds(row.write_begun_ns),
-        seconds(row.decided_ns),
-        seconds(row.decision_ns),
-        seconds(row.router_wait_ns),
-        number(row.group),
-        row.phase.clone().unwrap_or_default(),
-        number(row.batch_size),
-        row.planned_tokens.to_string(),
-        number(row.turn.map(|(session, _)| session)),
-        number(row.turn.map(|(_, turn)| turn)),
+        Cell::text(Some(&row.req_id)),
+        Cell::Truth(row.success()),
+        row.failure.as_ref().map_or(Cell::Nothing, |failure| Cell::Text(Cow::Owned(failure.to_string()))),
+        Cell::text(row.host.as_deref()),
+        Cell::Truth(row.has_generated_text),
+        Cell::count(row.input_words),
+        Cell::count(row.max_new_tokens),
+        Cell::count(row.prompt_tokens),
+        Cell::count(row.completion_tokens),
+        Cell::count(row.total_tokens()),
+        Cell::count(row.trace_completion_tokens),
+        Cell::count(row.decode_length()),
+        Cell::nanos(row.arrival_ns),
+        Cell::nanos(row.router_send_ns),
+        Cell::nanos(row.created_ns),
+        Cell::nanos(row.queue_start_ns),
+        Cell::nanos(row.queue_end_ns),
+        Cell::nanos(row.server_first_token_ns),
+        Cell::nanos(row.finish_ns),
+        Cell::nanos(row.server_latency_ns()),
+        Cell::nanos(row.total_latency_ns()),
+        Cell::nanos(row.ttft_ns),
+        Cell::nanos(row.queue_time_in_router_ns()),
+        Cell::nanos(row.queue_time_in_server_ns()),
+        Cell::nanos(row.tokenize_ns),
+        Cell::nanos(row.pure_queue_ns),
+        Cell::text(Some(row.ttft_source)),
+        Cell::nanos(row.ttft_client_ns()),
+        Cell::nanos(row.ttft_router_ns),
+        Cell::nanos(row.prefill_ns()),
+        Cell::nanos(row.decode_ns()),
+        Cell::nanos(row.network_ns()),
+        Cell::nanos(row.itl_mean_ns().map(|ns| ns as i64)),
+        Cell::nanos(row.tpot_ns().map(|ns| ns as i64)),
+        Cell::count(row.cached_tokens),
+        Cell::count(row.attempts),
+        Cell::text(row.policy.as_deref()),
+        Cell::Nanos(row.scheduled_ns),
+        Cell::nanos(row.sent_ns),
+        Cell::nanos(row.client_latency_ns()),
+        Cell::text(Some(worker_kind(row.simulated))),
+        Cell::nanos(row.clock_bound_ns.and_then(|ns| i64::try_from(ns).ok())),
+        Cell::Truth(row.order_broken),
+        missing(row),
+        Cell::count(row.status),
+        Cell::nanos(row.dispatched_ns),
+        Cell::nanos(row.connected_ns),
+        Cell::nanos(row.client_first_token_ns),
+        Cell::nanos(row.client_end_ns),
+        Cell::nanos(row.lateness_ns()),
+        Cell::nanos(row.latency_from_schedule_ns()),
+        Cell::nanos(row.ttft_from_schedule_ns()),
+        Cell::Count(row.reconnects.into()),
+        Cell::nanos(row.write_begun_ns),
+        Cell::nanos(row.decided_ns),
+        Cell::nanos(row.decision_ns),
+        Cell::nanos(row.router_wait_ns),
+        Cell::count(row.group),
+        Cell::text(row.phase.as_deref()),
+        Cell::count(row.batch_size),
+        Cell::Count(row.planned_tokens),
+        Cell::count(row.turn.map(|(session, _)| session)),
+        Cell::count(row.turn.map(|(_, turn)| turn)),
     ]
+}
+
+/// Columns that stay empty, with the reason.
+fn missing(row: &Row) -> Cell<'_> {
+    let mut text = String::new();
+    for (column, why) in &row.missing {
+        text.push_str(if text.is_empty() { "" } else { "; " });
+        text.push_str(column);
+        text.push('=');
+        text.push_str(why);
+    }
+    Cell::Text(Cow::Owned(text))
 }
 
 /// `real`, `simulated`, or empty where the worker was not asked.
@@ -201,33 +214,6 @@ pub fn worker_kind(simulated: Option<bool>) -> &'static str {
         Some(true) => "simulated",
         Some(false) => "real",
         None => "",
-    }
-}
-
-fn truth(value: bool) -> String {
-    if value { "True".to_owned() } else { "False".to_owned() }
-}
-
-fn number<T: ToString>(value: Option<T>) -> String {
-    value.map(|v| v.to_string()).unwrap_or_default()
-}
-
-/// Seconds with nine decimals, exact: no detour through floating point.
-fn seconds(ns: Option<i64>) -> String {
-    ns.map(|ns| {
-        let sign = if ns < 0 { "-" } else { "" };
-        let size = ns.unsigned_abs();
-        format!("{sign}{}.{:09}", size / 1_000_000_000, size % 1_000_000_000)
-    })
-    .unwrap_or_default()
-}
-
-fn quote(out: &mut String, cell: &str) {
-    if cell.contains(['"', ',', '\n', '\r']) {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "\"{}\"", cell.replace('"', "\"\""));
-    } else {
-        out.push_str(cell);
     }
 }
 
@@ -280,12 +266,6 @@ mod tests {
             line.starts_with("x,False,\"not_sent: a, \"\"b\"\"\",,False,,,,,,,,,,,,,,,,,,,,,,"),
             "{line}"
         );
-    }
-
-    #[test]
-    fn seconds_keep_their_sign() {
-        assert_eq!(seconds(Some(-1_500_000)), "-0.001500000");
-        assert_eq!(seconds(None), "");
     }
 
     /// A reader that follows RFC 4180, to read back what is written.

@@ -1,7 +1,7 @@
 //! Where a run's files go: the one place here that writes.
 //!
-//! Rule: nothing is overwritten; all files are written whole and then moved into place; the requests come first, as making the
-//! figures of millions takes a minute in which they could be lost. Deliberately not here: what is in the files, and how the folder
+//! Rule: nothing is overwritten; all files are written whole and then moved into place; the requests come first, as what follows
+//! takes seconds a million, in which they could be lost. Deliberately not here: what is in the files, and how the folder
 //! of a run is called (`folder`).
 
 use std::fs::{self, File, OpenOptions};
@@ -14,12 +14,14 @@ use super::column::Columns;
 use super::csv::write_csv;
 use super::folder;
 use super::hdr::Recording;
-use super::json::{ExportedFiles, run_json, write_detailed, write_full};
+use super::json::{ExportedFiles, TOLD, run_json, write_detailed, write_full};
 use super::manifest::{MANIFEST, manifest};
-use super::metrics::Metrics;
 use super::recount::Arm;
-use super::verdict::Verdict;
+use super::survey::Survey;
 use super::{page, tokens};
+use crate::load::progress::{Closing, Progress, Silent};
+use crate::load::row::Row;
+use crate::load::rows::Each;
 use crate::load::run::RunReport;
 
 /// One row a request.
@@ -74,12 +76,26 @@ pub struct Begun {
     files: ExportedFiles,
 }
 
-/// Writes what takes no figures into a new folder of the run's own.
+impl Begun {
+    /// The requests, one by one.
+    pub fn requests(&self) -> PathBuf {
+        self.to.folder.join(CSV)
+    }
+}
+
+/// Writes what takes no figures into a new folder of the run's own. `look` sees each row on its way, in order; not all of them where
+/// this fails.
 ///
 /// # Errors
 /// A file or folder cannot be written; the message names it.
-pub fn begin_dated(run: &RunReport, to: &Destination) -> io::Result<Begun> {
-    begin(run, Destination { folder: folder::dated(&to.folder, run)?, ..to.clone() })
+pub fn begin_dated(
+    run: &RunReport,
+    to: &Destination,
+    progress: &dyn Progress,
+    look: &mut dyn FnMut(&Row),
+) -> io::Result<Begun> {
+    let to = Destination { folder: folder::dated(&to.folder, run)?, ..to.clone() };
+    begin(run, to, progress, look)
 }
 
 /// Writes the rest, with the manifest, and leads `latest` to it; what was written, by kind and path.
@@ -89,13 +105,13 @@ pub fn begin_dated(run: &RunReport, to: &Destination) -> io::Result<Begun> {
 pub fn finish_dated(
     begun: Begun,
     run: &RunReport,
-    metrics: &Metrics,
-    verdict: &Verdict,
+    survey: &Survey,
+    progress: &dyn Progress,
 ) -> io::Result<ExportedFiles> {
     let folder = begun.to.folder.clone();
-    let mut files = finish(begun, run, metrics, verdict)?;
+    let mut files = finish(begun, run, survey, progress)?;
     let path = folder.join(MANIFEST);
-    write_whole(&path, &format!("{:#}\n", manifest(run, verdict, &folder)?))?;
+    write_whole(&path, &format!("{:#}\n", manifest(run, &survey.verdict, &folder)?))?;
     files.push(("manifest", path.display().to_string()));
     if let Some(parent) = folder.parent() {
         folder::link_latest(parent, &folder);
@@ -107,16 +123,16 @@ pub fn finish_dated(
 ///
 /// # Errors
 /// There is a run already, or a file or folder cannot be written; the message names it.
-pub fn write_run(
-    run: &RunReport,
-    metrics: &Metrics,
-    verdict: &Verdict,
-    to: &Destination,
-) -> io::Result<ExportedFiles> {
-    finish(begin(run, to.clone())?, run, metrics, verdict)
+pub fn write_run(run: &RunReport, survey: &Survey, to: &Destination) -> io::Result<ExportedFiles> {
+    finish(begin(run, to.clone(), &Silent, &mut |_| ())?, run, survey, &Silent)
 }
 
-fn begin(run: &RunReport, to: Destination) -> io::Result<Begun> {
+fn begin(
+    run: &RunReport,
+    to: Destination,
+    progress: &dyn Progress,
+    look: &mut dyn FnMut(&Row),
+) -> io::Result<Begun> {
     let [csv_path, json_path, schedule_path] = claim(&to.folder)?;
     let mut files = vec![
         ("csv", csv_path.display().to_string()),
@@ -126,40 +142,61 @@ fn begin(run: &RunReport, to: Destination) -> io::Result<Begun> {
     if let Some(path) = &to.collection {
         files.push(("output_file", path.display().to_string()));
     }
-    write_with(&csv_path, |out| write_csv(out, &run.rows, Columns::of(&run.config.columns)))?;
+    let seen = each(run, CSV, progress).inspect(|row| look(row));
+    write_with(&csv_path, |out| write_csv(out, seen, Columns::of(&run.config.columns)))?;
     write_with(&schedule_path, |out| run.schedule.write(out))?;
     if to.extras.token_times {
         let path = to.folder.join(TOKENS);
         files.push(("token_times", path.display().to_string()));
-        write_with(&path, |out| tokens::write(out, &run.rows))?;
+        write_with(&path, |out| tokens::write(out, each(run, TOKENS, progress)))?;
     }
     if to.extras.hdr {
         let path = to.folder.join(HDR);
         files.push(("hdr", path.display().to_string()));
         let mut recording = Recording::begin()?.without_token_times(run.without_token_times);
-        run.rows.iter().for_each(|row| recording.add(&row));
+        each(run, HDR, progress).for_each(|row| recording.add(&row));
         write_with(&path, |out| recording.write(out, run.start.unix_ns))?;
     }
     Ok(Begun { to, json_path, files })
 }
 
-fn finish(begun: Begun, run: &RunReport, metrics: &Metrics, verdict: &Verdict) -> io::Result<ExportedFiles> {
+fn finish(
+    begun: Begun,
+    run: &RunReport,
+    survey: &Survey,
+    progress: &dyn Progress,
+) -> io::Result<ExportedFiles> {
     let Begun { to, json_path, mut files } = begun;
     if to.extras.report {
         let path = to.folder.join(PAGE);
         files.push(("report", path.display().to_string()));
-        write_whole(&path, &page::page(&[Arm::of_run(run, verdict, &to.folder)]))?;
+        write_whole(&path, &page::page(&[Arm::of_run(run, &survey.verdict, &to.folder)]))?;
     }
-    let object = run_json(run, metrics, verdict, &files);
-    write_with(&json_path, |out| write_full(out, &object, &run.rows))?;
+    let object = run_json(run, survey, &files);
+    let all = run.rows.len();
+    let told = |what| move |done| progress.closing(Closing { what, done, all });
+    told(JSON)(0);
+    write_with(&json_path, |out| write_full(out, &object, &run.rows, &told(JSON)))?;
     match &to.collection {
         Some(path) if to.details => {
-            append(path, |out| write_detailed(out, &object, &run.rows, run.without_token_times > 0))?;
+            let (untimed, told) = (run.without_token_times > 0, told("the line of --output-file"));
+            append(path, |out| write_detailed(out, &object, &run.rows, untimed, &told))?;
         }
         Some(path) => append_line(path, &object.to_string())?,
         None => {}
     }
     Ok(files)
+}
+
+/// Each row, and how many there were is told.
+fn each<'a>(run: &'a RunReport, what: &'a str, progress: &'a dyn Progress) -> Each<'a> {
+    let all = run.rows.len();
+    Box::new(run.rows.iter().enumerate().map(move |(done, row)| {
+        if done.is_multiple_of(TOLD) {
+            progress.closing(Closing { what, done, all });
+        }
+        row
+    }))
 }
 
 /// The paths of the files in a folder that holds no run yet; made if need be.

@@ -5,8 +5,6 @@
 //! request may be named too. What an answer does not tell is not met, and how many there are is said. Requests that Ctrl-C took
 //! are not judged. Deliberately not here: the search for a rate.
 
-use std::borrow::Borrow;
-
 use serde_json::{Map, Value, json};
 
 use super::interval::wilson;
@@ -99,15 +97,6 @@ pub struct Goodput {
 }
 
 impl Goodput {
-    /// Judges; `None` without a limit.
-    pub fn of(rows: impl IntoIterator<Item: Borrow<Row>>, slos: &[Slo], duration_s: f64) -> Option<Self> {
-        let mut goodput = Self::begun(slos)?;
-        for row in rows {
-            goodput.add(row.borrow(), slos);
-        }
-        Some(goodput.over(duration_s))
-    }
-
     /// Before the first row; `None` without a limit.
     pub(super) fn begun(slos: &[Slo]) -> Option<Self> {
         let by_limit: Vec<_> = slos.iter().map(|slo| (slo.name, slo.limit, 0)).collect();
@@ -202,6 +191,14 @@ mod tests {
         text.split(' ').map(|t| Slo::parse(t).unwrap()).collect()
     }
 
+    fn judged(rows: &[Row], slos: &[Slo], duration_s: f64) -> Option<Goodput> {
+        let mut goodput = Goodput::begun(slos)?;
+        for row in rows {
+            goodput.add(row, slos);
+        }
+        Some(goodput.over(duration_s))
+    }
+
     /// The example: TTFT 23.1, TPOT 9.875, E2E 62.6 ms at the client.
     #[test]
     fn attainment_of_five_rows_by_hand() {
@@ -210,7 +207,7 @@ mod tests {
         let failed = Row { failure: Some(Failure::new(Class::Reset, "x")), ..example() };
         let never = Row { failure: Some(Failure::new(Class::NotSent, "x")), ..example() };
         let rows = [example(), slow, one_token, failed, never];
-        let got = Goodput::of(&rows, &slos("ttft:25 tpot:9.9 e2el:100"), 2.0).unwrap();
+        let got = judged(&rows, &slos("ttft:25 tpot:9.9 e2el:100"), 2.0).unwrap();
         assert_eq!((got.requests, got.good, got.unknown), (4, 2, 0));
         assert_eq!(got.by_limit, [("ttft", 25.0, 2), ("tpot", 9.9, 3), ("e2el", 100.0, 3)]);
         let json = got.to_json();
@@ -222,11 +219,11 @@ mod tests {
     #[test]
     fn what_is_not_told_is_not_met() {
         let whole = Row { client_first_token_ns: None, ..example() };
-        let got = Goodput::of(&[whole], &slos("ttft:1000"), 0.0).unwrap();
+        let got = judged(&[whole], &slos("ttft:1000"), 0.0).unwrap();
         assert_eq!((got.good, got.unknown, got.per_second), (0, 1, None));
-        assert_eq!(Goodput::of(&[example()], &[], 1.0), None);
+        assert_eq!(judged(&[example()], &[], 1.0), None);
         // From the due time the same request takes 0.4 ms longer.
-        let of = |text: &str| Goodput::of(&[example()], &slos(text), 1.0).unwrap().good;
+        let of = |text: &str| judged(&[example()], &slos(text), 1.0).unwrap().good;
         assert_eq!((of("e2el:62.6"), of("latency_from_schedule:62.6")), (1, 0));
     }
 

@@ -10,11 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::column;
 use super::csv::{COLUMNS, cells};
-use super::metrics::Metrics;
 use super::peers;
 use super::split::{Split, hint, one_sided};
-use super::verdict::Verdict;
-use super::warnings::warnings;
+use super::survey::Survey;
 use crate::load::row::Row;
 use crate::load::rows::Rows;
 use crate::load::run::RunReport;
@@ -22,18 +20,25 @@ use crate::load::run::RunReport;
 /// Rows in `per_request` at most: 1.5 GB of JSON.
 const MOST_DETAILED: usize = 1_000_000;
 
+/// Rows from one time that it is told how many are done to the next.
+pub(super) const TOLD: usize = 1024;
+
+/// Is told now and then how many rows are done.
+pub type Told<'a> = &'a dyn Fn(usize);
+
 /// Files that a run has written.
 pub type ExportedFiles = Vec<(&'static str, String)>;
 
 /// The object without `per_request`.
-pub fn run_json(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &ExportedFiles) -> Value {
-    let (rows, records) = one_sided(run);
+pub fn run_json(run: &RunReport, survey: &Survey, files: &ExportedFiles) -> Value {
+    let metrics = survey.metrics();
+    let (rows, records) = one_sided(run, &survey.gathered);
     let split = metrics.split.as_ref();
     let mut object = json!({
         "format": 1,
         "milepost_version": env!("CARGO_PKG_VERSION"),
         "partial": run.partial,
-        "simulated": run.rows.iter().any(|r| r.simulated == Some(true)),
+        "simulated": survey.simulated,
         "schedule_xxh3": run.schedule.hash(),
         "started_unix_s": run.start.unix_ns as f64 / 1e9,
         "prompts_xxh3": run.prompts_xxh3,
@@ -48,15 +53,15 @@ pub fn run_json(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &E
         "where_the_time_went": split.map(Split::to_json),
         "found_on_one_side": { "rows_without_record": rows, "records_without_row": records },
         "hint": split.and_then(|split| hint(run, metrics, split)),
-        "columns": column::to_json(&column::figures(&run.config.columns, &run.rows)),
-        "cache_hits": super::cache_hits::CacheHits::of(run).to_json(),
+        "columns": column::to_json(&survey.columns),
+        "cache_hits": survey.cache_hits.to_json(),
         "concurrency_over_time": metrics.in_flight.points,
         "running_over_time": metrics.running.points,
-        "faults": super::faults::to_json(run),
+        "faults": super::faults::to_json(run, &survey.aftermaths),
         "stages": super::phases::stages_json(run),
         "marks": super::marks::of_run(run),
-        "verdict": verdict.to_json(),
-        "warnings": warnings(run),
+        "verdict": survey.verdict.to_json(),
+        "warnings": survey.warnings,
         "exported_files": files.iter().map(|(what, path)| ((*what).to_owned(), json!(path))).collect::<Map<_, _>>(),
     });
     if let Some(object) = object.as_object_mut() {
@@ -67,8 +72,9 @@ pub fn run_json(run: &RunReport, metrics: &Metrics, verdict: &Verdict, files: &E
 
 /// Writes the object of [`run_json`] with the rows as its `per_request`, on one line, row by row: as a tree they take six times
 /// the memory of the rows themselves. Of more than `MOST_DETAILED` rows it is null.
-pub fn write_full(out: &mut impl io::Write, object: &Value, rows: &Rows) -> io::Result<()> {
-    write_object(out, object, rows, None)
+pub fn write_full(out: &mut impl io::Write, object: &Value, rows: &Rows, told: Told<'_>) -> io::Result<()> {
+    write_members(out, object)?;
+    write_rows(out, rows, told)
 }
 
 /// The same with the lists that scripts for other load generators read ([`peers::LISTS`]): what `--output-details` asks for.
@@ -78,50 +84,58 @@ pub fn write_detailed(
     object: &Value,
     rows: &Rows,
     untimed: bool,
+    told: Told<'_>,
 ) -> io::Result<()> {
-    write_object(out, object, rows, Some(untimed))
-}
-
-fn write_object(
-    out: &mut impl io::Write,
-    object: &Value,
-    rows: &Rows,
-    lists: Option<bool>,
-) -> io::Result<()> {
-    let text = object.to_string();
-    out.write_all(text.strip_suffix('}').unwrap_or(&text).as_bytes())?;
-    if rows.len() > MOST_DETAILED {
-        return out.write_all(b",\"per_request\":null}\n");
-    }
-    out.write_all(b",")?;
-    if let Some(untimed) = lists {
+    write_members(out, object)?;
+    if rows.len() <= MOST_DETAILED {
         peers::write_lists(out, rows, untimed)?;
     }
+    write_rows(out, rows, told)
+}
+
+/// All of the object but its end.
+fn write_members(out: &mut impl io::Write, object: &Value) -> io::Result<()> {
+    let text = object.to_string();
+    out.write_all(text.strip_suffix('}').unwrap_or(&text).as_bytes())?;
+    out.write_all(b",")
+}
+
+/// The rows, and the end of the object.
+fn write_rows(out: &mut impl io::Write, rows: &Rows, told: Told<'_>) -> io::Result<()> {
+    if rows.len() > MOST_DETAILED {
+        return out.write_all(b"\"per_request\":null}\n");
+    }
     out.write_all(b"\"per_request\":[")?;
+    let mut text = String::new();
     for (index, row) in rows.iter().enumerate() {
-        write!(out, "{}{}", if index > 0 { "," } else { "" }, row_json(&row))?;
+        if index.is_multiple_of(TOLD) {
+            told(index);
+        }
+        text.clear();
+        text.push_str(if index > 0 { "," } else { "" });
+        add_row(&mut text, &row);
+        out.write_all(text.as_bytes())?;
     }
     out.write_all(b"]}\n")
 }
 
-/// One row, keyed by the CSV's columns.
-pub fn row_json(row: &Row) -> Value {
-    let texts = ["req_id", "error", "host", "ttft_source", "policy", "worker_kind", "missing", "phase"];
-    let pairs = COLUMNS.iter().zip(cells(row)).map(|(column, cell)| {
-        let value = if cell.is_empty() {
-            Value::Null
-        } else if texts.contains(column) {
-            Value::String(cell)
-        } else {
-            match cell.as_str() {
-                "True" => json!(true),
-                "False" => json!(false),
-                number => serde_json::from_str(number).unwrap_or(Value::Null),
-            }
-        };
-        ((*column).to_owned(), value)
-    });
-    Value::Object(pairs.collect())
+/// Appends one row as an object, keyed by the CSV's columns.
+pub fn add_row(out: &mut String, row: &Row) {
+    for (place, (column, cell)) in COLUMNS.iter().zip(cells(row)).enumerate() {
+        out.push_str(if place > 0 { ",\"" } else { "{\"" });
+        out.push_str(column);
+        out.push_str("\":");
+        cell.add_json(out);
+    }
+    out.push('}');
+}
+
+/// The same as a tree.
+#[cfg(test)]
+pub(super) fn row_json(row: &Row) -> Value {
+    let mut text = String::new();
+    add_row(&mut text, row);
+    serde_json::from_str(&text).unwrap()
 }
 
 #[cfg(test)]
@@ -142,21 +156,22 @@ mod tests {
     #[test]
     fn the_whole_is_the_object_with_each_row() {
         let mut out = Vec::new();
-        write_full(&mut out, &json!({"a": {"b": 1}}), &vec![example(), example()].into()).unwrap();
+        write_full(&mut out, &json!({"a": {"b": 1}}), &vec![example(), example()].into(), &|_| ()).unwrap();
         let whole: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(
             whole,
             json!({"a": {"b": 1}, "per_request": [row_json(&example()), row_json(&example())]})
         );
         out.clear();
-        write_detailed(&mut out, &json!({"a": 1}), &vec![example()].into(), false).unwrap();
+        write_detailed(&mut out, &json!({"a": 1}), &vec![example()].into(), false, &|_| ()).unwrap();
         let detailed: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(
             (&detailed["errors"], detailed["per_request"].as_array().map(Vec::len)),
             (&json!([""]), Some(1))
         );
         out.clear();
-        write_full(&mut out, &json!({"a": 1}), &vec![Row::default(); MOST_DETAILED + 1].into()).unwrap();
+        write_full(&mut out, &json!({"a": 1}), &vec![Row::default(); MOST_DETAILED + 1].into(), &|_| ())
+            .unwrap();
         assert_eq!(out, b"{\"a\":1,\"per_request\":null}\n");
     }
 }

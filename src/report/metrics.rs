@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::breakdown::{self, KEYS, Part};
 use super::gather::{Gathering, Side};
-use super::goodput::{Goodput, Slo};
+use super::goodput::Goodput;
 use super::quantity::named;
 use super::split::Split;
 use super::stats::{PERCENTILES, Summary};
@@ -108,12 +108,6 @@ impl Metrics {
             gathering.add(row.borrow());
         }
         gathering.gathered().metrics
-    }
-
-    /// Judged by limits too.
-    #[must_use]
-    pub fn judged(self, rows: impl IntoIterator<Item: Borrow<Row>>, slos: &[Slo]) -> Self {
-        Self { goodput: Goodput::of(rows, slos, self.duration_s), ..self }
     }
 
     /// How far percentiles may be off, as a share: where samples were let go.

@@ -5,6 +5,7 @@
 
 pub mod breakdown;
 pub mod cache_hits;
+pub mod cell;
 pub mod chart;
 pub mod column;
 pub mod console;
@@ -34,10 +35,12 @@ pub mod split;
 pub mod static_batch;
 pub mod stats;
 pub mod summary;
+pub mod survey;
 pub mod timeline;
 pub mod tokens;
 pub mod verdict;
 pub mod warnings;
 
 pub use metrics::Metrics;
+pub use survey::Survey;
 pub use verdict::{Rating, Verdict};

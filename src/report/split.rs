@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::gather::{Distribution, Side};
+use super::gather::{Distribution, Gathered, Side};
 use super::lines::{LABEL, Lines, figure, percent};
 use super::metrics::Metrics;
-use super::quantity::named;
+use super::quantity::{Quantity, named};
 use super::stats::Summary;
 use crate::load::row::Row;
 use crate::load::run::RunReport;
@@ -98,9 +98,10 @@ impl Split {
     }
 
     /// As a table, with what is only known of a run in memory.
-    pub fn print(&self, out: &mut Lines, run: &RunReport, metrics: &Metrics) {
+    pub fn print(&self, out: &mut Lines, run: &RunReport, gathered: &Gathered) {
+        let metrics = &gathered.metrics;
         self.table(out, run.has_trace, metrics);
-        let (rows, records) = one_sided(run);
+        let (rows, records) = one_sided(run, gathered);
         if let (Some(rows), Some(records)) = (rows, records) {
             out.pair(
                 "Found on one side only",
@@ -165,12 +166,13 @@ pub(super) struct Tally {
     side: Side,
     requests: u64,
     whole_ms: f64,
-    parts: [Distribution; WAY.len()],
+    parts: Vec<(&'static Quantity, Distribution)>,
 }
 
 impl Tally {
     pub(super) fn of(side: Side) -> Self {
-        Self { side, requests: 0, whole_ms: 0.0, parts: Default::default() }
+        let parts = WAY.into_iter().filter_map(named).map(|quantity| (quantity, Distribution::default()));
+        Self { side, requests: 0, whole_ms: 0.0, parts: parts.collect() }
     }
 
     pub(super) fn add(&mut self, row: &Row) {
@@ -180,29 +182,29 @@ impl Tally {
         if row.order_broken {
             return;
         }
-        for (quantity, samples) in WAY.into_iter().filter_map(named).zip(&mut self.parts) {
+        for (quantity, samples) in &mut self.parts {
             quantity.each(row, &mut |value, times| samples.add(value, times));
         }
     }
 
     pub(super) fn kept(&self) -> usize {
-        self.parts.iter().map(Distribution::kept).sum()
+        self.parts.iter().map(|(_, samples)| samples.kept()).sum()
     }
 
     pub(super) fn shrink(&mut self, most: usize) {
-        self.parts.iter_mut().for_each(|d| d.shrink(most));
+        self.parts.iter_mut().for_each(|(_, samples)| samples.shrink(most));
     }
 
     pub(super) fn split(self) -> Option<Split> {
         if self.requests == 0 || self.whole_ms <= 0.0 {
             return None;
         }
-        let part = |(name, samples): (&'static str, Distribution)| {
+        let part = |(quantity, samples): (&'static Quantity, Distribution)| {
             let sum = samples.sum();
             let summary = samples.summary();
-            Part { name, summary, share: summary.map(|_| sum / self.whole_ms) }
+            Part { name: quantity.name, summary, share: summary.map(|_| sum / self.whole_ms) }
         };
-        let parts: Vec<Part> = WAY.into_iter().zip(self.parts).map(part).collect();
+        let parts: Vec<Part> = self.parts.into_iter().map(part).collect();
         let known: f64 = parts.iter().filter_map(|p| p.share).sum();
         let unknown_share = if (1.0 - known).abs() < 1e-9 { 0.0 } else { 1.0 - known };
         let whole_ms = self.whole_ms / self.requests as f64;
@@ -211,9 +213,8 @@ impl Tally {
 }
 
 /// Requests sent without a record, records without a request; `None` without a trace.
-pub fn one_sided(run: &RunReport) -> (Option<u64>, Option<u64>) {
-    let without = run.rows.iter().filter(|r| r.sent_ns.is_some() && !r.in_trace).count() as u64;
-    (run.has_trace.then_some(without), run.strangers)
+pub fn one_sided(run: &RunReport, gathered: &Gathered) -> (Option<u64>, Option<u64>) {
+    (run.has_trace.then_some(gathered.sent_without_record), run.strangers)
 }
 
 /// What to do first, where the figures say it.
@@ -260,7 +261,7 @@ fn queue(share: f64, limit: u64) -> Option<String> {
 mod tests {
     use super::*;
     use crate::load::row::example;
-    use crate::report::quantity::{self, Quantity};
+    use crate::report::quantity;
 
     fn of(rows: &[Row]) -> Option<Split> {
         Metrics::of(rows).split

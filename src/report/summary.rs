@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use super::breakdown::{self, KEYS};
-use super::cache_hits::CacheHits;
 use super::column;
 use super::faults;
 use super::lines::{LABEL, Lines, figure};
@@ -14,8 +13,8 @@ use super::metrics::{Metrics, ROUNDED};
 use super::phases;
 use super::quantity;
 use super::stats::Summary;
+use super::survey::Survey;
 use super::verdict::Verdict;
-use super::warnings::warnings;
 use crate::load::run::RunReport;
 use crate::load::schedule::{Arrivals, Pace};
 
@@ -24,48 +23,33 @@ const LIMITED: [&str; 7] =
     ["ttft", "itl", "icl", "tpot", "total_latency", "ttft_from_schedule", "latency_from_schedule"];
 
 /// The whole text, ending with a line feed.
-pub fn summary(
-    run: &RunReport,
-    metrics: &Metrics,
-    verdict: &Verdict,
-    files: &[(&'static str, String)],
-) -> String {
+pub fn summary(run: &RunReport, survey: &Survey, files: &[(&'static str, String)]) -> String {
+    let (metrics, verdict) = (survey.metrics(), &survey.verdict);
     let mut out = Lines::default();
     let title = if run.partial { " milepost bench (PARTIAL: interrupted) " } else { " milepost bench " };
     out.rule('=', title);
     head(&mut out, run);
     judged(&mut out, verdict);
-    counts(&mut out, run, metrics);
+    counts(&mut out, run, survey);
     times(&mut out, metrics);
-    faults::print(&mut out, run, metrics);
+    faults::print(&mut out, run, survey);
     phases::print_stages(&mut out, run, metrics);
     // Phases are told in order of time above.
     let told = |name: &str| name == "phase" && run.phases().is_some();
-    figures(&mut out, metrics, &examples(run), &told);
-    column::print(&mut out, &column::figures(&run.config.columns, &run.rows));
+    figures(&mut out, metrics, &survey.gathered.examples, &told);
+    column::print(&mut out, &survey.columns);
     if let Some(split) = &metrics.split {
-        split.print(&mut out, run, metrics);
+        split.print(&mut out, run, &survey.gathered);
     }
     out.rule('=', "");
     let rounded = metrics.rounded.then(|| ROUNDED.to_owned());
-    for warning in warnings(run).into_iter().chain(rounded) {
+    for warning in survey.warnings.iter().chain(&rounded) {
         out.line(&format!("warning: {warning}"));
     }
     for (what, path) in files {
         out.line(&format!("{what}: {path}"));
     }
     out.0
-}
-
-/// The text of the first failure of each class.
-fn examples(run: &RunReport) -> BTreeMap<&'static str, String> {
-    let mut examples = BTreeMap::new();
-    for row in &run.rows {
-        if let Some(failure) = &row.failure {
-            examples.entry(failure.class.name()).or_insert_with(|| failure.text.clone());
-        }
-    }
-    examples
 }
 
 /// Latencies and the limits of their percentiles.
@@ -132,9 +116,9 @@ fn judged(out: &mut Lines, verdict: &Verdict) {
     }
 }
 
-fn counts(out: &mut Lines, run: &RunReport, m: &Metrics) {
-    totals(out, m);
-    if let Some(hits) = CacheHits::of(run).line() {
+fn counts(out: &mut Lines, run: &RunReport, survey: &Survey) {
+    totals(out, survey.metrics());
+    if let Some(hits) = survey.cache_hits.line() {
         out.pair("Prompt tokens from caches", &hits);
     }
     out.pair("Connections opened by the client", &run.connections_opened.to_string());
@@ -144,7 +128,7 @@ fn counts(out: &mut Lines, run: &RunReport, m: &Metrics) {
             &format!("{} ({mean_ms:.2} ms)", run.handshakes.count),
         );
     }
-    let reconnects: u64 = run.rows.iter().map(|r| u64::from(r.reconnects)).sum();
+    let reconnects = survey.gathered.reconnects;
     if reconnects > 0 {
         out.pair("Dead idle connections replaced", &reconnects.to_string());
     }

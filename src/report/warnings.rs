@@ -4,7 +4,6 @@
 //! unsaid. Deliberately not here: errors of single requests, they are in their rows; whether the figures are to be believed
 //! (`verdict`).
 
-use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cache_hits::CacheHits;
@@ -39,90 +38,154 @@ fn remedy(reason: &str) -> &'static str {
     }
 }
 
-/// All warnings of a run.
-pub fn warnings(run: &RunReport) -> Vec<String> {
-    let mut out = Vec::new();
-    out.extend(simulated(&run.rows));
-    if run.config.backend.is_sglang() {
-        out.extend(stamps(&run.rows));
-        out.extend(sources(&run.rows));
-        out.extend(unnamed(run));
-    } else {
-        out.push(format!(
-            "--backend {}: such a server tells no times of its own; the columns for them are empty",
-            run.config.backend.name()
-        ));
-    }
-    out.extend(order(&run.rows));
-    out.extend(CacheHits::of(run).above_bound(run.config.flush_cache));
-    out.extend(run.notes.iter().cloned());
-    out
+/// What warnings are made of, as rows come.
+#[derive(Debug, Default)]
+pub(super) struct Warned {
+    /// One of the rows is of a simulated worker.
+    pub simulated: bool,
+    /// These workers, where they are known.
+    simulated_hosts: BTreeSet<String>,
+    by_worker: BTreeMap<String, Lacking>,
+    /// What `ttft` rests on, in successful rows.
+    sources: BTreeMap<&'static str, u64>,
+    /// Successful rows without a worker.
+    unnamed: u64,
+    /// Rows whose stamps are out of order.
+    broken: u64,
 }
 
-fn simulated(rows: impl IntoIterator<Item: Borrow<Row>>) -> Option<String> {
-    let mut hosts = BTreeSet::new();
-    for row in rows {
-        let row: &Row = row.borrow();
-        if let Some(host) =
-            row.host.as_ref().filter(|host| row.simulated == Some(true) && !hosts.contains(*host))
-        {
-            hosts.insert(host.clone());
+impl Warned {
+    pub fn add(&mut self, row: &Row) {
+        self.broken += u64::from(row.order_broken);
+        if row.simulated == Some(true) {
+            self.simulated = true;
+            // Looked up first: a name is copied once and not for every row.
+            if let Some(host) = row.host.as_ref().filter(|host| !self.simulated_hosts.contains(*host)) {
+                self.simulated_hosts.insert(host.clone());
+            }
+        }
+        // Failed rows have no answer to hold a stamp.
+        if !row.success() {
+            return;
+        }
+        self.unnamed += u64::from(row.host.is_none());
+        if !row.ttft_source.is_empty() {
+            *self.sources.entry(row.ttft_source).or_insert(0) += 1;
+        }
+        // Rows without a record of the router are told by the verdict.
+        if row.arrival_ns.is_some() {
+            let host = row.host.as_deref().unwrap_or(UNNAMED);
+            match self.by_worker.get_mut(host) {
+                Some(lacking) => lacking.add(row),
+                None => self.by_worker.entry(host.to_owned()).or_default().add(row),
+            }
         }
     }
-    (!hosts.is_empty()).then(|| {
-        format!("SIMULATED: {} of these workers have no GPU and no model: {}", hosts.len(), list(&hosts))
-    })
+
+    /// All warnings of the run whose rows these were.
+    pub fn warnings(self, run: &RunReport, hits: CacheHits) -> Vec<String> {
+        let mut out = Vec::new();
+        out.extend(self.simulated());
+        let order = self.order();
+        if run.config.backend.is_sglang() {
+            let (sources, unnamed) = (self.sources(), self.unnamed(run));
+            out.extend(self.stamps());
+            out.extend(sources.into_iter().chain(unnamed));
+        } else {
+            out.push(format!(
+                "--backend {}: such a server tells no times of its own; the columns for them are empty",
+                run.config.backend.name()
+            ));
+        }
+        out.extend(order);
+        out.extend(hits.above_bound(run.config.flush_cache));
+        out.extend(run.notes.iter().cloned());
+        out
+    }
+
+    fn simulated(&self) -> Option<String> {
+        let hosts = &self.simulated_hosts;
+        (!hosts.is_empty()).then(|| {
+            format!("SIMULATED: {} of these workers have no GPU and no model: {}", hosts.len(), list(hosts))
+        })
+    }
+
+    /// One warning for workers with the same empty columns: which, how many rows, why, and what to do.
+    fn stamps(self) -> Vec<String> {
+        // Workers that lack the same are told together.
+        let mut hosts_by_text: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (host, lacking) in self.by_worker {
+            if let Some(text) = lacking.text() {
+                hosts_by_text.entry(text).or_default().insert(host);
+            }
+        }
+        let told = |(text, hosts): (&String, &BTreeSet<String>)| {
+            format!("worker{} {}: empty {text}", if hosts.len() > 1 { "s" } else { "" }, list(hosts))
+        };
+        hosts_by_text.iter().map(told).collect()
+    }
+
+    fn sources(&self) -> Option<String> {
+        (self.sources.len() > 1).then(|| {
+            let each: Vec<String> = self.sources.iter().map(|(source, n)| format!("{source} {n}")).collect();
+            format!("ttft mixes sources, which do not mean quite the same moment: {}; compare within one (column ttft_source)", each.join(", "))
+        })
+    }
+
+    /// A target that is neither a worker nor a router that names one.
+    fn unnamed(&self, run: &RunReport) -> Option<String> {
+        let unnamed = self.unnamed;
+        (unnamed > 0 && !run.has_trace).then(|| {
+            format!("host is empty in {unnamed} rows: {} tells no SGLang version, so it is taken for a router, and its answers do not name their worker; arrival_time and router_send_time are the client's", run.config.target)
+        })
+    }
+
+    fn order(&self) -> Option<String> {
+        let broken = self.broken;
+        (broken > 0).then(|| {
+            format!("{broken} rows break the order of their stamps by more than the clock bound (column order_broken): do not use their durations across clocks")
+        })
+    }
 }
 
 fn list(hosts: &BTreeSet<String>) -> String {
     hosts.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
+/// A column that is empty, and why.
+type Missing = (&'static str, &'static str);
+
 /// What rows of one worker lack.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Lacking {
     rows: usize,
     /// By reason and column.
-    counts: BTreeMap<(&'static str, &'static str), usize>,
-}
-
-/// One warning for workers with the same empty columns: which, how many rows, why, and what to do.
-fn stamps(rows: impl IntoIterator<Item: Borrow<Row>>) -> Vec<String> {
-    let mut by_worker: BTreeMap<String, Lacking> = BTreeMap::new();
-    for row in rows {
-        let row: &Row = row.borrow();
-        // Rows without a record of the router are told by the verdict; failed ones have no answer to hold a stamp.
-        if row.success() && row.arrival_ns.is_some() {
-            let host = row.host.as_deref().unwrap_or(UNNAMED);
-            // Looked up first: a name is copied once and not for every row.
-            match by_worker.get_mut(host) {
-                Some(lacking) => lacking.add(row),
-                None => by_worker.entry(host.to_owned()).or_default().add(row),
-            }
-        }
-    }
-    // Workers that lack the same are told together.
-    let mut hosts_by_text: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (host, lacking) in by_worker {
-        if let Some(text) = lacking.text() {
-            hosts_by_text.entry(text).or_default().insert(host);
-        }
-    }
-    let told = |(text, hosts): (&String, &BTreeSet<String>)| {
-        format!("worker{} {}: empty {text}", if hosts.len() > 1 { "s" } else { "" }, list(hosts))
-    };
-    hosts_by_text.iter().map(told).collect()
+    counts: BTreeMap<Missing, usize>,
+    /// What the last rows lack, and how many they are: mostly it is the same.
+    last: (Vec<Missing>, usize),
 }
 
 impl Lacking {
     fn add(&mut self, row: &Row) {
         self.rows += 1;
-        for (column, reason) in &row.missing {
-            *self.counts.entry((*reason, *column)).or_insert(0) += 1;
+        if self.last.0 != row.missing {
+            self.count();
+            self.last.0.clone_from(&row.missing);
         }
+        self.last.1 += 1;
     }
 
-    fn text(self) -> Option<String> {
+    /// Counts what the last rows lack.
+    fn count(&mut self) {
+        let (missing, rows) = &mut self.last;
+        for (column, reason) in missing.iter() {
+            *self.counts.entry((*reason, *column)).or_insert(0) += *rows;
+        }
+        *rows = 0;
+    }
+
+    fn text(mut self) -> Option<String> {
+        self.count();
         // Columns that are empty equally often for one reason are told together.
         let mut together: BTreeMap<(&str, usize), Vec<&str>> = BTreeMap::new();
         for ((reason, column), count) in self.counts {
@@ -148,39 +211,18 @@ impl Lacking {
     }
 }
 
-fn sources(rows: impl IntoIterator<Item: Borrow<Row>>) -> Option<String> {
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for row in rows {
-        let row: &Row = row.borrow();
-        if row.success() && !row.ttft_source.is_empty() {
-            *counts.entry(row.ttft_source).or_insert(0) += 1;
-        }
-    }
-    (counts.len() > 1).then(|| {
-        let each: Vec<String> = counts.iter().map(|(source, n)| format!("{source} {n}")).collect();
-        format!("ttft mixes sources, which do not mean quite the same moment: {}; compare within one (column ttft_source)", each.join(", "))
-    })
-}
-
-/// A target that is neither a worker nor a router that names one.
-fn unnamed(run: &RunReport) -> Option<String> {
-    let unnamed = run.rows.iter().filter(|r| r.success() && r.host.is_none()).count();
-    (unnamed > 0 && !run.has_trace).then(|| {
-        format!("host is empty in {unnamed} rows: {} tells no SGLang version, so it is taken for a router, and its answers do not name their worker; arrival_time and router_send_time are the client's", run.config.target)
-    })
-}
-
-fn order(rows: impl IntoIterator<Item: Borrow<Row>>) -> Option<String> {
-    let broken = rows.into_iter().filter(|row| row.borrow().order_broken).count();
-    (broken > 0).then(|| {
-        format!("{broken} rows break the order of their stamps by more than the clock bound (column order_broken): do not use their durations across clocks")
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::load::row::example;
+
+    fn of(rows: &[Row]) -> Warned {
+        let mut warned = Warned::default();
+        for row in rows {
+            warned.add(row);
+        }
+        warned
+    }
 
     #[test]
     fn one_warning_a_worker_names_columns_share_and_remedy() {
@@ -190,7 +232,7 @@ mod tests {
             ("ttft", align::NOT_STREAMED),
         ];
         let rows = [example(), Row { missing, ..example() }];
-        let told = stamps(&rows);
+        let told = of(&rows).stamps();
         assert_eq!(told.len(), 1);
         for part in [
             "worker 127.0.0.1:31000",
@@ -200,9 +242,9 @@ mod tests {
         ] {
             assert!(told[0].contains(part), "{part}: {}", told[0]);
         }
-        assert!(stamps(&[example()]).is_empty());
+        assert!(of(&[example()]).stamps().is_empty());
         let other = Row { host: Some("127.0.0.1:31001".to_owned()), ..rows[1].clone() };
-        let told = stamps(&[rows[1].clone(), other]);
+        let told = of(&[rows[1].clone(), other]).stamps();
         assert_eq!(told.len(), 1);
         assert!(
             told[0].starts_with("workers 127.0.0.1:31000, 127.0.0.1:31001: empty in 100 %"),
@@ -214,11 +256,11 @@ mod tests {
     #[test]
     fn mixed_sources_and_broken_orders_are_said() {
         let rows = [example(), Row { ttft_source: "router", order_broken: true, ..example() }];
-        assert!(sources(&rows).unwrap().contains("router 1, server_patch 1"));
-        assert!(order(&rows).unwrap().starts_with("1 rows"));
-        assert_eq!(sources(&rows[..1]), None);
-        assert_eq!(simulated(&rows), None);
+        assert!(of(&rows).sources().unwrap().contains("router 1, server_patch 1"));
+        assert!(of(&rows).order().unwrap().starts_with("1 rows"));
+        assert_eq!(of(&rows[..1]).sources(), None);
+        assert_eq!(of(&rows).simulated(), None);
         let fake = Row { simulated: Some(true), ..example() };
-        assert!(simulated(&[fake]).unwrap().starts_with("SIMULATED"));
+        assert!(of(&[fake]).simulated().unwrap().starts_with("SIMULATED"));
     }
 }

@@ -225,3 +225,42 @@ async fn a_second_ctrl_c_ends_at_once() {
     assert_eq!(ended.await.unwrap(), (true, Some(130)));
     assert!(!folder.0.join("milepost-bench/latest").exists(), "it waited for no record");
 }
+
+/// Ctrl-C while files are written: the first says what is being done and where the requests are, the second ends it, and what is made
+/// by then stays: requests, `run.json` and the figures. A pipe that nobody reads holds the end of the run up.
+#[tokio::test]
+async fn ctrl_c_while_files_are_written_keeps_what_is_made() {
+    let (folder, url) = (Folder::new("closing"), serving().listen().await);
+    let pipe = folder.0.join("held.jsonl");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let args = format!("--base-url {url} {SMALL} --output-file held.jsonl --output-dir out");
+    let mut child = bench(&folder, &args).spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    let root = folder.0.join("out");
+    let ended = tokio::task::spawn_blocking(move || {
+        let is_made = |file: &str| {
+            let runs = std::fs::read_dir(&root).into_iter().flatten().flatten();
+            runs.map(|run| run.path()).any(|run| !run.ends_with("latest") && run.join(file).exists())
+        };
+        while !is_made("run.json") {
+            assert_eq!(child.try_wait().unwrap(), None, "it waits for a reader of the pipe");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        kill_process(pid, Signal::INT).unwrap();
+        // Read on to the end: a closed pipe would end the child another way.
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let first = lines.find(|line| line.starts_with("interrupted:")).unwrap_or_default();
+        kill_process(pid, Signal::INT).unwrap();
+        let second = lines.find(|line| line.starts_with("interrupted:")).unwrap_or_default();
+        assert!(is_made("requests.csv") && is_made("run.json") && !is_made("manifest.json"));
+        (first, second, child.wait_with_output().unwrap())
+    });
+    let (first, second, out) = ended.await.unwrap();
+    assert!(
+        first.contains("its requests are written (out/") && first.contains("once more to leave"),
+        "{first}"
+    );
+    assert!(second.contains("the files made so far are in out/"), "{second}");
+    assert_eq!(out.status.code(), Some(130));
+    assert!(text(&out.stdout).contains("3 of 3 (100.0 %)"), "{}", text(&out.stdout));
+}

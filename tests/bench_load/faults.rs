@@ -19,7 +19,7 @@ use milepost::net::{Connector, Listener};
 use milepost::proxy::serve::Router;
 use milepost::report::csv::csv;
 use milepost::report::faults::{Recovery, aftermaths, to_json};
-use milepost::report::{Metrics, Rating, Verdict};
+use milepost::report::{Rating, Survey};
 use milepost::sim::{SimConfig, serve};
 use milepost::trace::record::{Outcome as End, Record};
 use tokio::net::TcpListener;
@@ -38,7 +38,7 @@ fn faults(text: &str, injector: Arc<dyn Injector>) -> Faults {
 }
 
 fn rating(report: &RunReport, rule: &str) -> (Option<Rating>, String) {
-    let verdict = Verdict::of(report, &Metrics::of(&report.rows));
+    let Survey { verdict, .. } = Survey::of(report, &[]);
     let check = verdict.checks.iter().find(|check| check.rule == rule).unwrap();
     (check.rating(), check.text().to_owned())
 }
@@ -125,7 +125,7 @@ async fn phases_detection_and_recovery_follow_what_was_done_when() {
     assert!(text.contains("of 160 requests failed while faults were made"), "{text}");
     assert_eq!(rating(&report, "errors").0, Some(Rating::Valid));
     assert_eq!(rating(&report, "faults").0, Some(Rating::Valid));
-    let json = to_json(&report);
+    let json = to_json(&report, &Survey::of(&report, &[]).aftermaths);
     assert_eq!(json["phases"][1]["name"], "during");
     assert_eq!(json["faults"][0]["what"], "hang worker 1");
     assert!((1.8..2.1).contains(&json["faults"][0]["recover_s"].as_f64().unwrap()), "{json}");

@@ -11,8 +11,7 @@ use milepost::load::row::Row;
 use milepost::load::target::Target;
 use milepost::load::{LoadConfig, LoadError, RunReport, TraceSource, run};
 use milepost::report::split::one_sided;
-use milepost::report::warnings::warnings;
-use milepost::report::{Metrics, Verdict};
+use milepost::report::{Metrics, Survey};
 use milepost::trace::record::{DecisionRecord, Outcome, Record, RequestRecord, RunRecord, WorkerRecord};
 use milepost::trace::schema::SCHEMA;
 use milepost::wire::Endpoint;
@@ -146,7 +145,7 @@ fn assert_stages(row: &Row, within_ns: i64) {
 
 /// What the verdict has against a run.
 pub fn told(report: &RunReport) -> Vec<String> {
-    let verdict = Verdict::of(report, &Metrics::of(&report.rows));
+    let Survey { verdict, .. } = Survey::of(report, &[]);
     verdict.reasons().iter().map(|check| check.text().to_owned()).collect()
 }
 
@@ -233,7 +232,7 @@ async fn router_and_server_stamps_come_from_the_trace() {
     assert_eq!(report.servers[0].max_running_requests, Some(7));
     let metrics = Metrics::of(&report.rows);
     assert_eq!(metrics.workers["127.0.0.1:31999"].requests, 3);
-    assert!(warnings(&report).iter().any(|w| w.starts_with("SIMULATED")));
+    assert!(Survey::of(&report, &[]).warnings.iter().any(|w| w.starts_with("SIMULATED")));
 }
 
 /// On another host the monotonic clock has another zero: times move by the request pairs, durations do not.
@@ -246,7 +245,7 @@ async fn a_router_on_another_host_is_placed_by_request_pairs() {
         near(row.total_latency_ns(), 900_000, 0);
         near(row.arrival_ns.map(|ns| ns - row.sent_ns.unwrap()), 0, 50_000_000);
     }
-    assert!(warnings(&report).iter().any(|w| w.contains("different clocks")));
+    assert!(Survey::of(&report, &[]).warnings.iter().any(|w| w.contains("different clocks")));
 }
 
 #[tokio::test]
@@ -382,7 +381,7 @@ async fn a_trace_that_goes_away_costs_its_columns() {
     assert!(
         report.rows.held().iter().all(|r| r.success() && r.arrival_ns.is_none() && r.client_end_ns.is_some())
     );
-    assert!(warnings(&report).iter().any(|w| w.contains("status 404")));
+    assert!(Survey::of(&report, &[]).warnings.iter().any(|w| w.contains("status 404")));
 }
 
 /// A request sent again has two records, and the one given up may be written last.
@@ -407,7 +406,12 @@ async fn of_two_records_with_one_id_the_later_arrival_counts() {
         assert!(row.success() && row.attempts == Some(2), "{:?}", row.failure);
         assert_stages(row, 200_000);
     }
-    assert!(warnings(&report).iter().any(|w| w.starts_with("3 records of the router's trace have an id")));
+    assert!(
+        Survey::of(&report, &[])
+            .warnings
+            .iter()
+            .any(|w| w.starts_with("3 records of the router's trace have an id"))
+    );
 }
 
 /// As for a file: what an address gave before the run is of another run, even under the same id.
@@ -452,12 +456,13 @@ async fn records_of_others_are_counted_and_the_parts_add_up() {
         true
     })
     .await;
-    assert_eq!(one_sided(&report), (Some(0), Some(1)));
+    let survey = Survey::of(&report, &[]);
+    assert_eq!(one_sided(&report, &survey.gathered), (Some(0), Some(1)));
     for row in report.rows.held() {
         assert!(row.success(), "{:?}", row.failure);
         let parts = (row.router_in_ns(), row.decision_ns, row.router_out_ns(), row.router_overhead_ns());
         assert_eq!(parts, (Some(70_000), Some(10_000), Some(20_000), Some(70_000)));
     }
-    let split = Metrics::of(&report.rows).split.unwrap();
+    let split = survey.gathered.metrics.split.unwrap();
     assert!(split.parts.iter().all(|p| p.share.is_some()) && split.unknown_share.abs() < 0.01, "{split:?}");
 }

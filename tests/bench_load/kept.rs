@@ -7,7 +7,7 @@ use milepost::clock::Clock;
 use milepost::load::schedule::Rate;
 use milepost::load::{Keeping, LoadConfig, RunContext, RunReport, run};
 use milepost::report::goodput::Slo;
-use milepost::report::{Metrics, Verdict, csv, json, summary, tokens};
+use milepost::report::{Survey, csv, json, summary, tokens};
 
 use crate::server::{Server, about, json as plain, stream};
 use crate::{config, data};
@@ -15,14 +15,13 @@ use crate::{config, data};
 /// All that is told of a run.
 fn told(report: &RunReport) -> [String; 4] {
     let slos = [Slo::parse("ttft:200").unwrap()];
-    let metrics = Metrics::of(&report.rows).judged(&report.rows, &slos);
-    let verdict = Verdict::of(report, &metrics);
-    let object = json::run_json(report, &metrics, &verdict, &Vec::new());
+    let survey = Survey::of(report, &slos);
+    let object = json::run_json(report, &survey, &Vec::new());
     let (mut whole, mut times) = (Vec::new(), Vec::new());
-    json::write_full(&mut whole, &object, &report.rows).unwrap();
+    json::write_full(&mut whole, &object, &report.rows, &|_| ()).unwrap();
     tokens::write(&mut times, &report.rows).unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    [summary::summary(report, &metrics, &verdict, &[]), text(whole), text(times), csv::csv(&report.rows)]
+    [summary::summary(report, &survey, &[]), text(whole), text(times), csv::csv(&report.rows)]
 }
 
 /// One scripted run in virtual time: every fifth request fails, so that all kinds of figures are told.

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use milepost::clock::Clock;
 use milepost::load::target::Target;
 use milepost::load::{LoadConfig, TraceSource};
-use milepost::report::warnings::warnings;
+use milepost::report::Survey;
 use milepost::trace::record::Record;
 
 use crate::joined::{answer, boot_id, record, run_record, told};
@@ -72,7 +72,7 @@ async fn files_removed_before_they_were_read_are_told_and_the_rest_is_joined() {
         rows.iter().map(|row| (row.success(), row.in_trace)).collect::<Vec<_>>(),
         [(true, false), (true, true), (true, true)]
     );
-    let warned = warnings(&report);
+    let warned = Survey::of(&report, &[]).warnings;
     assert!(warned.iter().any(|w| w.starts_with("the router had removed files of its trace")), "{warned:?}");
     let against = told(&report);
     assert!(against.iter().any(|w| w.starts_with("1 of 3 requests sent are not in")), "{against:?}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use milepost::clock::Clock;
 use milepost::load::LoadConfig;
-use milepost::report::{Metrics, Verdict, json, summary};
+use milepost::report::{Survey, json, summary};
 use serde_json::Value;
 
 use crate::server::{Server, about, stream};
@@ -111,9 +111,8 @@ async fn scripts_for_other_load_generators_find_every_key() {
     });
     let report =
         measured(LoadConfig { model: Some("m".to_owned()), ..config(&server.listen().await, 5) }).await;
-    let metrics = Metrics::of(&report.rows);
-    let verdict = Verdict::of(&report, &metrics);
-    let run = json::run_json(&report, &metrics, &verdict, &Vec::new());
+    let survey = Survey::of(&report, &[]);
+    let run = json::run_json(&report, &survey, &Vec::new());
     for key in SGLANG.iter().chain(&VLLM) {
         let value = run.get(*key).unwrap_or_else(|| panic!("{key} is not there"));
         let (null, text) = (NULL.contains(key), TEXTS.contains(key));
@@ -161,7 +160,7 @@ async fn scripts_for_other_load_generators_find_every_key() {
     let in_flight = 5.0 * e2e_ms / 1e3 / number(&run["duration"]);
     assert!((number(&run["concurrency"]) - in_flight).abs() < 1e-6, "{in_flight}");
     // What the summary prints.
-    let printed = summary::summary(&report, &metrics, &verdict, &[]);
+    let printed = summary::summary(&report, &survey, &[]);
     let line = printed.lines().find(|line| line.starts_with("Client TTFT, from send")).unwrap();
     assert!(line.contains(&format!("{:.2}", number(&run["mean_ttft_ms"]))), "{line}");
 }

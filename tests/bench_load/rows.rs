@@ -6,8 +6,7 @@ use milepost::clock::Clock;
 use milepost::load::LoadConfig;
 use milepost::load::body::{Backend, RequestOptions};
 use milepost::load::row::Row;
-use milepost::report::warnings::warnings;
-use milepost::report::{Metrics, Verdict, csv, json, summary};
+use milepost::report::{Survey, csv, json, summary};
 use milepost::trace::align::UNKNOWN_WORKER;
 use serde_json::Value;
 
@@ -103,8 +102,9 @@ async fn a_target_that_tells_no_version_is_not_taken_for_the_worker() {
     assert!(row.missing.contains(&("server_created_time", UNKNOWN_WORKER)), "{:?}", row.missing);
     // Differences in one clock stay.
     assert!(row.pure_queue_ns.is_some() && row.queue_in_server_ns.is_some() && row.tokenize_ns.is_some());
-    assert_eq!((row.ttft_source, Metrics::of(&report.rows).workers.len()), ("client", 0));
-    let told = warnings(&report).join("\n");
+    let survey = Survey::of(&report, &[]);
+    assert_eq!((row.ttft_source, survey.metrics().workers.len()), ("client", 0));
+    let told = survey.warnings.join("\n");
     assert!(told.contains("host is empty in 2 rows") && told.contains("worker (not named)"), "{told}");
 }
 
@@ -135,22 +135,21 @@ async fn connections_are_reused_and_headers_sent() {
 async fn the_reports_agree_with_the_rows() {
     let server = replay("sglang-0.5.23_generate_stream.sse");
     let report = measured(config(&server.listen().await, 4)).await;
-    let metrics = Metrics::of(&report.rows);
     let text = csv::csv(&report.rows);
     assert_eq!(text.lines().count(), 5);
     assert!(text.lines().skip(1).all(|l| l.split(',').count() == csv::COLUMNS.len() && l.contains(",True,")));
-    let verdict = Verdict::of(&report, &metrics);
+    let survey = Survey::of(&report, &[]);
     let files = vec![("csv", "x.csv".to_owned())];
-    let object = json::run_json(&report, &metrics, &verdict, &files);
+    let object = json::run_json(&report, &survey, &files);
     assert!(!object.to_string().contains('\n'));
     let mut full = Vec::new();
-    json::write_full(&mut full, &object, &report.rows).unwrap();
+    json::write_full(&mut full, &object, &report.rows, &|_| ()).unwrap();
     let full: Value = serde_json::from_slice(&full).unwrap();
     assert_eq!(full["per_request"].as_array().unwrap().len(), 4);
     assert_eq!(full["metrics"]["completed"], Value::from(4));
     assert_eq!(full["metrics"]["success_rate"], Value::from(1.0));
     assert_eq!(full["exported_files"]["csv"], Value::from("x.csv"));
-    let printed = summary::summary(&report, &metrics, &verdict, &files);
+    let printed = summary::summary(&report, &survey, &files);
     assert!(printed.contains("Successful requests:                 4 of 4 (100.0 %)"), "{printed}");
     assert!(printed.contains("max_running_requests 16") && printed.contains("csv: x.csv"), "{printed}");
 }

@@ -7,7 +7,7 @@ use milepost::clock::Clock;
 use milepost::load::schedule::Rate;
 use milepost::load::{LoadConfig, run};
 use milepost::report::json::run_json;
-use milepost::report::{Metrics, Rating, Verdict};
+use milepost::report::{Rating, Survey};
 use milepost::series::{Limits, Slo, find_rate};
 use serde_json::Value;
 
@@ -51,9 +51,7 @@ async fn the_highest_rate_of_a_server_is_found() {
         || 0.0,
         async |per_s, number| {
             let report = run(at(per_s, number), context.clone()).await?;
-            let metrics = Metrics::of(&report.rows);
-            let verdict = Verdict::of(&report, &metrics);
-            Ok::<_, milepost::load::LoadError>(run_json(&report, &metrics, &verdict, &Vec::new()))
+            Ok::<_, milepost::load::LoadError>(run_json(&report, &Survey::of(&report, &[]), &Vec::new()))
         },
     )
     .await
@@ -191,7 +189,7 @@ async fn a_saturated_run_is_invalid_and_an_easy_one_valid() {
     for per_s in [10.0, 30.0] {
         let context = one_at_a_time(&clock).context();
         let report = run(at(per_s, 0), context).await.unwrap();
-        let verdict = Verdict::of(&report, &Metrics::of(&report.rows));
+        let Survey { verdict, .. } = Survey::of(&report, &[]);
         let reasons: Vec<String> = verdict.reasons().iter().map(|c| c.text().to_owned()).collect();
         told.push((verdict.rating(), verdict.steady(), reasons));
     }

@@ -6,7 +6,7 @@ use milepost::clock::Clock;
 use milepost::load::schedule::{Arrivals, Pace, Rate, Shape, Stages};
 use milepost::load::{LoadConfig, run};
 use milepost::report::recount::Arm;
-use milepost::report::{Metrics, Verdict, json, page, summary};
+use milepost::report::{Metrics, Survey, json, page, summary};
 
 use crate::server::{Server, about, stream};
 use crate::{config, data};
@@ -119,9 +119,8 @@ async fn stages_are_told_apart_by_when_requests_were_due() {
     let arrivals = Arrivals { pace, shape: Shape::Constant, duration: None };
     let config = LoadConfig { arrivals, max_concurrency: Some(1), ..config("http://pipe:1", 30) };
     let report = run(config, server.context()).await.unwrap();
-    let metrics = Metrics::of(&report.rows);
-    let verdict = Verdict::of(&report, &metrics);
-    let object = json::run_json(&report, &metrics, &verdict, &Vec::new());
+    let survey = Survey::of(&report, &[]);
+    let object = json::run_json(&report, &survey, &Vec::new());
     let stages = ["stage 1 (2/s)", "stage 2 (10/s)"];
     for (name, due) in stages.iter().zip([(0, 5_000_000_000), (5_000_000_000, 8_000_000_000)]) {
         let rows = report.rows.iter().filter(|row| (due.0..due.1).contains(&row.scheduled_ns)).count();
@@ -131,11 +130,11 @@ async fn stages_are_told_apart_by_when_requests_were_due() {
         (object["stages"][0]["to_s"].as_f64(), object["marks"][0]["at_s"].as_f64()),
         (Some(5.0), Some(5.0))
     );
-    let printed = summary::summary(&report, &metrics, &verdict, &[]);
+    let printed = summary::summary(&report, &survey, &[]);
     let at = |text: &str| printed.find(text).unwrap_or_else(|| panic!("{text} is not in {printed}"));
     assert!(at("Stage by stage") < at(stages[0]) && at(stages[0]) < at(stages[1]));
     assert!(printed.contains("2@5s,10@2s (mean 4.29)"), "{printed}");
-    let trend = verdict.checks.iter().find(|check| check.rule == "trend_e2e").unwrap();
+    let trend = survey.verdict.checks.iter().find(|check| check.rule == "trend_e2e").unwrap();
     assert_eq!(
         (trend.rating(), trend.text()),
         (None, "the rate changes by plan"),
@@ -143,7 +142,7 @@ async fn stages_are_told_apart_by_when_requests_were_due() {
     );
     assert_eq!(printed.matches(stages[0]).count(), 1, "once, in order of time: {printed}");
     // The page has them in the order of time too, not the busier one first.
-    let html = page::page(&[Arm::of_run(&report, &verdict, std::path::Path::new("x"))]);
+    let html = page::page(&[Arm::of_run(&report, &survey.verdict, std::path::Path::new("x"))]);
     let cell = |name: &str| html.find(&format!("<td>{name}</td>")).unwrap();
     assert!(cell(stages[0]) < cell(stages[1]) && html.contains(&format!(">{}</text>", stages[1])));
 }

@@ -7,8 +7,8 @@ use milepost::load::dataset::{Dataset, RandomOptions};
 use milepost::load::progress::Silent;
 use milepost::load::target::Target;
 use milepost::load::{LoadConfig, RunContext, TraceSource, run};
+use milepost::report::Survey;
 use milepost::report::split::one_sided;
-use milepost::report::warnings::warnings;
 use milepost::trace::parts::parts_of;
 
 use crate::harness::{TestRouter, Worker, json};
@@ -43,7 +43,7 @@ async fn a_trace_that_is_rotated_during_a_load_is_joined_row_by_row_from_its_add
     for row in &report.rows {
         assert!(row.success() && row.in_trace && row.router_send_ns.is_some(), "{row:?}");
     }
-    assert_eq!((report.rows.len(), one_sided(&report)), (REQUESTS, (Some(0), Some(0))));
-    let warned = warnings(&report);
+    let Survey { gathered, warnings: warned, .. } = Survey::of(&report, &[]);
+    assert_eq!((report.rows.len(), one_sided(&report, &gathered)), (REQUESTS, (Some(0), Some(0))));
     assert!(!warned.iter().any(|w| w.contains("trace")), "{warned:?}");
 }

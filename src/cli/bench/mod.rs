@@ -7,6 +7,7 @@ mod apart;
 mod arguments;
 mod arrivals;
 mod check_outputs;
+mod closing;
 mod config_file;
 mod dataset;
 mod faults;
@@ -197,10 +198,10 @@ fn finish(report: &RunReport, kept: &Kept) -> Result<(), Failure> {
     if report.partial {
         return Err(Failure::Interrupted("interrupted: the results are partial".to_owned()));
     }
-    if kept.metrics.completed == 0 {
+    if kept.survey.metrics().completed == 0 {
         return Err(Failure::Run("no request succeeded; the summary counts the errors by class".to_owned()));
     }
-    judge(&kept.verdict)
+    judge(&kept.survey.verdict)
 }
 
 /// The exit code says what the summary's verdict says.

@@ -221,8 +221,8 @@ impl Series<'_> {
         }
         self.session.note(&format!("{point}: begins"));
         let report = self.session.measure(config).await?;
-        let Kept { metrics, verdict, files } = self.session.keep(&report)?;
-        let mut line = run_json(&report, &metrics, &verdict, &files);
+        let Kept { survey, files } = self.session.keep(&report)?;
+        let mut line = run_json(&report, &survey, &files);
         let (planned, due) = (report.schedule.at_ns.len(), starts_due(&report.config));
         line["series"] = json!({"point": point, "config_xxh3": id, "starts": planned, "starts_due": due});
         self.lines.add(&line).map_err(|e| Failure::Run(format!("cannot write the results: {e}")))?;

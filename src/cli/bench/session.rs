@@ -8,9 +8,10 @@ use std::sync::Arc;
 use tokio::task::AbortHandle;
 
 use super::Flags;
+use super::closing::Telling;
 use crate::cli::{Failure, signal};
 use crate::clock::Clock;
-use crate::load::progress::{Progress, Stop, StopHandle};
+use crate::load::progress::{Closing, Progress, Stop, StopHandle};
 use crate::load::{Keeping, LoadConfig, LoadError, RunContext, RunReport, run as run_load};
 use crate::report::console::Console;
 use crate::report::explain;
@@ -18,7 +19,7 @@ use crate::report::files::{Destination, begin_dated, finish_dated};
 use crate::report::goodput::Slo;
 use crate::report::json::ExportedFiles;
 use crate::report::summary::summary;
-use crate::report::{Metrics, Verdict};
+use crate::report::survey::{Survey, Surveying};
 
 /// So many requests take seconds to be written and figured out, which is then told.
 const MANY_REQUESTS: usize = 100_000;
@@ -26,6 +27,7 @@ const MANY_REQUESTS: usize = 100_000;
 /// All that runs of one call share.
 pub(super) struct Session {
     context: RunContext,
+    telling: Arc<Telling>,
     handle: Option<StopHandle>,
     destination: Destination,
     slos: Vec<Slo>,
@@ -34,10 +36,8 @@ pub(super) struct Session {
 
 /// A run that was written.
 pub(super) struct Kept {
-    /// Its figures.
-    pub metrics: Metrics,
-    /// What they are worth.
-    pub verdict: Verdict,
+    /// What its rows told.
+    pub survey: Survey,
     /// What was written.
     pub files: ExportedFiles,
 }
@@ -54,17 +54,18 @@ impl Drop for Watching {
 impl Session {
     /// In real time, over TCP.
     pub(super) fn begin(args: &Flags) -> Result<Self, Failure> {
-        let console: Arc<dyn Progress> = Arc::new(Console::new(args.output.disable_tqdm));
+        let telling = Arc::new(Telling::to(Arc::new(Console::new(args.output.disable_tqdm))));
+        let progress = Arc::clone(&telling) as Arc<dyn Progress>;
         let (handle, stop) = Stop::pair();
         // Beside the results, as folders for temporary files may be in memory.
         let keeping = Keeping { folder: args.output.output_dir.clone(), ..Keeping::default() };
-        let context = RunContext { stop, alone: true, keeping, ..RunContext::new(Clock::system(), console) };
+        let context = RunContext { stop, alone: true, keeping, ..RunContext::new(Clock::system(), progress) };
         // The lines of a series are the series' own.
         let collection = args.output.output_file.clone().filter(|_| !args.series.wanted());
         let destination = Destination { collection, ..args.output.destination() };
         let slos = args.figures.slos().map_err(Failure::Usage)?;
         let explains = args.figures.explains_shown();
-        Ok(Self { context, handle: Some(handle), destination, slos, explains })
+        Ok(Self { context, telling, handle: Some(handle), destination, slos, explains })
     }
 
     /// The clock of the runs.
@@ -87,7 +88,7 @@ impl Session {
         // A disk that is full is told, not died of. Without a handler it is as it was.
         let _ = signal::outlive_file_limits();
         let handle = self.handle.take()?;
-        Some(Watching(tokio::spawn(signal::stop_measuring(handle)).abort_handle()))
+        Some(Watching(tokio::spawn(Arc::clone(&self.telling).watch(handle)).abort_handle()))
     }
 
     /// Makes a run.
@@ -108,31 +109,41 @@ impl Session {
 
     /// Writes its files and prints its summary.
     pub(super) fn keep(&self, report: &RunReport) -> Result<Kept, Failure> {
-        let count = report.rows.len();
-        let many = count >= MANY_REQUESTS;
-        if many {
-            self.note(&format!("the load is over: writing {count} requests"));
+        let all = report.rows.len();
+        if all >= MANY_REQUESTS {
+            self.note(&format!("the load is over: writing {all} requests, and making their figures"));
         }
-        let begun = begin_dated(report, &self.destination);
-        if many && begun.is_ok() {
-            self.note(&format!("requests.csv is written: making the figures of {count} requests"));
+        let told = &*self.telling;
+        let mut surveying = Surveying::begin(report, &self.slos);
+        // The figures are made of the rows on their way into the file.
+        let begun = begin_dated(report, &self.destination, told, &mut |row| surveying.add(row));
+        told.closing(Closing { what: "the figures", done: 0, all });
+        let survey = match &begun {
+            Ok(begun) => {
+                told.requests_in(begun.requests());
+                surveying.finish()
+            }
+            Err(_) => Survey::of(report, &self.slos),
+        };
+        told.figures(summary(report, &survey, &[]));
+        let written = begun.and_then(|begun| finish_dated(begun, report, &survey, told));
+        let mine = told.take_figures();
+        told.closed();
+        if mine {
+            // What was measured is told though it cannot be kept.
+            print!("{}", summary(report, &survey, written.as_deref().unwrap_or_default()));
         }
-        let metrics = Metrics::of(&report.rows).judged(&report.rows, &self.slos);
-        let verdict = Verdict::of(report, &metrics);
-        let written = begun.and_then(|begun| finish_dated(begun, report, &metrics, &verdict));
-        // What was measured is told though it cannot be kept.
-        print!("{}", summary(report, &metrics, &verdict, written.as_deref().unwrap_or_default()));
         let files = written.map_err(|e| {
             Failure::Run(format!(
                 "cannot write the results: {e}; what was written before it is kept, and the summary is on standard output"
             ))
         })?;
         if self.explains {
-            print!("{}", explain::shown(&metrics));
+            print!("{}", explain::shown(survey.metrics()));
             if report.faults.is_some() {
                 print!("{}", explain::of_faults());
             }
         }
-        Ok(Kept { metrics, verdict, files })
+        Ok(Kept { survey, files })
     }
 }

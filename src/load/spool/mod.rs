@@ -24,7 +24,9 @@ const CHUNK_BYTES: usize = 1 << CHUNK_BITS;
 /// The length of a value stands before it.
 const LENGTH_BYTES: usize = 4;
 /// Read together.
-const WINDOW_BYTES: usize = 1 << 14;
+const WINDOW_BYTES: usize = 1 << 16;
+/// Of these, before what is asked for: requests are read in the order in which they began, and lie in that of their ends.
+const BEFORE_BYTES: usize = 1 << 14;
 
 /// Where a run keeps what it has seen of its requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,9 +243,10 @@ impl Reader<'_> {
         if !is_there {
             let left = bytes.checked_sub(at).filter(|left| *left >= count).ok_or_else(short)?;
             let file = spooled.file.as_ref().ok_or_else(short)?;
-            self.window.resize(left.min(count.max(WINDOW_BYTES)), 0);
-            self.window_at = from;
-            if let Err(e) = file.read_exact_at(&mut self.window, from) {
+            let before = at.min(BEFORE_BYTES);
+            self.window.resize(before + left.min(count.max(WINDOW_BYTES - BEFORE_BYTES)), 0);
+            self.window_at = from - before as u64;
+            if let Err(e) = file.read_exact_at(&mut self.window, self.window_at) {
                 self.window.clear();
                 return Err(e.to_string());
             }

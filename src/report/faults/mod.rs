@@ -100,13 +100,13 @@ pub fn aftermaths(conducted: &Conducted, rows: &Rows) -> Vec<Aftermath> {
 }
 
 /// For `run.json`; null without a schedule of failures.
-pub fn to_json(run: &RunReport) -> Value {
+pub fn to_json(run: &RunReport, aftermaths: &[Aftermath]) -> Value {
     let Some(conducted) = &run.faults else { return Value::Null };
     json!({
         "schedule": conducted.plan.to_text(),
         "phases": phases::to_json(&Phases::of(conducted)),
         "actions": conducted.acts.iter().map(act_json).collect::<Vec<_>>(),
-        "faults": aftermaths(conducted, &run.rows).iter().map(Aftermath::to_json).collect::<Vec<_>>(),
+        "faults": aftermaths.iter().map(Aftermath::to_json).collect::<Vec<_>>(),
     })
 }
 

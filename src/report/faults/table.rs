@@ -2,23 +2,23 @@
 //!
 //! Rule: a figure that is not known is a dash with its reason in words. Deliberately not here: the figures.
 
-use super::{Aftermath, aftermaths};
+use super::Aftermath;
 use crate::load::faults::{Conducted, Phases};
 use crate::load::run::RunReport;
 use crate::report::lines::Lines;
-use crate::report::metrics::Metrics;
 use crate::report::phases;
+use crate::report::survey::Survey;
 
 /// Why some figures are not there.
 const UNPLACED: &str = "no answer names its worker and there is no --router-trace";
 
 /// All of it; nothing without a schedule of failures.
-pub fn print(out: &mut Lines, run: &RunReport, metrics: &Metrics) {
+pub fn print(out: &mut Lines, run: &RunReport, survey: &Survey) {
     let Some(conducted) = &run.faults else { return };
     let title = " Faults, phase by phase (s, latencies ms) ";
-    phases::print(out, title, &Phases::of(conducted), metrics);
-    for fault in aftermaths(conducted, &run.rows) {
-        of_fault(out, &fault, conducted);
+    phases::print(out, title, &Phases::of(conducted), survey.metrics());
+    for fault in &survey.aftermaths {
+        of_fault(out, fault, conducted);
     }
 }
 

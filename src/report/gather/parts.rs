@@ -11,7 +11,7 @@ use milepost_policies::name_hash;
 use super::{Distribution, Line};
 use crate::load::row::Row;
 use crate::report::breakdown::{Key, Part, ordered};
-use crate::report::quantity::named;
+use crate::report::quantity::{Quantity, named};
 
 /// Parts that a chart tells apart.
 const MOST_LINES: usize = 8;
@@ -26,6 +26,8 @@ const MEASURED: [&str; 3] = ["ttft", "tpot", "total_latency"];
 #[derive(Clone, Debug)]
 pub(super) struct Parts {
     key: Key,
+    /// [`MEASURED`], looked up once.
+    measured: Vec<&'static Quantity>,
     /// Parts that are told apart at most: all, until samples are let go.
     names: usize,
     by_name: BTreeMap<String, PartTally>,
@@ -50,13 +52,22 @@ struct PartTally {
 
 impl Parts {
     pub(super) fn of(key: Key) -> Self {
-        Self { key, names: usize::MAX, by_name: BTreeMap::new(), unnamed: 0, let_go: HashSet::new() }
+        Self {
+            key,
+            measured: MEASURED.into_iter().filter_map(named).collect(),
+            names: usize::MAX,
+            by_name: BTreeMap::new(),
+            unnamed: 0,
+            let_go: HashSet::new(),
+        }
     }
 
     pub(super) fn add(&mut self, row: &Row) {
         let Some(name) = (self.key.of)(row) else { return };
-        if self.by_name.len() < self.names || self.by_name.contains_key(&name) {
-            self.by_name.entry(name).or_default().add(row);
+        if let Some(part) = self.by_name.get_mut(&name) {
+            part.add(row, &self.measured);
+        } else if self.by_name.len() < self.names {
+            self.by_name.entry(name).or_default().add(row, &self.measured);
         } else {
             self.unnamed += 1;
             self.let_go(&name);
@@ -110,7 +121,7 @@ impl Parts {
 }
 
 impl PartTally {
-    fn add(&mut self, row: &Row) {
+    fn add(&mut self, row: &Row, measured: &[&Quantity]) {
         self.requests += 1;
         self.succeeded += u64::from(row.success());
         self.output_tokens += row.decode_length().unwrap_or(0);
@@ -121,7 +132,7 @@ impl PartTally {
             self.cached_tokens += cached;
             self.prompt_tokens += prompt;
         }
-        for (quantity, samples) in MEASURED.into_iter().filter_map(named).zip(&mut self.measured) {
+        for (quantity, samples) in measured.iter().zip(&mut self.measured) {
             quantity.each(row, &mut |value, times| samples.add(value, times));
         }
     }

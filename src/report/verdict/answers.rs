@@ -4,7 +4,7 @@
 //! why a request failed (its row), and which columns are empty (`warnings`).
 
 use super::Finding;
-use super::faults::Theirs;
+use super::faults::{Theirs, asked_for};
 use crate::load::body::Backend;
 use crate::load::failure::Class;
 use crate::load::row::Row;
@@ -29,37 +29,118 @@ fn share_of(bad: usize, all: usize, limits: (f64, f64), text: String) -> Finding
     Finding::above(bad as f64 / all as f64, limits.0, limits.1, text)
 }
 
-pub(super) fn errors_of(metrics: &Metrics, run: &RunReport) -> Finding {
-    // Errors of a fault that was asked for are told apart, and what Ctrl-C cut or kept from being sent is no failure of the server.
-    let theirs = Theirs::of(run.faults.as_ref());
-    let cut = |row: &Row| {
-        row.failure.as_ref().is_some_and(|f| matches!(f.class, Class::Interrupted | Class::NotSent))
-    };
-    let left_out = run.rows.iter().filter(|row| cut(row) || theirs.has(row));
-    let (failed, all) =
-        left_out.fold((0, 0), |(failed, all), row| (failed + usize::from(!row.success()), all + 1));
-    errors((metrics.requests - metrics.completed) as usize - failed, metrics.requests as usize - all)
+/// What was looked at, and how much of it is bad.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    bad: usize,
+    all: usize,
+}
+
+impl Tally {
+    fn add(&mut self, bad: bool) {
+        self.bad += usize::from(bad);
+        self.all += 1;
+    }
+
+    /// Two counts of one thing, where both are told.
+    fn compare(&mut self, first: Option<u64>, second: Option<u64>) {
+        if let (Some(first), Some(second)) = (first, second) {
+            self.add(first != second);
+        }
+    }
+}
+
+/// The answers of a run, as rows come.
+#[derive(Debug)]
+pub(super) struct Answers {
+    theirs: Theirs,
+    /// Of a phase with a fault; bad is failed.
+    asked_for: Tally,
+    /// Of one, or taken by Ctrl-C: in no rate of errors.
+    left_out: Tally,
+    output_tokens: Tally,
+    prompt_tokens: Tally,
+    trace_tokens: Tally,
+    /// Sent; bad is in no trace.
+    sent: Tally,
+}
+
+impl Answers {
+    pub fn of(run: &RunReport) -> Self {
+        let nothing = Tally::default();
+        Self {
+            theirs: Theirs::of(run.faults.as_ref()),
+            asked_for: nothing,
+            left_out: nothing,
+            output_tokens: nothing,
+            prompt_tokens: nothing,
+            trace_tokens: nothing,
+            sent: nothing,
+        }
+    }
+
+    pub fn add(&mut self, row: &Row) {
+        let good = row.success();
+        // Errors of a fault that was asked for are told apart, and what Ctrl-C cut or kept from being sent is no failure of the server.
+        let theirs = self.theirs.has(row);
+        if theirs {
+            self.asked_for.add(!good);
+        }
+        if theirs || cut(row) {
+            self.left_out.add(!good);
+        }
+        if good {
+            self.output_tokens.compare(row.max_new_tokens, row.completion_tokens);
+            // Only token ids have a length that is known before; of a text the words are planned.
+            let planned = row.input_words.is_none().then_some(row.planned_tokens);
+            self.prompt_tokens.compare(planned, row.prompt_tokens);
+            self.trace_tokens.compare(row.completion_tokens, row.trace_completion_tokens);
+        }
+        if row.sent_ns.is_some() {
+            self.sent.add(!row.in_trace);
+        }
+    }
+
+    pub fn asked_for(&self) -> Finding {
+        asked_for(self.asked_for.bad, self.asked_for.all)
+    }
+
+    pub fn errors_of(&self, metrics: &Metrics) -> Finding {
+        let failed = (metrics.requests - metrics.completed) as usize;
+        errors(failed - self.left_out.bad, metrics.requests as usize - self.left_out.all)
+    }
+
+    pub fn output_tokens_of(&self, run: &RunReport) -> Option<Finding> {
+        // Several answers in one have as many times the tokens.
+        let request = &run.config.request;
+        let several = ["sampling_params", "n"].iter().any(|name| request.extra.contains_key(*name));
+        (request.ignore_eos && !several).then(|| output_tokens(self.output_tokens))
+    }
+
+    pub fn prompt_tokens_of(&self, run: &RunReport) -> Option<Finding> {
+        let judged = run.config.backend == Backend::Native && self.prompt_tokens.all > 0;
+        judged.then(|| prompt_tokens(self.prompt_tokens))
+    }
+
+    pub fn trace_tokens_of(&self, run: &RunReport) -> Option<Finding> {
+        (run.has_trace && self.trace_tokens.all > 0).then(|| trace_tokens(self.trace_tokens))
+    }
+
+    pub fn trace_missing_of(&self, run: &RunReport) -> Option<Finding> {
+        run.has_trace.then(|| trace_missing(self.sent))
+    }
+}
+
+/// Ctrl-C took it.
+fn cut(row: &Row) -> bool {
+    row.failure.as_ref().is_some_and(|f| matches!(f.class, Class::Interrupted | Class::NotSent))
 }
 
 fn errors(failed: usize, all: usize) -> Finding {
     share_of(failed, all, FAILED, format!("{failed} of {all} requests failed; latencies are of the others"))
 }
 
-/// Counts the rows of `pairs` whose two counts differ.
-fn differ(pairs: impl Iterator<Item = (u64, u64)>) -> (usize, usize) {
-    pairs.fold((0, 0), |(bad, all), (a, b)| (bad + usize::from(a != b), all + 1))
-}
-
-pub(super) fn output_tokens_of(run: &RunReport) -> Option<Finding> {
-    // Several answers in one have as many times the tokens.
-    let asked_once =
-        run.config.request.ignore_eos && !run.config.request.extra.contains_key("sampling_params");
-    let good = run.rows.iter().filter(|r| r.success());
-    let pairs = good.filter_map(|r| Some((r.max_new_tokens?, r.completion_tokens?)));
-    (asked_once && !run.config.request.extra.contains_key("n")).then(|| output_tokens(differ(pairs)))
-}
-
-fn output_tokens((bad, all): (usize, usize)) -> Finding {
+fn output_tokens(Tally { bad, all }: Tally) -> Finding {
     let text = format!(
         "{bad} of {all} answers have not the number of tokens asked for{}",
         if bad > 0 { "; the server does not keep ignore_eos, or they were cut" } else { "" }
@@ -67,37 +148,18 @@ fn output_tokens((bad, all): (usize, usize)) -> Finding {
     share_of(bad, all, MISCOUNTED, text)
 }
 
-pub(super) fn prompt_tokens_of(run: &RunReport) -> Option<Finding> {
-    // Only token ids have a length that is known before; of a text the words are planned.
-    let exact = run.rows.iter().filter(|r| r.success() && r.input_words.is_none());
-    let pairs = exact.filter_map(|r| Some((r.planned_tokens, r.prompt_tokens?)));
-    (run.config.backend == Backend::Native).then(|| differ(pairs)).filter(|d| d.1 > 0).map(prompt_tokens)
-}
-
-fn prompt_tokens((bad, all): (usize, usize)) -> Finding {
+fn prompt_tokens(Tally { bad, all }: Tally) -> Finding {
     let text =
         format!("{bad} of {all} prompts of token ids are not as long for the server as they were sent");
     share_of(bad, all, MISCOUNTED, text)
 }
 
-pub(super) fn trace_tokens_of(run: &RunReport) -> Option<Finding> {
-    let both = run.rows.iter().filter(|r| r.success());
-    let counts = differ(both.filter_map(|r| Some((r.completion_tokens?, r.trace_completion_tokens?))));
-    (run.has_trace && counts.1 > 0).then(|| trace_tokens(counts))
-}
-
-fn trace_tokens((bad, all): (usize, usize)) -> Finding {
+fn trace_tokens(Tally { bad, all }: Tally) -> Finding {
     let text = format!("client and router's trace disagree on the tokens of {bad} of {all} answers");
     share_of(bad, all, MISCOUNTED, text)
 }
 
-pub(super) fn trace_missing_of(run: &RunReport) -> Option<Finding> {
-    let sent = run.rows.iter().filter(|r| r.sent_ns.is_some());
-    let (missing, all) = sent.fold((0, 0), |(missing, all), r| (missing + usize::from(!r.in_trace), all + 1));
-    run.has_trace.then(|| trace_missing(missing, all))
-}
-
-fn trace_missing(missing: usize, sent: usize) -> Finding {
+fn trace_missing(Tally { bad: missing, all: sent }: Tally) -> Finding {
     let mut text = format!("{missing} of {sent} requests sent are not in the router's trace");
     if missing > 0 {
         text.push_str(
@@ -134,19 +196,23 @@ mod tests {
 
     #[test]
     fn counts_that_differ_are_counted() {
-        assert_eq!(differ([(8, 8), (8, 7), (8, 9)].into_iter()), (2, 3));
+        let mut tally = Tally::default();
+        for other in [Some(8), Some(7), Some(9), None] {
+            tally.compare(Some(8), other);
+        }
+        assert_eq!((tally.bad, tally.all), (2, 3));
         for rule in [output_tokens, prompt_tokens, trace_tokens] {
-            assert_eq!(rule((1, 100)).rating(), Some(Rating::Valid));
-            assert_eq!(rule((2, 100)).rating(), Some(Rating::Suspect));
-            assert_eq!(rule((26, 100)).rating(), Some(Rating::Invalid));
+            assert_eq!(rule(Tally { bad: 1, all: 100 }).rating(), Some(Rating::Valid));
+            assert_eq!(rule(Tally { bad: 2, all: 100 }).rating(), Some(Rating::Suspect));
+            assert_eq!(rule(Tally { bad: 26, all: 100 }).rating(), Some(Rating::Invalid));
         }
     }
 
     #[test]
     fn records_that_are_missing_or_of_others_are_told() {
-        assert_eq!(trace_missing(0, 3).rating(), Some(Rating::Valid));
-        assert_eq!(trace_missing(1, 100).rating(), Some(Rating::Suspect));
-        assert_eq!(trace_missing(1, 3).rating(), Some(Rating::Invalid));
+        assert_eq!(trace_missing(Tally { bad: 0, all: 3 }).rating(), Some(Rating::Valid));
+        assert_eq!(trace_missing(Tally { bad: 1, all: 100 }).rating(), Some(Rating::Suspect));
+        assert_eq!(trace_missing(Tally { bad: 1, all: 3 }).rating(), Some(Rating::Invalid));
         assert_eq!(trace_extra(1, 1000).rating(), Some(Rating::Valid));
         assert_eq!(trace_extra(20, 1000).rating(), Some(Rating::Suspect));
         assert_eq!(trace_extra(6000, 1000).rating(), Some(Rating::Suspect));

@@ -4,6 +4,7 @@
 //! not here: how well the schedule was kept (`pace`).
 
 use super::Finding;
+use crate::load::row::Row;
 use crate::load::run::RunReport;
 
 /// Cores that the client can keep busy with one load: one sends and books, the other reads.
@@ -36,26 +37,39 @@ fn cpu(cpu_s: f64, wall_s: f64, cores: usize) -> Finding {
     Finding::above(share, CPU_SHARE.0, CPU_SHARE.1, text)
 }
 
-/// Little's law: what is in flight is rate times time in flight. The left side is counted by the load loop, the right side is of
-/// the requests' own stamps; they differ where the loop learned late of an end, and then of arrivals too.
-pub(super) fn littles_law_of(run: &RunReport) -> Option<Finding> {
-    let counted_ns = run.client.in_flight_ns?;
-    let ended = run.rows.iter().filter(|r| r.dispatched_ns.is_some());
-    let stamped: Vec<i64> = ended.filter_map(|r| r.latency_from_schedule_ns()).collect();
-    if stamped.len() != run.rows.len() || stamped.is_empty() {
-        return Some(Finding::Unjudged("not every request has an end".to_owned()));
+/// The requests that were sent and have an end, as rows come.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    rows: usize,
+    requests: usize,
+    /// Latencies from schedule of these.
+    sum_ns: f64,
+}
+
+impl Ended {
+    pub fn add(&mut self, row: &Row) {
+        self.rows += 1;
+        if let (Some(_), Some(ns)) = (row.dispatched_ns, row.latency_from_schedule_ns()) {
+            self.requests += 1;
+            self.sum_ns += ns as f64;
+        }
     }
-    if run.client.wall_ns < (SHORTEST_S * 1e9) as u64 || stamped.len() < FEWEST {
-        return Some(Finding::Unjudged(format!("it takes {FEWEST} requests and {SHORTEST_S} s")));
+
+    /// Little's law: what is in flight is rate times time in flight. The left side is counted by the load loop, the right side is of
+    /// the requests' own stamps; they differ where the loop learned late of an end, and then of arrivals too.
+    pub fn littles_law_of(&self, run: &RunReport) -> Option<Finding> {
+        let counted_ns = run.client.in_flight_ns?;
+        if self.requests != self.rows || self.requests == 0 {
+            return Some(Finding::Unjudged("not every request has an end".to_owned()));
+        }
+        if run.client.wall_ns < (SHORTEST_S * 1e9) as u64 || self.requests < FEWEST {
+            return Some(Finding::Unjudged(format!("it takes {FEWEST} requests and {SHORTEST_S} s")));
+        }
+        let requests = self.requests as f64;
+        let mean_ms = |ns: f64| ns / requests / 1e6;
+        let wall_s = run.client.wall_ns as f64 / 1e9;
+        Some(littles_law(mean_ms(counted_ns), mean_ms(self.sum_ns), requests / wall_s))
     }
-    let requests = stamped.len() as f64;
-    let mean_ms = |ns: f64| ns / requests / 1e6;
-    let wall_s = run.client.wall_ns as f64 / 1e9;
-    Some(littles_law(
-        mean_ms(counted_ns),
-        mean_ms(stamped.iter().map(|ns| *ns as f64).sum()),
-        requests / wall_s,
-    ))
 }
 
 /// Time in flight of the mean request: for the load loop and by its stamps.

@@ -7,6 +7,7 @@
 mod answers;
 mod client;
 mod faults;
+mod moments;
 mod pace;
 mod steady;
 
@@ -14,7 +15,11 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use self::answers::Answers;
+use self::client::Ended;
+use self::moments::Moments;
 use super::metrics::Metrics;
+use crate::load::row::Row;
 use crate::load::run::RunReport;
 
 /// How far a run can be believed, from good to bad.
@@ -120,37 +125,59 @@ pub struct Verdict {
     pub checks: Vec<Check>,
 }
 
-impl Verdict {
-    /// Judges a run.
-    pub fn of(run: &RunReport, metrics: &Metrics) -> Self {
+/// What the rules ask of the rows, as these come.
+#[derive(Debug)]
+pub(super) struct Judging {
+    answers: Answers,
+    ended: Ended,
+    moments: Option<Moments>,
+}
+
+impl Judging {
+    /// Before the first row of a run.
+    pub(super) fn begin(run: &RunReport) -> Self {
+        Self { answers: Answers::of(run), ended: Ended::default(), moments: Moments::of(run) }
+    }
+
+    /// One row more.
+    pub(super) fn add(&mut self, row: &Row) {
+        self.answers.add(row);
+        self.ended.add(row);
+        if let Some(moments) = &mut self.moments {
+            moments.add(row);
+        }
+    }
+
+    /// The verdict on the run whose rows these were.
+    pub(super) fn verdict(self, run: &RunReport, metrics: &Metrics) -> Verdict {
         let mut checks = Vec::new();
         let mut add = |side, rule, finding: Option<Finding>| {
             checks.extend(finding.map(|finding| Check { rule, side, finding }));
         };
         add(Side::Client, "interrupted", run.partial.then(interrupted));
-        add(Side::Client, "rate", pace::rate_of(run));
-        add(Side::Client, "lateness", pace::lateness_of(run));
-        add(Side::Client, "gaps", pace::gaps_of(run));
-        add(Side::Client, "dispersion", pace::dispersion_of(run));
-        add(Side::Client, "places", pace::places_of(run));
+        for (rule, finding) in pace::findings(run, self.moments.as_ref()) {
+            add(Side::Client, rule, Some(finding));
+        }
         add(Side::Client, "client_cpu", client::cpu_of(run));
-        add(Side::Client, "littles_law", client::littles_law_of(run));
-        for (rule, finding) in steady::trends_of(run) {
+        add(Side::Client, "littles_law", self.ended.littles_law_of(run));
+        for (rule, finding) in steady::trends_of(run, self.moments.as_ref()) {
             add(Side::Server, rule, Some(finding));
         }
         if let Some(conducted) = &run.faults {
             add(Side::Client, "faults", Some(faults::made(conducted)));
-            add(Side::Server, "errors_asked_for", Some(faults::asked_for(conducted, &run.rows)));
+            add(Side::Server, "errors_asked_for", Some(self.answers.asked_for()));
         }
-        add(Side::Server, "errors", Some(answers::errors_of(metrics, run)));
-        add(Side::Server, "output_tokens", answers::output_tokens_of(run));
-        add(Side::Server, "prompt_tokens", answers::prompt_tokens_of(run));
-        add(Side::Server, "trace_tokens", answers::trace_tokens_of(run));
-        add(Side::Client, "trace_missing", answers::trace_missing_of(run));
+        add(Side::Server, "errors", Some(self.answers.errors_of(metrics)));
+        add(Side::Server, "output_tokens", self.answers.output_tokens_of(run));
+        add(Side::Server, "prompt_tokens", self.answers.prompt_tokens_of(run));
+        add(Side::Server, "trace_tokens", self.answers.trace_tokens_of(run));
+        add(Side::Client, "trace_missing", self.answers.trace_missing_of(run));
         add(Side::Client, "trace_extra", answers::trace_extra_of(run));
-        Self { checks }
+        Verdict { checks }
     }
+}
 
+impl Verdict {
     /// The worst of all that was judged.
     pub fn rating(&self) -> Rating {
         self.worst(|_| true)

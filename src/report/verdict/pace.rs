@@ -4,6 +4,7 @@
 //! rate and shape are for arrivals that have a rate; a closed loop at `inf` is judged by its places. Deliberately not here: the
 //! schedule's own shape, which `load::schedule` is tested for.
 
+use super::moments::Moments;
 use super::{Finding, Rating};
 use crate::load::run::RunReport;
 use crate::report::stats::Samples;
@@ -38,29 +39,54 @@ const PLACES_EMPTY: f64 = 0.1;
 const TURN_MS: f64 = 2.0;
 
 /// Due times and send times of what was sent, seconds, each in order; none where the arrivals have no rate.
-fn sent(run: &RunReport) -> Option<(Vec<f64>, Vec<f64>)> {
-    run.config.arrivals.mean_per_s()?;
+fn sent(moments: &Moments) -> Option<(Vec<f64>, Vec<f64>)> {
     let seconds = |ns: i64| ns as f64 / 1e9;
-    let both = run.rows.iter().filter_map(|r| Some((seconds(r.scheduled_ns), seconds(r.sent_ns?))));
+    let both = moments.sent().map(|(due_ns, sent_ns)| (seconds(due_ns), seconds(sent_ns)));
     let (mut due, mut sent): (Vec<f64>, Vec<f64>) = both.unzip();
-    due.sort_by(f64::total_cmp);
-    sent.sort_by(f64::total_cmp);
+    due.sort_unstable_by(f64::total_cmp);
+    sent.sort_unstable_by(f64::total_cmp);
     (sent.len() >= 2).then_some((due, sent))
 }
 
-pub(super) fn rate_of(run: &RunReport) -> Option<Finding> {
-    let asked_per_s = run.config.arrivals.mean_per_s()?;
-    let Some((due, sent)) = sent(run) else {
-        return Some(Finding::Unjudged("fewer than two requests were sent".to_owned()));
+/// What the rules found, in their order.
+pub(super) fn findings(run: &RunReport, moments: Option<&Moments>) -> Vec<(&'static str, Finding)> {
+    let asked_per_s = run.config.arrivals.mean_per_s();
+    let places = run.config.max_concurrency;
+    let sent = moments.and_then(sent);
+    let mut out = Vec::new();
+    if let Some(asked_per_s) = asked_per_s {
+        out.push(("rate", rate_of(run, asked_per_s, sent.as_ref())));
+    }
+    // With places the wait for one is in it, which the rule of the rate tells.
+    if asked_per_s.is_some() && places.is_none() {
+        let late_ns = moments.into_iter().flat_map(Moments::sent).map(|(due_ns, sent_ns)| sent_ns - due_ns);
+        out.push(("lateness", lateness(late_ns.map(|ns| ns as f64 / 1e6))));
+        if let Some((due, sent)) = sent {
+            let dispersion = dispersion(&due, &sent);
+            // One after the other, as there may be millions.
+            let planned = gaps(due);
+            out.push(("gaps", gap_shape(planned, gaps(sent))));
+            out.push(("dispersion", dispersion));
+        }
+    }
+    if let (Some(places), Some(moments), None) = (places, moments, asked_per_s) {
+        out.extend(places_of(moments, places, run.rows.len()).map(|found| ("places", found)));
+    }
+    out
+}
+
+fn rate_of(run: &RunReport, asked_per_s: f64, sent: Option<&(Vec<f64>, Vec<f64>)>) -> Finding {
+    let Some((due, sent)) = sent else {
+        return Finding::Unjudged("fewer than two requests were sent".to_owned());
     };
     let span = |times: &[f64]| times[times.len() - 1] - times[0];
-    let found = rate(asked_per_s, due.len(), (span(&due), span(&sent)), run.config.max_concurrency);
-    Some(match found {
+    let found = rate(asked_per_s, due.len(), (span(due), span(sent)), run.config.max_concurrency);
+    match found {
         Finding::Judged(rating, text) if !run.schedule.waits.is_empty() => {
             Finding::Judged(rating, format!("{text} (asked: sessions; planned and made: their requests)"))
         }
         found => found,
-    })
+    }
 }
 
 /// `spans_s`: from the first request to the last, as planned and as made.
@@ -89,16 +115,10 @@ fn rate(asked_per_s: f64, requests: usize, spans_s: (f64, f64), places: Option<u
     Finding::above(off, RATE_OFF.0, RATE_OFF.1, why)
 }
 
-pub(super) fn lateness_of(run: &RunReport) -> Option<Finding> {
-    // With places the wait for one is in it, which the rule of the rate tells.
-    let paced = run.config.arrivals.mean_per_s().is_some() && run.config.max_concurrency.is_none();
-    paced.then(|| lateness(run.rows.iter().filter_map(|r| r.lateness_ns()).map(|ns| ns as f64 / 1e6)))
-}
-
 fn lateness(late_ms: impl Iterator<Item = f64>) -> Finding {
-    let late_ms: Vec<f64> = late_ms.collect();
+    let late_ms: Samples = late_ms.collect();
     let requests = late_ms.len();
-    match late_ms.into_iter().collect::<Samples>().summary() {
+    match late_ms.summary() {
         Some(late) if requests >= FEWEST_FOR_P99 => {
             let text = format!(
                 "sent - scheduled: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
@@ -110,8 +130,13 @@ fn lateness(late_ms: impl Iterator<Item = f64>) -> Finding {
     }
 }
 
-fn gaps(times: &[f64]) -> Vec<f64> {
-    times.windows(2).map(|two| two[1] - two[0]).collect()
+/// In the place of the times themselves.
+fn gaps(mut times: Vec<f64>) -> Vec<f64> {
+    for at in 1..times.len() {
+        times[at - 1] = times[at] - times[at - 1];
+    }
+    times.pop();
+    times
 }
 
 /// Mean and coefficient of variation.
@@ -122,23 +147,17 @@ fn spread(values: &[f64]) -> (f64, f64) {
     (mean, if mean > 0.0 { variance.sqrt() / mean } else { 0.0 })
 }
 
-pub(super) fn gaps_of(run: &RunReport) -> Option<Finding> {
-    let (due, sent) = sent(run)?;
-    let held_back = run.config.max_concurrency.is_some();
-    (!held_back).then(|| gap_shape(&gaps(&due), &gaps(&sent)))
-}
-
 /// Gaps of the schedule and gaps that were made.
-fn gap_shape(planned: &[f64], made: &[f64]) -> Finding {
+fn gap_shape(planned: Vec<f64>, made: Vec<f64>) -> Finding {
     if planned.len() < FEWEST_FOR_P99 {
         return Finding::Unjudged(format!("{} gaps, a shape takes {FEWEST_FOR_P99}", planned.len()));
     }
-    let (mean, varies) = spread(planned);
+    let (mean, varies) = spread(&planned);
     if mean <= 0.0 {
         return Finding::Unjudged("all requests are due at one moment".to_owned());
     }
     if varies < EQUAL {
-        let varies = spread(made).1;
+        let varies = spread(&made).1;
         let text = format!("gaps planned equal vary by {varies:.3} of their mean");
         return Finding::above(varies, GAPS_VARY.0, GAPS_VARY.1, text);
     }
@@ -148,22 +167,19 @@ fn gap_shape(planned: &[f64], made: &[f64]) -> Finding {
 }
 
 /// Largest distance of two distributions.
-fn kolmogorov_smirnov(a: &[f64], b: &[f64]) -> f64 {
-    let sorted = |values: &[f64]| {
-        let mut values = values.to_vec();
-        values.sort_by(f64::total_cmp);
-        values
-    };
-    let (a, b) = (sorted(a), sorted(b));
-    let share = |sorted: &[f64], x: f64| sorted.partition_point(|v| *v <= x) as f64 / sorted.len() as f64;
-    let apart = |x: &f64| (share(&a, *x) - share(&b, *x)).abs();
-    a.iter().chain(&b).map(apart).fold(0.0, f64::max)
-}
-
-pub(super) fn dispersion_of(run: &RunReport) -> Option<Finding> {
-    let (due, sent) = sent(run)?;
-    let held_back = run.config.max_concurrency.is_some();
-    (!held_back).then(|| dispersion(&due, &sent))
+fn kolmogorov_smirnov(mut a: Vec<f64>, mut b: Vec<f64>) -> f64 {
+    a.sort_unstable_by(f64::total_cmp);
+    b.sort_unstable_by(f64::total_cmp);
+    let share = |upto: usize, of: &[f64]| upto as f64 / of.len() as f64;
+    let (mut in_a, mut in_b, mut apart) = (0, 0, 0.0_f64);
+    while let Some(next) = a.get(in_a).into_iter().chain(b.get(in_b)).copied().min_by(f64::total_cmp) {
+        let past =
+            |from: usize, of: &[f64]| of[from..].iter().take_while(|v| v.total_cmp(&next).is_le()).count();
+        in_a += past(in_a, &a);
+        in_b += past(in_b, &b);
+        apart = apart.max((share(in_a, &a) - share(in_b, &b)).abs());
+    }
+    apart
 }
 
 fn dispersion(due: &[f64], sent: &[f64]) -> Finding {
@@ -191,13 +207,11 @@ fn index_of_dispersion(times: &[f64], windows: usize) -> f64 {
 }
 
 /// A closed loop at `inf`: while requests are left, as many are in flight as there are places.
-pub(super) fn places_of(run: &RunReport) -> Option<Finding> {
-    let places = run.config.max_concurrency?;
-    if run.config.arrivals.mean_per_s().is_some() || run.rows.len() < 2 * places {
+fn places_of(moments: &Moments, places: usize, requests: usize) -> Option<Finding> {
+    if requests < 2 * places {
         return None;
     }
-    let spans: Vec<(i64, i64)> =
-        run.rows.iter().filter_map(|r| Some((r.dispatched_ns?, r.client_end_ns?))).collect();
+    let spans: Vec<(i64, i64)> = moments.spans().collect();
     let first_ns = spans.iter().map(|s| s.0).min()?;
     let last_ns = spans.iter().map(|s| s.0).max()?;
     let busy_ns: i64 = spans.iter().map(|(begin, end)| end.min(&last_ns) - begin).sum();
@@ -257,13 +271,24 @@ mod tests {
             .collect();
         let close: Vec<f64> = due.iter().map(|t| t + 20e-6).collect();
         let grid: Vec<f64> = due.iter().map(|t| (t * 1000.0).ceil() / 1000.0).collect();
-        assert_eq!(gap_shape(&gaps(&due), &gaps(&close)).rating(), Some(Rating::Valid));
-        assert_eq!(gap_shape(&gaps(&due), &gaps(&grid)).rating(), Some(Rating::Invalid));
+        assert_eq!(gap_shape(gaps(due.clone()), gaps(close)).rating(), Some(Rating::Valid));
+        assert_eq!(gap_shape(gaps(due), gaps(grid)).rating(), Some(Rating::Invalid));
         let even: Vec<f64> = (0..1000).map(|i| f64::from(i) / 700.0).collect();
         let grid: Vec<f64> = even.iter().map(|t| (t * 1000.0).ceil() / 1000.0).collect();
-        assert_eq!(gap_shape(&gaps(&even), &gaps(&even)).rating(), Some(Rating::Valid));
-        assert_eq!(gap_shape(&gaps(&even), &gaps(&grid)).rating(), Some(Rating::Suspect));
-        assert_eq!(gap_shape(&gaps(&even[..50]), &gaps(&grid[..50])).rating(), None);
+        assert_eq!(gap_shape(gaps(even.clone()), gaps(even.clone())).rating(), Some(Rating::Valid));
+        assert_eq!(gap_shape(gaps(even.clone()), gaps(grid.clone())).rating(), Some(Rating::Suspect));
+        assert_eq!(gap_shape(gaps(even[..50].to_vec()), gaps(grid[..50].to_vec())).rating(), None);
+    }
+
+    /// By counting, at every value; some are in both, some are there twice.
+    #[test]
+    fn distributions_are_as_far_apart_as_counting_says() {
+        let a: Vec<f64> = (0..300).map(|i| f64::from(i * 7919 % 101)).collect();
+        let b: Vec<f64> = (0..200).map(|i| f64::from(i * 104_729 % 149) + 0.5 * f64::from(i % 2)).collect();
+        let share = |of: &[f64], x: f64| of.iter().filter(|v| **v <= x).count() as f64 / of.len() as f64;
+        let apart = a.iter().chain(&b).map(|x| (share(&a, *x) - share(&b, *x)).abs()).fold(0.0, f64::max);
+        assert!(apart > 0.1);
+        assert!((kolmogorov_smirnov(a, b) - apart).abs() < 1e-15, "{apart}");
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! that saturates its server rises, and its percentiles are then a matter of how long it lasts. Only rises count: caches that
 //! fill make a run faster, and that is no overload. Deliberately not here: what the server could take (`--find-rate`).
 
+use super::moments::{Moments, Until};
 use super::{Finding, Rating};
-use crate::load::row::Row;
 use crate::load::run::RunReport;
 use crate::load::schedule::{Pace, Schedule};
 
@@ -31,7 +31,7 @@ const LEAST_RISE_REQUESTS: f64 = 1.0;
 const UNEVEN: f64 = 0.25;
 
 /// All trends of a run.
-pub(super) fn trends_of(run: &RunReport) -> Vec<(&'static str, Finding)> {
+pub(super) fn trends_of(run: &RunReport, moments: Option<&Moments>) -> Vec<(&'static str, Finding)> {
     if run.faults.is_some() {
         let asked = "workers were made to fail: there is no steady state to have".to_owned();
         return vec![("trend_e2e", Finding::Unjudged(asked))];
@@ -44,31 +44,19 @@ pub(super) fn trends_of(run: &RunReport) -> Vec<(&'static str, Finding)> {
     if open && !even(run) {
         return vec![("trend_e2e", Finding::Unjudged("the rate changes by plan".to_owned()))];
     }
-    let (ttft, e2e): (Get, Get) = if open {
-        (Row::ttft_from_schedule_ns, Row::latency_from_schedule_ns)
-    } else {
-        (Row::ttft_client_ns, Row::client_latency_ns)
-    };
-    let begun = |r: &Row| if open { Some(r.scheduled_ns) } else { r.dispatched_ns };
+    let Some(moments) = moments else { return Vec::new() };
     let mut out = Vec::new();
-    let streamed = run.rows.iter().any(|r| r.client_first_token_ns.is_some());
-    for (rule, name, get) in [("trend_ttft", "TTFT", ttft), ("trend_e2e", "E2E", e2e)] {
-        if rule == "trend_e2e" || streamed {
-            let good = run.rows.iter().filter(|r| r.success());
-            let samples: Vec<(i64, f64)> =
-                good.filter_map(|r| Some((begun(&r)?, get(&r)? as f64 / 1e6))).collect();
-            out.push((rule, latency(name, samples)));
+    let asked = [("trend_ttft", "TTFT", Until::FirstToken), ("trend_e2e", "E2E", Until::LastByte)];
+    for (rule, name, until) in asked {
+        if rule == "trend_e2e" || moments.streamed() {
+            out.push((rule, latency(name, moments.latencies(until))));
         }
     }
     if open {
-        let spans: Vec<(i64, i64)> =
-            run.rows.iter().filter_map(|r| Some((r.scheduled_ns, r.client_end_ns?))).collect();
-        out.push(("trend_concurrency", concurrency(&spans)));
+        out.push(("trend_concurrency", concurrency(&moments.spans().collect::<Vec<_>>())));
     }
     out
 }
-
-type Get = fn(&Row) -> Option<i64>;
 
 /// Arrivals at one rate, as asked for or, where nobody asked for any, as the schedule has it.
 fn even(run: &RunReport) -> bool {
