@@ -98,14 +98,14 @@ pub fn print(out: &mut Lines, key: &Key, parts: &[Part], left_out: u64, all: u64
     }
     out.rule('-', &format!(" By {} (ms) ", key.title));
     out.line(&format!(
-        "{:<30}{:>7}{:>8}{:>7}{:>9}{:>9}{:>9}{:>9}{:>9}",
+        "{:<27}{:>9}{:>8}{:>9}{:>8}{:>9}{:>9}{:>9}{:>9}",
         "", "n", "share", "ok", "cached", "TTFT p50", "p99", "E2E p50", "p99"
     ));
     let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), figure);
     for p in parts.iter().take(SHOWN) {
         let mark = if p.simulated && key.name == "worker" { " SIMULATED" } else { "" };
         out.line(&format!(
-            "{:<30}{:>7}{:>8}{:>7}{:>9}{:>9}{:>9}{:>9}{:>9}",
+            "{:<27}{:>9}{:>8}{:>9}{:>8}{:>9}{:>9}{:>9}{:>9}",
             format!("{}{mark}", p.name),
             p.requests,
             percent(p.requests as f64 / all.max(1) as f64),
