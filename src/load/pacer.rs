@@ -65,7 +65,7 @@ impl Drop for Paced {
 }
 
 /// Goes as far with `request` as it can without waiting, here and now, and lets a task go on: so its first write is made by
-/// whoever has it due, in order, and not when another thread has woken.
+/// whoever has it due, in order, and not when another thread has woken. A panic in it is the caller's.
 pub fn begin<T: Send + 'static>(
     requests: &mut JoinSet<T>,
     request: impl Future<Output = T> + Send + 'static,

@@ -2,6 +2,8 @@
 //!
 //! Rule: telling never holds up a request. Deliberately not here: terminals, see `cli::bench`.
 
+use std::path::Path;
+
 use tokio::sync::watch;
 
 /// How far a run is.
@@ -56,6 +58,8 @@ pub trait Progress: Send + Sync {
     fn standing(&self, standing: Standing);
     /// Again and again while what was measured is put together and written.
     fn closing(&self, _: Closing<'_>) {}
+    /// The requests are written whole, here.
+    fn requests_written(&self, _: &Path) {}
     /// That is over.
     fn closed(&self) {}
 }

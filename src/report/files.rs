@@ -76,13 +76,6 @@ pub struct Begun {
     files: ExportedFiles,
 }
 
-impl Begun {
-    /// The requests, one by one.
-    pub fn requests(&self) -> PathBuf {
-        self.to.folder.join(CSV)
-    }
-}
-
 /// Writes what takes no figures into a new folder of the run's own. `look` sees each row on its way, in order; not all of them where
 /// this fails.
 ///
@@ -144,6 +137,7 @@ fn begin(
     }
     let seen = each(run, CSV, progress).inspect(|row| look(row));
     write_with(&csv_path, |out| write_csv(out, seen, Columns::of(&run.config.columns)))?;
+    progress.requests_written(&csv_path);
     write_with(&schedule_path, |out| run.schedule.write(out))?;
     if to.extras.token_times {
         let path = to.folder.join(TOKENS);

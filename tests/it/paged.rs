@@ -13,7 +13,8 @@ use milepost::trace::parts::parts_of;
 
 use crate::harness::{TestRouter, Worker, json};
 
-const REQUESTS: usize = 60;
+/// Many times what the writer of the trace takes at once, so that it rotates in between.
+const REQUESTS: usize = 400;
 
 #[tokio::test]
 async fn a_trace_that_is_rotated_during_a_load_is_joined_row_by_row_from_its_address() {
@@ -39,7 +40,7 @@ async fn a_trace_that_is_rotated_during_a_load_is_joined_row_by_row_from_its_add
     for path in parts.iter().map(|part| &part.path).chain([&trace]) {
         let _ = std::fs::remove_file(path);
     }
-    assert!(parts.len() >= 4, "rotated {} times", parts.len());
+    assert!(parts.len() >= 2, "rotated {} times", parts.len());
     for row in &report.rows {
         assert!(row.success() && row.in_trace && row.router_send_ns.is_some(), "{row:?}");
     }

@@ -4,6 +4,7 @@
 //! knowing it; the second ends the process at once, and prints the figures if they are made. Deliberately not here: the files
 //! (`report::files`), and the progress on the screen (`report::console`).
 
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -44,6 +45,10 @@ impl Progress for Telling {
         self.console.closing(now);
     }
 
+    fn requests_written(&self, path: &Path) {
+        self.change(|state| state.requests = Some(path.to_owned()));
+    }
+
     fn closed(&self) {
         self.change(|state| *state = State::default());
         self.console.closed();
@@ -58,11 +63,6 @@ impl Telling {
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The requests are written.
-    pub(super) fn requests_in(&self, path: PathBuf) {
-        self.change(|state| state.requests = Some(path));
     }
 
     /// The figures are made.
@@ -85,8 +85,9 @@ impl Telling {
         signals.next().await;
         let (left, summary) = self.change(|state| (second(state), state.summary.take()));
         self.console.closed();
-        print!("{}", summary.unwrap_or_default());
-        eprintln!("interrupted: {left}");
+        // Whoever has closed them is not told, and the process ends all the same.
+        let _ = write!(io::stdout(), "{}", summary.unwrap_or_default());
+        let _ = writeln!(io::stderr(), "interrupted: {left}");
         std::process::exit(130);
     }
 }

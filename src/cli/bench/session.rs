@@ -119,10 +119,7 @@ impl Session {
         let begun = begin_dated(report, &self.destination, told, &mut |row| surveying.add(row));
         told.closing(Closing { what: "the figures", done: 0, all });
         let survey = match &begun {
-            Ok(begun) => {
-                told.requests_in(begun.requests());
-                surveying.finish()
-            }
+            Ok(_) => surveying.finish(),
             Err(_) => Survey::of(report, &self.slos),
         };
         told.figures(summary(report, &survey, &[]));
