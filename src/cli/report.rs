@@ -3,6 +3,7 @@
 //! Rule: only files are read, nothing is measured. Deliberately not here: reading (`report::read`), figures (`report::gather`), the
 //! page (`report::page`), what HDR logs are together (`report::hdr`).
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -109,10 +110,21 @@ fn each_chart(
 ) -> Result<(), Failure> {
     std::fs::create_dir_all(folder)
         .map_err(|e| Failure::Run(format!("--{ending} {}: {e}", folder.display())))?;
+    // Names that differ only in what a file name leaves out are one here.
+    let mut taken = HashSet::new();
     for chart in charts {
-        write(&folder.join(format!("{}.{ending}", chart.file)), &drawn(&chart.picture)?)?;
+        let name = unlike(&chart.file, |name| taken.contains(name));
+        write(&folder.join(format!("{name}.{ending}")), &drawn(&chart.picture)?)?;
+        taken.insert(name);
     }
     Ok(())
+}
+
+/// The name, with the first number behind it that makes it unlike those taken, where it is one of them.
+fn unlike(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let others = (2_u64..).map(|n| format!("{name}-{n}"));
+    let mut all = std::iter::once(name.to_owned()).chain(others);
+    all.find(|name| !is_taken(name)).unwrap_or_default()
 }
 
 /// Either all are or none is: a log holds no requests that could stand beside those of a run.
@@ -175,4 +187,22 @@ fn figures(arms: &[Arm]) -> Value {
 
 fn write(path: &Path, content: &(impl AsRef<[u8]> + ?Sized)) -> Result<(), Failure> {
     write_whole(path, content).map_err(|e| Failure::Run(format!("cannot write {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charts_of_one_name_are_files_of_their_own() {
+        let picture = Picture { width: 1.0, height: 1.0, about: String::new(), shapes: Vec::new() };
+        let chart = Chart { file: "ttft--".to_owned(), picture };
+        let charts = [chart.clone(), chart.clone(), chart];
+        let folder = std::env::temp_dir().join(format!("milepost-charts-{}", std::process::id()));
+        each_chart(&charts, "svg", &folder, |_| Ok(Vec::new())).unwrap();
+        for name in ["ttft--", "ttft---2", "ttft---3"] {
+            assert!(folder.join(format!("{name}.svg")).exists(), "{name}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

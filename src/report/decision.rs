@@ -17,6 +17,9 @@ pub fn decision_text(record: &RequestRecord) -> String {
     head(&mut out, record);
     match &record.decision {
         Some(decision) => body(&mut out, record, decision),
+        None if record.decided_ns.is_some() => out.push_str(
+            "  its decision was not recorded (made while the capture was stopped, or with --trace-decisions off)\n",
+        ),
         None => out.push_str("  no decision was made\n"),
     }
     out
@@ -59,7 +62,11 @@ fn body(out: &mut String, record: &RequestRecord, decision: &DecisionRecord) {
         let cached = record.tokens.cached_tokens.map_or(UNKNOWN.to_owned(), |n| n.to_string());
         let _ = write!(out, "cached tokens predicted {predicted}, told {cached}, ");
     }
-    let _ = writeln!(out, "eligible {}, here {}", decision.eligible, decision.candidates.len());
+    if decision.candidates.is_empty() {
+        out.push_str("no candidate was recorded\n");
+    } else {
+        let _ = writeln!(out, "eligible {}, here {}", decision.eligible, decision.candidates.len());
+    }
     table(out, &columns(decision));
     for shadow in record.shadow.get().into_iter().flatten() {
         let worker = shadow.worker.as_deref().unwrap_or("nobody");
@@ -235,5 +242,10 @@ request 7 (r) /generate: done after 23.4 ms
         let text =
             decision_text(&RequestRecord { seq: 1, outcome: Outcome::Refused, ..RequestRecord::default() });
         assert!(text.ends_with("refused after 0.0 ms\n  no decision was made\n"), "{text}");
+        let unrecorded = RequestRecord { decided_ns: Some(5), ..RequestRecord::default() };
+        assert!(decision_text(&unrecorded).contains("its decision was not recorded"));
+        let decision = Some(DecisionRecord { reason: "lowest".into(), ..DecisionRecord::default() });
+        let text = decision_text(&RequestRecord { decision, ..unrecorded });
+        assert!(text.contains("no candidate was recorded") && !text.contains("eligible"), "{text}");
     }
 }

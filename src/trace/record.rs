@@ -253,7 +253,7 @@ pub struct RequestRecord {
     /// What the arm was drawn by: `routing_key`, `conversation`, or `request_id` where the request has neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split_by: Option<Cow<'static, str>>,
-    /// The last decision: what the policy saw and said.
+    /// The last decision: what the policy saw and said. Absent, or without candidates, where it was made while the capture was stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<DecisionRecord>,
     /// What other policies would have chosen from what the last decision saw, in the order of the run's `shadow_policies`;

@@ -57,20 +57,25 @@ def until(what, found):
     raise SystemExit(f"not in {WAIT_S} s: {what}")
 
 
+def is_ready(url):
+    try:
+        return ask(f"{url}/readiness")
+    except urllib.error.HTTPError:
+        return None
+
+
 def started_router(milepost, engine, collector, folder):
     command = [milepost, "route", "--host", "127.0.0.1", "--port", "0", "--prometheus-port", "0", "--worker-urls", engine,
                "--enable-trace", "--otlp-traces-endpoint", collector, "--trace-log", f"{folder}/trace.jsonl"]
     log = Path(folder, "router.log")
     router = subprocess.Popen(command, stdout=log.open("w"), stderr=subprocess.STDOUT)
-    url = until("the router listens", lambda: re.search(r"routing on (http://[^,\s]+)", log.read_text()))[1]
-
-    def is_ready():
-        try:
-            return ask(f"{url}/readiness")
-        except urllib.error.HTTPError:
-            return None
-
-    until("the router finds the server healthy", is_ready)
+    try:
+        url = until("the router listens", lambda: re.search(r"routing on (http://[^,\s]+)", log.read_text()))[1]
+        until("the router finds the server healthy", lambda: is_ready(url))
+    except BaseException:
+        router.terminate()
+        print(log.read_text()[-2000:], file=sys.stderr)
+        raise
     return router, url
 
 
@@ -120,6 +125,8 @@ def draw(trace, span, depth=0):
 
 
 def main():
+    if not 2 <= len(sys.argv) <= 5:
+        raise SystemExit(__doc__)
     engine, milepost, http_port, grpc_port = (sys.argv[1:] + ["target/debug/milepost", "4318", "4317"][len(sys.argv) - 2:])[:4]
     collector = Collector(int(http_port), int(grpc_port))
     model = json.loads(ask(f"{engine}/v1/models"))["data"][0]["id"]

@@ -387,7 +387,7 @@ function plain(value) {
 // The decision, a row for each candidate; a column that nobody has a value for is left out.
 function decision(record) {
   const { decision: made } = record;
-  if (!made) return [el('p', { class: 'dim' }, 'No decision was made.')];
+  if (!made) return [el('p', { class: 'dim' }, known(record.decided_ns) ? 'The decision was not recorded.' : 'No decision was made.')];
   const rows = made.candidates.map((candidate, i) => ({
     '': candidate.chosen ? '→' : '', worker: candidate.worker, score: candidate.score, reason: candidate.reason, 'in flight': candidate.in_flight,
     'prefix match (bytes)': candidate.prefix_match_bytes,
@@ -395,7 +395,7 @@ function decision(record) {
     ...(made.estimates || [])[i], ...(made.server_loads || [])[i],
   }));
   const names = [...new Set(rows.flatMap(Object.keys))].filter((name) => rows.some((row) => row[name] !== undefined && row[name] !== null));
-  const about = [`${record.policy || '-'}: ${made.reason}`, `${made.candidates.length} of ${made.eligible} eligible workers`, `in ${nanos(made.took_ns)}`];
+  const about = [`${record.policy || '-'}: ${made.reason}`, made.candidates.length ? `${made.candidates.length} of ${made.eligible} eligible workers` : 'no candidate was recorded', `in ${nanos(made.took_ns)}`];
   if (known(made.margin)) about.push(`margin ${plain(made.margin)}`);
   if (made.fallback) about.push(`a fallback for ${made.fallback}`);
   const shadows = (record.shadow || []).map((shadow) => el('li', {}, `${shadow.policy} would have chosen ${shadow.agrees ? 'the same' : shadow.worker || 'nobody'} (${shadow.reason})`));

@@ -62,11 +62,14 @@ pub fn charts(arms: &[Arm]) -> Vec<Chart> {
     // One axis for all of them, as they are to be compared.
     let axis = fitting(ttfts.map(|line| &line.points));
     for (arm, drawn) in arms.iter().filter_map(|arm| Some((arm, arm.gathered.drawn.as_ref()?))) {
-        let of = if arms.len() > 1 { format!(", {}", arm.name) } else { String::new() };
         let ending = if arms.len() > 1 { format!("-{}", file_name(&arm.name)) } else { String::new() };
         for (what, lines) in [("worker", &drawn.ttft_by_worker), ("policy", &drawn.ttft_by_policy)] {
             if lines.len() > 1 {
-                let title = format!("Time to first token by {what}{of}");
+                // The name comes first: of a title that is too long the middle goes.
+                let title = match arms {
+                    [_] => format!("Time to first token by {what}"),
+                    _ => format!("{}: TTFT by {what}", arm.name),
+                };
                 let plot = Plot { x: axis, ..distributions(&title, numbered(lines)) };
                 add(&format!("ttft-by-{what}{ending}"), plot);
             }

@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use super::charts::{Chart, file_name, fitting};
 use super::{begun, escaped, figure, inline, table};
+use crate::report::chart::palette::COLOURS;
 use crate::report::chart::plot::{Axis, Plot, Series};
 use crate::report::chart::scale::Scale;
 use crate::report::hdr::{Counts, MERGED, Tagged, figures, notes, shown, tags, unit};
@@ -14,8 +15,8 @@ use crate::report::read::hdr::HdrLog;
 
 /// Tags that are drawn.
 const MOST_CHARTS: usize = 24;
-/// Logs that are drawn beside all of them together: more cannot be told apart.
-const MOST_CURVES: usize = 11;
+/// Logs that are drawn beside all of them together: each has a colour of its own.
+const MOST_CURVES: usize = COLOURS - 1;
 /// Between two points of a curve, as a share of the samples.
 const STEP: f64 = 0.001;
 
@@ -23,14 +24,15 @@ const STEP: f64 = 0.001;
 pub fn log_charts(logs: &[HdrLog], merged: &Tagged) -> Vec<Chart> {
     let (unit, label) = unit(logs);
     let chart = |tag: &str| {
-        let curve = |colour, name: &str, tagged: &Tagged| {
+        let curve = |colour, name: &str, tagged: &Tagged, dashed| {
             let points = curve(tagged.0.get(tag)?, unit);
-            Some(Series { name: name.to_owned(), colour, dashed: name == MERGED, points })
+            Some(Series { name: name.to_owned(), colour, dashed, points })
         };
         let each = logs.iter().take(MOST_CURVES).enumerate();
-        let mut series: Vec<Series> = each.filter_map(|(n, log)| curve(n, &log.name, &log.tagged)).collect();
+        let mut series: Vec<Series> =
+            each.filter_map(|(n, log)| curve(n, &log.name, &log.tagged, false)).collect();
         if logs.len() > 1 {
-            series.extend(curve(logs.len().min(MOST_CURVES), MERGED, merged));
+            series.extend(curve(logs.len().min(MOST_CURVES), MERGED, merged, true));
         }
         let x = Axis { label, ..fitting(series.iter().map(|s| &s.points)) };
         let y = Axis { label: "share of samples", scale: Scale::from_zero(1.0) };
@@ -39,6 +41,22 @@ pub fn log_charts(logs: &[HdrLog], merged: &Tagged) -> Vec<Chart> {
         Chart { file: format!("cdf-{}", file_name(shown(tag))), picture: plot.picture() }
     };
     tags(merged).into_iter().take(MOST_CHARTS).map(chart).collect()
+}
+
+/// What the charts leave out and the tables have.
+fn undrawn(logs: &[HdrLog], merged: &Tagged) -> Vec<String> {
+    let mut out = Vec::new();
+    if logs.len() > MOST_CURVES {
+        out.push(format!(
+            "drawn are the first {MOST_CURVES} of {} logs, and all of them together",
+            logs.len()
+        ));
+    }
+    let tags = tags(merged).len();
+    if tags > MOST_CHARTS {
+        out.push(format!("drawn are {MOST_CHARTS} of {tags} tags"));
+    }
+    out
 }
 
 /// The share of the samples up to each value.
@@ -72,6 +90,9 @@ pub fn logs_page(logs: &[HdrLog], merged: &Tagged) -> String {
     }
     for note in notes(logs, merged) {
         let _ = writeln!(out, "<p>{}</p>", escaped(&note));
+    }
+    for undrawn in undrawn(logs, merged) {
+        let _ = writeln!(out, "<p>{undrawn}</p>");
     }
     let _ = writeln!(out, "<h2>Charts</h2>\n<div class=\"charts\">");
     for chart in log_charts(logs, merged) {
@@ -141,5 +162,18 @@ mod tests {
             assert!(page.contains(words), "{words}");
         }
         assert!(!page.contains("<a>") && !page.contains("<script"));
+    }
+
+    #[test]
+    fn logs_that_are_not_drawn_are_counted_and_one_called_merged_is_not_the_sum() {
+        let logs: Vec<HdrLog> =
+            (0..9).map(|n| log(if n == 0 { MERGED } else { "other" }, 1..=10 + n)).collect();
+        let mut merged = Tagged::default();
+        for log in &logs {
+            merged.add_all(&log.tagged).unwrap();
+        }
+        let page = logs_page(&logs, &merged);
+        assert!(page.contains("drawn are the first 7 of 9 logs"), "{page}");
+        assert!(undrawn(&logs[..7], &merged).is_empty());
     }
 }
