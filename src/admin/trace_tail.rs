@@ -6,7 +6,7 @@
 //! the request threads; only files of the capture that is written can be named. Deliberately not here: waiting for more, which is
 //! the client's (`milepost trace tail --follow`).
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -60,7 +60,15 @@ impl Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.name, self.part, self.bytes)
+        // As it may stand in a header and in a query, whatever the file is called.
+        for byte in self.name.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                f.write_char(char::from(byte))?;
+            } else {
+                write!(f, "%{byte:02X}")?;
+            }
+        }
+        write!(f, "/{}/{}", self.part, self.bytes)
     }
 }
 
@@ -75,6 +83,7 @@ enum From {
 
 impl From {
     fn parse(text: &str) -> Option<Self> {
+        let text = unescaped(text)?;
         let mut pieces = text.rsplitn(3, '/');
         match (pieces.next()?, pieces.next(), pieces.next()) {
             ("oldest", None, None) => Some(Self::Oldest),
@@ -89,6 +98,18 @@ impl From {
     }
 }
 
+/// Without `%xx`; `None` of what is none, or no text.
+fn unescaped(text: &str) -> Option<String> {
+    let mut pieces = text.split('%');
+    let mut out = pieces.next()?.as_bytes().to_vec();
+    for piece in pieces {
+        let (digits, rest) = piece.split_at_checked(2)?;
+        out.push(u8::from_str_radix(digits, 16).ok()?);
+        out.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(out).ok()
+}
+
 /// The trace as NDJSON.
 pub async fn tail(shared: &Shared, query: &str) -> Result<Response<AnswerBody>, Refusal> {
     let place = shared.capture.as_ref().and_then(|capture| capture.place());
@@ -98,7 +119,7 @@ pub async fn tail(shared: &Shared, query: &str) -> Result<Response<AnswerBody>, 
         return Err(Problem::new(404, "no_trace", message).into());
     };
     let from = query.split('&').find_map(|pair| pair.strip_prefix("from="));
-    let Some(from) = From::parse(&from.unwrap_or("0").replace("%2F", "/")) else {
+    let Some(from) = From::parse(from.unwrap_or("0")) else {
         let message =
             "from: expected a number of bytes, oldest, newest, or a cursor as x-milepost-trace-next gives it";
         return Err(Problem::new(400, "bad_request", message).into());
@@ -226,6 +247,18 @@ impl FileBody {
 mod tests {
     use super::*;
     use crate::trace::parts::part_path;
+
+    #[test]
+    fn a_cursor_can_stand_in_a_query_and_a_header_whatever_the_file_is_called() {
+        let cursor = Cursor { name: "my trace&#%2F+é.jsonl".to_owned(), part: 3, bytes: 12 };
+        let told = cursor.to_string();
+        assert_eq!(told, "my%20trace%26%23%252F%2B%C3%A9.jsonl/3/12");
+        assert_eq!(Cursor::parse(&told), Some(cursor.clone()));
+        assert_eq!(Cursor::parse(&told.replace('/', "%2f")), Some(cursor));
+        for broken in ["a%/1/2", "a%zz/1/2", "a%ff/1/2", "a%é/1/2"] {
+            assert_eq!(Cursor::parse(broken), None, "{broken}");
+        }
+    }
 
     #[test]
     fn a_cursor_goes_through_the_files_to_the_end_of_the_live_one() {

@@ -354,9 +354,13 @@ impl Run<'_> {
         if traced.removed {
             self.notes.push(
                 "the router had removed files of its trace before they were read (its --trace-max-size, or another capture was \
-                 begun): the records in them are not joined; give the capture more room, or make a shorter run"
+                 begun): records in them may be missing here; give the capture more room, or make a shorter run"
                     .to_owned(),
             );
+        }
+        if let Some(cut) = &traced.cut {
+            self.notes
+                .push(format!("the router's trace was read up to {cut}; records behind that are not joined"));
         }
         if traced.lost > 0 {
             self.notes

@@ -39,10 +39,18 @@ pub(super) struct Page {
     pub(super) goes_on: bool,
 }
 
+/// Times that a page is asked for which does not come: one refused connection is not the end of a long trace.
+const TRIES: u32 = 5;
+/// Between two of them.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// What was asked for is gone, or why there is no answer.
 enum Missing {
     Gone,
+    /// It may come another time.
     Failed(String),
+    /// It will not.
+    Refused(String),
 }
 
 impl Paging {
@@ -70,7 +78,7 @@ impl Paging {
                     self.has_gap = true;
                     "oldest".clone_into(&mut from);
                 }
-                Err(Missing::Failed(why)) => return Err(why),
+                Err(Missing::Failed(why) | Missing::Refused(why)) => return Err(why),
             }
         }
         Err(format!("its files were removed {MAX_GONE} times in a row while they were asked for"))
@@ -80,9 +88,14 @@ impl Paging {
     pub(super) async fn end(&self, client: &Client) -> Result<Cursor, String> {
         match ask(client, &self.path, "newest").await {
             Ok((_, end)) => Ok(end),
-            Err(Missing::Failed(why)) => Err(why),
+            Err(Missing::Failed(why) | Missing::Refused(why)) => Err(why),
             Err(Missing::Gone) => Err("status 410".to_owned()),
         }
+    }
+
+    /// Where the next page begins.
+    pub(super) fn place(&self) -> &Cursor {
+        &self.at
     }
 
     /// All up to that place was read.
@@ -105,14 +118,25 @@ impl Page {
     }
 }
 
-/// A page and where the next one begins.
+/// A page and where the next one begins, if need be at another try.
 async fn ask(client: &Client, path: &str, from: &str) -> Result<(Bytes, Cursor), Missing> {
+    for _ in 1..TRIES {
+        match ask_once(client, path, from).await {
+            Err(Missing::Failed(_)) => tokio::time::sleep(PAUSE).await,
+            told => return told,
+        }
+    }
+    ask_once(client, path, from).await
+}
+
+async fn ask_once(client: &Client, path: &str, from: &str) -> Result<(Bytes, Cursor), Missing> {
     let path = format!("{path}?from={from}");
     let answer = client.simple(Method::GET, &path, PAGE_TIMEOUT).await.map_err(Missing::Failed)?;
     match (answer.status, answer.next.as_deref().and_then(Cursor::parse)) {
         (200, Some(next)) => Ok((answer.body, next)),
-        (200, None) => Err(Missing::Failed("it names no next page any more".to_owned())),
+        (200, None) => Err(Missing::Refused("it names no next page any more".to_owned())),
         (410, _) => Err(Missing::Gone),
+        (status @ 400..500, _) => Err(Missing::Refused(format!("status {status}"))),
         (status, _) => Err(Missing::Failed(format!("status {status}"))),
     }
 }

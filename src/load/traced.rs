@@ -77,6 +77,8 @@ pub struct Traced {
     pub another: bool,
     /// The router had removed some of its trace before it was read.
     pub removed: bool,
+    /// Where reading ended before the trace did, and why.
+    pub cut: Option<String>,
     /// Lines that are records.
     pub readable: u64,
     /// Lines that are no records.
@@ -348,7 +350,10 @@ async fn page_through(
     let mut reading = Reading::of(wanted);
     let mut end = None;
     loop {
-        let page = paging.next(client).await.map_err(fail)?;
+        let page = match paging.next(client).await {
+            Ok(page) => page,
+            Err(why) => return cut(reading, &paging, &why).checked(url),
+        };
         for (line, is_new) in page.lines() {
             reading.take(line, is_new).map_err(fail)?;
         }
@@ -359,11 +364,20 @@ async fn page_through(
         }
         if end.is_none() && clock.mono_ns() >= until_ns {
             // Others may write on for ever.
-            end = Some(paging.end(client).await.map_err(fail)?);
+            end = match paging.end(client).await {
+                Ok(end) => Some(end),
+                Err(why) => return cut(reading, &paging, &why).checked(url),
+            };
         } else if !page.goes_on {
             tokio::time::sleep(LOOK).await;
         }
     }
+}
+
+/// What was read is worth having.
+fn cut<'a>(mut reading: Reading<'a>, paging: &Paging, why: &str) -> Reading<'a> {
+    reading.traced.cut = Some(format!("{}: {why}", paging.place()));
+    reading
 }
 
 async fn follow(

@@ -205,7 +205,7 @@ format (1.3) that HdrHistogram's tools and plotters read. The tag of a line is t
 `Interval_Max` is milliseconds, `StartTimestamp` counts from the start of the run. A sample is of the second in which the client
 saw it: the first token, the token, the last byte. Intervals are longer than a second in a run of so many that their buckets would
 not fit into memory. `milepost report a.hdr b.hdr` adds logs up by tag, such as those of several client machines, and prints each
-and all together; `--json FILE` has the same, and the page (`--out`, `--svg`) draws the share of samples up to each value. Three significant digits keep a value within 0.1 %; adding loses nothing more, as
+and all together; `--json FILE` has the same, and the page (`report.html` unless `--out` says another; `--svg` and `--png` have the charts as files) draws the share of samples up to each value. Three significant digits keep a value within 0.1 %; adding loses nothing more, as
 equal values are in equal buckets, unless a log has fewer digits: then so has the sum, and a note says it. `itl` and `icl` are of
 the first 20 million tokens of a run; what was left out beyond is said in a line of the log. A percentile of a histogram is the
 upper end of a bucket and is not interpolated; values above a day are counted as a day. A log of another program is read too: its
