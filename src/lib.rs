@@ -4,7 +4,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`clock`], [`units`], [`buffer`] | the only reader of time; how times are printed; bytes that are being written |
+//! | [`clock`], [`units`], [`buffer`], [`naming`] | the only reader of time; how times are printed; bytes that are being written; names that differ |
 //! | [`log`], [`net`] | one line an event on standard error; sockets, pipes and TLS as values |
 //! | [`http1`] | the HTTP/1.1 codec: heads, bodies, both sides of a connection, the pool of idle ones |
 //! | [`wire`] | SGLang and `OpenAI` wire formats: bytes in, facts out, no I/O |
@@ -35,6 +35,7 @@ pub mod fleet;
 pub mod http1;
 pub mod load;
 pub mod log;
+pub mod naming;
 pub mod net;
 pub mod proxy;
 pub mod replay;

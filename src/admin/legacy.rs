@@ -12,6 +12,7 @@ use http::Response;
 use serde_json::json;
 
 use super::errand::Errand;
+use super::percent;
 use super::workers::said::Unfit;
 use super::workers::{self, CannotAdd};
 use super::{json as reply, text};
@@ -81,25 +82,9 @@ async fn is_up_in(worker: &Worker, limit: Duration) -> bool {
 fn url(query: &str) -> Result<WorkerUrl, String> {
     let given = query.split('&').find_map(|pair| pair.strip_prefix("url="));
     let given = given.ok_or("name the worker in the query: ?url=http://host:port")?;
-    let text = decoded(given).ok_or("url: a percent sign is not followed by two hexadecimal digits")?;
+    let text = percent::decoded(&given.replace('+', " "))
+        .ok_or("url: a percent sign is not followed by two hexadecimal digits")?;
     WorkerUrl::parse(&text).map_err(|error| format!("url: {error}"))
-}
-
-/// Percent-decoding; `None` for what is not an encoding of some text.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(rest.next()?).to_digit(16);
-                (digit()? * 16 + digit()?) as u8
-            }
-            b'+' => b' ',
-            other => other,
-        });
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -117,6 +102,7 @@ mod tests {
         for bad in ["url=http%3", "url=%zz", "url=%ff", "url=%"] {
             assert!(read(bad).unwrap_err().starts_with("url: a percent sign"), "{bad}");
         }
+        assert!(read("url=a+b").unwrap_err().contains("a b"));
         assert!(read("url=a%20b").unwrap_err().starts_with("url: expected http://host:port"));
     }
 }

@@ -32,6 +32,7 @@ pub mod legacy;
 pub mod live;
 pub mod loads;
 pub mod metrics;
+mod percent;
 pub mod probes;
 pub mod responses;
 pub mod table;
@@ -52,9 +53,7 @@ fn access_decoded(path: &str) -> Access {
     let mut rest = path.as_bytes();
     let mut decoded = Vec::with_capacity(rest.len());
     while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.get(..2).and_then(|d| std::str::from_utf8(d).ok());
-        let code = digits.filter(|d| byte == b'%' && !d.starts_with('+'));
-        let code = code.and_then(|d| u8::from_str_radix(d, 16).ok());
+        let code = percent::code(rest);
         decoded.push(code.unwrap_or(byte));
         rest = if code.is_some() { &after[2..] } else { after };
     }

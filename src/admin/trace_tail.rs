@@ -16,6 +16,7 @@ use http::HeaderValue;
 use http::Response;
 use http::header::CONTENT_TYPE;
 
+use super::percent;
 use crate::proxy::Shared;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::journey::Refusal;
@@ -83,7 +84,7 @@ enum From {
 
 impl From {
     fn parse(text: &str) -> Option<Self> {
-        let text = unescaped(text)?;
+        let text = percent::decoded(text)?;
         let mut pieces = text.rsplitn(3, '/');
         match (pieces.next()?, pieces.next(), pieces.next()) {
             ("oldest", None, None) => Some(Self::Oldest),
@@ -96,18 +97,6 @@ impl From {
             _ => None,
         }
     }
-}
-
-/// Without `%xx`; `None` of what is none, or no text.
-fn unescaped(text: &str) -> Option<String> {
-    let mut pieces = text.split('%');
-    let mut out = pieces.next()?.as_bytes().to_vec();
-    for piece in pieces {
-        let (digits, rest) = piece.split_at_checked(2)?;
-        out.push(u8::from_str_radix(digits, 16).ok()?);
-        out.extend_from_slice(rest.as_bytes());
-    }
-    String::from_utf8(out).ok()
 }
 
 /// The trace as NDJSON.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::{Failure, print};
+use crate::naming::unlike;
 use crate::report::chart::picture::Picture;
 #[cfg(feature = "png")]
 use crate::report::chart::png;
@@ -113,18 +114,12 @@ fn each_chart(
     // Names that differ only in what a file name leaves out are one here.
     let mut taken = HashSet::new();
     for chart in charts {
-        let name = unlike(&chart.file, |name| taken.contains(name));
+        let name =
+            unlike(&chart.file, |name, number| format!("{name}-{number}"), |name| taken.contains(name));
         write(&folder.join(format!("{name}.{ending}")), &drawn(&chart.picture)?)?;
         taken.insert(name);
     }
     Ok(())
-}
-
-/// The name, with the first number behind it that makes it unlike those taken, where it is one of them.
-fn unlike(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
-    let others = (2_u64..).map(|n| format!("{name}-{n}"));
-    let mut all = std::iter::once(name.to_owned()).chain(others);
-    all.find(|name| !is_taken(name)).unwrap_or_default()
 }
 
 /// Either all are or none is: a log holds no requests that could stand beside those of a run.

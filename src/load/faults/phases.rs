@@ -10,6 +10,7 @@
 use super::Conducted;
 use crate::load::row::Row;
 use crate::load::schedule::Stages;
+use crate::naming::{counted, unlike};
 
 /// A stretch of the run.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,7 +74,8 @@ impl Phases {
                 (true, Some((number, _, _))) if !single => format!("after {number}"),
                 (true, _) => "after".to_owned(),
             };
-            let name = unlike(&phases, name);
+            // Figures are kept by name, so that no two phases may have one.
+            let name = unlike(&name, counted, |name| phases.iter().any(|phase| phase.name == name));
             phases.push(Phase { name, from_ns: *from_ns, to_ns: edges.get(at + 1).copied(), faults });
         }
         Self(phases, By::Begin)
@@ -114,14 +116,6 @@ impl Phases {
     pub fn mark(&self, row: &mut Row) {
         row.phase = self.of_row(row).map(|phase| phase.name.clone());
     }
-}
-
-/// Figures are kept by name, so that no two phases may have one.
-fn unlike(phases: &[Phase], name: String) -> String {
-    let is_taken = |name: &String| phases.iter().any(|phase| phase.name == *name);
-    let numbered = (2..).map(|n| format!("{name} ({n})"));
-    let mut names = std::iter::once(name.clone()).chain(numbered);
-    names.find(|name| !is_taken(name)).unwrap_or(name)
 }
 
 fn numbers(faults: &[usize]) -> String {

@@ -8,7 +8,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::{MAX_LINE_BYTES, ReadError, parted, unlike};
+use super::{MAX_LINE_BYTES, ReadError, parted};
+use crate::naming::{counted, unlike};
 use crate::report::hdr::{Counts, LEGEND, NOTE, OURS, Tagged, decoded};
 
 /// Tags that are told apart at most.
@@ -61,7 +62,7 @@ pub fn read_all(paths: &[PathBuf]) -> Result<(Vec<HdrLog>, Tagged), ReadError> {
         log.name = name.map_or(log.name, ToOwned::to_owned);
         merged.add_all(&log.tagged).map_err(|what| ReadError::new(path, what))?;
         // Clients that begin at once have folders of one name.
-        log.name = unlike(log.name, &|name| logs.iter().any(|other| other.name == name));
+        log.name = unlike(&log.name, counted, |name| logs.iter().any(|other| other.name == name));
         logs.push(log);
     }
     Ok((logs, merged))

@@ -23,6 +23,7 @@ use super::gather::Side;
 use super::manifest::MANIFEST;
 use super::marks::{self, Mark};
 use crate::load::row::Row;
+use crate::naming::{counted, unlike};
 use crate::trace::parts::{files_of, is_packed, open_at};
 
 /// Runs side by side at most: more cannot be told apart in a chart.
@@ -221,15 +222,8 @@ fn run_in(folder: &Path) -> Option<PathBuf> {
 fn tell_apart(inputs: &mut [Input]) {
     for i in 1..inputs.len() {
         let (before, this) = inputs.split_at_mut(i);
-        let name = this[0].name.clone();
-        this[0].name = unlike(name, &|name| before.iter().any(|other| other.name == name));
+        this[0].name = unlike(&this[0].name, counted, |name| before.iter().any(|other| other.name == name));
     }
-}
-
-/// A name that is not taken yet.
-fn unlike(name: String, taken: &dyn Fn(&str) -> bool) -> String {
-    let numbered = (2..).map(|number| format!("{name} ({number})"));
-    std::iter::once(name.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(name)
 }
 
 impl Input {
