@@ -192,7 +192,7 @@ fn good_streams_have_their_first_token_counts_and_stamps() {
             assert!(!answer.token_times.is_empty());
             for time in &answer.token_times {
                 let event = events.iter().find(|e| e.1 == time.at_ns).expect("an event ends here");
-                assert_eq!(count(&event.0, "completion_tokens"), Some(time.tokens));
+                assert_eq!(count(&event.0, "completion_tokens"), Some(time.tokens.into()));
             }
         }
         seen += 1;

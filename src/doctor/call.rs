@@ -72,7 +72,7 @@ impl Exchange {
     pub(super) fn token_ns(&self) -> Option<u64> {
         let (first, last) = (self.answer.token_times.first()?, self.answer.token_times.last()?);
         let tokens = last.tokens.checked_sub(first.tokens).filter(|tokens| *tokens > 0)?;
-        Some((last.at_ns.saturating_sub(first.at_ns) / tokens).max(1))
+        Some((last.at_ns.saturating_sub(first.at_ns) / u64::from(tokens)).max(1))
     }
 }
 

@@ -135,7 +135,7 @@ impl Plan {
         }
         let seen = call.finish(Some("its client left".to_owned()));
         let left = Instant::now();
-        let came = seen.answer.token_times.last().map_or(0, |last| last.tokens);
+        let came = seen.answer.token_times.last().map_or(0, |last| last.tokens.into());
         let rest_ns =
             seen.token_ns().unwrap_or(self.pace_ns).saturating_mul(self.tokens.saturating_sub(came));
         // What is seen later than this may be its own end.

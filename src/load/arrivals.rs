@@ -341,7 +341,7 @@ impl Underway {
                     if self.token_times > MOST_TOKEN_TIMES {
                         // The count may be all there is: some servers tell none.
                         let times = std::mem::take(&mut answer.token_times);
-                        seen.count_kept = times.last().map(|last| last.tokens);
+                        seen.count_kept = times.last().map(|last| last.tokens.into());
                         self.without_token_times += 1;
                     }
                 }
@@ -444,7 +444,7 @@ mod tests {
         let mut now = Underway::new(2, Seeing::of(2, &Keeping::default()), 2, 0);
         now.token_times = MOST_TOKEN_TIMES - 2;
         for index in 0..2 {
-            let token_times = [1, 2].map(|tokens| TokenTime { at_ns: tokens, tokens }).to_vec();
+            let token_times = [1, 2].map(|n| TokenTime { at_ns: n.into(), tokens: n, member: 0 }).to_vec();
             let mut seen = never_sent(0, ENDED);
             seen.exchange.answer = Some(Answer { token_times, ..Answer::default() });
             now.take(Some((index, Box::new(seen))));

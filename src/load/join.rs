@@ -213,8 +213,6 @@ impl Run<'_> {
         let tokens = answer.as_ref().map(|a| a.tokens).unwrap_or_default();
         let times = answer.as_ref().map(|a| a.token_times.as_slice()).unwrap_or_default();
         let first_token_ns = answer.as_ref().and_then(|a| a.first_token_ns);
-        // Of several members the first of them may have begun before.
-        let begun = times.partition_point(|time| Some(time.at_ns) < first_token_ns);
         let at = |ns: Option<u64>| ns.map(|ns| self.after_start(ns));
         // A failed request ends when the client gives it up; a good one with its last byte.
         let end_ns = if failure.is_none() { stamps.last_byte_ns } else { seen.ended_ns };
@@ -230,7 +228,7 @@ impl Run<'_> {
             prompt_tokens: tokens.prompt_tokens,
             completion_tokens: tokens.completion_tokens,
             cached_tokens: tokens.cached_tokens,
-            counted_tokens: times.last().map(|t| t.tokens).or(seen.count_kept),
+            counted_tokens: times.last().map(|t| t.tokens.into()).or(seen.count_kept),
             token_times_dropped: seen.count_kept.is_some(),
             scheduled_ns: self.after_start(seen.scheduled_ns),
             dispatched_ns: at(seen.dispatched_ns),
@@ -239,7 +237,8 @@ impl Run<'_> {
             sent_ns: at(stamps.sent_ns),
             client_first_token_ns: at(first_token_ns),
             client_end_ns: at(end_ns),
-            gaps: times[begun..].windows(2).map(Gap::between).collect(),
+            gaps_from_ns: at(times.first().map(|t| t.at_ns)),
+            gaps: times.windows(2).map(Gap::between).collect(),
             streamed: asked.stream,
             group: prompt.group,
             batch_size: Some(asked.batch_size),

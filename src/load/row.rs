@@ -8,12 +8,14 @@ use super::failure::Failure;
 use crate::wire::answer::TokenTime;
 
 /// A gap between two events that brought tokens, at the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gap {
     /// Its length in nanoseconds.
     pub ns: u64,
     /// Tokens the later event brought; at least 1.
     pub tokens: u32,
+    /// Whose the later event is: members are numbered from 0 in the order of their first events.
+    pub member: u32,
 }
 
 impl Gap {
@@ -21,7 +23,7 @@ impl Gap {
     pub(super) fn between(pair: &[TokenTime]) -> Self {
         let tokens = pair[1].tokens.saturating_sub(pair[0].tokens).max(1);
         let ns = pair[1].at_ns.saturating_sub(pair[0].at_ns);
-        Self { ns, tokens: u32::try_from(tokens).unwrap_or(u32::MAX) }
+        Self { ns, tokens, member: pair[1].member }
     }
 }
 
@@ -123,7 +125,9 @@ pub struct Row {
     pub client_first_token_ns: Option<i64>,
     /// Last byte, at the client.
     pub client_end_ns: Option<i64>,
-    /// Gaps between events with tokens, at the client, from its first token on.
+    /// The event from which the gaps are counted: the first of any member whose tokens were counted.
+    pub gaps_from_ns: Option<i64>,
+    /// Gaps between events with tokens, at the client, whosever they are; each member's own are [`Row::stream_gaps`].
     pub gaps: Vec<Gap>,
     /// The body asked for a stream.
     pub streamed: bool,
@@ -248,22 +252,59 @@ impl Row {
         Some((self.queue_time_in_router_ns()? - waited_ns).max(0))
     }
 
-    /// (client E2E − client TTFT) / (tokens − 1), nanoseconds; none below two tokens.
-    pub fn tpot_client_ns(&self) -> Option<f64> {
-        let after_first = self.decode_length().filter(|n| *n >= 2)? - 1;
-        Some((self.client_latency_ns()? - self.ttft_client_ns()?) as f64 / after_first as f64)
+    /// Members of the answer, at least 1.
+    pub fn members(&self) -> u64 {
+        self.batch_size.unwrap_or(1).max(1).into()
     }
 
-    /// (E2E − TTFT) / (tokens − 1), nanoseconds; none below two tokens.
+    /// Generated tokens less the first one of each member.
+    pub fn tokens_after_first(&self) -> Option<u64> {
+        Some(self.decode_length()?.saturating_sub(self.members()))
+    }
+
+    /// (client E2E − client TTFT) / (tokens − 1), nanoseconds; none below two tokens. Of several members, which begin and end
+    /// apart: their times from first to last token added up / (tokens − members); none where the events do not tell all of them.
+    pub fn tpot_client_ns(&self) -> Option<f64> {
+        let after_first = self.tokens_after_first().filter(|n| *n > 0)?;
+        let ns = if self.members() == 1 {
+            self.client_latency_ns()? - self.ttft_client_ns()?
+        } else {
+            let told = self.gaps.iter().map(|gap| u64::from(gap.member)).max()? + 1;
+            let ns = self.stream_gaps().fold(0, |sum: u64, (gap, _)| sum.saturating_add(gap.ns));
+            i64::try_from(ns).ok().filter(|_| told == self.members())?
+        };
+        Some(ns as f64 / after_first as f64)
+    }
+
+    /// (E2E − TTFT) / (tokens − 1), nanoseconds; none below two tokens, and none of several members: how many tokens came after
+    /// the first of the last of them is not told.
     pub fn tpot_ns(&self) -> Option<f64> {
-        let after_first = self.decode_length().filter(|n| *n >= 2)? - 1;
+        let after_first = self.tokens_after_first().filter(|n| *n > 0 && self.members() == 1)?;
         Some(self.decode_ns()? as f64 / after_first as f64)
     }
 
-    /// Mean gap for each token after the first event, nanoseconds.
+    /// Gaps between two events of one member, in the order of their ends, and when each ended, in nanoseconds after
+    /// [`Row::gaps_from_ns`]. Of one member they are [`Row::gaps`].
+    pub fn stream_gaps(&self) -> impl Iterator<Item = (Gap, u64)> + '_ {
+        let (mut now_ns, mut last_ns) = (0_u64, vec![0]);
+        self.gaps.iter().filter_map(move |gap| {
+            now_ns = now_ns.saturating_add(gap.ns);
+            let Some(last_ns) = last_ns.get_mut(gap.member as usize) else {
+                // Its first event: members are numbered as they begin.
+                last_ns.push(now_ns);
+                return None;
+            };
+            let ns = now_ns - std::mem::replace(last_ns, now_ns);
+            Some((Gap { ns, ..*gap }, now_ns))
+        })
+    }
+
+    /// Mean gap for each token after its member's first event, nanoseconds.
     pub fn itl_mean_ns(&self) -> Option<f64> {
-        let tokens: u64 = self.gaps.iter().map(|g| u64::from(g.tokens)).sum();
-        let ns: u64 = self.gaps.iter().map(|g| g.ns).sum();
+        let add = |(ns, tokens): (u64, u64), (gap, _): (Gap, u64)| {
+            (ns.saturating_add(gap.ns), tokens + u64::from(gap.tokens))
+        };
+        let (ns, tokens) = self.stream_gaps().fold((0, 0), add);
         (tokens > 0).then(|| ns as f64 / tokens as f64)
     }
 
@@ -329,7 +370,11 @@ pub(crate) fn example() -> Row {
         sent_ns: Some(999_500_000),
         client_first_token_ns: Some(1_022_500_000),
         client_end_ns: Some(1_062_000_000),
-        gaps: vec![Gap { ns: 10_000_000, tokens: 1 }, Gap { ns: 30_000_000, tokens: 3 }],
+        gaps_from_ns: Some(1_022_500_000),
+        gaps: vec![
+            Gap { ns: 10_000_000, tokens: 1, member: 0 },
+            Gap { ns: 30_000_000, tokens: 3, member: 0 },
+        ],
         streamed: true,
         attempts: Some(1),
         group: Some(2),
@@ -339,5 +384,47 @@ pub(crate) fn example() -> Row {
         in_trace: true,
         status: Some(200),
         ..Row::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three members that begin at 0, 5 and 5 ms; one ends with its first token.
+    fn three() -> Row {
+        let gap = |ms: u64, tokens, member| Gap { ns: ms * 1_000_000, tokens, member };
+        Row {
+            completion_tokens: Some(11),
+            batch_size: Some(3),
+            gaps: vec![gap(5, 1, 1), gap(0, 1, 2), gap(5, 2, 0), gap(10, 4, 1), gap(0, 2, 0)],
+            ..example()
+        }
+    }
+
+    #[test]
+    fn times_between_tokens_are_of_one_member_each() {
+        let row = three();
+        let gaps: Vec<_> = row.stream_gaps().map(|(gap, at)| (gap.ns, gap.tokens, gap.member, at)).collect();
+        assert_eq!(
+            gaps,
+            [(10_000_000, 2, 0, 10_000_000), (15_000_000, 4, 1, 20_000_000), (10_000_000, 2, 0, 20_000_000)]
+        );
+        // 20 ms of one, 15 ms of another, for eight tokens that were no first ones.
+        assert_eq!((row.itl_mean_ns(), row.tpot_client_ns()), (Some(35e6 / 8.0), Some(35e6 / 8.0)));
+        let one = example();
+        assert_eq!(one.stream_gaps().map(|(gap, _)| gap).collect::<Vec<_>>(), one.gaps);
+    }
+
+    #[test]
+    fn a_time_a_token_of_several_members_needs_to_know_whose_they_are() {
+        let untold = Row { gaps: example().gaps, ..three() };
+        let dropped = Row { gaps: Vec::new(), ..three() };
+        let no_more = Row { completion_tokens: Some(3), ..three() };
+        for row in [untold, dropped, no_more] {
+            assert_eq!(row.tpot_client_ns(), None, "{row:?}");
+        }
+        // From the first of the last member to the end came some of eight tokens; nobody at the router counts which.
+        assert_eq!((three().tpot_ns(), example().tpot_ns()), (None, Some(10e6)));
     }
 }

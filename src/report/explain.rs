@@ -172,8 +172,10 @@ columns of `requests.csv`, in seconds from the start of the run. What is not kno
 Token counts are the server's, else the router's record's, else the client's. A request with several prompts or samples
 (`batch_size` above 1) sums its tokens. Of the server's stamps its `server_created_time` is the earliest and its first token the
 latest of them. So it is at the client: the first token of such a request is the first of the member whose first came last, where the
-stream says whose an event is (`index`), and gaps between tokens count from there. The router's record has the first event with a
-token of any of them, so a `ttft` of `ttft_source` `router` is that of the fastest.
+stream says whose an event is (`index`). The router's record has the first event with a token of any of them, so a `ttft` of
+`ttft_source` `router` is that of the fastest. `itl`, `icl` and `tpot_client` of such a request are of each member's own stream: of
+two members that begin at 0 and 5 ms and have three tokens more at 30 and 35 ms, `tpot_client` is (30 + 30) / (8 - 2) = 10 ms. `tpot`
+is empty for it. Only with `--token-times` do its files hold these times.
 
 A metric of one's own is one file in `src/report/quantity/` with a `QUANTITIES` table and its line in `TOPICS`: name, title, unit,
 definition and a function of a row. The summary, `run.json`, `--explain`, `--goodput` and this page have it then.

@@ -68,8 +68,7 @@ impl Slo {
 
     /// `None`: the row does not tell.
     fn met(&self, row: &Row) -> Option<bool> {
-        let none_to_time =
-            self.quantity.name.starts_with("tpot") && row.decode_length().is_some_and(|n| n < 2);
+        let none_to_time = self.quantity.name.starts_with("tpot") && row.tokens_after_first() == Some(0);
         if none_to_time { Some(true) } else { self.quantity.value(row).map(|v| v <= self.limit) }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::metrics::Metrics;
 use super::stats::Summary;
 use crate::load::dataset::Dataset;
-use crate::load::row::Row;
+use crate::load::row::{Gap, Row};
 use crate::load::rows::Rows;
 use crate::load::run::RunReport;
 use crate::load::schedule::{Pace, Shape};
@@ -202,11 +202,11 @@ pub fn write_lists(out: &mut impl Write, rows: &Rows, untimed: bool) -> io::Resu
         |row| json!(row.decode_length().filter(|_| row.success()).unwrap_or(0)),
         |row| json!(row.ttft_client_ns().unwrap_or(0) as f64 / 1e9),
         |row| {
-            let each = |gap: &crate::load::row::Gap| {
+            let each = |(gap, _): (Gap, u64)| {
                 let seconds = gap.ns as f64 / 1e9 / f64::from(gap.tokens);
                 std::iter::repeat_n(seconds, gap.tokens as usize)
             };
-            row.gaps.iter().flat_map(each).collect()
+            row.stream_gaps().flat_map(each).collect()
         },
         |row| json!(row.failure.as_ref().map_or("", |failure| failure.text.as_str())),
     ];

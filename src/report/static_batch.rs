@@ -191,7 +191,10 @@ mod tests {
             started_unix_ns: 1_795_343_465_276_000_000,
             prefill_ns: 200_000_000,
             total_ns: 300_000_000,
-            steps: vec![Gap { ns: 20_000_000, tokens: 1 }, Gap { ns: 80_000_000, tokens: 2 }],
+            steps: vec![
+                Gap { ns: 20_000_000, tokens: 1, member: 0 },
+                Gap { ns: 80_000_000, tokens: 2, member: 0 },
+            ],
             early: 0,
             tokens: Tokens {
                 prompt_tokens: Some(4000),
@@ -242,7 +245,7 @@ mod tests {
     #[test]
     fn steps_that_cannot_be_told_apart_are_said() {
         let told = |steps: &[(u64, u32)]| {
-            let steps = steps.iter().map(|&(ns, tokens)| Gap { ns, tokens }).collect();
+            let steps = steps.iter().map(|&(ns, tokens)| Gap { ns, tokens, member: 0 }).collect();
             warnings(&Measured { steps, ..measured() }, &ServerInfo::default()).concat()
         };
         assert_eq!(told(&[(9, 1), (9, 1), (9, 1)]), "");

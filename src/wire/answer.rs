@@ -106,8 +106,10 @@ impl AnswerError {
 pub struct TokenTime {
     /// When the event ended, on the caller's clock.
     pub at_ns: u64,
-    /// Completion tokens so far, this event included.
-    pub tokens: u64,
+    /// Completion tokens so far, this event included; of all members.
+    pub tokens: u32,
+    /// Whose event it is: members are numbered from 0 as they come to stand here.
+    pub member: u32,
 }
 
 /// What one answer told.

@@ -64,6 +64,34 @@ fn the_first_token_of_several_members_is_that_of_the_last_to_begin() {
     }
 }
 
+/// Several events come in one read; the sum at the end is no token of one.
+#[test]
+fn token_times_of_several_members_say_whose_they_are() {
+    let told = |endpoint, reads: &[&[&str]]| {
+        let mut reader = AnswerReader::new(endpoint, 200, true, true).with_token_times();
+        for (read, at_ns) in reads.iter().zip(1..) {
+            let body: String = read.iter().flat_map(|e| ["data: ", e, "\n\n"]).collect();
+            reader.push(body.as_bytes(), at_ns);
+        }
+        let times = reader.finish(true).token_times;
+        times.iter().map(|t| (t.at_ns, t.tokens, t.member)).collect::<Vec<_>>()
+    };
+    let meta = |index: u8, tokens: u8| {
+        format!(r#"{{"text":"a","index":{index},"meta_info":{{"completion_tokens":{tokens}}}}}"#)
+    };
+    let generate =
+        told(Endpoint::Generate, &[&[&meta(7, 1), &meta(2, 0), &meta(2, 2)], &[&meta(7, 3), &meta(2, 3)]]);
+    assert_eq!(generate, [(1, 1, 0), (1, 3, 1), (2, 5, 0), (2, 6, 1)]);
+    let choice = |index: u8, text: &str| format!(r#"{{"choices":[{{"index":{index},"text":"{text}"}}]}}"#);
+    let usage = r#"{"choices":[],"usage":{"completion_tokens":9}}"#;
+    let running = r#"{"choices":[{"index":0,"text":"a"}],"usage":{"completion_tokens":2}}"#;
+    let completions = told(
+        Endpoint::Completions,
+        &[&[&choice(0, ""), &choice(1, "a"), &choice(0, "a")], &[&choice(1, "a"), running], &[usage]],
+    );
+    assert_eq!(completions, [(1, 1, 0), (1, 2, 1), (2, 3, 0), (2, 4, 1)]);
+}
+
 #[test]
 fn text_deltas_are_text_wherever_they_stand() {
     let a = generate(&[

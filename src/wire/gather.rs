@@ -49,6 +49,8 @@ pub(super) struct Gather {
     text_events: u64,
     /// Members that have had a token, where token times are noted.
     started: BTreeSet<u64>,
+    /// Numbers in the token times of several members, by their index.
+    numbers: BTreeMap<u64, u32>,
 }
 
 impl Gather {
@@ -148,7 +150,7 @@ impl Gather {
     fn hold(&mut self, data: &[u8], at_ns: u64) {
         self.has_text = true;
         if self.token_times.is_some() {
-            self.note_tokens(last_count(data), at_ns);
+            self.note_tokens(last_count(data), 0, at_ns);
         }
         let most = if self.endpoint == Endpoint::Generate { 1 } else { 3 };
         let mut room =
@@ -168,39 +170,46 @@ impl Gather {
         let counted = reply.meta.as_ref().and_then(|m| m.tokens.completion_tokens).is_some_and(|n| n > 0);
         let tokens = if self.endpoint == Endpoint::Generate { counted } else { reply.choices > 0 };
         self.text_events += u64::from(reply.text);
-        let member = reply.choice_index.or(reply.index).unwrap_or(0);
+        let index = reply.choice_index.or(reply.index).unwrap_or(0);
         self.add(reply);
         let Some(at_ns) = at_ns else { return };
         if tokens {
-            self.first_token(member, at_ns);
+            self.first_token(index, at_ns);
         }
-        if self.token_times.is_some() {
+        // Of several members a sum at the end is no token of one.
+        if self.token_times.is_some() && (tokens || !self.multiple) {
             let so_far = if self.endpoint == Endpoint::Generate {
                 self.members().filter_map(|m| m.tokens.completion_tokens).fold(0, u64::saturating_add)
             } else {
-                self.usage.completion_tokens.unwrap_or(self.text_events)
+                // A running count is of one member.
+                self.usage.completion_tokens.filter(|_| !self.multiple).unwrap_or(self.text_events)
             };
-            self.note_tokens(Some(so_far), at_ns);
+            self.note_tokens(Some(so_far), index, at_ns);
         }
     }
 
     /// Of a load's request with several members all must have begun: its first token is that of the member whose first came last.
-    fn first_token(&mut self, member: u64, at_ns: u64) {
+    fn first_token(&mut self, index: u64, at_ns: u64) {
         let is_batch = self.multiple && self.token_times.is_some() && self.started.len() < MAX_MEMBERS;
-        if is_batch && self.started.insert(member) {
+        if is_batch && self.started.insert(index) {
             self.first_token_ns = Some(at_ns);
         }
         self.first_token_ns.get_or_insert(at_ns);
     }
 
-    fn note_tokens(&mut self, so_far: Option<u64>, at_ns: u64) {
+    fn note_tokens(&mut self, so_far: Option<u64>, index: u64, at_ns: u64) {
         let (Some(times), Some(tokens)) = (&mut self.token_times, so_far) else {
             return;
         };
+        let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
         let before = times.last().map_or(0, |t| t.tokens);
-        if tokens > before && times.len() < MAX_TOKEN_TIMES {
-            times.push(TokenTime { at_ns, tokens });
+        if tokens <= before || times.len() >= MAX_TOKEN_TIMES {
+            return;
         }
+        // Most answers have one member, and no look-up.
+        let known = if self.multiple { self.numbers.len() } else { 0 };
+        let member = if self.multiple { *self.numbers.entry(index).or_insert(known as u32) } else { 0 };
+        times.push(TokenTime { at_ns, tokens, member });
     }
 }
 

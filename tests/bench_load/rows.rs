@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use milepost::clock::Clock;
-use milepost::load::LoadConfig;
 use milepost::load::body::{Backend, RequestOptions};
 use milepost::load::row::Row;
+use milepost::load::{LoadConfig, run};
 use milepost::report::{Survey, csv, json, summary};
 use milepost::trace::align::UNKNOWN_WORKER;
 use serde_json::Value;
@@ -155,31 +155,40 @@ async fn the_reports_agree_with_the_rows() {
 }
 
 /// `n` > 1: the members of the answer are added up, not mistaken for one another.
-#[tokio::test]
-async fn several_answers_in_one_are_added_up() {
+#[tokio::test(start_paused = true)]
+async fn several_answers_in_one_are_added_up_and_timed_apart() {
     let event = |index: u8, tokens: u8| {
         format!(
             "data: {{\"text\":\"a\",\"index\":{index},\"meta_info\":{{\"id\":\"{index}\",\"finish_reason\":null,\"prompt_tokens\":6,\
              \"completion_tokens\":{tokens},\"cached_tokens\":0}}}}\n\n"
         )
     };
-    let events = [event(0, 1), event(1, 1), event(0, 3), event(1, 5)].concat() + "data: [DONE]\n\n";
-    let server = Server::new(&Clock::system(), move |got| {
+    let events =
+        [event(0, 1), event(1, 1), event(1, 2), event(0, 3), event(1, 5)].concat() + "data: [DONE]\n\n";
+    let clock = Clock::virtual_time(1_000_000_000, 1_700_000_000_000_000_000);
+    let server = Server::new(&clock, move |got| {
         about(got).unwrap_or_else(|| stream(&events, Duration::from_millis(10)))
     });
     let extra = serde_json::json!({"sampling_params": {"n": 2}});
     let request = RequestOptions { extra: extra.as_object().unwrap().clone(), ..RequestOptions::default() };
-    let report = measured(LoadConfig { request, ..config(&server.listen().await, 1) }).await;
+    let config = LoadConfig { request, ..config("http://pipe:1", 1) };
+    let report = run(config, server.context()).await.unwrap();
     let row = &report.rows.held()[0];
     assert!(row.success(), "{:?}", row.failure);
     assert_eq!((row.completion_tokens, row.counted_tokens, row.batch_size), (Some(8), Some(8), Some(2)));
-    // The first token is that of the member that began last, one event after the other's; gaps count from there.
-    assert_eq!(row.gaps.iter().map(|gap| gap.tokens).collect::<Vec<_>>(), [2, 4]);
-    let (first_ns, waited_ns) =
-        (row.client_first_token_ns.unwrap(), row.gaps.iter().map(|gap| gap.ns).sum::<u64>());
-    assert!(row.ttft_client_ns().unwrap() >= 10_000_000 && waited_ns >= 20_000_000, "{row:?}");
-    assert!(first_ns + waited_ns.cast_signed() <= row.client_end_ns.unwrap(), "{row:?}");
+    let seen: Vec<_> = row.gaps.iter().map(|gap| (gap.tokens, gap.member)).collect();
+    assert_eq!(seen, [(1, 1), (1, 1), (2, 0), (3, 1)]);
+    let ns: Vec<u64> = row.gaps.iter().map(|gap| gap.ns).collect();
+    assert!(ns.iter().all(|ns| (10_000_000..12_000_000).contains(ns)), "{ns:?}");
+    // The first token is that of the member that began last, one event after the other's.
+    assert_eq!(row.client_first_token_ns, row.gaps_from_ns.map(|from| from.saturating_add_unsigned(ns[0])));
     assert_eq!(row.ttft_ns, row.ttft_client_ns());
+    // Gaps are of one member each.
+    let apart: Vec<_> = row.stream_gaps().map(|(gap, _)| (gap.ns, gap.tokens, gap.member)).collect();
+    assert_eq!(apart, [(ns[1], 1, 1), (ns[0] + ns[1] + ns[2], 2, 0), (ns[2] + ns[3], 3, 1)]);
+    // Two and four tokens after the first ones.
+    let decode_ns = ns[0] + ns[1] + ns[2] + ns[1] + ns[2] + ns[3];
+    assert_eq!((row.tpot_client_ns(), row.tpot_ns()), (Some(decode_ns as f64 / 6.0), None));
 }
 
 /// The warm-up and the questions about the server are in no figure: the load goes over the connection that they left.

@@ -37,9 +37,9 @@ impl Pack for Class {
 }
 
 fields!(Failure { class, text });
-fields!(Gap { ns, tokens });
+fields!(Gap { ns, tokens, member });
 fields!(Tried { host, send_ns, failed_ns });
-fields!(TokenTime { at_ns, tokens });
+fields!(TokenTime { at_ns, tokens, member });
 fields!(Tokens { prompt_tokens, completion_tokens, cached_tokens });
 fields!(AnswerError { class, code, message });
 fields!(Stamps { connected_ns, write_begun_ns, sent_ns, first_byte_ns, head_ns, last_byte_ns });
@@ -132,6 +132,7 @@ fields!(Row {
     sent_ns,
     client_first_token_ns,
     client_end_ns,
+    gaps_from_ns,
     gaps,
     streamed,
     attempts,

@@ -59,12 +59,12 @@ impl Steps {
             let Some(member) = members.get_mut(index) else { return };
             *member =
                 Member { tokens: meta_info.completion_tokens, ended: meta_info.finish_reason.is_some() };
-            let least = least(members, *asked);
+            let least = u32::try_from(least(members, *asked)).unwrap_or(u32::MAX);
             match reached.last_mut() {
                 Some(step) if least <= step.tokens => {}
                 Some(step) if step.at_ns == at_ns => step.tokens = least,
                 _ if least == 0 => {}
-                _ => reached.push(TokenTime { at_ns, tokens: least }),
+                _ => reached.push(TokenTime { at_ns, tokens: least, member: 0 }),
             }
         });
     }
@@ -117,7 +117,7 @@ mod tests {
             steps.push(event(index, tokens, finish).as_bytes(), at_ns);
         }
         assert_eq!(steps.first_ns(), Some(14));
-        assert_eq!(steps.gaps(), [Gap { ns: 11, tokens: 1 }, Gap { ns: 6, tokens: 1 }]);
+        assert_eq!(steps.gaps(), [Gap { ns: 11, tokens: 1, member: 0 }, Gap { ns: 6, tokens: 1, member: 0 }]);
         assert_eq!(steps.early(), 0);
     }
 
@@ -127,7 +127,10 @@ mod tests {
         for (at_ns, tokens) in [(10, 1), (10, 2), (40, 3), (40, 4), (40, 5), (50, 6)] {
             steps.push(event(0, tokens, "null").as_bytes(), at_ns);
         }
-        assert_eq!(steps.gaps(), [Gap { ns: 30, tokens: 3 }, Gap { ns: 10, tokens: 1 }]);
+        assert_eq!(
+            steps.gaps(),
+            [Gap { ns: 30, tokens: 3, member: 0 }, Gap { ns: 10, tokens: 1, member: 0 }]
+        );
     }
 
     #[test]

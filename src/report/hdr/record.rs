@@ -79,17 +79,16 @@ impl Recording {
     pub fn add(&mut self, row: &Row) {
         for (place, tag) in TAGS.into_iter().enumerate() {
             let Some(quantity) = named(tag) else { continue };
-            let (moment, mut gaps) = (seen(tag), row.gaps.iter());
-            let mut at_ns = match moment {
+            let (moment, mut gaps) = (seen(tag), row.stream_gaps());
+            let from_ns = match moment {
                 Seen::End => row.client_end_ns,
-                Seen::FirstToken | Seen::Gaps => row.client_first_token_ns,
+                Seen::FirstToken => row.client_first_token_ns,
+                Seen::Gaps => row.gaps_from_ns,
             }
             .unwrap_or(0);
             quantity.each(row, &mut |ms, times| {
-                if let (Seen::Gaps, Some(gap)) = (moment, gaps.next()) {
-                    at_ns = at_ns.saturating_add_unsigned(gap.ns);
-                }
-                self.count(place, at_ns, ms, times);
+                let after_ns = if let Seen::Gaps = moment { gaps.next().map_or(0, |(_, ns)| ns) } else { 0 };
+                self.count(place, from_ns.saturating_add_unsigned(after_ns), ms, times);
             });
         }
     }

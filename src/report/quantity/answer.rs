@@ -27,7 +27,7 @@ pub(super) const QUANTITIES: &[Quantity] = &[
     ),
     Quantity {
         value: Value::Many(|r, add| {
-            for gap in &r.gaps {
+            for (gap, _) in r.stream_gaps() {
                 add(gap.ns as f64 / 1e6 / f64::from(gap.tokens), u64::from(gap.tokens));
             }
         }),
@@ -35,23 +35,25 @@ pub(super) const QUANTITIES: &[Quantity] = &[
             "itl",
             "Inter-token latency (ITL), a token",
             "gap between two events with tokens at the client / tokens of the later one, counted once for each of them \
-             (bench_serving's)",
+             (bench_serving's); of several members between two of one member",
             |_| None,
         )
     },
     Quantity {
-        value: Value::Many(|r, add| r.gaps.iter().for_each(|gap| add(gap.ns as f64 / 1e6, 1))),
+        value: Value::Many(|r, add| r.stream_gaps().for_each(|(gap, _)| add(gap.ns as f64 / 1e6, 1))),
         ..time(
             "icl",
             "Inter-chunk latency (ICL), an event",
-            "gap between two events with tokens at the client, however many tokens came: what a reader sees (vLLM calls it ITL)",
+            "gap between two events with tokens at the client, of several members between two of one member, however many tokens \
+             came: what a reader sees (vLLM calls it ITL)",
             |_| None,
         )
     },
     time(
         "tpot",
         "Time per output token (TPOT)",
-        "(E2E latency - TTFT) / (output tokens - 1); empty for fewer than two tokens",
+        "(E2E latency - TTFT) / (output tokens - 1); empty for fewer than two tokens, and of several members, whose tokens the \
+         client alone tells apart: tpot_client",
         |r| r.tpot_ns().map(|ns| ns / 1e6),
     ),
     time(

@@ -34,7 +34,9 @@ pub(super) const QUANTITIES: &[Quantity] = &[
     time(
         "tpot_client",
         "Client TPOT",
-        "(client E2E - client TTFT) / (output tokens - 1), both from the send; empty for fewer than two tokens",
+        "(client E2E - client TTFT) / (output tokens - 1), both from the send; empty for fewer than two tokens. Of several members \
+         the times from each one's first token to its last, added up / (output tokens - members); empty where the events do not \
+         say whose they are",
         |r| r.tpot_client_ns().map(|ns| ns / 1e6),
     ),
     Quantity {

@@ -55,6 +55,7 @@ fn as_in_files(row: Row, with_tokens: bool) -> Row {
     Row {
         queue_in_server_ns: row.queue_time_in_server_ns(),
         counted_tokens: told,
+        gaps_from_ns: row.gaps_from_ns.filter(|_| with_tokens),
         gaps: if with_tokens { row.gaps } else { Vec::new() },
         streamed: false,
         reused_connection: false,
@@ -81,7 +82,7 @@ fn a_row() -> impl Strategy<Value = Row> {
             client_end_ns: end,
             sent_ns: Some(later - 500_000_000),
             missing: vec![("queue_time_end", crate::trace::align::NOT_SENT)],
-            gaps: vec![Gap { ns: later as u64, tokens: 2 }; n as usize],
+            gaps: vec![Gap { ns: later as u64, tokens: 2, member: 0 }; n as usize],
             ..example()
         }
     })

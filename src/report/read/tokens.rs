@@ -50,6 +50,7 @@ impl Tokens {
         {
             let what = "expected as many tokens as times, neither ever falling";
             row.gaps = times.gaps().ok_or_else(|| ReadError::at(&self.path, self.line, what))?;
+            row.gaps_from_ns = times.at_ns.first().copied();
             self.advance()?;
         }
         Ok(())
