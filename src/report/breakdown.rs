@@ -91,7 +91,7 @@ pub fn to_json(parts: &[Part], left_out: u64) -> Value {
     json!({ "parts": kept, "left_out": parts.len().saturating_sub(KEPT) as u64 + left_out })
 }
 
-/// As a table of the ten with the most requests. `left_out`: parts that are not among them at all; `all`: requests of the run.
+/// As a table of the ten with the most requests. `left_out`: parts that are not among them at all; `all`: the requests that shares are of.
 pub fn print(out: &mut Lines, key: &Key, parts: &[Part], left_out: u64, all: u64) {
     if parts.is_empty() {
         return;

@@ -161,7 +161,7 @@ impl Metrics {
             "total_token_throughput": self.total_throughput(),
             "concurrency": { "mean": self.in_flight.mean, "peak": self.in_flight.peak },
             "errors": self.errors,
-            "workers": self.workers.iter().map(|(host, w)| (host.clone(), share(w, self.requests))).collect::<Map<_, _>>(),
+            "workers": self.workers.iter().map(|(host, w)| (host.clone(), share(w, self.placed()))).collect::<Map<_, _>>(),
         });
         let mut intervals = Map::new();
         for (name, summary) in &self.quantities {
@@ -191,6 +191,14 @@ impl Metrics {
             out.extend(goodput.to_json());
         }
         out
+    }
+}
+
+impl Metrics {
+    /// Requests of which the worker is known: what the shares of workers are of, so that they add up to 100 % in a run that
+    /// was interrupted too.
+    pub fn placed(&self) -> u64 {
+        self.workers.values().map(|w| w.requests).sum()
     }
 }
 
@@ -278,6 +286,16 @@ mod tests {
         );
         let some = Metrics::of(&[untold, example()]);
         assert_eq!((some.input_tokens, some.input_known, some.output_known), (Some(3), 1, 2));
+    }
+
+    /// As after Ctrl-C: the requests that were never sent take nothing from any worker's share.
+    #[test]
+    fn workers_share_the_requests_that_got_to_one() {
+        let sent = |host: &str| Row { host: Some(host.to_owned()), ..example() };
+        let unsent = || Row { host: None, failure: Some(Failure::new(Class::NotSent, "x")), ..example() };
+        let json = Metrics::of(&[sent("a"), unsent(), sent("b"), sent("a"), sent("a"), unsent()]).to_json();
+        let shares = ["a", "b"].map(|host| json["workers"][host]["share"].clone());
+        assert_eq!((shares, &json["success_rate"]), ([json!(0.75), json!(0.25)], &json!(4.0 / 6.0)));
     }
 
     #[test]

@@ -67,7 +67,8 @@ pub(super) fn figures(
 ) {
     let keys = KEYS.iter().zip(&metrics.breakdown).zip(&metrics.left_out);
     for ((key, parts), left_out) in keys.filter(|((key, _), _)| !told(key.name)) {
-        breakdown::print(out, key, parts, *left_out, metrics.requests);
+        let all = if key.name == "worker" { metrics.placed() } else { metrics.requests };
+        breakdown::print(out, key, parts, *left_out, all);
     }
     if let Some(goodput) = &metrics.goodput {
         goodput.print(out);

@@ -195,7 +195,7 @@ fn share(arms: &[Arm]) -> Option<Chart> {
     let bar = |host: &String, colour: usize, arm: &Arm| {
         let metrics = &arm.gathered.metrics;
         let requests = metrics.workers.get(host).map_or(0, |w| w.requests);
-        let percent = 100.0 * requests as f64 / metrics.requests.max(1) as f64;
+        let percent = 100.0 * requests as f64 / metrics.placed().max(1) as f64;
         Bar {
             colour,
             span: (0.0, percent),
@@ -213,7 +213,7 @@ fn share(arms: &[Arm]) -> Option<Chart> {
         } else {
             "Share of the requests by worker".to_owned()
         },
-        label: "% of the run's requests",
+        label: "% of the requests that a worker got",
         groups: hosts.iter().take(WORKERS).map(group).collect(),
         legend: arms.iter().enumerate().map(|(colour, arm)| (colour, arm.name.clone())).collect(),
     };
