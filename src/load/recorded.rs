@@ -23,7 +23,7 @@ pub fn row_of(record: &RequestRecord, clocks: &ClockTrack, offsets: &Offsets, sh
         cached_tokens: record.tokens.cached_tokens,
         scheduled_ns: ns_of(record.arrival_mono_ns) + shift_ns,
         streamed: record.stream,
-        batch_size: record.prompts,
+        batch_size: record.prompts.map(|_| record.members()),
         ..Row::default()
     };
     from_router(&mut row, record, offsets);
@@ -77,4 +77,37 @@ pub(super) fn fill(row: &mut Row, record: &RequestRecord, aligned: Aligned, shif
 /// Monotonic nanoseconds are far below 2^63: 292 years of uptime.
 pub(super) fn ns_of(ns: u64) -> i64 {
     i64::try_from(ns).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::answer::Tokens;
+
+    /// As `milepost report` reads a trace without a client's files.
+    #[test]
+    fn a_record_of_several_answers_has_no_time_a_token() {
+        let record = |prompts, samples| RequestRecord {
+            prompts,
+            samples,
+            outcome: Outcome::Done,
+            first_token_ns: Some(10_000_000),
+            last_byte_ns: Some(50_000_000),
+            tokens: Tokens { completion_tokens: Some(5), ..Tokens::default() },
+            ..RequestRecord::default()
+        };
+        for (prompts, samples, batch_size, tpot_ns) in [
+            (None, None, None, Some(10e6)),
+            (Some(1), None, Some(1), Some(10e6)),
+            (Some(1), Some(2), Some(2), None),
+            (Some(3), Some(2), Some(6), None),
+        ] {
+            let (clocks, offsets) = (ClockTrack::default(), Offsets::default());
+            let row = row_of(&record(prompts, samples), &clocks, &offsets, 0);
+            assert_eq!(
+                (row.batch_size, row.tpot_ns(), row.decode_ns()),
+                (batch_size, tpot_ns, Some(40_000_000))
+            );
+        }
+    }
 }

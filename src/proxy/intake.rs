@@ -190,6 +190,7 @@ fn look(shared: &Shared, call: &mut Call, journey: &mut Journey) -> Option<Strin
         r.stream = look.stream;
         r.max_new_tokens = look.max_new_tokens;
         r.prompts = Some(look.prompts).filter(|p| *p > 0);
+        r.samples = Some(look.samples_per_prompt).filter(|n| *n > 1);
         r.prompt_bytes = look.text.as_ref().map(|t| t.len() as u64);
     });
     look.session.filter(|_| shared.experiment.is_some()).map(Cow::into_owned)

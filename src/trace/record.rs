@@ -187,6 +187,9 @@ pub struct RequestRecord {
     /// Number of prompts in the body (a batch has several).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<u32>,
+    /// Answers to each prompt that the body asked for (`n`), where these are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<u32>,
     /// Bytes of routing text in the body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_bytes: Option<u64>,
@@ -354,6 +357,11 @@ pub struct RequestRecord {
 }
 
 impl RequestRecord {
+    /// Members of its answer: prompts times samples of each, at least 1.
+    pub fn members(&self) -> u32 {
+        self.prompts.unwrap_or(1).max(1).saturating_mul(self.samples.unwrap_or(1).max(1))
+    }
+
     /// The router itself was asked, and had an answer: a probe, a look at its pages, a step of the capture. Who looks for what
     /// became of traffic leaves these out.
     pub fn is_about_the_router(&self) -> bool {

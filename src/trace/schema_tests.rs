@@ -102,6 +102,7 @@ fn request() -> RequestRecord {
         phase: Some(text_value()),
         model: Some(text_value()),
         prompts: Some(1),
+        samples: Some(2),
         prompt_bytes: Some(1),
         prompt_hashes: Some(PromptBlocks::Keyed([1, 2][..].into())),
         prompt_text: Some(text_value()),

@@ -80,6 +80,7 @@ async fn a_batch_reaches_the_worker_byte_for_byte() {
     assert_eq!(got.header("content-length"), Some(body.len().to_string().as_str()));
     assert_eq!(passed, answer.as_bytes());
     assert_eq!((r.outcome, r.prompts, r.rid.as_deref()), (Outcome::Done, Some(2), Some("r1")));
+    assert_eq!((r.samples, r.members()), (None, 2));
     assert_eq!(
         (r.max_new_tokens, r.tokens.prompt_tokens, r.tokens.completion_tokens),
         (Some(4), Some(3), Some(12))

@@ -62,6 +62,14 @@ fn one_token_has_no_gap_and_a_cut_stream_no_decode_time() {
     let meters = worker.meters.get().unwrap();
     assert_eq!((sum_and_count(&meters.itl).1, sum_and_count(&meters.decode).1), (0, 1));
     assert_eq!(sum_and_count(&meters.ttft).1, 2, "both had a first token");
+    let several =
+        [RequestRecord { prompts: Some(2), ..stream() }, RequestRecord { samples: Some(2), ..stream() }];
+    several.iter().for_each(|record| metrics.request_ended(record, Some(&worker), ""));
+    assert_eq!(
+        (sum_and_count(&meters.itl).1, sum_and_count(&meters.decode).1),
+        (0, 3),
+        "several answers at once"
+    );
     assert_eq!(meters.ended[Outcome::ClientGone as usize].load(Ordering::Relaxed), 1);
 }
 

@@ -280,7 +280,9 @@ fn answered(meters: &WorkerMeters, record: &RequestRecord) {
         (Some(token_ns), Some(last_ns)) if whole => Some(last_ns.saturating_sub(token_ns)),
         _ => None,
     };
-    if let (Some(ns), Some(tokens @ 2..)) = (streamed_ns, tokens.completion_tokens) {
+    // Tokens of several members come beside each other.
+    let alone = record.members() == 1;
+    if let (Some(ns), Some(tokens @ 2..), true) = (streamed_ns, tokens.completion_tokens, alone) {
         meters.itl.observe_ns(ns / (tokens - 1));
     }
     let spans = server_spans(record);

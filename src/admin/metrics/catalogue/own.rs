@@ -58,7 +58,7 @@ families! {
     WORKER_TTFT = Histogram "milepost_worker_ttft_seconds" BY_WORKER, "seconds",
         "Router send to the first event with tokens, both at the router; streams only.", "when the request ends";
     WORKER_ITL = Histogram "milepost_worker_itl_seconds" BY_WORKER, "seconds",
-        "Mean gap between tokens of one answer: first token to last byte at the router, by the completion tokens less one. One value a stream, of two tokens or more.",
+        "Mean gap between tokens of one answer: first token to last byte at the router, by the completion tokens less one. One value a stream, of two tokens or more; none of several prompts or samples in one.",
         "when the whole stream has been passed on";
     WORKER_QUEUE = Histogram "milepost_worker_queue_seconds" BY_WORKER, "seconds",
         "In the worker's waiting queue, by its own clock (queue_time_end - queue_time_start, else queue_time).",
