@@ -185,9 +185,7 @@ const ROWS: [(&str, Cell); 14] = [
     ("queue in router p99", |a| millis(a, "queue_time_in_router", |s| s.p99, 3)),
     ("prompt tokens cached", |a| option(a.cached_share(), |share| format!("{:.1} %", 100.0 * share))),
     ("busiest worker / mean", |a| option(a.busiest_over_mean(), |ratio| format!("{ratio:.2}"))),
-    ("output tokens/s", |a| {
-        option(a.metrics.per_second(a.metrics.output_tokens), |rate| format!("{rate:.0}"))
-    }),
+    ("output tokens/s", |a| option(a.metrics.output_throughput(), |rate| format!("{rate:.0}"))),
     ("late simulated steps", |a| format!("{:.1} %", 100.0 * a.late_share())),
 ];
 

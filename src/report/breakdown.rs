@@ -43,7 +43,7 @@ pub struct Part {
     pub requests: u64,
     /// Of these, successful.
     pub succeeded: u64,
-    /// Generated tokens.
+    /// Generated tokens of those.
     pub output_tokens: u64,
     /// Share of prompt tokens from the cache, where it is told.
     pub cache_hit_rate: Option<f64>,

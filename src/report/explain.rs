@@ -36,7 +36,9 @@ const SUMS: [(&str, &str, &str); 2] = [
     (
         "total_output_tokens",
         "Total generated tokens",
-        "generated tokens by the best count there is, of the requests that have one (output_tokens_known_requests, and as above)",
+        "generated tokens by the best count there is, of the requests that have one (output_tokens_known_requests, and as above). The \
+         throughputs of tokens are these sums a second and are marked like them, that of both kinds with two numbers where they differ; \
+         a sum that no request tells is null",
     ),
 ];
 
@@ -232,7 +234,7 @@ took, with Wilson's 95 % limits; `request_goodput` is good requests a second.
 
 ## Parts of the requests
 
-`by_worker`, `by_prefix_group`, `by_phase`, `by_session` and `by_turn` hold requests, successes, tokens, cache hits and latencies
+`by_worker`, `by_prefix_group`, `by_phase`, `by_session` and `by_turn` hold requests, successes, their tokens, cache hits and latencies
 of each part (the first 1,000 by requests; `left_out` counts the rest); the summary shows ten of each. `by_turn` takes the first
 turns of all sessions together, then the second ones and so on: with the history the prompts grow, and so should the cache hits.
 

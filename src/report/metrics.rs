@@ -31,7 +31,7 @@ pub struct WorkerShare {
     pub requests: u64,
     /// Of these, successful.
     pub succeeded: u64,
-    /// Generated tokens.
+    /// Generated tokens of those.
     pub output_tokens: u64,
     /// Prompt tokens found in its cache, of those it counted; none where it does not say.
     pub cached_tokens: Option<u64>,
@@ -46,7 +46,7 @@ impl WorkerShare {
     pub(super) fn add(&mut self, row: &Row) {
         self.requests += 1;
         self.succeeded += u64::from(row.success());
-        self.output_tokens += row.decode_length().unwrap_or(0);
+        self.output_tokens += row.decode_length().filter(|_| row.success()).unwrap_or(0);
         self.simulated = self.simulated.or(row.simulated);
         if let (Some(cached), Some(prompt)) = (row.cached_tokens, row.prompt_tokens) {
             self.cached_tokens = Some(self.cached_tokens.unwrap_or(0) + cached);
@@ -70,8 +70,8 @@ pub struct Metrics {
     pub input_known: u64,
     /// The same by plan.
     pub planned_input_tokens: u64,
-    /// Generated tokens of successful requests.
-    pub output_tokens: u64,
+    /// Generated tokens of successful requests, by the best count there is; `None` where none is told.
+    pub output_tokens: Option<u64>,
     /// Successful requests whose generated tokens are known.
     pub output_known: u64,
     /// Distributions in their units, in the order of `quantity::all`.
@@ -120,14 +120,19 @@ impl Metrics {
         (self.duration_s > 0.0).then(|| count as f64 / self.duration_s)
     }
 
-    /// Prompt tokens a second; `None` too where no server tells how many they were.
+    /// Prompt tokens a second, of the requests that tell them; `None` too where none does.
     pub fn input_throughput(&self) -> Option<f64> {
         self.per_second(self.input_tokens?)
     }
 
-    /// Prompt and generated tokens a second; `None` where one kind is not known.
+    /// Generated tokens a second, of the requests that tell them; `None` too where none does.
+    pub fn output_throughput(&self) -> Option<f64> {
+        self.per_second(self.output_tokens?)
+    }
+
+    /// Prompt and generated tokens a second, each of the requests that tell them; `None` where no request tells one kind.
     pub fn total_throughput(&self) -> Option<f64> {
-        self.per_second(self.input_tokens? + self.output_tokens)
+        self.per_second(self.input_tokens? + self.output_tokens?)
     }
 
     /// Share of requests that succeeded, 0 to 1.
@@ -157,7 +162,7 @@ impl Metrics {
             "output_tokens_known_requests": self.output_known,
             "planned_input_tokens": self.planned_input_tokens,
             "input_token_throughput": self.input_throughput(),
-            "output_token_throughput": self.per_second(self.output_tokens),
+            "output_token_throughput": self.output_throughput(),
             "total_token_throughput": self.total_throughput(),
             "concurrency": { "mean": self.in_flight.mean, "peak": self.in_flight.peak },
             "errors": self.errors,
@@ -239,7 +244,7 @@ mod tests {
         let failed =
             Row { failure: Some(Failure::new(Class::Reset, "x")), scheduled_ns: 1_999_000_000, ..example() };
         let m = Metrics::of(&[example(), failed]);
-        assert_eq!((m.requests, m.completed, m.output_tokens, m.input_tokens), (2, 1, 5, Some(3)));
+        assert_eq!((m.requests, m.completed, m.output_tokens, m.input_tokens), (2, 1, Some(5), Some(3)));
         assert!((m.duration_s - 1.062).abs() < 1e-12);
         let json = m.to_json();
         let close = |key: &str, expected: f64| {
@@ -286,6 +291,22 @@ mod tests {
         );
         let some = Metrics::of(&[untold, example()]);
         assert_eq!((some.input_tokens, some.input_known, some.output_known), (Some(3), 1, 2));
+        let uncounted = Row { completion_tokens: None, trace_completion_tokens: None, ..example() };
+        let json = Metrics::of([uncounted]).to_json();
+        let keys = ["total_output_tokens", "output_token_throughput", "total_token_throughput"];
+        assert_eq!(keys.map(|key| json[key].clone()), [const { Value::Null }; 3]);
+        assert!(json["input_token_throughput"].as_f64().unwrap() > 0.0);
+    }
+
+    /// What came of a request that failed is in no sum of tokens.
+    #[test]
+    fn tokens_of_the_workers_and_of_the_parts_add_up_to_those_of_the_run() {
+        let other = Row { host: Some("b:1".to_owned()), ..example() };
+        let cut = Row { failure: Some(Failure::new(Class::Truncated, "x")), ..example() };
+        let m = Metrics::of(&[example(), other, cut]);
+        let workers: Vec<u64> = m.workers.values().map(|w| w.output_tokens).collect();
+        let parts: Vec<u64> = m.breakdown[0].iter().map(|p| p.output_tokens).collect();
+        assert_eq!((m.output_tokens, workers, parts), (Some(10), vec![5, 5], vec![5, 5]));
     }
 
     /// As after Ctrl-C: the requests that were never sent take nothing from any worker's share.

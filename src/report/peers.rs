@@ -102,7 +102,7 @@ pub const KEYS: [Key; 27] = [
     key(
         "total_output_tokens",
         Reader::Both,
-        "as `metrics.total_output_tokens`: the server's count",
+        "as `metrics.total_output_tokens`: the server's count, else the best there is, of the requests that have one (`metrics.output_tokens_known_requests`); null where none has",
         |_, m| json!(m.output_tokens),
     ),
     key(
@@ -123,13 +123,16 @@ pub const KEYS: [Key; 27] = [
         "prompt tokens a second, of the requests that tell them; null where none does",
         |_, m| json!(m.input_throughput()),
     ),
-    key("output_throughput", Reader::Both, "generated tokens a second", |_, m| {
-        json!(m.per_second(m.output_tokens))
-    }),
+    key(
+        "output_throughput",
+        Reader::Both,
+        "generated tokens a second, of the requests that tell them; null where none does",
+        |_, m| json!(m.output_throughput()),
+    ),
     key(
         "total_throughput",
         Reader::Sglang,
-        "both kinds of tokens a second; null where one is not told",
+        "both kinds of tokens a second, each of the requests that tell them; null where no request tells one kind",
         |_, m| json!(m.total_throughput()),
     ),
     key("total_token_throughput", Reader::Vllm, "the same", |_, m| json!(m.total_throughput())),

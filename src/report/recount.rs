@@ -201,7 +201,7 @@ pub fn rows() -> Vec<(String, Cell)> {
         ),
         (
             "Output tokens (tok/s)".to_owned(),
-            Box::new(|a| a.gathered.metrics.per_second(a.gathered.metrics.output_tokens).map(figure)),
+            Box::new(|a| a.gathered.metrics.output_throughput().map(figure)),
         ),
         ("Concurrency, mean".to_owned(), Box::new(|a| Some(figure(a.gathered.metrics.in_flight.mean)))),
         ("Concurrency, peak".to_owned(), Box::new(|a| Some(a.gathered.metrics.in_flight.peak.to_string()))),

@@ -137,11 +137,12 @@ fn counts(out: &mut Lines, run: &RunReport, survey: &Survey) {
 
 /// Requests, tokens, rates, concurrency.
 pub(super) fn totals(out: &mut Lines, m: &Metrics) {
-    let number = |out: &mut Lines, label: &str, value: Option<f64>| {
+    let rate = |out: &mut Lines, label: &str, value: Option<f64>, of: String| {
         if let Some(value) = value {
-            out.pair(label, &format!("{value:.2}"));
+            out.pair(label, &format!("{value:.2}{of}"));
         }
     };
+    let number = |out: &mut Lines, label: &str, value: Option<f64>| rate(out, label, value, String::new());
     out.pair(
         "Successful requests",
         &format!("{} of {} ({:.1} %)", m.completed, m.requests, 100.0 * m.success_rate()),
@@ -151,19 +152,21 @@ pub(super) fn totals(out: &mut Lines, m: &Metrics) {
     let planned = format!(" (planned {})", m.planned_input_tokens);
     let planned = if m.planned_input_tokens > 0 { &*planned } else { "" };
     // A sum over some of the requests looks like one over all.
-    let sum = |tokens: u64, known: u64| match known {
-        all if all == m.completed => tokens.to_string(),
-        some => format!("{tokens} of {some} requests"),
+    let of = |known: u64| if known == m.completed { String::new() } else { format!(" of {known} requests") };
+    let sum = |tokens: Option<u64>, known: u64| match tokens {
+        Some(tokens) => format!("{tokens}{}", of(known)),
+        None => "not told".to_owned(),
     };
-    let told = m.input_tokens.map_or_else(|| "not told".to_owned(), |tokens| sum(tokens, m.input_known));
-    out.pair("Total input tokens", &format!("{told}{planned}"));
-    out.pair("Total generated tokens", &sum(m.output_tokens, m.output_known));
+    let (input, output) = (m.input_known, m.output_known);
+    let both = if input == output { of(input) } else { format!(" of {input} and {output} requests") };
+    out.pair("Total input tokens", &format!("{}{planned}", sum(m.input_tokens, input)));
+    out.pair("Total generated tokens", &sum(m.output_tokens, output));
     number(out, "Offered request rate (req/s)", m.offered_rate);
     number(out, "Sent request rate (req/s)", m.sent_rate);
     number(out, "Request throughput (req/s)", m.per_second(m.completed));
-    number(out, "Input token throughput (tok/s)", m.input_throughput());
-    number(out, "Output token throughput (tok/s)", m.per_second(m.output_tokens));
-    number(out, "Total token throughput (tok/s)", m.total_throughput());
+    rate(out, "Input token throughput (tok/s)", m.input_throughput(), of(input));
+    rate(out, "Output token throughput (tok/s)", m.output_throughput(), of(output));
+    rate(out, "Total token throughput (tok/s)", m.total_throughput(), both);
     out.pair("Concurrency (mean, peak)", &format!("{:.2}, {}", m.in_flight.mean, m.in_flight.peak));
     if m.running.peak > 0 {
         out.pair("Past server queue (mean, peak)", &format!("{:.2}, {}", m.running.mean, m.running.peak));
@@ -226,5 +229,38 @@ fn limits(out: &mut Lines, m: &Metrics) {
             )
         });
         out.line(&format!("{name:<23}{median:>15}{p90:>15}{p95:>15}{p99:>15}{p999:>15}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::row::{Row, example};
+
+    /// A figure over some of the requests says over how many; one over none is left out.
+    #[test]
+    fn tokens_and_their_rates_say_of_how_many_requests_they_are() {
+        let untold = Row { prompt_tokens: None, ..example() };
+        let uncounted = Row { completion_tokens: None, trace_completion_tokens: None, ..untold.clone() };
+        let printed = |rows: &[Row]| {
+            let mut out = Lines::default();
+            totals(&mut out, &Metrics::of(rows));
+            let tokens = out.0.lines().filter(|line| line.contains("tok"));
+            tokens.map(|line| line.split(": ").nth(1).unwrap().trim().to_owned()).collect::<Vec<_>>()
+        };
+        // The run is 1.062 s long.
+        assert_eq!(printed(&[example()]), ["3 (planned 2)", "5", "2.82", "4.71", "7.53"]);
+        assert_eq!(
+            printed(&[example(), untold.clone(), uncounted.clone()]),
+            [
+                "3 of 1 requests (planned 6)",
+                "10 of 2 requests",
+                "2.82 of 1 requests",
+                "9.42 of 2 requests",
+                "12.24 of 1 and 2 requests"
+            ]
+        );
+        assert_eq!(printed(&[untold]), ["not told (planned 2)", "5", "4.71"]);
+        assert_eq!(printed(&[uncounted]), ["not told (planned 2)", "not told"]);
     }
 }

@@ -103,7 +103,7 @@ pub struct Gathering {
     input_tokens: Option<u64>,
     input_known: u64,
     planned_input_tokens: u64,
-    output_tokens: u64,
+    output_tokens: Option<u64>,
     output_known: u64,
     quantities: Vec<Distribution>,
     errors: BTreeMap<&'static str, u64>,
@@ -170,7 +170,7 @@ impl Gathering {
             input_tokens: None,
             input_known: 0,
             planned_input_tokens: 0,
-            output_tokens: 0,
+            output_tokens: None,
             output_known: 0,
             quantities: quantity::all().map(|_| Distribution::default()).collect(),
             errors: BTreeMap::new(),
@@ -220,7 +220,7 @@ impl Gathering {
                 }
                 self.planned_input_tokens += row.planned_tokens;
                 if let Some(tokens) = row.decode_length() {
-                    self.output_tokens += tokens;
+                    self.output_tokens = Some(self.output_tokens.unwrap_or(0) + tokens);
                     self.output_known += 1;
                 }
             }
@@ -311,7 +311,7 @@ impl Gathering {
             input_tokens: self.input_tokens.or((self.completed == 0).then_some(0)),
             input_known: self.input_known,
             planned_input_tokens: self.planned_input_tokens,
-            output_tokens: self.output_tokens,
+            output_tokens: self.output_tokens.or((self.completed == 0).then_some(0)),
             output_known: self.output_known,
             quantities: names.zip(self.quantities.into_iter().map(Distribution::summary)).collect(),
             errors: self.errors,

@@ -124,7 +124,7 @@ impl PartTally {
     fn add(&mut self, row: &Row, measured: &[&Quantity]) {
         self.requests += 1;
         self.succeeded += u64::from(row.success());
-        self.output_tokens += row.decode_length().unwrap_or(0);
+        self.output_tokens += row.decode_length().filter(|_| row.success()).unwrap_or(0);
         self.simulated |= row.simulated == Some(true);
         self.first_ns =
             Some(self.first_ns.map_or(row.scheduled_ns, |first_ns| first_ns.min(row.scheduled_ns)));
