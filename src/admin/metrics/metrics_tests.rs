@@ -64,7 +64,9 @@ fn one_token_has_no_gap_and_a_cut_stream_no_decode_time() {
     assert_eq!(sum_and_count(&meters.ttft).1, 2, "both had a first token");
     let several =
         [RequestRecord { prompts: Some(2), ..stream() }, RequestRecord { samples: Some(2), ..stream() }];
-    several.iter().for_each(|record| metrics.request_ended(record, Some(&worker), ""));
+    for record in &several {
+        metrics.request_ended(record, Some(&worker), "");
+    }
     assert_eq!(
         (sum_and_count(&meters.itl).1, sum_and_count(&meters.decode).1),
         (0, 3),
