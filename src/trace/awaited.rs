@@ -1,9 +1,11 @@
 //! Records that wait in the writer for a value of another thread.
 //!
-//! Rule: a record waits for a few rounds of the writer and is then written as it is; none is lost. How many wait is bounded by
+//! Rule: a record waits for a few rounds of the writer and is then written as it is; none is lost. One that was given up and counted
+//! is written without the value, even if that comes a moment later: count and record agree. How many wait is bounded by
 //! whoever promises the values. Deliberately not here: the values ([`super::decision::Late`]).
 
-use super::record::Record;
+use super::decision::Late;
+use super::record::{Record, RequestRecord};
 
 /// Rounds that a record waits at most: 64 ms and more.
 const MAX_ROUNDS: u8 = 16;
@@ -19,34 +21,39 @@ impl Awaited {
         let mut given_up = 0;
         let mut still = Vec::new();
         let earlier = std::mem::take(&mut self.0);
-        if earlier.is_empty() && !records.iter().any(awaits) {
+        if earlier.is_empty() && !records.iter_mut().any(|record| awaiting(record).is_some()) {
             return 0;
         }
         let fresh = std::mem::take(records).into_iter().map(|record| (record, 0));
-        for (record, rounds) in earlier.into_iter().chain(fresh) {
-            if !awaits(&record) {
-                records.push(record);
-            } else if any_longer && rounds < MAX_ROUNDS {
-                still.push((record, rounds + 1));
-            } else {
-                given_up += 1;
-                records.push(record);
+        for (mut record, rounds) in earlier.into_iter().chain(fresh) {
+            match awaiting(&mut record) {
+                Some(_) if any_longer && rounds < MAX_ROUNDS => {
+                    still.push((record, rounds + 1));
+                    continue;
+                }
+                Some(request) => {
+                    request.shadow = Late::default();
+                    given_up += 1;
+                }
+                None => {}
             }
+            records.push(record);
         }
         self.0 = still;
         given_up
     }
 }
 
-fn awaits(record: &Record) -> bool {
-    matches!(record, Record::Request(request) if request.shadow.is_awaited())
+fn awaiting(record: &mut Record) -> Option<&mut RequestRecord> {
+    match record {
+        Record::Request(request) if request.shadow.is_awaited() => Some(request),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::decision::Late;
-    use crate::trace::record::RequestRecord;
 
     fn request(seq: u64, shadow: &Late<Vec<crate::trace::record::ShadowRecord>>) -> Record {
         Record::Request(Box::new(RequestRecord { seq, shadow: shadow.clone(), ..RequestRecord::default() }))
@@ -68,6 +75,9 @@ mod tests {
         records.clear();
         let rounds = (2..100).find(|_| awaited.sift(&mut records, true) == 1);
         assert_eq!((rounds, seqs(&records)), (Some(MAX_ROUNDS), vec![3]));
+        // Between the count and the line.
+        never.set(Vec::new());
+        assert!(matches!(&records[0], Record::Request(r) if r.shadow.is_absent()));
     }
 
     #[test]
