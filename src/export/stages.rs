@@ -100,7 +100,8 @@ pub fn at_router(record: &RequestRecord) -> Vec<Stage> {
     }
     if let Some(decided_ns) = record.decided_ns.map(signed) {
         let took_ns = record.decision.as_ref().map(|decision| signed(decision.took_ns));
-        walk.perhaps("look at body", took_ns.map(|ns| decided_ns.saturating_sub(ns)));
+        // Not told where nobody wrote decisions then: with the capture stopped, or switched off.
+        walk.to("look at body", took_ns.map(|ns| decided_ns.saturating_sub(ns)));
         walk.to("decision", Some(decided_ns));
     }
     walk.perhaps("connect", record.connected_ns.map(signed));
@@ -208,6 +209,14 @@ mod tests {
                 ("finish", 90, 100)
             ]
         );
+    }
+
+    #[test]
+    fn a_decision_that_was_not_written_down_is_one_stage_with_the_look_at_the_body() {
+        let untold = RequestRecord { decision: None, ..record() };
+        let stages = at_router(&untold);
+        assert_eq!(names(&stages)[..2], [("router queue", 0, 10), ("look at body + decision", 10, 15)]);
+        assert_eq!(stages.last().map(|last| last.end_ns), Some(100));
     }
 
     #[test]

@@ -1,14 +1,19 @@
 //! The capture while the router runs: started, stopped, rotated, marked and read page by page, over its own endpoints.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use milepost::export::otlp;
+use milepost::export::stages::{Stage, at_router};
+use milepost::export::survey::Survey;
 use milepost::trace::parts::{files_of, parts_of, whole_lines};
 use milepost::trace::reader::TraceFile;
-use milepost::trace::record::Record;
+use milepost::trace::record::{Record, RequestRecord};
 use serde_json::Value;
+use tokio::sync::Notify;
 
-use crate::harness::{Response, TestRouter, Worker, ask, json, post, post_with};
+use crate::harness::{Client, Response, Step, TestRouter, Worker, ask, json, ok, post, post_with};
 
 fn folder() -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -77,6 +82,109 @@ async fn what_is_captured_before_a_stop_and_after_a_start_is_one_run_and_what_ca
     );
     // Three to the worker, the stop and two that were refused.
     assert_eq!((run.missing.stopped, run.marks.len(), &*run.marks[0].label), (6, 1, "rollout begins"));
+}
+
+/// A worker that says when it is asked, and waits for a word before it answers.
+async fn slow_worker() -> (Worker, Arc<Notify>, Arc<Notify>) {
+    let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, wait) = (Arc::clone(&asked), Arc::clone(&go_on));
+    let worker = Worker::start(move |_| {
+        tell.notify_one();
+        [vec![Step::Wait(Arc::clone(&wait))], ok()].concat()
+    });
+    (worker.await, asked, go_on)
+}
+
+/// The stages of a record, which follow each other from its arrival to its end.
+fn stages(record: &RequestRecord) -> Vec<Stage> {
+    let stages = at_router(record);
+    let ends = (stages.first().map(|s| s.start_ns), stages.last().map(|s| s.end_ns as u64));
+    assert_eq!(ends, (Some(0), Some(record.end_ns)), "{stages:?}");
+    assert!(stages.iter().all(|s| s.start_ns < s.end_ns), "{stages:?}");
+    assert!(stages.windows(2).all(|two| two[0].end_ns == two[1].start_ns), "{stages:?}");
+    stages
+}
+
+#[tokio::test]
+async fn a_request_that_was_under_way_when_a_capture_began_has_its_true_times_and_none_that_was_not_seen() {
+    let ((worker, asked, go_on), folder) = (slow_worker().await, folder());
+    let captures = folder.clone();
+    let router = TestRouter::with(&[&worker], move |config| {
+        config.trace_log = None;
+        config.capture.folder = Some(captures);
+    })
+    .await;
+    // One is at its worker, another has sent half of its body.
+    let mut decided = Client::connect(router.addr).await;
+    decided.send(post("/generate", r#"{"text":"a"}"#)).await;
+    asked.notified().await;
+    let request = post("/v1/completions", r#"{"prompt":"a","model":"m"}"#);
+    let (begun, rest) = request.split_at(request.len() - 9);
+    let mut half = Client::connect(router.addr).await;
+    half.send(begun).await;
+    while router.shared.requests.load(Ordering::Relaxed) < 2 {
+        tokio::task::yield_now().await;
+    }
+    let started = steer(&router, "start", r#"{"name":"friday"}"#).await.json();
+    half.send(rest).await;
+    asked.notified().await;
+    for client in [&mut decided, &mut half] {
+        go_on.notify_one();
+        assert_eq!(client.response().await.status, 200);
+    }
+    router.end().await;
+    let path = folder.join("friday.jsonl");
+    let file = TraceFile::read(&path).unwrap();
+    let of = |path: &str| file.runs[0].requests.iter().find(|r| r.path == path).unwrap();
+    let (decided, half) = (of("/generate"), of("/v1/completions"));
+    let since_ns = started["since_unix_ns"].as_u64().unwrap();
+    assert!(decided.arrival_unix_ns < since_ns && half.arrival_unix_ns < since_ns);
+    let has = |record: &RequestRecord, name: &str| stages(record).iter().any(|stage| stage.name == name);
+    // What the policy took was not written down: nobody makes up where it began.
+    assert!(decided.decision.is_none() && decided.decided_ns.is_some());
+    assert!(
+        has(decided, "look at body + decision") && !has(decided, "decision") && has(decided, "at worker")
+    );
+    assert!(half.decision.is_some() && has(half, "read body") && has(half, "decision"));
+    let survey = Survey::of(&[path]).unwrap();
+    let mut lines = Vec::new();
+    assert!(otlp::write(&survey, &mut lines).unwrap() >= 2);
+    let body: Value = serde_json::from_slice(&lines).unwrap();
+    for span in body["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap() {
+        let at = |key: &str| span[key].as_str().unwrap().parse::<u64>().unwrap();
+        assert!(at("startTimeUnixNano") <= at("endTimeUnixNano"), "{span}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_ends_after_a_stop_is_counted_and_not_written_though_it_began_before() {
+    let (worker, asked, go_on) = slow_worker().await;
+    let router = TestRouter::start(&[&worker]).await;
+    let mut client = Client::connect(router.addr).await;
+    client.send(post("/generate", r#"{"text":"a"}"#)).await;
+    asked.notified().await;
+    assert_eq!(steer(&router, "stop", "").await.status, 200);
+    go_on.notify_one();
+    assert_eq!(client.response().await.status, 200);
+    // The next is chosen a worker while nothing is written, and ends when it is again.
+    client.send(post("/generate", r#"{"text":"b"}"#)).await;
+    asked.notified().await;
+    assert_eq!(steer(&router, "start", "").await.status, 200);
+    go_on.notify_one();
+    assert_eq!(client.response().await.status, 200);
+    let trace = router.shared.config.trace_log.clone().unwrap();
+    let shared = router.shared.clone();
+    router.end().await;
+    let file = TraceFile::read(&trace).unwrap();
+    std::fs::remove_file(&trace).unwrap();
+    let run = &file.runs[0];
+    let generated: Vec<&RequestRecord> = run.requests.iter().filter(|r| r.path == "/generate").collect();
+    assert_eq!((generated.len(), generated[0].seq), (1, 3));
+    stages(generated[0]);
+    // The first, and the stop itself.
+    assert_eq!((run.missing.stopped, shared.sink.lost_total()), (2, 0));
+    assert_eq!(run.accounted(), shared.requests.load(Ordering::Relaxed));
 }
 
 #[tokio::test]
