@@ -226,7 +226,11 @@ impl Fleet {
     }
 
     /// Puts what the journal is to say into the trace; if its last call was the choice for `request`, with what that has beside.
+    /// While no file is written nobody would read it.
     pub(super) fn write_down(&self, mut notes: Vec<JournalRecord>, request: Option<&RequestView<'_>>) {
+        if notes.is_empty() || !self.sink.is_written() {
+            return;
+        }
         if let (Some(JournalRecord { call: JournalCall::Choice(choice), .. }), Some(request)) =
             (notes.last_mut(), request)
         {
