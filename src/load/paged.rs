@@ -44,9 +44,26 @@ const TRIES: u32 = 5;
 /// Between two of them.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// What an address gives.
+#[derive(Debug)]
+pub(super) enum Begun {
+    Pages(Paging),
+    /// A file as a whole.
+    NoPages,
+    /// Nobody knows: why there was no answer, however often it was asked.
+    Failed(String),
+    /// What cannot be.
+    Wrong(String),
+}
+
+/// Where a trace ends, as a page is asked for.
+pub(super) const NEWEST: &str = "newest";
+
 /// What was asked for is gone, or why there is no answer.
 enum Missing {
     Gone,
+    /// An answer that cannot be.
+    Wrong(String),
     /// It may come another time.
     Failed(String),
     /// It will not.
@@ -54,12 +71,22 @@ enum Missing {
 }
 
 impl Paging {
-    /// Asks where the trace ends now; `None` where the address gives no pages. The file that is being written is read from its start,
-    /// as it tells the clocks and the workers.
-    pub(super) async fn begin(client: &Client, path: &str) -> Option<Self> {
-        let (_, begin) = ask(client, path, "newest").await.ok()?;
+    /// Asks where the trace ends now. The file that is being written is read from its start, as it tells the clocks and the workers.
+    pub(super) async fn begin(client: &Client, path: &str) -> Begun {
+        let (_, begin) = match ask(client, path, NEWEST).await {
+            Ok(told) => told,
+            // A plain file, or an address that takes no such question.
+            Err(Missing::Refused(_)) => return Begun::NoPages,
+            Err(Missing::Failed(why)) => return Begun::Failed(why),
+            Err(Missing::Gone) => {
+                return Begun::Wrong(format!(
+                    "{path}?from={NEWEST}: status 410: the end of a trace is never gone"
+                ));
+            }
+            Err(Missing::Wrong(why)) => return Begun::Wrong(format!("{path}?from={NEWEST}: {why}")),
+        };
         let at = Cursor { bytes: 0, ..begin.clone() };
-        Some(Self { path: path.to_owned(), begin, at, has_gap: false })
+        Begun::Pages(Self { path: path.to_owned(), begin, at, has_gap: false })
     }
 
     /// The next page, which may have nothing in it.
@@ -78,7 +105,7 @@ impl Paging {
                     self.has_gap = true;
                     "oldest".clone_into(&mut from);
                 }
-                Err(Missing::Failed(why) | Missing::Refused(why)) => return Err(why),
+                Err(Missing::Failed(why) | Missing::Refused(why) | Missing::Wrong(why)) => return Err(why),
             }
         }
         Err(format!("its files were removed {MAX_GONE} times in a row while they were asked for"))
@@ -86,9 +113,9 @@ impl Paging {
 
     /// Where the trace ends now.
     pub(super) async fn end(&self, client: &Client) -> Result<Cursor, String> {
-        match ask(client, &self.path, "newest").await {
+        match ask(client, &self.path, NEWEST).await {
             Ok((_, end)) => Ok(end),
-            Err(Missing::Failed(why) | Missing::Refused(why)) => Err(why),
+            Err(Missing::Failed(why) | Missing::Refused(why) | Missing::Wrong(why)) => Err(why),
             Err(Missing::Gone) => Err("status 410".to_owned()),
         }
     }
@@ -132,10 +159,15 @@ async fn ask(client: &Client, path: &str, from: &str) -> Result<(Bytes, Cursor),
 async fn ask_once(client: &Client, path: &str, from: &str) -> Result<(Bytes, Cursor), Missing> {
     let path = format!("{path}?from={from}");
     let answer = client.simple(Method::GET, &path, PAGE_TIMEOUT).await.map_err(Missing::Failed)?;
-    match (answer.status, answer.next.as_deref().and_then(Cursor::parse)) {
-        (200, Some(next)) => Ok((answer.body, next)),
+    match (answer.status, answer.next.as_deref().map(|next| (next, Cursor::parse(next)))) {
+        (200, Some((_, Some(next)))) => Ok((answer.body, next)),
+        (200, Some((next, None))) => {
+            Err(Missing::Wrong(format!("its next page is {next:?}, which is no place in a trace")))
+        }
         (200, None) => Err(Missing::Refused("it names no next page any more".to_owned())),
         (410, _) => Err(Missing::Gone),
+        // Busy is no refusal.
+        (status @ (408 | 429), _) => Err(Missing::Failed(format!("status {status}"))),
         (status @ 400..500, _) => Err(Missing::Refused(format!("status {status}"))),
         (status, _) => Err(Missing::Failed(format!("status {status}"))),
     }

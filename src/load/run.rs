@@ -182,7 +182,7 @@ pub async fn run(mut config: LoadConfig, context: RunContext) -> Result<RunRepor
         }
         None => None,
     };
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = tracing.iter().filter_map(|tracing| tracing.note.clone()).collect();
     let Prepared { client, plan, schedule, target, reuse } = tokio::select! {
         biased;
         () = context.stop.wait() => return Err(LoadError::Interrupted),

@@ -15,7 +15,7 @@ use super::client::Client;
 use super::config::TraceSource;
 use super::connections::Connections;
 use super::follow::Following;
-use super::paged::Paging;
+use super::paged::{Begun, NEWEST, Paging};
 use super::spool::records::{Records, RecordsMaker, Wanted};
 use super::target::Target;
 use crate::clock::Clock;
@@ -205,7 +205,11 @@ fn is_strange(record: &RequestRecord) -> bool {
 
 /// A trace that is being written.
 #[derive(Debug)]
-pub struct Tracing(Source);
+pub struct Tracing {
+    source: Source,
+    /// Why it is not read as well as it might be.
+    pub(super) note: Option<String>,
+}
 
 #[derive(Debug)]
 enum Source {
@@ -255,7 +259,7 @@ impl Tracing {
                 let fail = |what: String| TraceError(format!("{}: {what}", path.display()));
                 let expected = "expected the file that `milepost route --trace-log` writes";
                 let following = Following::begin(path).map_err(|e| fail(format!("{e}; {expected}")))?;
-                Ok(Self(Source::File(following)))
+                Ok(Source::File(following).into())
             }
             TraceSource::Url(url) => {
                 let fail = |what: String| TraceError(format!("{url}: {what}"));
@@ -265,11 +269,14 @@ impl Tracing {
                 let headers = if server(url) == server(target) { headers.clone() } else { HeaderMap::new() };
                 let client = Client::new(connections, clock.clone(), &url.host_port(), &headers, GET_TIMEOUT)
                     .map_err(fail)?;
-                if let Some(paging) = Paging::begin(&client, path_of(url)).await {
-                    return Ok(Self(Source::Pages(url.clone(), client, paging)));
-                }
+                let note = match Paging::begin(&client, path_of(url)).await {
+                    Begun::Pages(paging) => return Ok(Source::Pages(url.clone(), client, paging).into()),
+                    Begun::Wrong(why) => return Err(fail(why)),
+                    Begun::NoPages => None,
+                    Begun::Failed(why) => Some(whole_instead(url, &why)),
+                };
                 let begin = Begin::of(&get(&client, url).await?);
-                Ok(Self(Source::Whole(url.clone(), client, begin)))
+                Ok(Self { source: Source::Whole(url.clone(), client, begin), note })
             }
         }
     }
@@ -285,7 +292,7 @@ impl Tracing {
         wait: Duration,
     ) -> Result<Traced, TraceError> {
         let until_ns = clock.mono_ns() + wait.as_nanos() as u64;
-        match self.0 {
+        match self.source {
             Source::File(following) => follow(following, wanted, clock, until_ns).await,
             Source::Pages(url, client, paging) => {
                 page_through(&client, &url, paging, wanted, clock, until_ns).await
@@ -293,6 +300,20 @@ impl Tracing {
             Source::Whole(url, client, begin) => fetch(&client, &url, &begin, wanted, clock, until_ns).await,
         }
     }
+}
+
+impl From<Source> for Tracing {
+    fn from(source: Source) -> Self {
+        Self { source, note: None }
+    }
+}
+
+/// What the summary says of an address that did not say whether it gives pages.
+fn whole_instead(url: &Target, why: &str) -> String {
+    format!(
+        "--router-trace {url}?from={NEWEST}, asked for pages, failed ({why}); the address is read as one file instead: what the router \
+         rotated away is not seen"
+    )
 }
 
 fn path_of(url: &Target) -> &str {
@@ -399,7 +420,10 @@ async fn follow(
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+    use crate::net::{Connector, PipeNet};
 
     #[test]
     fn a_file_that_goes_on_is_told_from_another() {
@@ -409,5 +433,63 @@ mod tests {
         assert!(!begin.goes_on_in(b"{\"part\":1}\n"), "begun anew");
         assert!(Begin::of(b"").goes_on_in(b"{\"part\":1}\n"));
         assert!(Begin::of(b"{\"pa").goes_on_in(b"{\"part\":1}\n"), "a line that was being written");
+    }
+
+    /// A server that answers each path and query so; the third is a header.
+    async fn begin(
+        answers: &'static [(&'static str, &'static str, &'static str)],
+    ) -> Result<Tracing, TraceError> {
+        let net = PipeNet::default();
+        let mut listener = net.listen(1);
+        tokio::spawn(async move {
+            while let Ok((mut io, _)) = listener.accept().await {
+                let mut read = Vec::new();
+                while !read.ends_with(b"\r\n\r\n") && io.read_buf(&mut read).await.unwrap() > 0 {}
+                let head = String::from_utf8(read).unwrap();
+                let asked = head.split(' ').nth(1).unwrap();
+                let (_, status, field) = answers.iter().find(|(path, ..)| *path == asked).unwrap();
+                let answer = format!("HTTP/1.1 {status}\r\n{field}content-length: 0\r\n\r\n");
+                io.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let url = Target::parse("http://pipe:1/t").unwrap();
+        let (clock, headers) = (Clock::virtual_time(1_000, 0), HeaderMap::new());
+        let source = TraceSource::Url(url.clone());
+        Tracing::begin(&source, (&url, &headers), Connector::Pipes(net).into(), &clock).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_does_not_say_whether_it_gives_pages_is_read_whole_and_that_is_told() {
+        let tracing = begin(&[("/t?from=newest", "503 Busy", ""), ("/t", "200 OK", "")]).await.unwrap();
+        let note = tracing.note.unwrap();
+        assert!(matches!(tracing.source, Source::Whole(..)));
+        assert!(note.contains("http://pipe:1/t?from=newest, asked for pages, failed (status 503)"), "{note}");
+        assert!(note.contains("read as one file instead"), "{note}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plain_file_is_read_whole_without_a_word_and_pages_are_pages() {
+        for first in [("/t?from=newest", "200 OK", ""), ("/t?from=newest", "400 What", "")] {
+            let answers = Box::leak(Box::new([first, ("/t", "200 OK", "")]));
+            let tracing = begin(answers).await.unwrap();
+            assert!(matches!(tracing.source, Source::Whole(..)) && tracing.note.is_none());
+        }
+        let next = "x-milepost-trace-next: t.jsonl/3/17\r\n";
+        let answers = Box::leak(Box::new([("/t?from=newest", "200 OK", next)]));
+        let tracing = begin(answers).await.unwrap();
+        assert!(matches!(tracing.source, Source::Pages(..)) && tracing.note.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_cannot_be_is_a_failure_and_no_other_way_is_tried() {
+        let garbled = "x-milepost-trace-next: here\r\n";
+        for (status, field, said) in [
+            ("410 Gone", "", "/t?from=newest: status 410: the end of a trace is never gone"),
+            ("200 OK", garbled, "/t?from=newest: its next page is \"here\", which is no place in a trace"),
+        ] {
+            let answers = Box::leak(Box::new([("/t?from=newest", status, field), ("/t", "200 OK", "")]));
+            let error = begin(answers).await.unwrap_err().to_string();
+            assert!(error.ends_with(said), "{error}");
+        }
     }
 }
