@@ -21,7 +21,8 @@ use crate::wire::meta_info::ServerStamps;
 
 /// The stamp or field was not in the answer.
 pub const NOT_SENT: &str = "not_sent";
-/// The worker is remote and nothing is known of its wall clock near this request.
+/// The worker is remote and nothing is known of its wall clock near this request, or what is known puts the stamp outside the request
+/// by more than the bound and a millisecond: that clock was set meanwhile.
 pub const NO_OFFSET: &str = "remote_clock_unknown";
 /// It is not known which worker answered (a router in between that does not name it), so neither whose clock it is.
 pub const UNKNOWN_WORKER: &str = "worker_unknown";
@@ -325,7 +326,8 @@ impl Aligner<'_> {
             }
             Raw::Wall(unix_ns) => {
                 let own = exchange(self.record).and_then(Result::ok);
-                self.offsets.place_unix(worker, unix_ns, near_ns, own).ok_or(NO_OFFSET)
+                let placed = self.offsets.place_unix(worker, unix_ns, near_ns, own).ok_or(NO_OFFSET)?;
+                self.inside(placed).map_err(|_| NO_OFFSET)
             }
         }
     }

@@ -230,6 +230,25 @@ fn a_remote_newest_server_is_all_wall_clock() {
 }
 
 #[test]
+fn what_a_remote_clock_told_before_it_was_set_places_no_stamp_outside_its_request() {
+    let first = RequestRecord { same_host: Some(false), ..newest() };
+    let mut offsets = Offsets::default();
+    offsets.learn(&first);
+    // Of an answer that broke off: it tells nothing of the clock by itself.
+    let mut second = RequestRecord { outcome: Outcome::ClientGone, ..first };
+    second.server.response_sent_to_client_ts = None;
+    assert!(align(&second, &newest_clocks(), &offsets).created_ns.is_some());
+    for set_s in [-5.0, 5.0] {
+        let mut set = second.clone();
+        set.server.request_received_ts = second.server.request_received_ts.map(|s| s + set_s);
+        set.server.forward_entry_time = second.server.forward_entry_time.map(|s| s + set_s);
+        let a = align(&set, &newest_clocks(), &offsets);
+        assert_eq!((a.created_ns, a.queue_end_ns), (None, None), "{set_s}");
+        assert_eq!(reason(&a, "server_created_time"), Some(NO_OFFSET));
+    }
+}
+
+#[test]
 fn a_clock_step_between_start_and_request_moves_nothing() {
     let step_ns = 3_000_000_000;
     let mut stepped = clocks(NEWEST_ARRIVAL_NS - 60_000_000_000, NEWEST_OFFSET_NS + step_ns);

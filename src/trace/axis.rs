@@ -84,6 +84,17 @@ impl ClockTrack {
         self.steps.extend(found);
     }
 
+    /// Forgets readings before this moment, save for the last of them, and of the rest all but the newest `at_most`: for who reads
+    /// clocks without an end.
+    pub fn forget_before(&mut self, mono_ns: u64, at_most: usize) {
+        let old = self.readings.partition_point(|r| r.clock.mono_ns <= mono_ns).saturating_sub(1);
+        let gone = old.max(self.readings.len().saturating_sub(at_most));
+        self.readings.drain(..gone);
+        // A step needs the reading before it.
+        self.steps.retain(|step| *step > gone);
+        self.steps.iter_mut().for_each(|step| *step -= gone);
+    }
+
     /// Places a reading of this host's wall clock, through the snapshot nearest to it. `near_mono_ns` is a moment not far
     /// from it, which tells the two sides of a clock step apart.
     ///

@@ -317,3 +317,26 @@ proptest! {
         prop_assert!(bounds[1000] < 1_000_000, "half of them within {} ns", bounds[1000]);
     }
 }
+
+#[test]
+fn what_is_forgotten_takes_its_step_with_it_and_what_is_left_places_as_before() {
+    let at = |s: u64, set_s: u64| snapshot(s * SECOND_NS, DAY_NS + (s + set_s) * SECOND_NS);
+    let whole = track(&[at(10, 0), at(20, 5), at(30, 5), at(40, 9), at(50, 9)]);
+    let placed = |track: &ClockTrack| track.place_unix(signed(DAY_NS + 54 * SECOND_NS), 45 * SECOND_NS);
+    for (before_s, at_most, readings, steps) in [
+        (5, 9, 5, 2),
+        (10, 9, 5, 2),
+        (29, 9, 4, 1),
+        (35, 9, 3, 1),
+        (45, 9, 2, 0),
+        (99, 9, 1, 0),
+        (5, 2, 2, 0),
+    ] {
+        let mut left = whole.clone();
+        left.forget_before(before_s * SECOND_NS, at_most);
+        assert_eq!((left.readings.len(), left.steps()), (readings, steps), "{before_s}");
+        if readings > 1 {
+            assert_eq!(placed(&left).map(|p| p.mono_ns), placed(&whole).map(|p| p.mono_ns), "{before_s}");
+        }
+    }
+}

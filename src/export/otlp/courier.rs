@@ -20,6 +20,7 @@ use crate::export::source::Placed;
 use crate::log;
 use crate::trace::align::align;
 use crate::trace::axis::{ClockTrack, Offsets};
+use crate::trace::header::ClockRecord;
 use crate::trace::outlet::Follower;
 use crate::trace::record::{RequestRecord, RunRecord};
 
@@ -33,6 +34,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Pause between two readings of the clocks.
 const CLOCK_EVERY_NS: u64 = 10_000_000_000;
+/// A change of wall minus monotonic time by more than this is read at once.
+const MOVED_NS: u64 = 1_000_000;
+/// How long readings of this host's clocks are held: a request that lasts longer is placed by these.
+const CLOCKS_HELD_NS: u64 = 3_600_000_000_000;
+/// Readings that are held at most, however often the wall clock is set.
+const MAX_CLOCKS: usize = 4_096;
 /// How long what was learned of other hosts' clocks is held.
 const OFFSETS_HELD_NS: u64 = 300_000_000_000;
 
@@ -95,20 +102,26 @@ struct Round {
     requests: u64,
     pause: Duration,
     clock: Clock,
-    /// The last two readings.
-    clocks: [ClockSnapshot; 2],
+    clocks: ClockTrack,
+    last: ClockSnapshot,
+    /// The last look that found the clocks as they were.
+    unmoved_mono_ns: u64,
     offsets: Offsets,
 }
 
 impl Round {
     fn of(outbox: Arc<Outbox>, sender: Sender, run: &RunRecord, clock: Clock) -> Self {
+        let mut clocks = ClockTrack::default();
+        clocks.add(run.clock);
         Self {
             outbox,
             sender,
             batch: Batch::of(Some(run)),
             requests: 0,
             pause: FIRST_PAUSE,
-            clocks: [run.clock; 2],
+            clocks,
+            last: run.clock,
+            unmoved_mono_ns: run.clock.mono_ns,
             offsets: Offsets::default(),
             clock,
         }
@@ -148,7 +161,6 @@ impl Round {
         loop {
             // Looked at first, or what comes in between would be left.
             let is_last = *stopped.borrow();
-            self.read_clocks();
             self.gather();
             if self.requests > 0 {
                 self.send(&mut stopped).await;
@@ -164,27 +176,37 @@ impl Round {
         for worker in self.outbox.take_workers() {
             self.offsets.know(&worker);
         }
-        let mut clocks = ClockTrack::default();
-        self.clocks.into_iter().for_each(|snapshot| clocks.add(snapshot));
         while self.batch.len() < BATCH_SPANS {
             let Some(request) = self.outbox.take() else { break };
-            self.add(&request, &clocks);
+            // After it has ended, so that a step before that is known.
+            self.read_clocks();
+            self.add(&request);
         }
-        self.offsets.forget_before(self.clocks[1].mono_ns.saturating_sub(OFFSETS_HELD_NS));
+        // Looked at in any case, so that a step is known to lie behind this.
+        self.read_clocks();
+        self.offsets.forget_before(self.last.mono_ns.saturating_sub(OFFSETS_HELD_NS));
     }
 
-    fn add(&mut self, record: &RequestRecord, clocks: &ClockTrack) {
+    fn add(&mut self, record: &RequestRecord) {
         self.offsets.learn(record);
-        let aligned = align(record, clocks, &self.offsets);
+        let aligned = align(record, &self.clocks, &self.offsets);
         self.batch.add(&Placed { run: 1, record, aligned });
         self.requests += 1;
     }
 
     fn read_clocks(&mut self) {
-        let [_, last] = self.clocks;
-        if self.clock.mono_ns().saturating_sub(last.mono_ns) >= CLOCK_EVERY_NS {
-            self.clocks = [last, self.clock.snapshot()];
+        let now = self.clock.now();
+        let offset_ns = |unix_ns: u64, mono_ns: u64| unix_ns.wrapping_sub(mono_ns);
+        let before_ns = offset_ns(self.last.unix_ns, self.last.mono_ns);
+        let moved_ns =
+            offset_ns(now.unix_ns, now.mono_ns).wrapping_sub(before_ns).cast_signed().unsigned_abs();
+        if now.mono_ns.saturating_sub(self.last.mono_ns) >= CLOCK_EVERY_NS || moved_ns > MOVED_NS {
+            self.last = self.clock.snapshot();
+            let step_after_ns = Some(self.unmoved_mono_ns);
+            self.clocks.add_record(&ClockRecord { wall_step_after_ns: step_after_ns, ..self.last.into() });
+            self.clocks.forget_before(self.last.mono_ns.saturating_sub(CLOCKS_HELD_NS), MAX_CLOCKS);
         }
+        self.unmoved_mono_ns = now.mono_ns;
     }
 
     /// Sends the batch until it is taken or given up; none is left of it afterwards.

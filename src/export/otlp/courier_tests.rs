@@ -9,8 +9,10 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::net::{Connector, Io, Listener, PipeNet};
-use crate::trace::record::Record;
+use crate::trace::record::{DecisionRecord, Record};
 use crate::trace::schema::filled_records;
+use crate::wire::Endpoint;
+use crate::wire::meta_info::ServerStamps;
 
 const PORT: u16 = 4318;
 
@@ -34,12 +36,17 @@ fn run() -> RunRecord {
 
 impl Stage {
     fn start() -> Self {
+        Self::at(Clock::system(), &run())
+    }
+
+    /// One by this clock.
+    fn at(clock: Clock, run: &RunRecord) -> Self {
         let net = PipeNet::default();
         net.name("collector", PORT);
         let collector = Collector::of_endpoint("collector").unwrap();
         let outbox = Arc::new(Outbox::new(collector.to_string()));
-        let sender = Sender::over(Connector::Pipes(net.clone()), collector, Clock::system());
-        let round = Round::of(Arc::clone(&outbox), sender, &run(), Clock::system());
+        let sender = Sender::over(Connector::Pipes(net.clone()), collector, clock.clone());
+        let round = Round::of(Arc::clone(&outbox), sender, run, clock);
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(round.go(stopped));
         Self { net, outbox, stop, task }
@@ -237,4 +244,79 @@ async fn the_end_sends_what_waits_and_waits_for_nobody_for_long() {
     let outbox = Arc::clone(&stage.outbox);
     assert!(stage.end().await < LAST_WORDS);
     assert_eq!((outbox.status().not_taken, outbox.status().waiting), (2_000, 0));
+}
+
+/// A streamed request of three seconds and 10 ms that arrived at this moment, and what its worker stamped 10 ms and 1 s later.
+fn stamped(arrived: crate::clock::Stamp, same_host: bool, server_unix_ns: u64) -> Record {
+    let seconds = |after_ns: u64| Some((server_unix_ns + after_ns) as f64 / 1e9);
+    Record::Request(Box::new(RequestRecord {
+        endpoint: Endpoint::Generate,
+        worker: Some("http://w".into()),
+        same_host: Some(same_host),
+        arrival_mono_ns: arrived.mono_ns,
+        arrival_unix_ns: arrived.unix_ns,
+        decision: Some(DecisionRecord::default()),
+        decided_ns: Some(1_000),
+        router_send_ns: Some(2_000),
+        first_token_ns: Some(2_000_000_000),
+        last_byte_ns: Some(3_000_000_000),
+        end_ns: 3_010_000_000,
+        sse_events: 9,
+        server: ServerStamps {
+            request_received_ts: seconds(10_000_000),
+            forward_entry_time: seconds(1_000_000_000),
+            ..ServerStamps::default()
+        },
+        ..RequestRecord::default()
+    }))
+}
+
+/// The stages at the worker of the first request that was sent, each with its end, nanoseconds after arrival.
+fn at_worker(got: &Got, arrived: crate::clock::Stamp) -> Vec<(String, i64)> {
+    let got = got.lock().unwrap();
+    let spans = got[0].1["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap();
+    let worker = spans.iter().find(|span| span["kind"] == 3).expect("it was at a worker");
+    let stages = spans.iter().filter(|span| span["parentSpanId"] == worker["spanId"]);
+    let end = |span: &Value| span["endTimeUnixNano"].as_str().unwrap().parse::<i64>().unwrap();
+    let arrived_ns = arrived.unix_ns.cast_signed();
+    stages.map(|span| (span["name"].as_str().unwrap().to_owned(), end(span) - arrived_ns)).collect()
+}
+
+const WALL_NS: u64 = 1_795_000_000_000_000_000;
+
+#[tokio::test(start_paused = true)]
+async fn a_step_of_the_wall_clock_moves_no_stage_of_a_request_that_follows_it() {
+    let clock = Clock::virtual_time(1_000_000_000, WALL_NS);
+    let stage = Stage::at(clock.clone(), &RunRecord { clock: clock.snapshot(), ..run() });
+    let got = stage.collector(&[OK]);
+    pass(Duration::from_secs(1)).await;
+    // A second, so that by the clock before it the stamps lie inside their request too.
+    clock.step_wall(1_000_000_000);
+    pass(Duration::from_millis(300)).await;
+    let arrived = clock.now();
+    pass(Duration::from_millis(3_010)).await;
+    Posting(Arc::clone(&stage.outbox)).offer(&[stamped(arrived, true, arrived.unix_ns)]);
+    pass(Duration::from_secs(1)).await;
+    let told = at_worker(&got, arrived);
+    let near = |ns: i64, expected_ns: i64| ns.abs_diff(expected_ns) < 2_000;
+    assert_eq!(told[0].0, "to server");
+    assert!(near(told[0].1, 10_000_000) && near(told[1].1, 1_000_000_000), "{told:?}");
+    stage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_clock_nobody_knows_has_the_stages_that_the_router_saw() {
+    let clock = Clock::virtual_time(1_000_000_000, WALL_NS);
+    let stage = Stage::at(clock.clone(), &RunRecord { clock: clock.snapshot(), ..run() });
+    let got = stage.collector(&[OK]);
+    let arrived = clock.now();
+    pass(Duration::from_millis(3_010)).await;
+    // By the router's clock it would be inside the request, and is not: the other host's is off by half a second.
+    let offered = stamped(arrived, false, arrived.unix_ns + 500_000_000);
+    Posting(Arc::clone(&stage.outbox)).offer(&[offered]);
+    pass(Duration::from_secs(1)).await;
+    let expected =
+        [("to server + tokenize + server queue + prefill", 2_000_000_000), ("decode", 3_000_000_000)];
+    assert_eq!(at_worker(&got, arrived), expected.map(|(name, ns)| (name.to_owned(), ns)));
+    stage.end().await;
 }
