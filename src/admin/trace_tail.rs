@@ -10,6 +10,8 @@ use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -21,13 +23,16 @@ use crate::proxy::Shared;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::journey::Refusal;
 use crate::trace::capture::Place;
-use crate::trace::parts::{parts_of, whole_lines};
+use crate::trace::parts::parts_of;
+use crate::trace::unpacking::Unpacking;
 use crate::wire::problem::Problem;
 
 /// Bytes read at one time of a whole file.
 const CHUNK_BYTES: u64 = 256 * 1024;
 /// Bytes of a page at most; a line is shorter.
 const PAGE_BYTES: u64 = 4 << 20;
+/// A place in a packed file that nobody has read on from for this long, and twice as long at most, has to be found again.
+const UNUSED: Duration = Duration::from_secs(30);
 /// The header that says where the next page begins.
 pub const NEXT: &str = "x-milepost-trace-next";
 
@@ -101,8 +106,9 @@ impl From {
 
 /// The trace as NDJSON.
 pub async fn tail(shared: &Shared, query: &str) -> Result<Response<AnswerBody>, Refusal> {
-    let place = shared.capture.as_ref().and_then(|capture| capture.place());
-    let Some(place) = place else {
+    let capture = shared.capture.as_ref();
+    let Some((place, unpacking)) = capture.and_then(|capture| Some((capture.place()?, capture.unpacking())))
+    else {
         let message =
             "there is no trace file: the router runs without --trace-log, or nothing was captured yet";
         return Err(Problem::new(404, "no_trace", message).into());
@@ -119,13 +125,31 @@ pub async fn tail(shared: &Shared, query: &str) -> Result<Response<AnswerBody>, 
             body.map_err(io::Error::other).and_then(|body| body).map_err(|error| unreadable(&error))?;
         return Ok(ndjson(AnswerBody::File(body)));
     }
-    let page = tokio::task::spawn_blocking(move || page(&place, from));
+    let page = tokio::task::spawn_blocking(move || {
+        let page = page(&place, from, &unpacking);
+        // Here, as the client may have gone meanwhile.
+        tend(&unpacking);
+        page
+    });
     let (lines, next) = page.await.map_err(|error| unreadable(&io::Error::other(error)))??;
     let mut response = ndjson(AnswerBody::own(lines));
     if let Ok(next) = HeaderValue::from_str(&next.to_string()) {
         response.headers_mut().insert(NEXT, next);
     }
     Ok(response)
+}
+
+/// Has the readers of packed files dropped in time.
+fn tend(unpacking: &Arc<Unpacking>) {
+    if unpacking.wants_tending() {
+        let unpacking = Arc::clone(unpacking);
+        tokio::spawn(async move {
+            tokio::time::sleep(UNUSED).await;
+            while unpacking.drop_unused() {
+                tokio::time::sleep(UNUSED).await;
+            }
+        });
+    }
 }
 
 fn ndjson(body: AnswerBody) -> Response<AnswerBody> {
@@ -154,7 +178,7 @@ fn rest_of(path: &Path, from_bytes: u64) -> io::Result<FileBody> {
 }
 
 /// A page and where the next one begins.
-fn page(place: &Place, from: From) -> Result<(Vec<u8>, Cursor), Problem> {
+fn page(place: &Place, from: From, unpacking: &Unpacking) -> Result<(Vec<u8>, Cursor), Problem> {
     let name = place.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let at = |part, bytes| Cursor { name: name.clone(), part, bytes };
     let parts = parts_of(&place.path).map_err(|error| unreadable(&error))?;
@@ -188,7 +212,8 @@ fn page(place: &Place, from: From) -> Result<(Vec<u8>, Cursor), Problem> {
             format!("the trace has nothing at {cursor} any more; the oldest that is there is {oldest}");
         return Err(Problem::new(410, "trace_gone", message));
     };
-    let lines = there(whole_lines(path, cursor.bytes, PAGE_BYTES)).map_err(|error| unreadable(&error))?;
+    let lines =
+        there(unpacking.whole_lines(path, cursor.bytes, PAGE_BYTES)).map_err(|error| unreadable(&error))?;
     let now = parts_of(&place.path).map_err(|error| unreadable(&error))?;
     let is_there = |path: &PathBuf| now.iter().any(|part| part.number == cursor.part && part.path == *path);
     let moved = match rotated {
@@ -198,7 +223,7 @@ fn page(place: &Place, from: From) -> Result<(Vec<u8>, Cursor), Problem> {
         Some(part) => lines.is_none() && !is_there(&part.path),
     };
     if moved {
-        return page(place, From::Cursor(cursor));
+        return page(place, From::Cursor(cursor), unpacking);
     }
     // The next live file is made when something is written into it.
     let lines = lines.unwrap_or_default();
@@ -258,28 +283,54 @@ mod tests {
         std::fs::write(part_path(&path, 2), "two\n").unwrap();
         std::fs::write(part_path(&path, 3), "three\n").unwrap();
         std::fs::write(&path, "four\nfi").unwrap();
+        let unpacking = Unpacking::default();
         let mut from = From::Oldest;
         let mut told = String::new();
         for _ in 0..6 {
-            let (lines, next) = page(&place, from).unwrap();
+            let (lines, next) = page(&place, from, &unpacking).unwrap();
             told += &String::from_utf8(lines).unwrap();
             from = From::parse(&next.to_string()).unwrap();
         }
         assert_eq!((told.as_str(), &from), ("two\nthree\nfour\n", &From::parse("t.jsonl/4/5").unwrap()));
         std::fs::write(&path, "four\nfive\n").unwrap();
-        assert_eq!(page(&place, from).unwrap().0, b"five\n");
-        assert_eq!(page(&place, From::Newest).unwrap().1.to_string(), "t.jsonl/4/10");
+        assert_eq!(page(&place, from, &unpacking).unwrap().0, b"five\n");
+        assert_eq!(page(&place, From::Newest, &unpacking).unwrap().1.to_string(), "t.jsonl/4/10");
         // Rotated between two pages: the same cursor goes on in the file by its new name.
         std::fs::rename(&path, part_path(&path, 4)).unwrap();
         std::fs::write(&path, "six\n").unwrap();
-        assert_eq!(page(&place, From::Newest).unwrap().1.to_string(), "t.jsonl/5/0");
+        assert_eq!(page(&place, From::Newest, &unpacking).unwrap().1.to_string(), "t.jsonl/5/0");
         let place = Place { part: 5, ..place };
-        let (lines, next) = page(&place, From::parse("t.jsonl/4/10").unwrap()).unwrap();
+        let (lines, next) = page(&place, From::parse("t.jsonl/4/10").unwrap(), &unpacking).unwrap();
         assert_eq!((lines.len(), next.to_string()), (0, "t.jsonl/5/0".to_owned()));
         for gone in ["t.jsonl/1/0", "t.jsonl/6/0", "other.jsonl/4/0", "../t.jsonl/4/0"] {
-            let problem = page(&place, From::parse(gone).unwrap()).unwrap_err();
+            let problem = page(&place, From::parse(gone).unwrap(), &unpacking).unwrap_err();
             assert_eq!((problem.status, problem.code), (410, "trace_gone"), "{gone}");
         }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_packed_file_of_many_pages_is_given_whole_and_unpacked_once() {
+        let folder = std::env::temp_dir().join(format!("milepost-tail-packed-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("t.jsonl");
+        let line = format!("{}\n", "x".repeat(9_999));
+        let text = line.repeat(1_500);
+        let packed = part_path(&path, 1).with_extension("jsonl.zst");
+        std::fs::write(packed, zstd::encode_all(text.as_bytes(), 3).unwrap()).unwrap();
+        std::fs::write(&path, "live\n").unwrap();
+        let (place, unpacking) = (Place { path, part: 2 }, Unpacking::default());
+        let (mut told, mut from, mut pages) = (Vec::new(), From::Oldest, 0);
+        while !told.ends_with(b"live\n") {
+            let (lines, next) = page(&place, from, &unpacking).unwrap();
+            assert!(lines.len() as u64 <= PAGE_BYTES);
+            told.extend(lines);
+            (from, pages) = (From::Cursor(next), pages + 1);
+        }
+        // Four of the packed file, its end, the live one.
+        assert_eq!((told.len(), pages), (text.len() + 5, 6));
+        assert!(told.starts_with(text.as_bytes()));
+        assert_eq!(unpacking.unpacked_bytes(), text.len() as u64);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

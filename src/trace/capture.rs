@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::header::LostRecord;
+use super::unpacking::Unpacking;
 
 /// Orders that may wait for the writer.
 const MAX_ORDERS: usize = 16;
@@ -189,6 +190,7 @@ pub struct Capture {
     orders: SyncSender<Order>,
     place: Arc<Mutex<Option<Place>>>,
     writer: Mutex<Option<Thread>>,
+    unpacking: Arc<Unpacking>,
 }
 
 impl Capture {
@@ -197,7 +199,7 @@ impl Capture {
         let (orders, incoming) = sync_channel(MAX_ORDERS);
         let place = Arc::default();
         let desk = Desk { orders: incoming, place: Arc::clone(&place) };
-        (Self { orders, place, writer: Mutex::default() }, desk)
+        (Self { orders, place, writer: Mutex::default(), unpacking: Arc::default() }, desk)
     }
 
     /// The thread to wake.
@@ -208,6 +210,11 @@ impl Capture {
     /// The file that is written, or that was last.
     pub fn place(&self) -> Option<Place> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is read of its packed files.
+    pub fn unpacking(&self) -> Arc<Unpacking> {
+        Arc::clone(&self.unpacking)
     }
 
     /// Has it done; waits for the writer's answer, so it must not be called on a thread that serves requests. What the writer had

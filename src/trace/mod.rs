@@ -32,6 +32,7 @@ pub mod schema;
 mod scribe;
 mod sieve;
 pub mod sink;
+pub mod unpacking;
 mod watch;
 pub mod writer;
 

@@ -174,11 +174,17 @@ pub fn whole_lines(path: &Path, from_bytes: u64, max_bytes: u64) -> io::Result<V
     {
         return Err(error);
     }
-    let whole = lines.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    if whole > 0 || (lines.len() as u64) < max_bytes {
-        lines.truncate(whole);
-    }
+    lines.truncate(whole_bytes(&lines, max_bytes));
     Ok(lines)
+}
+
+/// How much of what was read is whole lines; all of it where one line is as long as may be read.
+pub(super) fn whole_bytes(read: &[u8], max_bytes: u64) -> usize {
+    match read.iter().rposition(|&byte| byte == b'\n') {
+        Some(last) => last + 1,
+        None if (read.len() as u64) < max_bytes => 0,
+        None => read.len(),
+    }
 }
 
 /// Both are of one capture, by their names.
