@@ -230,7 +230,7 @@ standard deviations of an even draw; else about the queue, if a quarter of the t
 `tpot_client` and `client_latency` (`bench_serving`'s and vLLM's meaning: at the client, from the send); every other name above that
 has one value a request may be used too, such as `latency_from_schedule`. A request of fewer than two tokens keeps any TPOT, a failed
 one keeps nothing, and what is not known is not kept. `slo_attainment` is the share of good requests among all but those that Ctrl-C
-took, with Wilson's 95 % limits; `request_goodput` is good requests a second.
+took or that were never sent (turns after one that failed), with Wilson's 95 % limits; `request_goodput` is good requests a second.
 
 ## Parts of the requests
 

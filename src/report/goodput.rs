@@ -3,7 +3,7 @@
 //! Rule: syntax, names and meaning of `ttft`, `tpot` and `e2el` are `bench_serving`'s: at the client, from the send; a request
 //! with fewer than two tokens meets any TPOT, a failed one meets nothing. Any other quantity of the table with one value a
 //! request may be named too. What an answer does not tell is not met, and how many there are is said. Requests that Ctrl-C took
-//! are not judged. Deliberately not here: the search for a rate.
+//! or that were never sent are not judged. Deliberately not here: the search for a rate.
 
 use serde_json::{Map, Value, json};
 
@@ -83,7 +83,7 @@ fn names() -> String {
 /// How many requests were good.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Goodput {
-    /// Requests judged: all but those that Ctrl-C took.
+    /// Requests judged: all but those that Ctrl-C took or that were never sent, as turns after one that failed.
     pub requests: u64,
     /// Of these, successful and within every limit.
     pub good: u64,

@@ -90,6 +90,8 @@ pub struct Metrics {
     pub in_flight: Concurrency,
     /// Running at the servers.
     pub running: Concurrency,
+    /// Successful requests that tell when they ran: of these is that curve.
+    pub running_known: u64,
     /// Requests planned a second, over the schedule.
     pub offered_rate: Option<f64>,
     /// Requests sent a second, from the first send to the last.

@@ -169,7 +169,8 @@ pub(super) fn totals(out: &mut Lines, m: &Metrics) {
     rate(out, "Total token throughput (tok/s)", m.total_throughput(), both);
     out.pair("Concurrency (mean, peak)", &format!("{:.2}, {}", m.in_flight.mean, m.in_flight.peak));
     if m.running.peak > 0 {
-        out.pair("Past server queue (mean, peak)", &format!("{:.2}, {}", m.running.mean, m.running.peak));
+        let (curve, of) = (&m.running, of(m.running_known));
+        out.pair("Past server queue (mean, peak)", &format!("{:.2}, {}{of}", curve.mean, curve.peak));
     }
 }
 
@@ -262,5 +263,9 @@ mod tests {
         );
         assert_eq!(printed(&[untold]), ["not told (planned 2)", "5", "4.71"]);
         assert_eq!(printed(&[uncounted]), ["not told (planned 2)", "not told"]);
+        let silent = Row { queue_end_ns: None, ..example() };
+        let mut out = Lines::default();
+        totals(&mut out, &Metrics::of(&[example(), silent]));
+        assert!(out.0.ends_with("1.00, 1 of 1 requests\n"), "{}", out.0);
     }
 }

@@ -189,6 +189,10 @@ async fn several_answers_in_one_are_added_up_and_timed_apart() {
     // Two and four tokens after the first ones.
     let decode_ns = ns[0] + ns[1] + ns[2] + ns[1] + ns[2] + ns[3];
     assert_eq!((row.tpot_client_ns(), row.tpot_ns()), (Some(decode_ns as f64 / 6.0), None));
+    // Each member counts its prompt of six tokens, which is no sign that it was another one.
+    assert_eq!((row.planned_tokens, row.prompt_tokens), (6, Some(12)));
+    let checks = Survey::of(&report, &[]).verdict.checks;
+    assert!(checks.iter().all(|check| check.rule != "prompt_tokens"), "{checks:?}");
 }
 
 /// The warm-up and the questions about the server are in no figure: the load goes over the connection that they left.

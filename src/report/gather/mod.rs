@@ -114,6 +114,7 @@ pub struct Gathering {
     slos: Vec<Slo>,
     in_flight: Intervals,
     running: Intervals,
+    running_known: u64,
     scheduled: Events,
     sent: Events,
     split: Tally,
@@ -181,6 +182,7 @@ impl Gathering {
             slos: Vec::new(),
             in_flight: Intervals::default(),
             running: Intervals::default(),
+            running_known: 0,
             scheduled: Events::default(),
             sent: Events::default(),
             split: Tally::of(side),
@@ -248,6 +250,7 @@ impl Gathering {
         }
         if let (Some(begin), Some(end)) = (row.queue_end_ns, row.finish_ns) {
             self.running.add(begin, end);
+            self.running_known += u64::from(row.success());
         }
         self.scheduled.add(Some(row.scheduled_ns));
         self.sent.add(row.sent_ns);
@@ -321,6 +324,7 @@ impl Gathering {
             goodput: self.goodput.map(|goodput| goodput.over(duration_s)),
             in_flight: self.in_flight.curve().since(begin_ns),
             running: self.running.curve().since(begin_ns),
+            running_known: self.running_known,
             offered_rate: self.scheduled.rate(),
             sent_rate: self.sent.rate(),
             split: self.split.split(),

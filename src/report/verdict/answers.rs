@@ -81,7 +81,7 @@ impl Answers {
 
     pub fn add(&mut self, row: &Row) {
         let good = row.success();
-        // Errors of a fault that was asked for are told apart, and what Ctrl-C cut or kept from being sent is no failure of the server.
+        // Errors of a fault that was asked for are told apart, and what Ctrl-C cut or what was never sent is no failure of the server.
         let theirs = self.theirs.has(row);
         if theirs {
             self.asked_for.add(!good);
@@ -90,10 +90,13 @@ impl Answers {
             self.left_out.add(!good);
         }
         if good {
-            self.output_tokens.compare(row.max_new_tokens, row.completion_tokens);
-            // Only token ids have a length that is known before; of a text the words are planned.
-            let planned = row.input_words.is_none().then_some(row.planned_tokens);
-            self.prompt_tokens.compare(planned, row.prompt_tokens);
+            // Several answers have as many times the tokens, and their prompt counts once or as often.
+            if row.members() == 1 {
+                self.output_tokens.compare(row.max_new_tokens, row.completion_tokens);
+                // Only token ids have a length that is known before; of a text the words are planned.
+                let planned = row.input_words.is_none().then_some(row.planned_tokens);
+                self.prompt_tokens.compare(planned, row.prompt_tokens);
+            }
             self.trace_tokens.compare(row.completion_tokens, row.trace_completion_tokens);
         }
         if row.sent_ns.is_some() {
@@ -111,10 +114,10 @@ impl Answers {
     }
 
     pub fn output_tokens_of(&self, run: &RunReport) -> Option<Finding> {
-        // Several answers in one have as many times the tokens.
+        // What lies over the body may end answers early.
         let request = &run.config.request;
-        let several = ["sampling_params", "n"].iter().any(|name| request.extra.contains_key(*name));
-        (request.ignore_eos && !several).then(|| output_tokens(self.output_tokens))
+        let changed = request.extra.contains_key("sampling_params");
+        (request.ignore_eos && !changed).then(|| output_tokens(self.output_tokens))
     }
 
     pub fn prompt_tokens_of(&self, run: &RunReport) -> Option<Finding> {
@@ -131,7 +134,7 @@ impl Answers {
     }
 }
 
-/// Ctrl-C took it.
+/// Ctrl-C took it, or it was never sent: a turn after one that failed.
 fn cut(row: &Row) -> bool {
     row.failure.as_ref().is_some_and(|f| matches!(f.class, Class::Interrupted | Class::NotSent))
 }
