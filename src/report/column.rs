@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::cell::Cell;
 use super::csv::{COLUMNS, cells};
+use super::gather::Distribution;
 use super::lines::{LABEL, Lines, figure};
-use super::stats::{Samples, Summary};
+use super::stats::Summary;
 use crate::load::config::OwnColumn;
 use crate::load::row::Row;
 
@@ -39,14 +40,14 @@ fn compile(own: &OwnColumn) -> Result<Formula, String> {
 }
 
 /// All of a run's own columns, compiled.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Columns(Vec<Column>);
 
 #[derive(Debug)]
 struct Column {
     own: OwnColumn,
     formula: Result<Formula, String>,
-    samples: Samples,
+    samples: Distribution,
     failed: u64,
     /// The first failure.
     why: Option<String>,
@@ -71,7 +72,7 @@ impl Columns {
         let column = |own: &OwnColumn| Column {
             own: own.clone(),
             formula: compile(own),
-            samples: Samples::default(),
+            samples: Distribution::default(),
             failed: 0,
             why: None,
         };
@@ -84,19 +85,31 @@ impl Columns {
     }
 
     /// The values of one row, in order.
-    pub fn take(&mut self, row: &Row) -> Vec<Option<f64>> {
+    pub fn values(&mut self, row: &Row) -> Vec<Option<f64>> {
         if self.0.is_empty() {
             return Vec::new();
         }
         let cells = cells(row);
-        self.0.iter_mut().map(|column| column.take(&cells)).collect()
+        self.0.iter_mut().map(|column| column.value(&cells).ok()).collect()
     }
 
     /// Takes a row where it is a successful request, as all figures of latency are of these.
-    pub(super) fn take_good(&mut self, row: &Row) {
-        if row.success() {
-            self.take(row);
+    pub(super) fn add(&mut self, row: &Row) {
+        if self.0.is_empty() || !row.success() {
+            return;
         }
+        let cells = cells(row);
+        self.0.iter_mut().for_each(|column| column.add(&cells));
+    }
+
+    /// Samples that are kept one by one.
+    pub(super) fn kept(&self) -> usize {
+        self.0.iter().map(|column| column.samples.kept()).sum()
+    }
+
+    /// Lets the samples of a column go where there are more than `most`.
+    pub(super) fn shrink(&mut self, most: usize) {
+        self.0.iter_mut().for_each(|column| column.samples.shrink(most));
     }
 
     /// The figures over the rows taken.
@@ -112,7 +125,7 @@ impl Columns {
 }
 
 impl Column {
-    fn take(&mut self, cells: &[Cell<'_>; COLUMNS.len()]) -> Option<f64> {
+    fn value(&mut self, cells: &[Cell<'_>; COLUMNS.len()]) -> Result<f64, String> {
         let known = |place: usize| match &cells[place] {
             Cell::Text(text) if !text.is_empty() => Known::Text(text),
             Cell::Nothing | Cell::Text(_) => Known::Nothing,
@@ -120,15 +133,15 @@ impl Column {
             Cell::Count(count) => Known::Number(*count as f64),
             Cell::Nanos(ns) => Known::Number(*ns as f64 / 1e9),
         };
-        match self.formula.as_mut().map_err(|e| e.clone()).and_then(|formula| formula.value(known)) {
-            Ok(value) => {
-                self.samples.push(value);
-                Some(value)
-            }
+        self.formula.as_mut().map_err(|e| e.clone()).and_then(|formula| formula.value(known))
+    }
+
+    fn add(&mut self, cells: &[Cell<'_>; COLUMNS.len()]) {
+        match self.value(cells) {
+            Ok(value) => self.samples.add(value, 1),
             Err(why) => {
                 self.failed += 1;
                 self.why.get_or_insert(why);
-                None
             }
         }
     }
@@ -190,7 +203,7 @@ mod tests {
         let rows = [example(), Row { prompt_tokens: None, ..example() }, failed];
         let mut columns = Columns::of(&own);
         for row in &rows {
-            columns.take_good(row);
+            columns.add(row);
         }
         let told = columns.figures();
         assert_eq!((told[0].summary.unwrap().mean, told[0].failed), (7.0, 1));
@@ -221,6 +234,6 @@ mod tests {
     #[test]
     fn texts_and_truths_are_values_too() {
         let own = [parse("here=host == \"127.0.0.1:31000\" && success").unwrap()];
-        assert_eq!(Columns::of(&own).take(&example()), [Some(1.0)]);
+        assert_eq!(Columns::of(&own).values(&example()), [Some(1.0)]);
     }
 }

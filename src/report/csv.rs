@@ -102,7 +102,7 @@ pub fn write_csv(
         line.clear();
         add_line(&mut line, row);
         line.pop();
-        for value in own.take(row) {
+        for value in own.values(row) {
             line.push(',');
             // Writing to a String cannot fail.
             let _ = value.map(|value| write!(line, "{value}"));

@@ -53,7 +53,7 @@ pub fn run_json(run: &RunReport, survey: &Survey, files: &ExportedFiles) -> Valu
         "where_the_time_went": split.map(Split::to_json),
         "found_on_one_side": { "rows_without_record": rows, "records_without_row": records },
         "hint": split.and_then(|split| hint(run, metrics, split)),
-        "columns": column::to_json(&survey.columns),
+        "columns": column::to_json(&survey.gathered.columns),
         "cache_hits": survey.cache_hits.to_json(),
         "concurrency_over_time": metrics.in_flight.points,
         "running_over_time": metrics.running.points,

@@ -37,7 +37,7 @@ pub fn summary(run: &RunReport, survey: &Survey, files: &[(&'static str, String)
     // Phases are told in order of time above.
     let told = |name: &str| name == "phase" && run.phases().is_some();
     figures(&mut out, metrics, &survey.gathered.examples, &told);
-    column::print(&mut out, &survey.columns);
+    column::print(&mut out, &survey.gathered.columns);
     if let Some(split) = &metrics.split {
         split.print(&mut out, run, &survey.gathered);
     }

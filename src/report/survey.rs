@@ -1,12 +1,12 @@
 //! All that is asked of the rows of a run, in one pass over them.
 //!
 //! Rule: rows of millions of requests are on disk, and each question that read them again would take a second a million; whoever
-//! wants something of every row adds it here and is asked once for each. Deliberately not here: what is asked (figures, verdict,
+//! wants something of every row adds it here and is asked once for each. What came of faults needs a second pass, as it is told by
+//! what was before the first of them. Deliberately not here: what is asked (figures, verdict,
 //! warnings), and the files that list each row.
 
 use super::cache_hits::CacheHits;
-use super::column::{self, Columns};
-use super::faults::{Aftermath, aftermaths};
+use super::faults::{Aftermath, Before};
 use super::gather::{Gathered, Gathering, Side};
 use super::goodput::Slo;
 use super::metrics::Metrics;
@@ -24,8 +24,6 @@ pub struct Survey {
     pub verdict: Verdict,
     /// What a reader of them has to know.
     pub warnings: Vec<String>,
-    /// The user's own columns.
-    pub columns: Vec<column::Figures>,
     /// How much of the prompts came from caches.
     pub cache_hits: CacheHits,
     /// What came of each fault that was begun.
@@ -55,7 +53,7 @@ pub struct Surveying<'a> {
     gathering: Gathering,
     judging: Judging,
     warned: Warned,
-    columns: Columns,
+    before: Option<Before<'a>>,
 }
 
 impl<'a> Surveying<'a> {
@@ -63,10 +61,10 @@ impl<'a> Surveying<'a> {
     pub fn begin(run: &'a RunReport, slos: &[Slo]) -> Self {
         Self {
             run,
-            gathering: Gathering::bounded(Side::Client).judged(slos),
+            gathering: Gathering::bounded(Side::Client).judged(slos).with(&run.config.columns),
             judging: Judging::begin(run),
             warned: Warned::default(),
-            columns: Columns::of(&run.config.columns),
+            before: run.faults.as_ref().map(Before::of),
         }
     }
 
@@ -75,7 +73,9 @@ impl<'a> Surveying<'a> {
         self.gathering.add(row);
         self.judging.add(row);
         self.warned.add(row);
-        self.columns.take_good(row);
+        if let Some(before) = &mut self.before {
+            before.add(row);
+        }
     }
 
     /// After the last one.
@@ -87,9 +87,8 @@ impl<'a> Surveying<'a> {
             verdict: self.judging.verdict(run, &gathered.metrics),
             simulated: self.warned.simulated,
             warnings: self.warned.warnings(run, cache_hits),
-            columns: self.columns.figures(),
             cache_hits,
-            aftermaths: run.faults.as_ref().map(|made| aftermaths(made, &run.rows)).unwrap_or_default(),
+            aftermaths: self.before.map(|before| before.aftermaths(&run.rows)).unwrap_or_default(),
             gathered,
         }
     }

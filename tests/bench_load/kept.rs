@@ -1,13 +1,15 @@
 //! Where rows are kept changes no figure: in memory, or in a scratch file as those of a run of millions are.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use milepost::clock::Clock;
+use milepost::load::faults::{Action, Faults, Injector, Outcome, Plan};
 use milepost::load::schedule::Rate;
 use milepost::load::{Keeping, LoadConfig, RunContext, RunReport, run};
 use milepost::report::goodput::Slo;
-use milepost::report::{Survey, csv, json, summary, tokens};
+use milepost::report::{Survey, column, csv, json, summary, tokens};
 
 use crate::server::{Server, about, json as plain, stream};
 use crate::{config, data};
@@ -24,6 +26,23 @@ fn told(report: &RunReport) -> [String; 4] {
     [summary::summary(report, &survey, &[]), text(whole), text(times), csv::csv(&report.rows)]
 }
 
+/// Does nothing: what is told of a fault is of the requests around it.
+struct Harmless;
+
+impl Injector for Harmless {
+    fn carry_out<'a>(&'a self, _: &'a Action, _: &'a str) -> Outcome<'a> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn refuse(&self, _: &Action, _: &str) -> Option<String> {
+        None
+    }
+
+    fn host(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
 /// One scripted run in virtual time: every fifth request fails, so that all kinds of figures are told.
 async fn scripted(keeping: Keeping) -> RunReport {
     let clock = Clock::virtual_time(1_000_000_000, 1_700_000_000_000_000_000);
@@ -35,7 +54,13 @@ async fn scripted(keeping: Keeping) -> RunReport {
             _ => stream(&events, Duration::from_millis(3)),
         })
     });
-    let config = LoadConfig { arrivals: Rate::PerSecond(400.0).into(), ..config("http://pipe:1", 200) };
+    let plan = Plan::parse("at = 200ms, for = 100ms, hang worker 1").unwrap();
+    let config = LoadConfig {
+        arrivals: Rate::PerSecond(400.0).into(),
+        columns: vec![column::parse("ms = ttft * 1000").unwrap()],
+        faults: Some(Faults::new(plan, Arc::new(Harmless)).unwrap()),
+        ..config("http://pipe:1", 200)
+    };
     run(config, RunContext { keeping, ..server.context() }).await.unwrap()
 }
 
@@ -53,5 +78,7 @@ async fn a_run_is_told_alike_wherever_its_rows_are() {
     assert_eq!((in_memory.rows.held().len(), folder.exists()), (200, false), "all are in memory");
     let succeeded = in_memory.rows.iter().filter(|row| row.success()).count();
     assert_eq!(succeeded, 160);
+    let [summary, ..] = told(&in_memory);
+    assert!(summary.contains("recovered after") && summary.contains("Columns of your own"), "{summary}");
     assert_eq!(told(&on_disk), told(&in_memory));
 }

@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::random::{check_length, check_ratio, draw};
-use super::words::random_words;
+use super::words::{check_held, random_words};
 use super::{After, Content, DatasetError, Loaded, Prompt, Turn, approximate_tokens};
 
 /// Requests at most.
@@ -111,7 +111,13 @@ fn check(o: &MultiTurnOptions) -> Result<(), DatasetError> {
     } else if !(0.0..=86_400.0).contains(&o.think_s) {
         format!("--mt-think-time: expected 0 to 86400 seconds, got {}", o.think_s)
     } else {
-        return Ok(());
+        // The first turn of each user has a system text before it.
+        let systems = u64::from(o.groups) + u64::from(o.users);
+        let words = all * o.question_tokens + systems * o.system_tokens;
+        return check_held(
+            words,
+            "--mt-users, --mt-turns, --mt-groups, --mt-system-prompt-len or --mt-question-len",
+        );
     };
     Err(DatasetError::new(what))
 }
@@ -155,6 +161,8 @@ mod tests {
         let mean = times.iter().sum::<f64>() / times.len() as f64;
         // Four standard errors of an exponential mean.
         assert!((mean - 3.0).abs() < 4.0 * 3.0 / (times.len() as f64).sqrt(), "{mean}");
+        let told = make(&MultiTurnOptions { question_tokens: 1_000_000, ..o }, 1).unwrap_err().to_string();
+        assert!(told.contains("some 24 GB") && told.contains("smaller --mt-users"), "{told}");
         assert!(make(&MultiTurnOptions { users: 0, ..o }, 1).unwrap_err().to_string().contains("--mt-users"));
         assert!(
             make(&MultiTurnOptions { think_s: -1.0, ..o }, 1)

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::random::{check_length, check_ratio, draw};
 use super::sharegpt::shuffle;
-use super::words::random_words;
+use super::words::{check_held, random_words};
 use super::{Content, DatasetError, Loaded, Prompt, approximate_tokens};
 
 /// How often each group is asked.
@@ -106,6 +106,12 @@ fn check(o: &SharedPrefixOptions) -> Result<(), DatasetError> {
             "--gsp-num-groups times --gsp-prompts-per-group: expected 1 to 10000000, got {all}"
         )));
     }
+    // A group's text is held once for itself and in each of its prompts.
+    let words = all * (o.system_tokens + o.question_tokens) + u64::from(o.groups) * o.system_tokens;
+    check_held(
+        words,
+        "--gsp-num-groups, --gsp-prompts-per-group, --gsp-system-prompt-len or --gsp-question-len",
+    )?;
     match o.popularity {
         Popularity::Zipf(alpha) if !(alpha.is_finite() && alpha > 0.0) => {
             Err(DatasetError::new(format!("--gsp-zipf-alpha: expected a number above 0, got {alpha}")))
@@ -175,6 +181,9 @@ mod tests {
     fn impossible_options_name_the_flag() {
         let bad = SharedPrefixOptions { groups: 0, ..small() };
         assert!(make(&bad, 1).unwrap_err().to_string().contains("--gsp-num-groups"));
+        let bad = SharedPrefixOptions { prompts_per_group: 1_000_000, system_tokens: 1_000, ..small() };
+        let told = make(&bad, 1).unwrap_err().to_string();
+        assert!(told.contains("some 24 GB") && told.contains("smaller --gsp-num-groups"), "{told}");
         let bad = SharedPrefixOptions { popularity: Popularity::Zipf(f64::NAN), ..small() };
         assert!(make(&bad, 1).unwrap_err().to_string().contains("--gsp-zipf-alpha"));
     }

@@ -6,6 +6,8 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use super::DatasetError;
+
 /// Frequent English words, each one token (with the space before it) in the vocabularies of the common byte-pair encoders.
 const WORDS: [&str; 128] = [
     "time",
@@ -155,6 +157,23 @@ pub fn approximate_tokens(text: &str) -> u64 {
         }
     }
     tokens
+}
+
+/// Bytes of random words that are held at most: all prompts of a run, as they are made before it.
+const MOST_HELD_BYTES: u64 = 8_000_000_000;
+/// Bytes of a random word with its space, on the average.
+const WORD_BYTES: u64 = 6;
+
+/// Refuses prompts that would fill the memory. `words`: of all of them at most; `flags`: what makes them fewer.
+pub(super) fn check_held(words: u64, flags: &str) -> Result<(), DatasetError> {
+    let bytes = words.saturating_mul(WORD_BYTES);
+    if bytes <= MOST_HELD_BYTES {
+        return Ok(());
+    }
+    let (gb, most_gb) = (bytes as f64 / 1e9, MOST_HELD_BYTES / 1_000_000_000);
+    Err(DatasetError::new(format!(
+        "all prompts together are up to {words} words, some {gb:.0} GB, and are held in memory: at most {most_gb} GB; give a smaller {flags}"
+    )))
 }
 
 /// The word of this number, counted round and round.

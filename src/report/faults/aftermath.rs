@@ -1,17 +1,14 @@
 //! One fault: who noticed when, what was in flight, what was lost.
 //!
 //! Rule: times are after the moment at which the action was begun; the fault's own requests end where the next fault begins.
-//! Deliberately not here: recovery (`recovery`), which asks about requests in a row.
+//! Deliberately not here: how it is found out (`watch`), and recovery (`recovery`), which asks about requests in a row.
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::recovery::Recovery;
-use super::{cut_by_user, seconds};
-use crate::load::faults::{Conducted, Phases};
-use crate::load::row::Row;
+use super::seconds;
 
 /// Who noticed, nanoseconds after the action was begun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,71 +79,7 @@ impl InFlight {
     }
 }
 
-/// A send to a worker, or an attempt at it: when it began and when it was over.
-struct Stay {
-    from_ns: i64,
-    to_ns: i64,
-}
-
-/// All stays of a request at a worker; of an unknown one its whole way.
-fn stays<'a>(row: &'a Row, host: Option<&'a str>) -> impl Iterator<Item = Stay> + 'a {
-    let tried = row.tried.iter().filter(move |tried| host == Some(tried.host.as_str()));
-    let tried = tried.map(|t| Stay { from_ns: t.send_ns.unwrap_or(t.failed_ns), to_ns: t.failed_ns });
-    // Of a request that failed at its last attempt the host is the worker of that attempt.
-    let failed_there = row.host.is_some()
-        && !row.success()
-        && row.tried.last().is_some_and(|t| Some(&t.host) == row.host.as_ref());
-    let from_ns = if host.is_none() { row.write_begun_ns } else { row.router_send_ns.or(row.write_begun_ns) };
-    let last = from_ns.zip(row.client_end_ns).map(|(from_ns, to_ns)| Stay { from_ns, to_ns });
-    let is_there = host.is_none() || (row.host.as_deref() == host && !failed_there);
-    tried.chain(last.filter(|_| is_there))
-}
-
 impl Aftermath {
-    /// `None` if it was never begun.
-    pub(super) fn of(
-        conducted: &Conducted,
-        phases: &Phases,
-        fault: usize,
-        rows: &[impl Borrow<Row>],
-    ) -> Option<Self> {
-        let began_ns = conducted.act(fault, false)?.began_ns;
-        let end = conducted.act(fault, true).filter(|act| !act.restores && act.failure.is_none());
-        let ended_ns = end.map(|act| act.done_ns);
-        let begins = conducted.acts.iter().filter(|act| !act.ends && act.began_ns > began_ns);
-        let next_ns = begins.map(|act| act.began_ns).min().unwrap_or(i64::MAX);
-        let told: Vec<&Row> = rows.iter().map(Borrow::borrow).filter(|row| !cut_by_user(row)).collect();
-        let host = conducted.hosts.get(fault).cloned().flatten();
-        let placed = host.is_some() && told.iter().any(|row| row.host.is_some());
-        let of_rows = host.as_deref().filter(|_| placed);
-        let in_flight: Vec<bool> = told.iter().map(|row| is_there(row, of_rows, began_ns)).collect();
-        let later = told.iter().zip(&in_flight).filter(|(row, there)| {
-            let phase = phases.of_row(row);
-            !row.success() && !**there && phase.is_some_and(|phase| phase.faults.contains(&(fault + 1)))
-        });
-        let failed_later = later.count() as u64;
-        let before: Vec<&Row> = told
-            .iter()
-            .copied()
-            .filter(|row| phases.of_row(row).is_some_and(|p| p.from_ns == i64::MIN))
-            .collect();
-        let begun_after = |row: &&Row| (began_ns..next_ns).contains(&row.begun_ns());
-        let mut after: Vec<&Row> = told.iter().copied().filter(begun_after).collect();
-        after.sort_by_key(|row| row.begun_ns());
-        Some(Self {
-            number: fault + 1,
-            what: conducted.plan.faults[fault].to_string(),
-            detection: detection(&told, of_rows, (began_ns, ended_ns, next_ns)),
-            recovery: Recovery::of(&before, &after, began_ns),
-            in_flight: what_became(&told, &in_flight, of_rows, began_ns),
-            host,
-            placed,
-            began_ns,
-            ended_ns,
-            failed_later,
-        })
-    }
-
     pub(super) fn to_json(&self) -> Value {
         let at = |ns: Option<i64>| ns.map(seconds);
         json!({
@@ -175,65 +108,16 @@ impl Aftermath {
     }
 }
 
-fn is_there(row: &Row, host: Option<&str>, at_ns: i64) -> bool {
-    stays(row, host).any(|stay| stay.from_ns <= at_ns && at_ns < stay.to_ns)
-}
-
-/// `times`: when it was begun, was over, and when the next one was begun.
-fn detection(told: &[&Row], host: Option<&str>, times: (i64, Option<i64>, i64)) -> Detection {
-    let (began_ns, ended_ns, next_ns) = times;
-    let within = |at_ns: &i64| (began_ns..next_ns).contains(at_ns);
-    let errors = told.iter().filter(|row| !row.success()).filter_map(|row| row.client_end_ns);
-    let first_error_ns = errors.filter(within).min();
-    let rerouted =
-        told.iter().filter(|row| host.is_some() && row.host.as_deref() != host).filter_map(|row| {
-            let at =
-                row.tried.iter().position(|t| host == Some(t.host.as_str()) && t.failed_ns >= began_ns)?;
-            let next = row.tried.get(at + 1).and_then(|tried| tried.send_ns);
-            next.or(row.router_send_ns).filter(|ns| *ns >= row.tried[at].failed_ns)
-        });
-    let first_rerouted_ns = rerouted.filter(within).min();
-    let of_known = told.iter().filter(|_| host.is_some());
-    let sends: Vec<i64> = of_known.flat_map(|row| stays(row, host)).map(|stay| stay.from_ns).collect();
-    let over_ns = ended_ns.unwrap_or(i64::MAX);
-    let chosen = || sends.iter().copied().filter(|at_ns| (began_ns..over_ns.min(next_ns)).contains(at_ns));
-    let back_ns = sends.iter().copied().filter(|at_ns| *at_ns >= over_ns).min();
-    let after = |ns: Option<i64>| ns.map(|ns| ns - began_ns);
-    Detection {
-        first_error_ns: after(first_error_ns),
-        first_rerouted_ns: after(first_rerouted_ns),
-        last_chosen_ns: after(chosen().max()),
-        chosen: chosen().count() as u64,
-        back_ns: back_ns.map(|ns| ns - over_ns),
-    }
-}
-
-fn what_became(told: &[&Row], there: &[bool], host: Option<&str>, began_ns: i64) -> InFlight {
-    let mut became = InFlight::default();
-    for (row, there) in told.iter().zip(there) {
-        if !there {
-            let unplaced = host.is_some() && row.host.is_none() && row.tried.is_empty();
-            became.unplaced += u64::from(unplaced && is_there(row, None, began_ns));
-            continue;
-        }
-        became.requests += 1;
-        match &row.failure {
-            Some(failure) => *became.lost.entry(failure.class.name()).or_insert(0) += 1,
-            None if host.is_none() || row.host.as_deref() == host => became.answered += 1,
-            None => became.answered_elsewhere += 1,
-        }
-    }
-    became
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
     use crate::load::failure::{Class, Failure};
-    use crate::load::faults::{Act, Plan};
-    use crate::load::row::Tried;
+    use crate::load::faults::{Act, Conducted, Plan};
+    use crate::load::row::{Row, Tried};
+    use crate::load::rows::Rows;
+    use crate::report::faults::aftermaths;
 
     const MS: i64 = 1_000_000;
     const HOST: &str = "a:1";
@@ -275,7 +159,7 @@ mod tests {
             hosts: vec![Some(HOST.to_owned())],
             acts: vec![act(false, 100), act(true, 200)],
         };
-        Aftermath::of(&conducted, &Phases::of(&conducted), 0, rows).unwrap()
+        aftermaths(&conducted, &Rows::from(rows.to_vec())).remove(0)
     }
 
     #[test]

@@ -7,8 +7,7 @@
 mod aftermath;
 mod recovery;
 mod table;
-
-use std::borrow::Cow;
+mod watch;
 
 use serde_json::{Value, json};
 
@@ -16,7 +15,9 @@ pub use aftermath::{Aftermath, Detection, InFlight};
 pub use recovery::Recovery;
 pub use table::print;
 
-use crate::load::faults::{Act, Conducted, Phases};
+use self::recovery::Usual;
+use self::watch::Watch;
+use crate::load::faults::{Act, Conducted, Phase, Phases};
 use crate::load::row::Row;
 use crate::load::rows::Rows;
 use crate::load::run::RunReport;
@@ -90,13 +91,64 @@ fn cut_by_user(row: &Row) -> bool {
     row.failure.as_ref().is_some_and(|f| matches!(f.class, Class::Interrupted | Class::NotSent))
 }
 
-/// All faults that were begun, in order. Requests are asked about beside each other, so that all rows are in memory for it.
+/// What has to be known of all requests before it can be told what came of a fault: what they were like before the first one, and
+/// whether any names its worker.
+#[derive(Debug)]
+pub struct Before<'a> {
+    conducted: &'a Conducted,
+    phases: Phases,
+    names_workers: bool,
+    usual: Usual,
+}
+
+impl<'a> Before<'a> {
+    /// Before the first request.
+    pub fn of(conducted: &'a Conducted) -> Self {
+        Self { conducted, phases: Phases::of(conducted), names_workers: false, usual: Usual::default() }
+    }
+
+    /// The next request.
+    pub fn add(&mut self, row: &Row) {
+        if cut_by_user(row) {
+            return;
+        }
+        self.names_workers |= row.host.is_some();
+        if self.phases.of_row(row).is_some_and(is_first) {
+            self.usual.add(row);
+        }
+    }
+
+    /// All faults that were begun, in order. Goes through the same requests once more; of each that began after a fault 8 bytes are
+    /// kept.
+    pub fn aftermaths(self, rows: &Rows) -> Vec<Aftermath> {
+        let mut band = self.usual.band();
+        let all = 0..self.conducted.plan.faults.len();
+        let watch = |fault| Watch::begin(self.conducted, fault, self.names_workers);
+        let mut watches: Vec<Watch<'_>> = all.filter_map(watch).collect();
+        for row in rows.iter().filter(|row| !cut_by_user(row)) {
+            let phase = self.phases.of_row(&row);
+            let is_bad = band.is_bad(&row);
+            if phase.is_some_and(is_first) {
+                band.learn(is_bad);
+            }
+            for watch in &mut watches {
+                watch.add(&row, phase, is_bad);
+            }
+        }
+        watches.into_iter().map(|watch| watch.end(&band)).collect()
+    }
+}
+
+/// No fault can have touched its requests.
+fn is_first(phase: &Phase) -> bool {
+    phase.from_ns == i64::MIN
+}
+
+/// All faults that were begun, in order.
 pub fn aftermaths(conducted: &Conducted, rows: &Rows) -> Vec<Aftermath> {
-    let phases = Phases::of(conducted);
-    let rows: Vec<Cow<'_, Row>> = rows.iter().collect();
-    (0..conducted.plan.faults.len())
-        .filter_map(|fault| Aftermath::of(conducted, &phases, fault, &rows))
-        .collect()
+    let mut before = Before::of(conducted);
+    rows.iter().for_each(|row| before.add(&row));
+    before.aftermaths(rows)
 }
 
 /// For `run.json`; null without a schedule of failures.

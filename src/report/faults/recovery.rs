@@ -7,7 +7,7 @@
 use std::fmt;
 
 use crate::load::row::Row;
-use crate::report::stats::Samples;
+use crate::report::gather::Distribution;
 
 /// Requests in a row.
 const WINDOW: usize = 20;
@@ -17,6 +17,10 @@ const MORE_BAD: f64 = 0.1;
 /// one.
 const TIMES: f64 = 2.0;
 const BUSY_MS: f64 = 5.0;
+/// Samples of before that are kept one by one: from there on their p95 is within 0.1 %.
+const KEPT: usize = 1 << 20;
+/// Requests between two looks at how many there are.
+const LOOK: usize = 1 << 12;
 
 /// Whether, and when.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,21 +36,22 @@ pub enum Recovery {
 }
 
 impl Recovery {
-    /// `before`: requests that no fault touched; `after`: those begun since this one was, in order.
-    pub(super) fn of(before: &[&Row], after: &[&Row], began_ns: i64) -> Self {
-        for (rows, when) in [(before, "before the faults"), (after, "after it was begun")] {
-            if rows.len() < WINDOW {
-                return Self::Unknown(format!("{} requests {when}, it takes {WINDOW}", rows.len()));
+    /// `band`: of requests that no fault touched; `after`: those begun since this one was.
+    pub(super) fn of(band: &Band, mut after: Vec<Begun>, began_ns: i64) -> Self {
+        for (count, when) in [(band.requests, "before the faults"), (after.len(), "after it was begun")] {
+            if count < WINDOW {
+                return Self::Unknown(format!("{count} requests {when}, it takes {WINDOW}"));
             }
         }
-        let Some(band) = Band::of(before) else {
+        if band.slow_ms.is_none() {
             return Self::Unknown("no request succeeded before the faults".to_owned());
-        };
+        }
+        after.sort_by_key(|begun| begun.ns());
         match after.windows(WINDOW).rposition(|window| !band.holds(window)) {
             None => Self::Untouched,
             Some(at) => match after.get(at + 1).filter(|_| at + WINDOW < after.len()) {
-                Some(row) => Self::After(row.begun_ns() - began_ns),
-                None => Self::NotYet(band.bad(&after[after.len() - WINDOW..])),
+                Some(begun) => Self::After(begun.ns() - began_ns),
+                None => Self::NotYet(bad(&after[after.len() - WINDOW..])),
             },
         }
     }
@@ -77,38 +82,96 @@ impl fmt::Display for Recovery {
     }
 }
 
+/// When a request began, and whether it was bad: failed or slow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begun(i64);
+
+impl Begun {
+    /// Nanoseconds after the start of the run.
+    pub(super) fn of(ns: i64, is_bad: bool) -> Self {
+        Self(ns << 1 | i64::from(is_bad))
+    }
+
+    fn ns(self) -> i64 {
+        self.0 >> 1
+    }
+
+    fn is_bad(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+fn bad(window: &[Begun]) -> usize {
+    window.iter().filter(|begun| begun.is_bad()).count()
+}
+
+/// What the requests before the first fault are like, while they are gone through for the first time.
+#[derive(Debug, Default)]
+pub(super) struct Usual {
+    requests: usize,
+    streamed: bool,
+    /// Of successful ones, milliseconds.
+    ttft: Distribution,
+    latency: Distribution,
+}
+
+impl Usual {
+    /// The next request.
+    pub(super) fn add(&mut self, row: &Row) {
+        self.requests += 1;
+        self.streamed |= row.client_first_token_ns.is_some();
+        if row.success() {
+            let latencies = [row.ttft_client_ns(), row.client_latency_ns()];
+            for (samples, ns) in [&mut self.ttft, &mut self.latency].into_iter().zip(latencies) {
+                if let Some(ns) = ns {
+                    samples.add(ns as f64 / 1e6, 1);
+                }
+            }
+        }
+        if self.requests.is_multiple_of(LOOK) {
+            self.ttft.shrink(KEPT);
+            self.latency.shrink(KEPT);
+        }
+    }
+
+    /// What is usual, before it is known how many of these requests are beyond it: TTFT where answers are streamed.
+    pub(super) fn band(self) -> Band {
+        let latency = if self.streamed { Row::ttft_client_ns } else { Row::client_latency_ns };
+        let samples = if self.streamed { self.ttft } else { self.latency };
+        let slow_ms = samples.summary().map(|summary| summary.p95 * TIMES + BUSY_MS);
+        Band { latency, slow_ms, requests: 0, bad: 0 }
+    }
+}
+
 /// What requests are like where all is well.
-struct Band {
+#[derive(Debug)]
+pub(super) struct Band {
     /// What users wait for, from the send: how late the client is itself is for the verdict.
     latency: fn(&Row) -> Option<i64>,
-    slow_ms: f64,
-    /// Most bad ones in a row.
-    most: f64,
+    /// `None` where no request succeeded before the faults.
+    slow_ms: Option<f64>,
+    /// Requests before the faults.
+    requests: usize,
+    /// Of these, bad ones.
+    bad: usize,
 }
 
 impl Band {
-    /// TTFT where answers are streamed; `None` without a success.
-    fn of(before: &[&Row]) -> Option<Self> {
-        let streamed = before.iter().any(|row| row.client_first_token_ns.is_some());
-        let latency = if streamed { Row::ttft_client_ns } else { Row::client_latency_ns };
-        let good = before.iter().filter(|row| row.success());
-        let values: Samples = good.filter_map(|row| latency(row)).map(|ns| ns as f64 / 1e6).collect();
-        let slow_ms = values.summary()?.p95 * TIMES + BUSY_MS;
-        let band = Self { latency, slow_ms, most: 0.0 };
-        let usual = band.bad(before) as f64 / before.len() as f64;
-        Some(Self { most: (usual + MORE_BAD) * WINDOW as f64, ..band })
+    /// Failed or slow.
+    pub(super) fn is_bad(&self, row: &Row) -> bool {
+        let slow_ms = self.slow_ms.unwrap_or(f64::INFINITY);
+        !(row.success() && (self.latency)(row).is_some_and(|ns| ns as f64 / 1e6 <= slow_ms))
     }
 
-    /// Failed or slow ones.
-    fn bad(&self, rows: &[&Row]) -> usize {
-        let good = |row: &&&Row| {
-            row.success() && (self.latency)(row).is_some_and(|ns| ns as f64 / 1e6 <= self.slow_ms)
-        };
-        rows.len() - rows.iter().filter(good).count()
+    /// One more request of before the faults.
+    pub(super) fn learn(&mut self, is_bad: bool) {
+        self.requests += 1;
+        self.bad += usize::from(is_bad);
     }
 
-    fn holds(&self, window: &[&Row]) -> bool {
-        self.bad(window) as f64 <= self.most + 1e-9
+    fn holds(&self, window: &[Begun]) -> bool {
+        let usual = self.bad as f64 / self.requests as f64;
+        bad(window) as f64 <= (usual + MORE_BAD) * WINDOW as f64 + 1e-9
     }
 }
 
@@ -135,9 +198,23 @@ mod tests {
         (0..).zip(ttfts_ms).map(row).collect()
     }
 
+    fn band(before: &[Row]) -> Band {
+        let mut usual = Usual::default();
+        for row in before {
+            usual.add(row);
+        }
+        let mut band = usual.band();
+        for row in before {
+            band.learn(band.is_bad(row));
+        }
+        band
+    }
+
     fn recovery(before: &[i64], after: &[i64]) -> Recovery {
-        let (before, after) = (rows(0, before), rows(1000, after));
-        Recovery::of(&before.iter().collect::<Vec<_>>(), &after.iter().collect::<Vec<_>>(), 1000 * MS)
+        let (band, after) = (band(&rows(0, before)), rows(1000, after));
+        // They are gone through in the order of the plan, which is any.
+        let begun = after.iter().rev().map(|row| Begun::of(row.begun_ns(), band.is_bad(row))).collect();
+        Recovery::of(&band, begun, 1000 * MS)
     }
 
     #[test]
@@ -167,11 +244,20 @@ mod tests {
     /// Of 18 of 20 ms and 2 of 30 ms, numpy.percentile(.., 95) is 30; with one of 30 ms alone it is 20.5.
     #[test]
     fn the_p95_is_that_of_every_other_table() {
-        let band = |slow: usize| {
-            let before = rows(0, &[vec![20; 20 - slow], vec![30; slow]].concat());
-            Band::of(&before.iter().collect::<Vec<_>>()).unwrap().slow_ms
-        };
-        assert!((band(2) - 65.0).abs() < 1e-9 && (band(1) - 46.0).abs() < 1e-9, "{} {}", band(2), band(1));
+        let slow_ms =
+            |slow: usize| band(&rows(0, &[vec![20; 20 - slow], vec![30; slow]].concat())).slow_ms.unwrap();
+        assert!((slow_ms(2) - 65.0).abs() < 1e-9, "{}", slow_ms(2));
+        assert!((slow_ms(1) - 46.0).abs() < 1e-9, "{}", slow_ms(1));
+    }
+
+    /// What is kept of a request that began after a fault, of millions of them.
+    #[test]
+    fn when_one_began_and_whether_it_was_bad_are_eight_bytes() {
+        assert_eq!(size_of::<Begun>(), 8);
+        for ns in [-5, 0, 1_700_000_000_000_000_000] {
+            let told = [false, true].map(|is_bad| Begun::of(ns, is_bad));
+            assert_eq!(told.map(|begun| (begun.ns(), begun.is_bad())), [(ns, false), (ns, true)]);
+        }
     }
 
     #[test]

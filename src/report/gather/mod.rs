@@ -19,10 +19,12 @@ pub use self::drawing::{Drawn, Line, Over};
 use self::intervals::Intervals;
 use self::parts::Parts;
 use super::breakdown::KEYS;
+use super::column::{self, Columns};
 use super::goodput::{Goodput, Slo};
 use super::metrics::{Metrics, WorkerShare};
 use super::quantity;
 use super::split::Tally;
+use crate::load::config::OwnColumn;
 use crate::load::row::Row;
 
 /// Samples that are kept while rows are bounded: 128 MB, of some 350,000 requests.
@@ -89,7 +91,7 @@ impl Side {
 }
 
 /// What is gathered.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Gathering {
     side: Side,
     /// Samples that may be kept in all.
@@ -124,6 +126,7 @@ pub struct Gathering {
     rows_in_trace: u64,
     sent_without_record: u64,
     drawing: Option<Box<Drawing>>,
+    columns: Columns,
 }
 
 /// What came of it.
@@ -145,6 +148,8 @@ pub struct Gathered {
     pub sent_without_record: u64,
     /// What charts are made of, where it was asked for.
     pub drawn: Option<Drawn>,
+    /// The user's own columns.
+    pub columns: Vec<column::Figures>,
 }
 
 impl Gathering {
@@ -191,6 +196,7 @@ impl Gathering {
             rows_in_trace: 0,
             sent_without_record: 0,
             drawing: None,
+            columns: Columns::default(),
         }
     }
 
@@ -198,6 +204,12 @@ impl Gathering {
     #[must_use]
     pub fn drawn(self) -> Self {
         Self { drawing: Some(Box::default()), ..self }
+    }
+
+    /// With the user's own columns.
+    #[must_use]
+    pub fn with(self, own: &[OwnColumn]) -> Self {
+        Self { columns: Columns::of(own), ..self }
     }
 
     /// Judged by limits too.
@@ -264,6 +276,7 @@ impl Gathering {
         if let Some(drawing) = &mut self.drawing {
             drawing.add(row, self.side);
         }
+        self.columns.add(row);
         if self.requests.is_multiple_of(LOOK) && self.kept() > self.most {
             self.shrink();
         }
@@ -279,6 +292,7 @@ impl Gathering {
             + parts
             + drawing
             + self.split.kept()
+            + self.columns.kept()
             + 2 * (self.in_flight.kept() + self.running.kept())
     }
 
@@ -286,6 +300,7 @@ impl Gathering {
         self.quantities.iter_mut().for_each(|d| d.shrink(KEPT_OF_ONE));
         self.parts.iter_mut().for_each(|p| p.shrink(KEPT_OF_ONE, PARTS));
         self.split.shrink(KEPT_OF_ONE);
+        self.columns.shrink(KEPT_OF_ONE);
         if let Some(drawing) = &mut self.drawing {
             drawing.shrink(KEPT_OF_ONE);
         }
@@ -340,6 +355,7 @@ impl Gathering {
             rows_in_trace: self.rows_in_trace,
             sent_without_record: self.sent_without_record,
             drawn,
+            columns: self.columns.figures(),
         }
     }
 }
@@ -396,8 +412,10 @@ mod tests {
 
     #[test]
     fn letting_samples_go_rounds_percentiles_and_nothing_else() {
-        let mut exact = Gathering::exact(Side::Client);
-        let mut bounded = Gathering { most: 100_000, ..Gathering::bounded(Side::Client) };
+        // Smaller than any latency is.
+        let own = [column::parse("tiny = total_latency / 1e20").unwrap()];
+        let mut exact = Gathering::exact(Side::Client).with(&own);
+        let mut bounded = Gathering { most: 100_000, ..Gathering::bounded(Side::Client) }.with(&own);
         for row in rows(40_000) {
             exact.add(&row);
             bounded.add(&row);
@@ -412,6 +430,9 @@ mod tests {
         let (a, b) = (a.summary("client_latency").unwrap(), b.summary("client_latency").unwrap());
         assert_eq!((a.count, a.mean, a.std, a.max), (b.count, b.mean, b.std, b.max));
         assert!((a.p99 / b.p99 - 1.0).abs() < 0.0011, "{} {}", a.p99, b.p99);
+        let (own, own_near) = (exact.columns[0].summary.unwrap(), bounded.columns[0].summary.unwrap());
+        assert_eq!((own.count, own.mean, own.max), (own_near.count, own_near.mean, own_near.max));
+        assert!((own.p99 / own_near.p99 - 1.0).abs() < 0.0011, "{} {}", own.p99, own_near.p99);
         assert_eq!(exact.examples["reset"], "row 9");
         assert_eq!(exact.metrics.split.unwrap().requests, 36_000);
     }

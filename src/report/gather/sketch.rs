@@ -1,6 +1,7 @@
 //! A histogram for more samples than are kept: buckets that are each a fifth of a percent wider than the one before.
 //!
-//! Rule: a value comes back within 0.1 % of itself, whatever the order in which samples came; it costs at most some 300 kB.
+//! Rule: a value comes back within 0.1 % of itself, whatever the order in which samples came. It costs 8 bytes for each fifth of a
+//! percent between the smallest and the largest: of latencies from a microsecond to an hour 90 kB, never more than some 1 MB.
 //! Deliberately not here: mean, deviation and largest value, which are exact (`stats`).
 
 use std::collections::VecDeque;
@@ -9,10 +10,10 @@ use crate::report::stats::Sorted;
 
 /// Each bucket ends at so many times its beginning; its middle is then within 0.1 % of all in it.
 const STEP: f64 = 1.002;
-/// Sizes below are counted as this one: in milliseconds, a nanosecond.
-const LEAST: f64 = 1e-6;
+/// Sizes below are counted as this one. What a user computes may have any unit.
+const LEAST: f64 = 1e-30;
 /// Sizes above are counted as this one.
-const MOST: f64 = 1e12;
+const MOST: f64 = 1e30;
 
 /// Samples by size, those below zero apart.
 #[derive(Clone, Debug, Default)]
@@ -86,7 +87,7 @@ mod tests {
         /// Against the exact samples, whatever their size and sign.
         #[test]
         fn every_sample_is_within_a_thousandth(
-            samples in proptest::collection::vec((-1_f64..1.0, -5_i32..9, 1_u64..4), 1..300)
+            samples in proptest::collection::vec((-1_f64..1.0, -25_i32..25, 1_u64..4), 1..300)
         ) {
             let (mut sketch, mut exact, mut count) = (Sketch::default(), Samples::default(), 0);
             for (part, size, times) in samples {
