@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::body::{Backend, RequestOptions};
 use super::dataset::Dataset;
 use super::faults::Faults;
-use super::schedule::{Arrivals, Pace, Rate};
+use super::schedule::{Arrivals, Pace, Rate, Schedule};
 use super::target::Target;
 use crate::config::access::TlsConfig;
 
@@ -122,6 +122,13 @@ impl LoadConfig {
             besides: BTreeMap::new(),
             arguments: Vec::new(),
         }
+    }
+
+    /// Requests, or beginnings of sessions, that are due in the time of a run at a rate or in stages, however many the data set has.
+    /// `None` where the data set, or its times, say how long the run is.
+    pub fn starts_due(&self) -> Option<usize> {
+        self.arrivals.time_flag()?;
+        Some(Schedule::new(&self.arrivals, MOST_REQUESTS, self.seed).at_ns.len())
     }
 
     /// For the report. Header values are left out: they may be secrets.

@@ -11,7 +11,7 @@ use super::arrivals::{Load, Made};
 use super::client::{Client, Limits, Outgoing};
 use super::config::{LoadConfig, MOST_REQUESTS};
 use super::connections::{CONNECT_TIMEOUT, Connections, Handshakes};
-use super::dataset::{DatasetError, Opened, Prompt, reuse, sessions};
+use super::dataset::{DatasetError, Opened, Prompt, Prompts, reuse, sessions};
 use super::descriptors;
 use super::failure::Class;
 use super::faults::{Conducted, Conductor, Phases};
@@ -30,6 +30,8 @@ use crate::net::dialer::Dialer;
 
 /// From planning to the first arrival: time for the pacer's thread to start.
 const LEAD_NS: u64 = 20_000_000;
+/// What asks for a number of prompts.
+const NUMBER_FLAG: &str = "--num-prompts (1000 if not given)";
 /// Connections opened ahead at most.
 const MOST_SPARE: usize = 64;
 
@@ -276,7 +278,7 @@ async fn prepare(
     loaded.notes.iter().for_each(|note| progress.note(note));
     let mut schedule = schedule(config, &mut loaded, notes)?;
     notes.extend(unequal(&config.arrivals, &schedule, loaded.prompts.starts()));
-    notes.extend(too_few(config, loaded.prompts.len()));
+    notes.extend(too_few(config, &loaded.prompts, schedule.at_ns.len()));
     loaded.prompts = loaded.prompts.arranged(schedule.at_ns.len());
     notes.extend(wait_as_saved(&config.arrivals, loaded.prompts.listed_mut()));
     schedule.waits = loaded.prompts.waits();
@@ -408,13 +410,34 @@ fn unequal(arrivals: &Arrivals, schedule: &Schedule, prompts: usize) -> Option<S
     }
 }
 
-/// What to say where a file ends before what was asked of it.
-fn too_few(config: &LoadConfig, prompts: usize) -> Option<String> {
-    let asked = config.num_prompts;
-    let is_short = config.dataset.path().is_some() && prompts < asked && asked < MOST_REQUESTS;
-    is_short.then(|| {
-        format!("the data set has {prompts} prompts to send, and none is sent twice: --num-prompts (1000 if not given) or --duration asked for {asked}")
-    })
+/// What to say where a data set ends before what was asked of it: all that are due in a time, or a number. `planned` have due times
+/// of their own.
+fn too_few(config: &LoadConfig, prompts: &Prompts, planned: usize) -> Option<String> {
+    let (asked, has, starts) = (config.num_prompts, prompts.len(), prompts.starts());
+    if has >= asked && !config.dataset.counts_itself() {
+        // The number given ends the run.
+        return None;
+    }
+    let of_sessions = prompts.listed().iter().any(|prompt| prompt.turn.is_some());
+    let by_number = !of_sessions && !config.dataset.counts_itself();
+    let said = |has: usize, what: &str, who: &str, asked: usize| {
+        format!("the data set has {has} {what} to send, and none is sent twice: {who} asked for {asked}")
+    };
+    match config.arrivals.time_flag() {
+        // The time ended first.
+        Some(_) if planned < starts => None,
+        Some(flag) => match config.starts_due()? {
+            due if due <= starts => None,
+            due if by_number && asked < due => Some(said(has, "prompts", NUMBER_FLAG, asked)),
+            due => Some(said(starts, if of_sessions { "sessions" } else { "prompts" }, flag, due)),
+        },
+        // How many a saved schedule lacks is said where it is told (`unequal`).
+        None if matches!(config.arrivals.pace, Pace::Saved(_)) => None,
+        None => {
+            let is_short = config.dataset.path().is_some() && asked < MOST_REQUESTS && has < asked;
+            is_short.then(|| said(has, "prompts", NUMBER_FLAG, asked))
+        }
+    }
 }
 
 /// Requests that are due at the very beginning.

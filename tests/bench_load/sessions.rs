@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use milepost::clock::Clock;
 use milepost::load::body::Backend;
-use milepost::load::dataset::{Dataset, MultiTurnOptions, TraceFormat, TraceOptions, WekaOptions};
+use milepost::load::dataset::{
+    Dataset, MultiTurnOptions, SharedPrefixOptions, TraceFormat, TraceOptions, WekaOptions,
+};
 use milepost::load::row::Row;
-use milepost::load::schedule::{Arrivals, Pace, Rate, Schedule, TracePace};
+use milepost::load::schedule::{Arrivals, Pace, Rate, Schedule, Shape, Stages, TracePace};
 use milepost::load::{LoadConfig, RunReport, run};
 use milepost::report::csv;
 use serde_json::json;
@@ -206,6 +208,46 @@ async fn recorded_sessions_can_be_sped_up_and_cut() {
     let told = Dataset::Trace(TraceOptions { until, ..weka(None) }).load(100, 1, true).unwrap();
     assert_eq!(told.prompts.iter().map(|p| p.planned_tokens).collect::<Vec<_>>(), [40, 20, 18, 33, 50]);
     assert!(told.notes.iter().any(|n| n.contains("2 sessions; the trace does not tell")), "{:?}", told.notes);
+}
+
+/// As of a file that is too short: what was measured is a burst, and not the rate for the time that was asked for.
+#[tokio::test(start_paused = true)]
+async fn a_run_says_that_its_data_set_ends_before_its_time() {
+    let talks = || Dataset::MultiTurn(talk(3, 2));
+    let shared = SharedPrefixOptions { groups: 2, prompts_per_group: 2, ..SharedPrefixOptions::default() };
+    let stages = || Pace::Stages(Stages::parse("1@4s,2@3s").unwrap());
+    let rate = || Pace::Rate(Rate::PerSecond(1.0));
+    let most = 10_000_000;
+    for (dataset, pace, count, said) in [
+        (talks(), rate(), 10, Some("3 sessions to send, and none is sent twice: --duration asked for 10")),
+        (talks(), stages(), 10, Some("3 sessions to send, and none is sent twice: --stages asked for 10")),
+        (
+            Dataset::SharedPrefix(shared),
+            rate(),
+            10,
+            Some("4 prompts to send, and none is sent twice: --duration asked for 10"),
+        ),
+        (
+            Dataset::Trace(weka(None)),
+            rate(),
+            most,
+            Some("2 sessions to send, and none is sent twice: --duration asked for 10"),
+        ),
+        // It is the number that ends it.
+        (Dataset::Trace(weka(None)), rate(), 3, None),
+        (Dataset::MultiTurn(talk(10, 1)), rate(), 10, None),
+        (Dataset::MultiTurn(talk(30, 1)), rate(), 10, None),
+        (talks(), Pace::Rate(Rate::AllAtOnce), 1000, None),
+    ] {
+        let duration = matches!(pace, Pace::Rate(Rate::PerSecond(_))).then_some(Duration::from_secs(10));
+        let arrivals = Arrivals { pace, shape: Shape::Constant, duration };
+        let (report, _) =
+            talked(LoadConfig { dataset, arrivals, ..config("http://pipe:1", count) }, |_| None).await;
+        let told: Vec<&String> =
+            report.notes.iter().filter(|note| note.contains("none is sent twice")).collect();
+        assert_eq!(told.len(), usize::from(said.is_some()), "{said:?}: {told:?}");
+        assert!(said.is_none_or(|said| told[0].contains(said)), "{said:?}: {told:?}");
+    }
 }
 
 /// Another think time in the file is another think time in the run; the data set's own would be 3 s.

@@ -199,6 +199,11 @@ impl Dataset {
         }
     }
 
+    /// Its own options say how many requests it has, whatever number is asked for.
+    pub fn counts_itself(&self) -> bool {
+        matches!(self, Self::SharedPrefix(_) | Self::MultiTurn(_))
+    }
+
     /// The prompts that [`Dataset::load`] gives; what can be made again is not held.
     ///
     /// # Errors

@@ -115,6 +115,15 @@ impl Arrivals {
         }
     }
 
+    /// What says how long arrivals at a rate go on; `None` where they last as long as there are prompts, or have times of their own.
+    pub fn time_flag(&self) -> Option<&'static str> {
+        match self.pace {
+            Pace::Stages(_) => Some("--stages"),
+            Pace::Rate(Rate::PerSecond(_)) => self.duration.map(|_| "--duration"),
+            Pace::Rate(Rate::AllAtOnce) | Pace::Saved(_) | Pace::Trace { .. } => None,
+        }
+    }
+
     /// The number of requests follows from the time, not from the prompts.
     pub fn ends_by_itself(&self) -> bool {
         self.duration.is_some() || !matches!(self.pace, Pace::Rate(_))
