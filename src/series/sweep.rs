@@ -83,6 +83,18 @@ impl Point {
     pub fn settings(&self) -> &[Setting] {
         &self.0
     }
+
+    /// Points with other values of its first flag, of which a flag may refuse some: twice and half as much, and 1 and 2.
+    pub fn others(&self) -> Vec<Self> {
+        let Some(setting) = self.0.first() else { return Vec::new() };
+        let numbers = [setting.number * 2.0, setting.number / 2.0, 1.0, 2.0];
+        let others = numbers.into_iter().map(|number| Setting {
+            number,
+            value: number.to_string(),
+            ..setting.clone()
+        });
+        others.filter(|other| other != setting).map(|other| Self([&[other], &self.0[1..]].concat())).collect()
+    }
 }
 
 impl fmt::Display for Point {
@@ -208,6 +220,16 @@ mod tests {
             ["burstiness=0.5", "burstiness=1"]
         );
         assert_eq!(points(&[], Mode::Grid).unwrap(), ["as given"]);
+    }
+
+    #[test]
+    fn a_point_has_others_beside_it() {
+        let others = |text: &str| -> Vec<String> {
+            Axis::parse(text).unwrap().points()[0].others().iter().map(Point::to_string).collect()
+        };
+        assert_eq!(others("mt-turns=3"), ["mt-turns=6", "mt-turns=1.5", "mt-turns=1", "mt-turns=2"]);
+        assert_eq!(others("request-rate=inf"), ["request-rate=1", "request-rate=2"]);
+        assert_eq!(others("temperature=0"), ["temperature=1", "temperature=2"]);
     }
 
     #[test]

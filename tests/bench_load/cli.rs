@@ -96,6 +96,8 @@ async fn usage_errors_are_2_and_name_the_flag() {
         ("--dataset-name random --sweep seed=1,2", "seed cannot be swept; request-rate, "),
         ("--dataset-name random --sweep max-concurrency=4,0", "--sweep max-concurrency=0: "),
         ("--dataset-name generated-shared-prefix --sweep num-prompts=3,4", "changes nothing of a run"),
+        ("--dataset-name generated-shared-prefix --sweep num-prompts=3", "changes nothing of a run"),
+        ("--dataset-name multi-turn --sweep random-range-ratio=0.5", "changes nothing of a run"),
         (
             "--dataset-name azure --schedule-speedup 2 --sweep request-rate=3",
             "--sweep request-rate=3: --schedule-speedup",

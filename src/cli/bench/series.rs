@@ -152,20 +152,20 @@ impl Asked<'_> {
         self.alone(&own).map_err(|why| format!("--sweep {point}: {why}"))
     }
 
-    /// Refuses a flag of which no value makes another run than the next.
+    /// Refuses a flag of which no value makes another run than the next. Of a single one the next is any other that can be had.
     fn tells_apart(&self, axis: &Axis) -> Result<(), String> {
         let mut made = BTreeSet::new();
         for point in axis.points() {
             // What it is alone cannot be had where another flag of the grid is what it needs.
             let Ok(config) = self.at(&point, 0) else { return Ok(()) };
-            let mut run = config.to_json();
-            if matches!(config.dataset, Dataset::SharedPrefix(_) | Dataset::MultiTurn(_)) {
-                // They have as many as their own flags say.
-                run["num_prompts"] = Value::Null;
-            }
-            made.insert(run.to_string());
+            made.insert(told_apart_by(&config));
         }
-        if axis.points().len() > 1 && made.len() == 1 {
+        let mut seen = axis.points().len();
+        if let [point] = &axis.points()[..] {
+            let others = point.others().into_iter().filter_map(|other| self.at(&other, 0).ok());
+            seen += others.map(|config| made.insert(told_apart_by(&config))).count();
+        }
+        if seen > 1 && made.len() == 1 {
             let dataset = self.base.dataset.name();
             return Err(format!(
                 "--sweep {}: it changes nothing of a run with --dataset-name {dataset}",
@@ -186,6 +186,15 @@ impl Asked<'_> {
         ];
         self.alone(&own).map_err(|why| format!("--find-rate at {per_s}/s: {why}"))
     }
+}
+
+/// What two runs are told apart by.
+fn told_apart_by(config: &LoadConfig) -> String {
+    let mut run = config.to_json();
+    if config.dataset.counts_itself() {
+        run["num_prompts"] = Value::Null;
+    }
+    run.to_string()
 }
 
 struct Series<'a> {
