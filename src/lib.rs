@@ -5,7 +5,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`clock`], [`units`], [`buffer`], [`naming`] | the only reader of time; how times are printed; bytes that are being written; names that differ |
-//! | [`log`], [`net`] | one line an event on standard error; sockets, pipes and TLS as values |
+//! | [`stdio`], [`log`], [`net`] | what commands print; one line an event on standard error; sockets, pipes and TLS as values |
 //! | [`http1`] | the HTTP/1.1 codec: heads, bodies, both sides of a connection, the pool of idle ones |
 //! | [`wire`] | SGLang and `OpenAI` wire formats: bytes in, facts out, no I/O |
 //! | [`trace`] | the product: records, the bounded sink, the writer, the reader, alignment of server stamps |
@@ -22,6 +22,8 @@
 //! | [`demo`] | workers, router and load in one process: each policy on the same schedule |
 //! | [`doctor`] | what each server is, what it tells and what is missing |
 //! | [`cli`] | one file a command |
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod admin;
 pub mod buffer;
@@ -42,6 +44,7 @@ pub mod replay;
 pub mod report;
 pub mod series;
 pub mod sim;
+pub mod stdio;
 pub mod trace;
 pub mod units;
 pub mod wire;

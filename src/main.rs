@@ -1,5 +1,7 @@
 //! The binary: parse, call, exit code.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 
 use milepost::cli::Cli;
@@ -14,7 +16,7 @@ fn main() -> ExitCode {
     match Cli::read().and_then(Cli::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("milepost: {failure}");
+            milepost::stdio::tell_line(&format!("milepost: {failure}"));
             ExitCode::from(failure.code())
         }
     }

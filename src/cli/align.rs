@@ -12,6 +12,7 @@ use super::outfile::{OutFile, failure};
 use super::{Failure, print};
 use crate::export::aligned::{self, Form};
 use crate::export::survey::Survey;
+use crate::stdio::tell;
 
 /// Arguments of `milepost trace align`.
 #[derive(Debug, clap::Args)]
@@ -55,7 +56,7 @@ pub fn run(args: &AlignArgs) -> Result<(), Failure> {
         return print(&format!("{}{}", clocks.table(&survey), rest(&survey)));
     }
     let (_, clocks) = out.write(|out| aligned::write(&survey, form, Some(out)))?;
-    eprint!("{}{}", clocks.table(&survey), rest(&survey));
+    tell(&format!("{}{}", clocks.table(&survey), rest(&survey)));
     Ok(())
 }
 

@@ -4,7 +4,6 @@
 //! router's key comes from the environment, as a command line is everybody's to read. Deliberately not here: what is done
 //! (`trace::capture`).
 
-use std::io::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,13 +11,14 @@ use clap::{Args, Subcommand};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
-use super::Failure;
+use super::{Failure, print, print_bytes};
 use crate::admin::trace_tail::NEXT;
 use crate::clock::Clock;
 use crate::http1::{Outgoing, lines};
 use crate::load::connections::{CONNECT_TIMEOUT, Connections};
 use crate::load::target::Target;
 use crate::net::Connector;
+use crate::stdio;
 
 /// Holds the key for the router's control endpoints.
 const KEY_VARIABLE: &str = "MILEPOST_API_KEY";
@@ -116,8 +116,7 @@ async fn asked(command: CaptureCommand) -> Result<(), Failure> {
     let status: serde_json::Value = serde_json::from_slice(&answer.body).map_err(|_| {
         Failure::Run(format!("{}: its answer is no JSON; is it a milepost router?", caller.target))
     })?;
-    print(serde_json::to_string_pretty(&status).unwrap_or_default().as_bytes()).map(drop)?;
-    print(b"\n").map(drop)
+    print(&format!("{}\n", serde_json::to_string_pretty(&status).unwrap_or_default()))
 }
 
 async fn tail(caller: &Caller, mut from: String, follow: bool, cursors: bool) -> Result<(), Failure> {
@@ -128,11 +127,11 @@ async fn tail(caller: &Caller, mut from: String, follow: bool, cursors: bool) ->
             return Err(Failure::Run(format!("{}: {why}", caller.target)));
         };
         // A reader that went away wants no more.
-        if !print(&page.body)? {
+        if !print_bytes(&page.body)? {
             return Ok(());
         }
         if cursors && next != from {
-            eprintln!("{next}");
+            stdio::tell_line(&next);
         }
         let has_more = next != from && from != "newest";
         from = next;
@@ -143,16 +142,6 @@ async fn tail(caller: &Caller, mut from: String, follow: bool, cursors: bool) ->
             return Ok(());
         }
         tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Writes to standard output; false if its reader has gone.
-fn print(bytes: &[u8]) -> Result<bool, Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(e) => Err(Failure::Run(format!("standard output: {e}"))),
     }
 }
 

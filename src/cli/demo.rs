@@ -5,7 +5,7 @@
 
 #![expect(clippy::doc_markdown, reason = "doc comments here are the text of --help")]
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +18,7 @@ use crate::load::progress::{Standing, Stop};
 use crate::load::schedule::Rate;
 use crate::log;
 use crate::sim::Dialect;
+use crate::stdio::{self, tell, tell_line};
 
 /// Cells of the progress bar.
 const BAR: usize = 30;
@@ -154,10 +155,9 @@ impl Console {
         }
     }
 
-    /// A reader that went away is no failure: the files have it all.
+    /// What cannot be printed is no failure: the files have it all.
     fn say(&self, text: &str) {
-        let mut out = std::io::stdout().lock();
-        let _ = out.write_all(table::paint(text, self.colour).as_bytes()).and_then(|()| out.flush());
+        let _ = stdio::print(table::paint(text, self.colour).as_bytes());
     }
 }
 
@@ -169,7 +169,7 @@ impl Audience for Console {
     fn begins(&self, policy: &str, number: usize, of: usize) {
         let turn = format!("{number}/{of} {policy:<15}");
         if self.terminal {
-            eprint!("\r{turn} starting\x1b[K");
+            tell(&format!("\r{turn} starting\x1b[K"));
         }
         *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = turn;
     }
@@ -179,14 +179,14 @@ impl Audience for Console {
             return;
         }
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        eprint!(
+        tell(&format!(
             "\r{turn} {}{:>3.0} s  {}/{} ended, {} in flight\x1b[K",
             bar(s.ended, s.planned),
             s.elapsed_s,
             s.ended,
             s.planned,
             s.due.saturating_sub(s.ended)
-        );
+        ));
     }
 
     fn ends(&self, arm: &Arm) {
@@ -194,9 +194,9 @@ impl Audience for Console {
         let m = &arm.metrics;
         let line = format!("{turn} {}/{} ok in {:.1} s", m.completed, m.requests, m.duration_s);
         if self.terminal {
-            eprintln!("\r{line}\x1b[K");
+            tell_line(&format!("\r{line}\x1b[K"));
         } else {
-            eprintln!("{line}");
+            tell_line(&line);
         }
     }
 }

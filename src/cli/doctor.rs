@@ -22,6 +22,7 @@ use crate::doctor::{DoctorConfig, Limits, Rounds, run as examine};
 use crate::net::Connector;
 use crate::net::dialer::Dialer;
 use crate::net::tls::TlsError;
+use crate::stdio::tell;
 
 /// Longest wait for a connection: nobody answers later who answers at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -159,7 +160,7 @@ async fn watched(config: DoctorConfig) -> Result<Report, Failure> {
         }
     };
     if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[K");
+        tell("\r\x1b[K");
     }
     if done.is_none() {
         rounds.abort_open(&clock).await;
@@ -177,7 +178,7 @@ async fn show(rounds: &Rounds) {
         beat.tick().await;
         if terminal {
             let (done, all) = rounds.standing();
-            eprint!("\r{done} of {all} examined, {:.0} s\x1b[K", began.elapsed().as_secs_f64());
+            tell(&format!("\r{done} of {all} examined, {:.0} s\x1b[K", began.elapsed().as_secs_f64()));
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::export::otlp::send::{Collector, NotTaken, Sender};
 use crate::export::survey::Survey;
 use crate::export::{ExportError, csv, mooncake, otlp, perfetto};
+use crate::stdio::tell;
 
 /// Arguments of `milepost trace export`.
 #[derive(Debug, clap::Args)]
@@ -69,7 +70,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
         None => args.out_file().write(|out| args.format(&survey, out))?,
     };
     let blocks = (args.to == Format::Mooncake).then(|| args.block_tokens());
-    eprint!("{}", report(&survey, rows, blocks, &args.out));
+    tell(&report(&survey, rows, blocks, &args.out));
     Ok(())
 }
 

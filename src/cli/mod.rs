@@ -22,6 +22,8 @@ pub mod worker;
 
 pub use exit::Failure;
 
+use crate::stdio;
+
 /// See and steer traffic to SGLang fleets.
 #[derive(Debug, Parser)]
 #[command(name = "milepost", version, about, max_term_width = 100)]
@@ -55,13 +57,12 @@ enum Command {
 
 /// Writes to standard output; a reader that went away (`| head`) is no failure.
 fn print(text: &str) -> Result<(), Failure> {
-    use std::io::Write;
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::Run(format!("standard output: {e}")))
-        }
-        _ => Ok(()),
-    }
+    print_bytes(text.as_bytes()).map(drop)
+}
+
+/// The same; false if the reader went away.
+fn print_bytes(bytes: &[u8]) -> Result<bool, Failure> {
+    stdio::print(bytes).map_err(|e| Failure::Run(format!("standard output: {e}")))
 }
 
 impl Cli {
@@ -81,7 +82,7 @@ impl Cli {
         }
         let (arguments, notes) = bench::BenchArgs::expand(&typed[2..]).map_err(Failure::Usage)?;
         for note in notes {
-            eprintln!("{note}");
+            stdio::tell_line(&note);
         }
         let mut cli = Self::parse_from([program, command].into_iter().chain(&arguments));
         if let Command::Bench(args) = &mut cli.command {

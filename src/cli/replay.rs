@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::replay::arm::Progress;
 use crate::replay::reading::{Limits, Reading};
 use crate::replay::{self, Replay, ReplayConfig, ReplayError, json, table};
+use crate::stdio::tell;
 use crate::trace::reader::TraceReader;
 
 /// Time after which a progress line is worth its place, and between two of them.
@@ -145,13 +146,13 @@ impl Console {
         // Of several threads one tells.
         let claim = || self.told_ns.compare_exchange(told_ns, now_ns, Ordering::Relaxed, Ordering::Relaxed);
         if is_due && claim().is_ok() {
-            eprint!("\r{}\x1b[K", text());
+            tell(&format!("\r{}\x1b[K", text()));
         }
     }
 
     fn clear(&self) {
         if self.terminal && self.told_ns.load(Ordering::Relaxed) > 0 {
-            eprint!("\r\x1b[K");
+            tell("\r\x1b[K");
         }
     }
 }

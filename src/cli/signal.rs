@@ -8,6 +8,7 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::load::progress::StopHandle;
+use crate::stdio::tell_line;
 
 /// SIGINT and SIGTERM, from the moment this is made.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub async fn stop_measuring(handle: StopHandle) {
     // Without a handler the default action ends the process, which is what a signal asks for.
     let Ok(mut signals) = StopSignals::listen() else { return };
     signals.next().await;
-    eprintln!("\ninterrupted: writing what was measured so far (once more to leave at once)");
+    tell_line("\ninterrupted: writing what was measured so far (once more to leave at once)");
     handle.stop();
     signals.next().await;
     std::process::exit(130);

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 
 use tokio::net::TcpListener;
 
-use super::Failure;
 use super::signal::StopSignals;
+use super::{Failure, print};
 use crate::clock::Clock;
 use crate::sim::{Dialect, Profile, SimConfig, Worker};
+use crate::stdio::tell_line;
 
 /// Share of late steps from which the worker says so when it ends.
 const WORTH_SAYING: f64 = 0.02;
@@ -134,7 +135,7 @@ async fn serve(config: SimConfig, address: SocketAddr, end_with_stdin: bool) -> 
         StopSignals::listen().map_err(|e| Failure::Run(format!("worker: cannot listen for signals: {e}")))?;
     let dialect = config.dialect.name();
     let worker = Worker::start(config, Clock::system()).map_err(|e| Failure::Run(format!("worker: {e}")))?;
-    println!("SIMULATED SGLang worker ({dialect}) on http://{local}");
+    print(&format!("SIMULATED SGLang worker ({dialect}) on http://{local}\n"))?;
     let ended = async move {
         if end_with_stdin {
             tokio::select! {
@@ -149,9 +150,9 @@ async fn serve(config: SimConfig, address: SocketAddr, end_with_stdin: bool) -> 
     let pace = worker.pace();
     if pace.late_share > WORTH_SAYING {
         let (late, steps, mean_us) = (pace.late_steps, pace.steps, pace.late_mean_us);
-        eprintln!(
+        tell_line(&format!(
             "SIMULATED worker on {local}: {late} of {steps} steps ended more than 2 % late (mean {mean_us:.0} µs): client-side times include that"
-        );
+        ));
     }
     served.map_err(|e| Failure::Run(format!("worker: {e}")))
 }

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Clock;
 use crate::load::progress::{Closing, Progress, Standing};
+use crate::stdio::{tell, tell_line};
 
 /// Seconds between two lines where there is no terminal.
 const LINE_SECONDS: f64 = 10.0;
@@ -61,7 +62,7 @@ impl Progress for Console {
         let mut seen = self.seen();
         seen.drawn = false;
         seen.erase();
-        eprintln!("{text}");
+        tell_line(text);
     }
 
     fn standing(&self, now: Standing) {
@@ -79,11 +80,11 @@ impl Progress for Console {
             let up = if seen.drawn { "\x1b[2A" } else { "" };
             let [first, second] =
                 [head(&now, true), rates(&now, seen.last.as_ref())].map(|line| cut(&line, columns));
-            eprint!("{up}\r{first}\x1b[K\n\r{second}\x1b[K\n");
+            tell(&format!("{up}\r{first}\x1b[K\n\r{second}\x1b[K\n"));
             // What comes after the last look stands below.
             seen.drawn = !last;
         } else if last || now.elapsed_s - seen.told_s >= LINE_SECONDS {
-            eprintln!("{}; {}", head(&now, false), rates(&now, seen.last.as_ref()).trim_start());
+            tell_line(&format!("{}; {}", head(&now, false), rates(&now, seen.last.as_ref()).trim_start()));
             seen.told_s = now.elapsed_s;
         } else {
             // Rates of a line are of the time since the line before.
@@ -105,10 +106,10 @@ impl Progress for Console {
         }
         seen.closing_ns = Some((began_ns, mono_ns));
         if self.terminal {
-            eprint!("\r{}\x1b[K", cut(&closing(&now, true), columns()));
+            tell(&format!("\r{}\x1b[K", cut(&closing(&now, true), columns())));
             seen.open = true;
         } else {
-            eprintln!("{}", closing(&now, false));
+            tell_line(&closing(&now, false));
         }
     }
 
@@ -129,7 +130,7 @@ impl Seen {
     /// Makes room for what comes.
     fn erase(&mut self) {
         if std::mem::take(&mut self.open) {
-            eprint!("\r\x1b[K");
+            tell("\r\x1b[K");
         }
     }
 }

@@ -122,6 +122,44 @@ async fn usage_errors_are_2_and_name_the_flag() {
     }
 }
 
+/// `| head -1`: files and verdict are as if somebody had read on. Once standard output has no reader, then standard error neither.
+#[tokio::test]
+async fn a_reader_that_goes_away_changes_no_file_and_no_exit_code() {
+    let folder = Folder::new("closed-pipe");
+    let url = serving().listen().await;
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    for (number, more) in ["", "--explain", "--sweep max-concurrency=1"].into_iter().enumerate() {
+        for both in [false, true] {
+            let out = format!("{number}-{both}");
+            let args = format!("--base-url {url} {SMALL} --disable-tqdm --output-dir {out} {more}");
+            let mut command = bench(&folder, &args);
+            command.stdout(closed());
+            if both {
+                command.stderr(closed());
+            }
+            let done = output(command).await;
+            let run: Value = serde_json::from_str(&folder.read(&format!("{out}/latest/run.json"))).unwrap();
+            let earned = match run["verdict"]["rating"].as_str().unwrap() {
+                "VALID" => 0,
+                "SUSPECT" => 3,
+                _ => 4,
+            };
+            assert_eq!(run["metrics"]["completed"], 3, "{more}: {run}");
+            assert_eq!(done.status.code(), Some(earned), "{more}: {}", text(&done.stderr));
+        }
+    }
+    for plain in ["--explain=all", "--pace-check --request-rate 200 --duration 100ms"] {
+        let mut command = bench(&folder, plain);
+        command.stdout(closed()).stderr(closed());
+        let done = output(command).await;
+        assert_eq!(done.status.code(), Some(0), "{plain}");
+    }
+}
+
 #[tokio::test]
 async fn a_column_of_ones_own_is_in_the_file_and_in_the_summary() {
     let folder = Folder::new("column");

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::Flags;
 use super::apart::Apart;
-use crate::cli::{Failure, signal};
+use crate::cli::{Failure, print, signal};
 use crate::clock::Clock;
 use crate::load::outputs::{Worker, ask, workers_of};
 use crate::load::progress::{Silent, Stop};
@@ -103,7 +103,7 @@ async fn all(
     for prompt in prompts {
         let said = ask(config, context, &workers, prompt, output_tokens).await.map_err(failed)?;
         let compared = compare(prompt, &said);
-        print!("{}", compared.text);
+        print(&compared.text)?;
         differing += compared.differing;
         silent += compared.silent;
     }

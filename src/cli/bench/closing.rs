@@ -4,12 +4,12 @@
 //! knowing it; the second ends the process at once, and prints the figures if they are made. Deliberately not here: the files
 //! (`report::files`), and the progress on the screen (`report::console`).
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cli::signal::StopSignals;
 use crate::load::progress::{Closing, Progress, Standing, StopHandle};
+use crate::stdio;
 
 /// How to leave; said by every answer to a first Ctrl-C.
 const LEAVE: &str = "once more to leave at once";
@@ -85,9 +85,9 @@ impl Telling {
         signals.next().await;
         let (left, summary) = self.change(|state| (second(state), state.summary.take()));
         self.console.closed();
-        // Whoever has closed them is not told, and the process ends all the same.
-        let _ = write!(io::stdout(), "{}", summary.unwrap_or_default());
-        let _ = writeln!(io::stderr(), "interrupted: {left}");
+        // What cannot be printed is not told, and the process ends all the same.
+        let _ = stdio::print(summary.unwrap_or_default().as_bytes());
+        stdio::tell_line(&format!("interrupted: {left}"));
         std::process::exit(130);
     }
 }

@@ -17,6 +17,7 @@ use crate::load::faults::hands::{Hands, Hook, Recipe, Start};
 use crate::load::faults::{Faults, Plan};
 use crate::load::progress::Stop;
 use crate::load::{LoadConfig, LoadError};
+use crate::stdio::tell_line;
 
 /// Who fails, and by whose hand.
 #[derive(Debug, Args)]
@@ -84,7 +85,7 @@ impl FaultArgs {
         })?;
         let hands = Arc::new(hands);
         for (number, url) in (1..).zip(hands.urls()) {
-            eprintln!("worker {number}: SIMULATED on {url}");
+            tell_line(&format!("worker {number}: SIMULATED on {url}"));
         }
         if let Some(plan) = plan {
             match Faults::new(plan, Arc::clone(&hands) as _) {

@@ -39,11 +39,12 @@ use self::session::{Kept, Session};
 use self::static_batch::StaticBatchArgs;
 use self::target::TargetArgs;
 use self::unneeded::UnneededArgs;
-use super::Failure;
+use super::{Failure, print};
 use crate::load::config::request_headers;
 use crate::load::{LoadConfig, RunReport, TraceSource};
 use crate::report::explain;
 use crate::report::{Rating, Verdict};
+use crate::stdio::tell_line;
 
 /// Arguments of `milepost bench`.
 // As argparse does: an unambiguous beginning will do, and of a flag given twice the last one counts.
@@ -125,11 +126,10 @@ struct Flags {
 /// Runs `milepost bench`.
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let BenchArgs { flags: args, typed } = args;
-    args.unneeded.notes().iter().for_each(|note| eprintln!("note: {note}"));
-    args.dataset.note().iter().for_each(|note| eprintln!("note: {note}"));
+    args.unneeded.notes().iter().for_each(|note| tell_line(&format!("note: {note}")));
+    args.dataset.note().iter().for_each(|note| tell_line(&format!("note: {note}")));
     if args.figures.explains_all() {
-        print!("{}", explain::all());
-        return Ok(());
+        return print(&explain::all());
     }
     if args.pace_check {
         return check_pace(&args);
@@ -157,7 +157,7 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     if let Some(hands) = hands
         && let Err(why) = runtime.block_on(hands.end())
     {
-        eprintln!("note: {why}");
+        tell_line(&format!("note: {why}"));
     }
     outcome
 }
@@ -174,7 +174,7 @@ fn measure(
         return series::run(args, Asked { typed, base: &config }, session);
     }
     let report = runtime.block_on(session.measure(config))?;
-    finish(&report, &session.keep(&report)?)
+    finish(&report, session.keep(&report)?)
 }
 
 fn runtime() -> Result<Runtime, Failure> {
@@ -190,11 +190,11 @@ fn check_pace(args: &Flags) -> Result<(), Failure> {
         ));
     }
     let text = runtime()?.block_on(pace::pace_check(&arrivals, args.arrivals.seed)).map_err(Failure::Run)?;
-    print!("{text}");
-    Ok(())
+    print(&text)
 }
 
-fn finish(report: &RunReport, kept: &Kept) -> Result<(), Failure> {
+fn finish(report: &RunReport, kept: Kept) -> Result<(), Failure> {
+    kept.printed?;
     if report.partial {
         return Err(Failure::Interrupted("interrupted: the results are partial".to_owned()));
     }

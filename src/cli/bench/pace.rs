@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::load::pace_check::{PaceCheck, check};
 use crate::load::schedule::{Arrivals, Schedule};
 use crate::report::stats::Samples;
+use crate::stdio::tell_line;
 
 /// Time of a check that is not given any.
 const CHECK_S: f64 = 5.0;
@@ -27,7 +28,11 @@ pub(super) async fn pace_check(arrivals: &Arrivals, seed: u64) -> Result<String,
         let requests = (per_second * CHECK_S).ceil().max(2.0);
         Schedule::new(arrivals, (requests as usize).min(MOST_REQUESTS), seed)
     };
-    eprintln!("keeping {} arrivals over {:.1} s ...", schedule.at_ns.len(), schedule.last_ns() as f64 / 1e9);
+    tell_line(&format!(
+        "keeping {} arrivals over {:.1} s ...",
+        schedule.at_ns.len(),
+        schedule.last_ns() as f64 / 1e9
+    ));
     // As in a run, on a thread of the runtime.
     let checked = tokio::spawn(async move { check(schedule, &Clock::system()).await }).await;
     let check = checked

@@ -11,13 +11,12 @@ use clap::{Args, Command, FromArgMatches, ValueEnum};
 use serde_json::{Value, json};
 
 use super::arguments::of_one_run;
-use super::arrivals::requests;
 use super::session::{Kept, Session};
 use super::{BenchArgs, Flags};
-use crate::cli::Failure;
+use crate::cli::{Failure, print};
 use crate::load::LoadConfig;
 use crate::load::dataset::Dataset;
-use crate::load::schedule::{Pace, Rate, Shape, parse_seconds};
+use crate::load::schedule::{Shape, parse_seconds};
 use crate::report::Rating;
 use crate::report::json::run_json;
 use crate::series::{
@@ -113,8 +112,8 @@ pub(super) fn run(args: &Flags, asked: Asked<'_>, session: Session) -> Result<()
         Some(slo) if args.series.find_rate => series.search(args, slo),
         _ => series.sweep(args),
     };
-    println!("runs: {}", series.lines.path().display());
-    told
+    let printed = print(&format!("runs: {}\n", series.lines.path().display()));
+    told.and(printed)
 }
 
 /// What a series is made from: a command line, and the run that it asks for.
@@ -230,11 +229,12 @@ impl Series<'_> {
         }
         self.session.note(&format!("{point}: begins"));
         let report = self.session.measure(config).await?;
-        let Kept { survey, files } = self.session.keep(&report)?;
+        let Kept { survey, files, printed } = self.session.keep(&report)?;
         let mut line = run_json(&report, &survey, &files);
-        let (planned, due) = (report.schedule.at_ns.len(), starts_due(&report.config));
+        let (planned, due) = (report.schedule.at_ns.len(), report.config.starts_due());
         line["series"] = json!({"point": point, "config_xxh3": id, "starts": planned, "starts_due": due});
         self.lines.add(&line).map_err(|e| Failure::Run(format!("cannot write the results: {e}")))?;
+        printed?;
         Ok(line)
     }
 
@@ -265,8 +265,9 @@ impl Series<'_> {
         });
         let rows: Vec<(String, Vec<&Value>)> =
             made.iter().map(|(name, runs)| (name.clone(), runs.iter().collect())).collect();
-        print!("{}", table::of_points(&rows));
+        let printed = print(&table::of_points(&rows));
         outcome?;
+        printed?;
         worst(made.iter().flat_map(|(_, runs)| runs))
     }
 
@@ -298,7 +299,7 @@ impl Series<'_> {
             find_rate(limits, slo, elapsed_s, async |per_s, number| {
                 let config = self.asked.probe(per_s, number, slo).map_err(Failure::Usage)?;
                 let planned =
-                    json!({"series": {"starts": self.starts(&config)?, "starts_due": starts_due(&config)}});
+                    json!({"series": {"starts": self.starts(&config)?, "starts_due": config.starts_due()}});
                 match ended_early(&planned) {
                     // It would tell nothing: no request is sent for it.
                     Some(why) if number == 0 => {
@@ -317,7 +318,7 @@ impl Series<'_> {
         self.lines
             .add(&answer.to_json(slo))
             .map_err(|e| Failure::Run(format!("cannot write the results: {e}")))?;
-        print!("{}{}", table::of_search(&answer), told(&answer, slo, args.dataset.unit()));
+        print(&format!("{}{}", table::of_search(&answer), told(&answer, slo, args.dataset.unit())))?;
         if answer.ended == "interrupted" {
             return Err(Failure::Interrupted("interrupted: the search is partial".to_owned()));
         }
@@ -338,12 +339,6 @@ fn told(answer: &Answer, slo: &Slo, unit: &str) -> String {
         rate(answer.bad_per_s),
         answer.ended
     )
-}
-
-/// Requests, or beginnings of sessions, that are due in the time of a run at a rate, however many the data set has.
-fn starts_due(config: &LoadConfig) -> Option<usize> {
-    let at_rate = matches!(config.arrivals.pace, Pace::Rate(Rate::PerSecond(_)));
-    (at_rate && config.arrivals.duration.is_some()).then(|| requests(&config.arrivals, None, config.seed))
 }
 
 /// The exit code of a series is that of its worst run.

@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 
 use super::Flags;
 use super::closing::Telling;
-use crate::cli::{Failure, signal};
+use crate::cli::{Failure, print, signal};
 use crate::clock::Clock;
 use crate::load::progress::{Closing, Progress, Stop, StopHandle};
 use crate::load::{Keeping, LoadConfig, LoadError, RunContext, RunReport, run as run_load};
@@ -40,6 +40,8 @@ pub(super) struct Kept {
     pub survey: Survey,
     /// What was written.
     pub files: ExportedFiles,
+    /// Whether its summary could be printed; what is made of the run is made all the same.
+    pub printed: Result<(), Failure>,
 }
 
 /// Listens for Ctrl-C as long as it lives.
@@ -126,21 +128,23 @@ impl Session {
         let written = begun.and_then(|begun| finish_dated(begun, report, &survey, told));
         let mine = told.take_figures();
         told.closed();
+        let mut text = String::new();
         if mine {
             // What was measured is told though it cannot be kept.
-            print!("{}", summary(report, &survey, written.as_deref().unwrap_or_default()));
+            text.push_str(&summary(report, &survey, written.as_deref().unwrap_or_default()));
         }
+        if self.explains && written.is_ok() {
+            text.push_str(&explain::shown(survey.metrics()));
+            if report.faults.is_some() {
+                text.push_str(&explain::of_faults());
+            }
+        }
+        let printed = print(&text);
         let files = written.map_err(|e| {
             Failure::Run(format!(
                 "cannot write the results: {e}; what was written before it is kept, and the summary is on standard output"
             ))
         })?;
-        if self.explains {
-            print!("{}", explain::shown(survey.metrics()));
-            if report.faults.is_some() {
-                print!("{}", explain::of_faults());
-            }
-        }
-        Ok(Kept { survey, files })
+        Ok(Kept { survey, files, printed })
     }
 }

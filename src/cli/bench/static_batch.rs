@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::Flags;
 use super::apart::{Apart, is_given};
-use crate::cli::{Failure, signal};
+use crate::cli::{Failure, print, signal};
 use crate::clock::Clock;
 use crate::load::failure::{Class, Failure as Failed};
 use crate::load::progress::{Silent, Stop};
@@ -162,20 +162,23 @@ async fn all(
             )),
         })?;
     }
-    println!("static batches at {}\ninside every figure: {INSIDE}", batches.server);
-    println!("prompts of --seed {seed}\n{}", table_head());
+    let server = &batches.server;
+    print(&format!(
+        "static batches at {server}\ninside every figure: {INSIDE}\nprompts of --seed {seed}\n{}\n",
+        table_head()
+    ))?;
     let mut failed = 0;
     for (&case, number) in cases.iter().zip(0..) {
         match batches.measure(case, number).await {
             Ok(measured) => keep(own, &measured, &batches)?,
             Err(why) => {
-                tell_failed(case, &why);
+                tell_failed(case, &why)?;
                 failed += 1;
                 ends(&why)?;
             }
         }
     }
-    println!("lines: {}", own.result_filename.display());
+    print(&format!("lines: {}\n", own.result_filename.display()))?;
     match failed {
         0 => Ok(()),
         n => Err(Failure::Run(format!("{n} of {} batches failed", cases.len()))),
@@ -183,17 +186,18 @@ async fn all(
 }
 
 fn keep(own: &StaticBatchArgs, measured: &Measured, batches: &StaticBatch) -> Result<(), Failure> {
-    println!("{}", table_line(measured));
-    for warning in warnings(measured, &batches.server) {
-        println!("warning: {warning}");
-    }
     let line = line(measured, &own.run_name, &batches.server).to_string();
-    append_line(&own.result_filename, &line)
-        .map_err(|e| Failure::Run(format!("cannot write the result: {e}; the lines before it are kept")))
+    let written = append_line(&own.result_filename, &line)
+        .map_err(|e| Failure::Run(format!("cannot write the result: {e}; the lines before it are kept")));
+    // What was measured is told though it cannot be kept.
+    let warnings = warnings(measured, &batches.server).into_iter().map(|w| format!("warning: {w}\n"));
+    let printed = print(&format!("{}\n{}", table_line(measured), warnings.collect::<String>()));
+    written.and(printed)
 }
 
-fn tell_failed(case: Case, why: &Failed) {
-    println!("{:>6}{:>8}{:>8}  failed: {why}", case.batch_size, case.input_tokens, case.output_tokens);
+fn tell_failed(case: Case, why: &Failed) -> Result<(), Failure> {
+    let Case { batch_size, input_tokens, output_tokens } = case;
+    print(&format!("{batch_size:>6}{input_tokens:>8}{output_tokens:>8}  failed: {why}\n"))
 }
 
 /// Whether what failed one batch would fail all that follow.
