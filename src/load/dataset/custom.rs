@@ -16,9 +16,11 @@ pub(super) fn load(options: &FileOptions, count: usize) -> Result<Loaded, Datase
     let text = file::read(path)?;
     let mut loaded = Loaded::default();
     let mut too_long = 0_u64;
-    for (line, row) in file::rows(&text, path)? {
+    for row in file::rows(&text, path)? {
+        // Those that are not sent must be rows all the same.
+        let (line, row) = row?;
         if loaded.prompts.len() == count {
-            break;
+            continue;
         }
         let prompt = prompt_of(&row, options).map_err(|what| {
             DatasetError::new(format!("--dataset-path {} line {line}: {what}", path.display()))

@@ -72,29 +72,35 @@ pub(super) fn read(path: &Path) -> Result<String, DatasetError> {
     })
 }
 
-/// The rows of a JSON array, or of JSON lines; each with the line it begins on. Empty lines are passed over.
-pub(super) fn rows(text: &str, path: &Path) -> Result<Vec<(usize, Value)>, DatasetError> {
-    let fail = |line: usize, what: String| {
+/// A row with the line it begins on.
+type NumberedRow = Result<(usize, Value), DatasetError>;
+
+/// The rows of a JSON array, or of JSON lines, one after the other: a row as a tree is many times as large as its text. Empty lines are
+/// passed over.
+pub(super) fn rows<'a>(
+    text: &'a str,
+    path: &'a Path,
+) -> Result<Box<dyn Iterator<Item = NumberedRow> + 'a>, DatasetError> {
+    let fail = move |line: usize, what: String| {
         DatasetError::new(format!("--dataset-path {} line {line}: {what}", path.display()))
     };
-    if text.trim_start().starts_with('[') {
-        let items: Vec<&serde_json::value::RawValue> =
-            serde_json::from_str(text).map_err(|e| fail(e.line(), e.to_string()))?;
-        let mut rows = Vec::with_capacity(items.len());
-        let (mut line, mut seen) = (1, 0);
-        for item in items {
-            // Where a slice of `text` begins, from its address: both pointers are into the same string.
-            let begin = item.get().as_ptr() as usize - text.as_ptr() as usize;
-            line += text[seen..begin].matches('\n').count();
-            seen = begin;
-            rows.push((line, serde_json::from_str(item.get()).map_err(|e| fail(line, e.to_string()))?));
-        }
-        return Ok(rows);
+    let parsed = move |line: usize, row: &str| {
+        serde_json::from_str(row).map(|value| (line, value)).map_err(|e| fail(line, e.to_string()))
+    };
+    if !text.trim_start().starts_with('[') {
+        let lines = text.lines().enumerate().filter(|(_, row)| !row.trim().is_empty());
+        return Ok(Box::new(lines.map(move |(i, row)| parsed(i + 1, row))));
     }
-    let lines = text.lines().enumerate().filter(|(_, row)| !row.trim().is_empty());
-    lines
-        .map(|(i, row)| serde_json::from_str(row).map(|v| (i + 1, v)).map_err(|e| fail(i + 1, e.to_string())))
-        .collect()
+    let items: Vec<&serde_json::value::RawValue> =
+        serde_json::from_str(text).map_err(|e| fail(e.line(), e.to_string()))?;
+    let (mut line, mut seen) = (1, 0);
+    Ok(Box::new(items.into_iter().map(move |item| {
+        // Where a slice of `text` begins, from its address: both pointers are into the same string.
+        let begin = item.get().as_ptr() as usize - text.as_ptr() as usize;
+        line += text[seen..begin].matches('\n').count();
+        seen = begin;
+        parsed(line, item.get())
+    })))
 }
 
 fn line_of(before: &str) -> usize {
@@ -108,17 +114,18 @@ mod tests {
     #[test]
     fn an_array_and_lines_give_the_same_rows() {
         let path = Path::new("x");
-        let array = rows("[\n {\"a\":1},\n\n {\"a\":2}]", path).unwrap();
-        let lines = rows("\n{\"a\":1}\n\n{\"a\":2}\n", path).unwrap();
+        let all = |text: &str| rows(text, path).unwrap().map(Result::unwrap).collect::<Vec<_>>();
+        let array = all("[\n {\"a\":1},\n\n {\"a\":2}]");
+        let lines = all("\n{\"a\":1}\n\n{\"a\":2}\n");
         assert_eq!(array, lines);
         assert_eq!(array.iter().map(|r| r.0).collect::<Vec<_>>(), [2, 4]);
     }
 
     #[test]
     fn a_bad_row_is_named_by_its_line() {
-        let e = rows("{\"a\":1}\n{\"a\":\n", Path::new("p.jsonl")).unwrap_err();
+        let e = rows("{\"a\":1}\n{\"a\":\n", Path::new("p.jsonl")).unwrap().find_map(Result::err).unwrap();
         assert!(e.to_string().contains("p.jsonl line 2"), "{e}");
-        let e = rows("[{\"a\":1},\n{\"a\"}]", Path::new("p.json")).unwrap_err();
+        let e = rows("[{\"a\":1},\n{\"a\"}]", Path::new("p.json")).err().unwrap();
         assert!(e.to_string().contains("line 2"), "{e}");
     }
 }
