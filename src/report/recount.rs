@@ -9,7 +9,7 @@ use std::path::Path;
 use super::gather::{Gathered, Gathering, Side};
 use super::lines::{LABEL, Lines, figure, percent};
 use super::marks;
-use super::metrics::ROUNDED;
+use super::metrics::{Metrics, ROUNDED};
 use super::quantity;
 use super::read::Facts;
 use super::summary::{figures, times, totals};
@@ -199,10 +199,7 @@ pub fn rows() -> Vec<(String, Cell)> {
             "Throughput (req/s)".to_owned(),
             Box::new(|a| a.gathered.metrics.per_second(a.gathered.metrics.completed).map(figure)),
         ),
-        (
-            "Output tokens (tok/s)".to_owned(),
-            Box::new(|a| a.gathered.metrics.output_throughput().map(figure)),
-        ),
+        ("Output tokens (tok/s)".to_owned(), Box::new(|a| output_rate(&a.gathered.metrics))),
         ("Concurrency, mean".to_owned(), Box::new(|a| Some(figure(a.gathered.metrics.in_flight.mean)))),
         ("Concurrency, peak".to_owned(), Box::new(|a| Some(a.gathered.metrics.in_flight.peak.to_string()))),
         ("Prompt tokens from caches".to_owned(), Box::new(|a| a.gathered.cache_hit_share.map(percent))),
@@ -218,10 +215,33 @@ pub fn rows() -> Vec<(String, Cell)> {
     rows
 }
 
+/// Marked where it is of some of the requests.
+fn output_rate(metrics: &Metrics) -> Option<String> {
+    let rate = figure(metrics.output_throughput()?);
+    let all = metrics.output_known == metrics.completed;
+    Some(if all { rate } else { format!("{rate} of {}", metrics.output_known) })
+}
+
 /// The quantities by which runs are compared.
 const COMPARED: [&str; 5] = ["ttft", "tpot", "total_latency", "latency_from_schedule", "router_overhead"];
 
 /// Without the abbreviation's long form.
 fn short(title: &str) -> &str {
     title.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or(title, |(short, _)| short)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::row::{Row, example};
+
+    #[test]
+    fn a_rate_of_some_of_the_requests_says_so_beside_others() {
+        let uncounted = || Row { completion_tokens: None, trace_completion_tokens: None, ..example() };
+        let told = |rows: &[Row]| output_rate(&Metrics::of(rows));
+        // Five tokens in 1.062 s.
+        assert_eq!(told(&[example()]).as_deref(), Some("4.71"));
+        assert_eq!(told(&[example(), uncounted()]).as_deref(), Some("4.71 of 1"));
+        assert_eq!(told(&[uncounted()]), None);
+    }
 }
