@@ -207,7 +207,7 @@ impl Capture {
         *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
     }
 
-    /// The file that is written, or that was last.
+    /// The plain file that is written, or that was last.
     pub fn place(&self) -> Option<Place> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

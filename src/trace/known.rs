@@ -35,7 +35,7 @@ impl Known {
     }
 
     /// What a file that is begun now says of them. One that left is told once more, for the requests that it had still.
-    pub(super) fn tell(&mut self, now_mono_ns: u64) -> Vec<Record> {
+    pub(super) fn tell(&self, now_mono_ns: u64) -> Vec<Record> {
         let told = |worker: &WorkerRecord| {
             Record::Worker(WorkerRecord {
                 mono_ns: now_mono_ns,
@@ -44,12 +44,11 @@ impl Known {
                 ..worker.clone()
             })
         };
-        let records = self.0.values().map(told).collect();
-        self.forget_removed();
-        records
+        self.0.values().map(told).collect()
     }
 
-    fn forget_removed(&mut self) {
+    /// Those that left are in a file now.
+    pub(super) fn forget_removed(&mut self) {
         self.0.retain(|_, worker| worker.event != REMOVED);
     }
 }
@@ -74,7 +73,9 @@ mod tests {
             }
             other => panic!("{other:?}"),
         };
-        known.tell(7).into_iter().map(of).collect()
+        let told = known.tell(7).into_iter().map(of).collect();
+        known.forget_removed();
+        told
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(super) struct LiveFile {
     number: u64,
     whole_bytes: u64,
     is_regular: bool,
+    /// Behind the whole lines there is a piece of one.
+    is_torn: bool,
 }
 
 impl LiveFile {
@@ -50,7 +52,7 @@ impl LiveFile {
         let last = if metadata.is_file() { parts_of(path).map_err(fail)?.pop() } else { None };
         let number = last.map_or(1, |part| part.number + 1);
         let (whole_bytes, is_regular) = (metadata.len(), metadata.is_file());
-        Ok(Self { file, path: path.to_owned(), number, whole_bytes, is_regular })
+        Ok(Self { file, path: path.to_owned(), number, whole_bytes, is_regular, is_torn: false })
     }
 
     /// Where it is.
@@ -63,6 +65,11 @@ impl LiveFile {
         self.number
     }
 
+    /// It is a plain file, and no pipe or device.
+    pub(super) fn is_regular(&self) -> bool {
+        self.is_regular
+    }
+
     /// Bytes in it.
     pub(super) fn bytes(&self) -> u64 {
         self.whole_bytes
@@ -70,15 +77,22 @@ impl LiveFile {
 
     /// Writes whole lines, all of them or, as far as the file can be cut, none.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            // It could not be cut off: where that is forbidden, or of a pipe or a device. Its reader counts it as a torn line.
+            self.file.write_all(b"\n")?;
+            self.is_torn = false;
+            if self.is_regular {
+                self.whole_bytes = self.file.metadata()?.len();
+            }
+        }
         match self.file.write_all(lines) {
             Ok(()) => {
                 self.whole_bytes += lines.len() as u64;
                 Ok(())
             }
             Err(error) => {
-                // Half a batch may be in the file: cut it off, or the next record would be glued to a torn line. A pipe or a
-                // device cannot be cut; its reader counts the torn line.
-                let _ = self.file.set_len(self.whole_bytes);
+                // Half a batch may be in the file: cut it off, or the next record would be glued to a torn line.
+                self.is_torn = self.file.set_len(self.whole_bytes).is_err();
                 Err(error)
             }
         }
@@ -142,7 +156,31 @@ fn end_torn_line(file: &mut File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
     use super::*;
+
+    #[test]
+    fn what_cannot_be_cut_off_is_ended_before_the_next_line() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        for end in [&ours, &theirs] {
+            end.set_nonblocking(true).unwrap();
+        }
+        let path = PathBuf::from("socket");
+        let file = File::from(OwnedFd::from(ours));
+        let mut live = LiveFile { file, path, number: 1, whole_bytes: 0, is_regular: false, is_torn: false };
+        let batch = "a line that is cut where there is no more room\n".repeat(100_000);
+        assert_eq!(live.write(batch.as_bytes()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let mut read = Vec::new();
+        assert_eq!(theirs.read_to_end(&mut read).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(!read.is_empty() && batch.as_bytes().starts_with(&read));
+        read.clear();
+        live.write(b"next\n").unwrap();
+        live.write(b"and next\n").unwrap();
+        assert_eq!(theirs.read_to_end(&mut read).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(read, b"\nnext\nand next\n");
+    }
 
     #[test]
     fn a_rename_in_two_steps_moves_the_file_and_never_over_another() {

@@ -343,7 +343,8 @@ impl Scribe {
 
     /// The first lines of every file.
     fn begin_file(&mut self) {
-        let file = self.outlet.as_ref().and_then(Outlet::file);
+        // A pipe has a reader, and whoever else read it would take lines from that one.
+        let file = self.outlet.as_ref().and_then(Outlet::file).filter(|live| live.is_regular());
         let place = file.map(|live| Place { path: live.path().to_owned(), part: live.number() });
         let part = place.as_ref().map_or(1, |place| place.part);
         *self.desk.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
@@ -368,6 +369,10 @@ impl Scribe {
         self.known.tell(self.begun_mono_ns).iter().for_each(|worker| self.put(worker));
         self.write_out();
         self.is_headed = self.error.is_none();
+        // What did not fit is told again.
+        if self.is_headed {
+            self.known.forget_removed();
+        }
     }
 
     fn write_records(&mut self, records: &mut Vec<Record>) {

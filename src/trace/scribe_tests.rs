@@ -50,17 +50,22 @@ fn a_disk_that_has_room_again_is_written_with_what_was_lost_and_the_first_lines(
     let sink = Arc::new(Sink::bounded(10));
     let Some(mut scribe) = scribe_at(Path::new("/dev/full"), &sink) else { return };
     // The first lines did not fit either.
+    let left = WorkerRecord { worker: "http://w".into(), event: "removed".into(), ..WorkerRecord::default() };
+    scribe.known.learn(&[Record::Worker(left)]);
     scribe.begin_file();
     assert!(!scribe.is_headed);
+    let place = Arc::clone(&scribe.desk.place);
+    assert_eq!(*place.lock().unwrap(), None, "of what is no plain file there are no pages");
     scribe.round(&mut requests(4), false);
     let path = scratch("room");
     scribe.outlet = Some(Outlet::File(LiveFile::open(&path).unwrap()));
     scribe.round(&mut requests(1), false);
+    assert_eq!(*place.lock().unwrap(), Some(Place { path: path.clone(), part: 1 }));
     let lines = std::fs::read_to_string(&path).unwrap();
     let lines: Vec<&str> = lines.lines().collect();
-    assert_eq!(lines.len(), 3, "{lines:?}");
-    assert!(lines[0].starts_with("{\"kind\":\"run\"") && lines[1].starts_with("{\"kind\":\"request\""));
-    assert_eq!(lines[2], "{\"kind\":\"lost\",\"requests\":4}");
+    let kinds: Vec<&str> = lines.iter().map(|line| line.split('"').nth(3).unwrap()).collect();
+    assert_eq!(kinds, ["run", "worker", "request", "lost"], "{lines:?}");
+    assert_eq!(lines[3], "{\"kind\":\"lost\",\"requests\":4}");
     assert_eq!((scribe.status().state, scribe.status().requests), ("capturing", 1));
 }
 
