@@ -23,7 +23,7 @@ use crate::proxy::Shared;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::journey::Refusal;
 use crate::trace::capture::Place;
-use crate::trace::parts::parts_of;
+use crate::trace::parts::{parts_of, whole_end};
 use crate::trace::unpacking::Unpacking;
 use crate::wire::problem::Problem;
 
@@ -109,8 +109,7 @@ pub async fn tail(shared: &Shared, query: &str) -> Result<Response<AnswerBody>, 
     let capture = shared.capture.as_ref();
     let Some((place, unpacking)) = capture.and_then(|capture| Some((capture.place()?, capture.unpacking())))
     else {
-        let message =
-            "there is no trace file: the router runs without --trace-log, or nothing was captured yet";
+        let message = "there is no trace file: the router runs without --trace-log, or with a pipe, or nothing was captured yet";
         return Err(Problem::new(404, "no_trace", message).into());
     };
     let from = query.split('&').find_map(|pair| pair.strip_prefix("from="));
@@ -186,14 +185,12 @@ fn page(place: &Place, from: From, unpacking: &Unpacking) -> Result<(Vec<u8>, Cu
     let cursor = match from {
         From::Oldest | From::Byte(_) => oldest.clone(),
         From::Newest => {
-            let len = there(place.path.metadata())
-                .map_err(|error| unreadable(&error))?
-                .map_or(0, |meta| meta.len());
+            let end = there(whole_end(&place.path)).map_err(|error| unreadable(&error))?.unwrap_or(0);
             let now = parts_of(&place.path).map_err(|error| unreadable(&error))?;
-            // Rotated in between: the length may be that of the next file, which has only begun.
+            // Rotated in between: the end may be that of the next file, which has only begun.
             let newest = match now.last().filter(|part| part.number >= place.part) {
                 Some(part) => at(part.number + 1, 0),
-                None => at(place.part, len),
+                None => at(place.part, end),
             };
             return Ok((Vec::new(), newest));
         }
@@ -207,13 +204,16 @@ fn page(place: &Place, from: From, unpacking: &Unpacking) -> Result<(Vec<u8>, Cu
         Some(part) => Some(&part.path),
         None => (cursor.part == place.part).then_some(&place.path),
     };
-    let Some(path) = path else {
+    let gone = || {
         let message =
             format!("the trace has nothing at {cursor} any more; the oldest that is there is {oldest}");
-        return Err(Problem::new(410, "trace_gone", message));
+        Problem::new(410, "trace_gone", message)
     };
+    let Some(path) = path else { return Err(gone()) };
     let lines =
         there(unpacking.whole_lines(path, cursor.bytes, PAGE_BYTES)).map_err(|error| unreadable(&error))?;
+    // Behind its end: somebody has removed the file that was read, and this is another one of its name.
+    let is_shorter = rotated.is_none() && path.metadata().is_ok_and(|meta| meta.len() < cursor.bytes);
     let now = parts_of(&place.path).map_err(|error| unreadable(&error))?;
     let is_there = |path: &PathBuf| now.iter().any(|part| part.number == cursor.part && part.path == *path);
     let moved = match rotated {
@@ -224,6 +224,9 @@ fn page(place: &Place, from: From, unpacking: &Unpacking) -> Result<(Vec<u8>, Cu
     };
     if moved {
         return page(place, From::Cursor(cursor), unpacking);
+    }
+    if is_shorter {
+        return Err(gone());
     }
     // The next live file is made when something is written into it.
     let lines = lines.unwrap_or_default();
@@ -302,7 +305,7 @@ mod tests {
         let place = Place { part: 5, ..place };
         let (lines, next) = page(&place, From::parse("t.jsonl/4/10").unwrap(), &unpacking).unwrap();
         assert_eq!((lines.len(), next.to_string()), (0, "t.jsonl/5/0".to_owned()));
-        for gone in ["t.jsonl/1/0", "t.jsonl/6/0", "other.jsonl/4/0", "../t.jsonl/4/0"] {
+        for gone in ["t.jsonl/1/0", "t.jsonl/6/0", "t.jsonl/5/5", "other.jsonl/4/0", "../t.jsonl/4/0"] {
             let problem = page(&place, From::parse(gone).unwrap(), &unpacking).unwrap_err();
             assert_eq!((problem.status, problem.code), (410, "trace_gone"), "{gone}");
         }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::capture::file_name;
+use super::reader::MAX_LINE_BYTES;
 
 /// What the name of a packed file ends in.
 pub const PACKED_END: &str = ".zst";
@@ -178,6 +179,21 @@ pub fn whole_lines(path: &Path, from_bytes: u64, max_bytes: u64) -> io::Result<V
     Ok(lines)
 }
 
+/// Where the last whole line of a plain file that is written ends, at most [`MAX_LINE_BYTES`] before its end.
+pub fn whole_end(path: &Path) -> io::Result<u64> {
+    // To open a pipe would be to wait for its writer, and to read it to take from its reader.
+    if !path.metadata()?.is_file() {
+        return Ok(0);
+    }
+    let mut file = File::open(path)?;
+    let len = file.metadata()?.len();
+    let from_bytes = len.saturating_sub(MAX_LINE_BYTES as u64);
+    file.seek(SeekFrom::Start(from_bytes))?;
+    let mut read = Vec::new();
+    file.take(len - from_bytes).read_to_end(&mut read)?;
+    Ok(from_bytes + whole_bytes(&read, MAX_LINE_BYTES as u64) as u64)
+}
+
 /// How much of what was read is whole lines; all of it where one line is as long as may be read.
 pub(super) fn whole_bytes(read: &[u8], max_bytes: u64) -> usize {
     match read.iter().rposition(|&byte| byte == b'\n') {
@@ -313,6 +329,7 @@ mod tests {
             (told(0, 100), told(0, 5), told(4, 100)),
             ("one\ntwo\n".into(), "one\n".into(), "two\n".into())
         );
+        assert_eq!(whole_end(&path).unwrap(), 8, "not in the line that is being written");
         assert_eq!((told(8, 100), told(0, 2), told(99, 9)), (String::new(), "on".into(), String::new()));
         std::fs::remove_dir_all(&folder).unwrap();
     }
