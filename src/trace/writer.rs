@@ -91,14 +91,25 @@ impl fmt::Display for TraceOpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open(path, error) => {
-                write!(f, "{}: cannot be written: {error}", path.display())
+                write!(f, "{}: cannot be written: {error}", path.display())?;
+                match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+                    None => Ok(()),
+                    Some(folder) => {
+                        let folder = folder.display();
+                        write!(f, "; there is no folder {folder}, make it first: mkdir -p {folder}")
+                    }
+                }
             }
             Self::Locked(path) => write!(
                 f,
                 "{}: another process is writing it; give each router a file of its own",
                 path.display()
             ),
-            Self::Folder(path) => write!(f, "{}: is no folder", path.display()),
+            Self::Folder(path) if path.exists() => write!(f, "{}: is no folder", path.display()),
+            Self::Folder(path) => {
+                let path = path.display();
+                write!(f, "{path}: there is no such folder; make it first: mkdir -p {path}")
+            }
             Self::Thread(error) => write!(f, "no thread to write it: {error}"),
             Self::Key(error) => write!(f, "no key for the hashes of prompts: {error}"),
         }

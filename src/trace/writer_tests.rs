@@ -109,7 +109,10 @@ fn an_unwritable_path_says_so() {
     let refused = |log, config| start(log, config, &Arc::new(Sink::bounded(1))).unwrap_err().to_string();
     let error = refused(Some(Path::new("/nonexistent/t.jsonl")), CaptureConfig::default());
     assert!(error.starts_with("/nonexistent/t.jsonl: cannot be written"), "{error}");
-    assert_eq!(refused(None, within(Path::new("/nonexistent"))), "/nonexistent: is no folder");
+    assert!(error.ends_with("make it first: mkdir -p /nonexistent"), "{error}");
+    let error = refused(None, within(Path::new("/nonexistent")));
+    assert_eq!(error, "/nonexistent: there is no such folder; make it first: mkdir -p /nonexistent");
+    assert_eq!(refused(None, within(Path::new("/dev/null"))), "/dev/null: is no folder");
 }
 
 #[test]
