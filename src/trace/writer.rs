@@ -92,7 +92,8 @@ impl fmt::Display for TraceOpenError {
         match self {
             Self::Open(path, error) => {
                 write!(f, "{}: cannot be written: {error}", path.display())?;
-                match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+                // What may not be looked at, or is no folder, may well be there.
+                match path.parent().filter(|folder| !folder.as_os_str().is_empty() && is_absent(folder)) {
                     None => Ok(()),
                     Some(folder) => {
                         let folder = folder.display();
@@ -105,11 +106,14 @@ impl fmt::Display for TraceOpenError {
                 "{}: another process is writing it; give each router a file of its own",
                 path.display()
             ),
-            Self::Folder(path) if path.exists() => write!(f, "{}: is no folder", path.display()),
-            Self::Folder(path) => {
+            Self::Folder(path) if is_absent(path) => {
                 let path = path.display();
                 write!(f, "{path}: there is no such folder; make it first: mkdir -p {path}")
             }
+            Self::Folder(path) => match path.metadata() {
+                Err(error) => write!(f, "{}: cannot be looked at: {error}", path.display()),
+                Ok(_) => write!(f, "{}: is no folder", path.display()),
+            },
             Self::Thread(error) => write!(f, "no thread to write it: {error}"),
             Self::Key(error) => write!(f, "no key for the hashes of prompts: {error}"),
         }
@@ -190,6 +194,11 @@ impl Drop for TraceWriter {
             }
         }
     }
+}
+
+/// There is nothing of this name, for certain.
+fn is_absent(path: &Path) -> bool {
+    path.try_exists().is_ok_and(|there| !there)
 }
 
 /// The path that means standard output.

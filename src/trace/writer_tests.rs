@@ -113,6 +113,14 @@ fn an_unwritable_path_says_so() {
     let error = refused(None, within(Path::new("/nonexistent")));
     assert_eq!(error, "/nonexistent: there is no such folder; make it first: mkdir -p /nonexistent");
     assert_eq!(refused(None, within(Path::new("/dev/null"))), "/dev/null: is no folder");
+    // Nobody can make these, so nobody is told to.
+    let error = refused(None, within(Path::new("/dev/null/x")));
+    assert!(error.starts_with("/dev/null/x: cannot be looked at: "), "{error}");
+    let error = refused(Some(Path::new("/dev/null/x/t.jsonl")), CaptureConfig::default());
+    assert!(
+        error.starts_with("/dev/null/x/t.jsonl: cannot be written") && !error.contains("mkdir"),
+        "{error}"
+    );
 }
 
 #[test]
