@@ -48,7 +48,7 @@ pub enum Command {
 pub struct Status {
     /// `capturing`, `failing` (what is written is lost and counted, and tried again), `stopped`.
     pub state: &'static str,
-    /// `file` or `stdout`; absent while stopped.
+    /// `file`, `stdout`, or `pipe`: a pipe or a device, which cannot be read again. Absent while stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sink: Option<&'static str>,
     /// The file that is written, or that was last.

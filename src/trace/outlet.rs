@@ -52,6 +52,7 @@ impl Outlet {
     /// What status calls it.
     pub(super) fn name(&self) -> &'static str {
         match self {
+            Self::File(live) if !live.is_regular() => "pipe",
             Self::File(_) => "file",
             Self::Stdout => "stdout",
         }

@@ -56,6 +56,7 @@ fn a_disk_that_has_room_again_is_written_with_what_was_lost_and_the_first_lines(
     assert!(!scribe.is_headed);
     let place = Arc::clone(&scribe.desk.place);
     assert_eq!(*place.lock().unwrap(), None, "of what is no plain file there are no pages");
+    assert_eq!(scribe.status().sink, Some("pipe"));
     scribe.round(&mut requests(4), false);
     let path = scratch("room");
     scribe.outlet = Some(Outlet::File(LiveFile::open(&path).unwrap()));
@@ -67,6 +68,7 @@ fn a_disk_that_has_room_again_is_written_with_what_was_lost_and_the_first_lines(
     assert_eq!(kinds, ["run", "worker", "request", "lost"], "{lines:?}");
     assert_eq!(lines[3], "{\"kind\":\"lost\",\"requests\":4}");
     assert_eq!((scribe.status().state, scribe.status().requests), ("capturing", 1));
+    assert_eq!(scribe.status().sink, Some("file"));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use http::HeaderName;
-use milepost::config::RouteConfig;
 use milepost::config::access::ApiKey;
+use milepost::config::{RouteConfig, TraceDecisions};
 use milepost::export::otlp::send::Collector;
 use milepost::trace::record::Outcome;
 use serde_json::{Value, json};
@@ -126,6 +126,8 @@ async fn the_fleet_is_told_with_what_each_worker_did() {
     assert_eq!((&counted["ended"]["done"], &counted["ttft"]["count"]), (&Value::from(2), &Value::from(2)));
     assert_eq!((&counted["prompt_tokens"], &counted["cached_tokens"]), (&Value::from(10), &Value::from(4)));
     assert!(worker["queue_depth"].is_null(), "nobody asked the server, so it is not known");
+    assert_eq!(fleet["routed"], 4, "who looks is not among them");
+    assert!(fleet["requests"].as_u64() > Some(4));
     router.finish().await;
 }
 
@@ -286,6 +288,8 @@ async fn in_a_browser_the_page_shows_requests_with_bars_and_makes_nothing_of_wha
         assert!(requests.matches(&format!("class=\"mixed\" title=\"{UNTOLD} ")).count() == 2, "{requests}");
         assert_eq!(requests.matches("400 worker error").count(), 2, "{requests}");
         assert!(page.contains("<title>milepost</title>"), "nothing was run");
+        // However often the page has asked.
+        assert!(page.contains("<dt>requests routed since start</dt><dd>4</dd>"), "{page}");
         let shown = HOSTILE.replace('<', "&lt;").replace('>', "&gt;");
         let told = format!("linked POST /generate · plain; clicked true {shown}; {fields} fields; made 0;");
         assert!(page.contains(&told), "{page}");
@@ -309,13 +313,15 @@ async fn in_a_browser_a_locked_router_asks_for_its_key_and_says_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_browser_a_router_that_does_not_answer_is_said_and_found_again() {
     let worker = streaming().await;
-    let router = TestRouter::start(&[&worker]).await;
+    let router = TestRouter::with(&[&worker], |config| config.trace_decisions = TraceDecisions::Off).await;
+    generate(&router, "undecided").await;
     let gone = before(router.addr, usize::MAX, "").await;
     if let Some(page) = in_browser(gone, "gone", "").await {
         assert!(page.contains("no answer from the router ("), "{page}");
         let back = before(router.addr, 3, "").await;
         let page = in_browser(back, "back", "").await.expect("it is there");
         assert!(page.contains(">live</span>") && page.contains(&worker.url), "{page}");
+        assert!(page.contains("class=\"router\" title=\"look at body + decision "), "{page}");
     }
     router.finish().await;
 }

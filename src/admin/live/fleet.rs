@@ -51,7 +51,9 @@ fn all(shared: &Shared) -> Value {
         "shadow_policies": config.shadow_policies,
         "unix_ns": shared.clock.now().unix_ns,
         "draining": shared.draining.load(Ordering::Acquire),
+        // All that were accepted, whoever looks included; those for workers that have ended.
         "requests": shared.requests.load(Ordering::Relaxed),
+        "routed": shared.metrics.routed_requests(),
         "ended": ended(shared.metrics.ended()),
         "queued": limit.map(|counts| counts.queued),
         "trace": {"on": config.may_write_trace(), "lost": shared.sink.lost_total()},

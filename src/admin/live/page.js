@@ -35,7 +35,7 @@ function keep(key) {
 const $ = (id) => document.getElementById(id);
 const state = { key: kept(), samples: [], rows: [], next: 0, instance: null, skipped: 0, paused: null, failures: 0, timer: 0, opened: false };
 
-// Which colour a stage has. A name of several stages is one that the server did not tell apart.
+// Which colour a stage has. A name of several stages is one that nobody told apart; where they are of one colour, so is it.
 const KINDS = [
   ['router', 'router'], ['network', 'to server'], ['tokenize', 'tokenize'], ['queue', 'server queue'], ['prefill', 'prefill'],
   ['decode', 'decode, answer'], ['failed', 'failed attempt, pause'], ['mixed', 'not told apart by the server'],
@@ -44,7 +44,10 @@ const KIND_OF = {
   'to server': 'network', tokenize: 'tokenize', 'server queue': 'queue', prefill: 'prefill', decode: 'decode', answer: 'decode',
   'at worker': 'decode', 'failed attempt': 'failed', pause: 'failed',
 };
-const kindOf = (name) => (name.includes(' + ') ? 'mixed' : KIND_OF[name] || 'router');
+function kindOf(name) {
+  const kinds = new Set(name.split(' + ').map((one) => KIND_OF[one] || 'router'));
+  return kinds.size === 1 ? [...kinds][0] : 'mixed';
+}
 
 function el(tag, props, ...children) {
   const node = document.createElement(tag);
@@ -207,8 +210,8 @@ function showTotals(fleet, then, span) {
     ['TTFT p50', seconds(all.p50)],
     ['TTFT p99', seconds(all.p99)],
     ['cache hits', all.hits],
-    ['requests since start', count(fleet.requests)],
-    ['errors since start', count(bad), bad ? 'bad' : ''],
+    ['requests routed since start', count(fleet.routed)],
+    ['errors of all requests since start', count(bad), bad ? 'bad' : ''],
     ['trace', ...trace],
   ];
   $('totals').replaceChildren(...told.map(([name, value, kind]) => el('div', {}, el('dt', {}, name), el('dd', { class: kind }, value))));
@@ -300,7 +303,7 @@ function traceNote({ trace, error, skipped_bytes: skippedBytes, skipped_files: s
   const parts = [];
   if (trace.state === 'stopped') parts.push('The capture is stopped; milepost trace start goes on with it.');
   else if (trace.state === 'failing') parts.push(`The trace cannot be written: ${trace.error || 'see the log'}.`);
-  else if (trace.sink === 'stdout') parts.push('The trace goes to standard output, where it cannot be read again; single requests are not shown.');
+  else if (trace.sink !== 'file') parts.push(`The trace goes to ${trace.file || 'standard output'}, where it cannot be read again; single requests are not shown.`);
   else parts.push(`Capturing to${where}, ${count(trace.requests)} requests.`);
   if (lost) parts.push(`${count(lost)} requests are not in it.`);
   if (state.skipped || skippedBytes || skippedFiles) parts.push('More requests came than are shown here; the trace has all of them.');

@@ -105,6 +105,12 @@ impl Metrics {
         &self.ended
     }
 
+    /// Requests for workers that have ended: `smg_router_requests_total` of all its labels.
+    pub fn routed_requests(&self) -> u64 {
+        let series = self.counts.router.used().flat_map(|(_, series)| &series.requests);
+        series.map(|n| n.load(Ordering::Relaxed)).sum()
+    }
+
     /// A request was accepted at `arrival_mono_ns`.
     pub fn request_began(&self, endpoint: Endpoint, method: &str, path: &str, arrival_mono_ns: u64) {
         let series = self.counts.http(method_index(method), path_index(endpoint, path));
