@@ -196,13 +196,15 @@ fn page(place: &Place, from: From, unpacking: &Unpacking) -> Result<(Vec<u8>, Cu
         }
         From::Cursor(cursor) => cursor,
     };
+    // A file has its number as a name a moment before its writer says that the next one is live.
+    let live_part = place.part + u64::from(parts.iter().any(|part| part.number == place.part));
     // What was written before under another name has ended, and the folder may hold what is nobody's business here.
-    let is_gone = cursor.name != name || cursor.part < oldest.part || cursor.part > place.part;
+    let is_gone = cursor.name != name || cursor.part < oldest.part || cursor.part > live_part;
     let rotated = parts.iter().find(|part| part.number == cursor.part);
     let path = match rotated {
         _ if is_gone => None,
         Some(part) => Some(&part.path),
-        None => (cursor.part == place.part).then_some(&place.path),
+        None => (cursor.part == live_part).then_some(&place.path),
     };
     let gone = || {
         let message =
@@ -302,6 +304,8 @@ mod tests {
         std::fs::rename(&path, part_path(&path, 4)).unwrap();
         std::fs::write(&path, "six\n").unwrap();
         assert_eq!(page(&place, From::Newest, &unpacking).unwrap().1.to_string(), "t.jsonl/5/0");
+        // Nobody has said yet that the fifth is live, and who was sent there is not sent away.
+        assert_eq!(page(&place, From::parse("t.jsonl/5/0").unwrap(), &unpacking).unwrap().0, b"six\n");
         let place = Place { part: 5, ..place };
         let (lines, next) = page(&place, From::parse("t.jsonl/4/10").unwrap(), &unpacking).unwrap();
         assert_eq!((lines.len(), next.to_string()), (0, "t.jsonl/5/0".to_owned()));
