@@ -288,7 +288,8 @@ async fn in_a_browser_the_page_shows_requests_with_bars_and_makes_nothing_of_wha
         assert!(requests.matches(&format!("class=\"mixed\" title=\"{UNTOLD} ")).count() == 2, "{requests}");
         assert_eq!(requests.matches("400 worker error").count(), 2, "{requests}");
         assert!(page.contains("<title>milepost</title>"), "nothing was run");
-        // However often the page has asked.
+        // However often the page has asked; the trace has each of its questions, and the page says so.
+        assert!(page.contains(" requests, those of this page among them."), "{page}");
         assert!(page.contains("<dt>requests routed since start</dt><dd>4</dd>"), "{page}");
         let shown = HOSTILE.replace('<', "&lt;").replace('>', "&gt;");
         let told = format!("linked POST /generate · plain; clicked true {shown}; {fields} fields; made 0;");

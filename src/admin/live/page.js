@@ -304,8 +304,8 @@ function traceNote({ trace, error, skipped_bytes: skippedBytes, skipped_files: s
   if (trace.state === 'stopped') parts.push('The capture is stopped; milepost trace start goes on with it.');
   else if (trace.state === 'failing') parts.push(`The trace cannot be written: ${trace.error || 'see the log'}.`);
   else if (trace.sink !== 'file') parts.push(`The trace goes to ${trace.file || 'standard output'}, where it cannot be read again; single requests are not shown.`);
-  else parts.push(`Capturing to${where}, ${count(trace.requests)} requests.`);
-  if (lost) parts.push(`${count(lost)} requests are not in it.`);
+  else parts.push(`Capturing to${where}: ${count(trace.requests)} requests, those of this page among them.`);
+  if (lost) parts.push(`${count(lost)} requests, those of this page among them, are not in it.`);
   if (state.skipped || skippedBytes || skippedFiles) parts.push('More requests came than are shown here; the trace has all of them.');
   note('trace-note', parts.join(' '), trace.state !== 'capturing');
 }
