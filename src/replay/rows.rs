@@ -60,6 +60,8 @@ pub struct Recorded {
     pub prefill_us: Option<f64>,
     /// Everything went well.
     pub ok: bool,
+    /// Several prompts or several answers to one: its tokens are a sum, made side by side.
+    pub is_sum: bool,
 }
 
 /// A request that can be played again.
@@ -173,6 +175,7 @@ impl Request {
                 queue_us: spans.queue_ns.map(us),
                 prefill_us: spans.prefill_ns.map(us),
                 ok: record.outcome == Outcome::Done && record.attempts == 1,
+                is_sum: record.members() > 1,
             },
         })
     }

@@ -157,7 +157,7 @@ impl Traffic for Routed {
 }
 
 /// The trace of a run with this policy: groups of requests with a long common beginning, arriving as they like.
-fn trace(policy: &str) -> String {
+pub(super) fn trace(policy: &str) -> String {
     let config = PolicyConfig { seed: 5, ..PolicyConfig::default() };
     let built = build(policy, &config).unwrap();
     let prompt = |n: usize| {
@@ -203,7 +203,7 @@ fn trace(policy: &str) -> String {
     routed.lines
 }
 
-fn read(lines: &str) -> Reading {
+pub(super) fn read(lines: &str) -> Reading {
     Reading::of(TraceReader::new(lines.as_bytes()), Limits::default(), &mut |_| {}).unwrap()
 }
 

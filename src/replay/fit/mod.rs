@@ -3,7 +3,8 @@
 //! Rule: of each worker five things are found, each with the way it was found, and each has a fallback that says so: the prefill
 //! rate (`line` through uncached tokens and time), the length of a decode step (the same through context and time a token), the
 //! largest batch, the KV cache (`cache`), and what a request waits beside all that (`settle`, which plays the recorded choices
-//! and takes up what is left). Server stamps go before the router's. A worker with too few requests is fitted as all together.
+//! and takes up what is left). Server stamps go before the router's. A worker with too few requests is fitted as all together. No
+//! decode step is found from an answer that holds several: one step makes a token of each.
 //! Deliberately not here: how good the fit is; that is printed beside every result.
 
 mod cache;
@@ -184,7 +185,7 @@ fn by_router(workers: &[(&Vec<&Row>, &Load)]) -> Vec<(f64, f64)> {
 fn decode(workers: &[(&Vec<&Row>, &Load)], prefill_token_us: f64) -> Option<Found<Line>> {
     let mut points = Vec::new();
     for (rows, load) in workers {
-        for row in *rows {
+        for row in rows.iter().filter(|row| !row.recorded.is_sum) {
             let Some(ttft_us) = row.recorded.ttft_us.filter(|_| row.output_tokens >= 8) else { continue };
             let steps = f64::from(row.output_tokens - 1);
             let (from, to) = (row.at_us as f64 + ttft_us, row.at_us as f64 + row.recorded.e2e_us);
@@ -201,7 +202,7 @@ fn decode(workers: &[(&Vec<&Row>, &Load)], prefill_token_us: f64) -> Option<Foun
         return Some(Found { value, from: "first to last token" });
     }
     // Without streams a token's time is that of the whole answer, of those that were quickest.
-    let plain = |row: &&Row| row.recorded.ttft_us.is_none() && row.output_tokens >= 8;
+    let plain = |row: &&Row| row.recorded.ttft_us.is_none() && row.output_tokens >= 8 && !row.recorded.is_sum;
     let all = workers.iter().flat_map(|(rows, _)| rows.iter().copied()).filter(plain);
     let mut steps: Vec<f64> = all.map(|row| row.recorded.e2e_us / f64::from(row.output_tokens)).collect();
     if steps.len() < FEWEST {
@@ -225,4 +226,54 @@ fn batch(reading: &Reading, worker: usize, rows: &[&Row], load: &Load, step_us: 
         return Found { value: load.most_at_once, from: "most at once while others waited" };
     }
     Found { value: Profile::default().max_running_requests.max(load.most_at_once), from: "never full" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::tests::{read, trace};
+    use crate::trace::record::{Record, RequestRecord};
+
+    /// The first worker's decode step at no context, and what it was found from.
+    fn step_us(change: impl Fn(&mut RequestRecord)) -> (f64, &'static str) {
+        let mut lines = String::new();
+        for line in trace("round_robin").lines() {
+            let mut record: Record = serde_json::from_str(line).unwrap();
+            if let Record::Request(request) = &mut record {
+                change(request);
+            }
+            lines += &(serde_json::to_string(&record).unwrap() + "\n");
+        }
+        let reading = read(&lines);
+        let rows: Vec<&Row> = reading.rows.iter().filter(|row| row.recorded.worker == 0).collect();
+        let found = decode(&[(&rows, &Load::of(&rows))], 0.0).unwrap();
+        (found.value.at_zero, found.from)
+    }
+
+    #[test]
+    fn several_answers_in_one_make_no_decode_step_shorter() {
+        let sum = |record: &mut RequestRecord| {
+            if !(record.seq / 4).is_multiple_of(4) {
+                let members = if (record.seq / 4).is_multiple_of(2) {
+                    &mut record.prompts
+                } else {
+                    &mut record.samples
+                };
+                *members = Some(8);
+                record.tokens.completion_tokens = record.tokens.completion_tokens.map(|made| made * 8);
+            }
+        };
+        let plain = |record: &mut RequestRecord| (record.stream, record.first_token_ns) = (false, None);
+        let (streams, from) = step_us(|_| ());
+        let (streams_and_sums, from_too) = step_us(sum);
+        assert_eq!((from, from_too), ("first to last token", from));
+        assert!((streams_and_sums / streams - 1.0).abs() < 0.2, "{streams_and_sums} of {streams}");
+        let (answers, from) = step_us(plain);
+        let (answers_and_sums, from_too) = step_us(|record| {
+            sum(record);
+            plain(record);
+        });
+        assert_eq!((from, from_too), ("whole answers", from));
+        assert!((answers_and_sums / answers - 1.0).abs() < 0.2, "{answers_and_sums} of {answers}");
+    }
 }

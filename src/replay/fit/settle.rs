@@ -45,7 +45,8 @@ fn move_one(reading: &Reading, played: &Played, fitted: &mut Fitted, worker: usi
     };
     let decoding = spans(|row, outcome| {
         let recorded = row.recorded.e2e_us - row.recorded.ttft_us?;
-        (row.output_tokens > 1).then_some([recorded, outcome.e2e_us - outcome.ttft_us?])
+        (row.output_tokens > 1 && !row.recorded.is_sum)
+            .then_some([recorded, outcome.e2e_us - outcome.ttft_us?])
     });
     if let Some((recorded, simulated)) = decoding.filter(|(_, simulated)| *simulated > 0.0) {
         let ratio = (recorded / simulated).clamp(1.0 / MOST_RATIO, MOST_RATIO);
@@ -54,6 +55,8 @@ fn move_one(reading: &Reading, played: &Played, fitted: &mut Fitted, worker: usi
     }
     let first = spans(|row, outcome| match row.recorded.ttft_us {
         Some(recorded) => Some([recorded, outcome.ttft_us?]),
+        // One after the other the tokens of several answers would take longer than they did.
+        None if row.recorded.is_sum => None,
         // Of a plain answer the whole time is all there is.
         None => Some([row.recorded.e2e_us, outcome.e2e_us]),
     });
