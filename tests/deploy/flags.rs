@@ -224,7 +224,7 @@ fn what_a_preset_quotes_from_the_page_of_policies_stands_on_it() {
         (
             "deploy/presets/low-latency.env",
             &[
-                ("`lowest_ttft`", "133"),
+                ("`lowest_ttft`", "132"),
                 ("`cache_aware`", "185"),
                 ("`lowest_ttft`", "320"),
                 ("`cache_aware`", "463"),
