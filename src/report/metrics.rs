@@ -199,9 +199,7 @@ impl Metrics {
         }
         out
     }
-}
 
-impl Metrics {
     /// Requests of which the worker is known: what the shares of workers are of, so that they add up to 100 % in a run that
     /// was interrupted too.
     pub fn placed(&self) -> u64 {

@@ -165,16 +165,10 @@ pub fn is_packed(path: &Path) -> bool {
     path.to_str().is_some_and(|path| unpacked(path).1)
 }
 
-/// Whole lines of a file from a byte on, at most so many bytes of them. A line longer than that is told in pieces.
+/// Whole lines of a plain file from a byte on, at most so many bytes of them. A line longer than that is told in pieces.
 pub fn whole_lines(path: &Path, from_bytes: u64, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut lines = Vec::new();
-    let read = open_at(path, from_bytes).and_then(|from| from.take(max_bytes).read_to_end(&mut lines));
-    // Of a packed file that is torn there is what comes before.
-    if let Err(error) = read
-        && (!is_packed(path) || error.kind() == io::ErrorKind::NotFound)
-    {
-        return Err(error);
-    }
+    open_at(path, from_bytes)?.take(max_bytes).read_to_end(&mut lines)?;
     lines.truncate(whole_bytes(&lines, max_bytes));
     Ok(lines)
 }
